@@ -1,0 +1,5 @@
+"""The detectors that a config may name, as ``module:Class``, so that listing them imports nothing."""
+
+DETECTORS: dict[str, str] = {
+    "diorama": "pipeline.audit.diorama:DioramaAudit",
+}

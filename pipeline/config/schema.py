@@ -1,0 +1,191 @@
+"""The typed shape of a config: every key, its type and default, and whether it changes the bytes of the corpus.
+
+Each field is either ``identity`` (it changes bytes, so a resume under another value is refused) or ``operational``
+(it may change between a run and its resume). There is no third kind and no default class: a field without one is an
+error, which ``tests/config`` holds.
+"""
+
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+
+def identity(default: Any = ..., *, factory: Any = None) -> Any:
+    """Declare a field that changes the bytes of the corpus."""
+    return _declare(True, default, factory)
+
+
+def operational(default: Any = ..., *, factory: Any = None) -> Any:
+    """Declare a field that may differ between a run and its resume."""
+    return _declare(False, default, factory)
+
+
+def _declare(is_identity: bool, default: Any, factory: Any) -> Any:
+    metadata = {"identity": is_identity}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    if default is ...:
+        return field(default="???", metadata=metadata)  # OmegaConf's mark for "must be given"
+    return field(default=default, metadata=metadata)
+
+
+class DType(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class Policy(StrEnum):
+    """What becomes of a picture in which the detector sees an erased concept."""
+
+    keep = "keep"
+    drop = "drop"
+    quarantine = "quarantine"
+    regenerate = "regenerate"
+
+
+class CaptionPolicy(StrEnum):
+    """What becomes of an erased concept's words in the caption that may be trained on."""
+
+    keep = "keep"  # the prompt as it was asked
+    drop = "drop"  # erased words removed
+    anchor = "anchor"  # replaced by the anchor where the detector sees the anchor, else removed
+
+
+class ImageFormat(StrEnum):
+    jpg = "jpg"
+    png = "png"
+    webp = "webp"
+    webp_lossless = "webp-lossless"
+
+
+class Backend(StrEnum):
+    ray = "ray"
+    local = "local"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+@dataclass(kw_only=True)
+class AdapterConfig:
+    """A LoRA of the user's own, folded into the model before any erasure."""
+
+    path: str = identity()
+    weight: float = identity(1.0)
+    revision: str | None = identity(None)
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    path: str = identity()  # "diorama", a hub id or a local folder
+    revision: str | None = identity(None)
+    variant: str | None = identity(None)
+    dtype: DType = identity(DType.float32)
+    scheduler: str | None = identity(None)  # a diffusers scheduler class; default: the model's own
+    scheduler_options: dict[str, Any] = identity(factory=dict)
+    adapters: list[AdapterConfig] = identity(factory=list)
+
+
+@dataclass(kw_only=True)
+class ConceptConfig:
+    name: str = identity()
+    aliases: list[str] = identity(factory=list)
+    anchor: str = identity("")
+    preserve: list[str] = identity(factory=list)
+
+
+@dataclass(kw_only=True)
+class StepConfig:
+    """One method of the recipe; steps are applied in order."""
+
+    method: str = identity()
+    concepts: Any = identity("all")  # "all" or a list of concept names
+    options: dict[str, Any] = identity(factory=dict)
+
+
+@dataclass(kw_only=True)
+class ErasureConfig:
+    lists: list[str] = identity(factory=list)  # YAML files with `concepts:`, relative to the config file
+    concepts: list[ConceptConfig] = identity(factory=list)
+    recipe: list[StepConfig] = identity(factory=list)
+
+
+@dataclass(kw_only=True)
+class PromptsConfig:
+    source: str | None = identity(None)  # .txt .jsonl .csv .tsv .parquet (path, glob or URL), or hf://datasets/NAME
+    template: str | None = identity(None)  # "a {animal} {place}", instead of a source
+    values: dict[str, list[str]] = identity(factory=dict)  # the lists that fill the template's fields
+    split: str = identity("train")  # of an hf:// source
+    column: str = identity("prompt")  # the column that holds the prompt
+    images_per_prompt: int = identity(1)
+    limit: int | None = identity(None)  # use only the first rows
+    shuffle: bool = identity(False)
+
+
+@dataclass(kw_only=True)
+class GenerationConfig:
+    steps: int = identity(25)
+    guidance: float = identity(5.0)
+    size: list[int] = identity(factory=lambda: [64, 64])  # [width, height] in pixels
+    batch_size: Any = identity(32)  # a number, or "auto": probed once, before the run
+    negative_prompt: str = identity("")
+
+
+@dataclass(kw_only=True)
+class AuditConfig:
+    detector: str | None = identity(None)  # a registered name or "module:Class"; none: no audit
+    options: dict[str, Any] = identity(factory=dict)
+    policy: Policy = identity(Policy.quarantine)
+    attempts: int = identity(3)  # further seeds under `policy: regenerate`
+    thresholds: dict[str, float] = identity(factory=dict)  # per concept; default: the detector's own
+    captions: CaptionPolicy = identity(CaptionPolicy.drop)
+
+
+@dataclass(kw_only=True)
+class OutputConfig:
+    path: str = operational()  # a local folder, s3://, gs:// or az:// URL
+    image_format: ImageFormat = identity(ImageFormat.jpg)
+    quality: int = identity(95)  # of jpg and lossy webp
+    samples_per_shard: int = identity(1024)
+    storage_options: dict[str, str] = operational(factory=dict)  # endpoint, region, keys: passed to obstore, never saved
+
+
+@dataclass(kw_only=True)
+class WorkersConfig:
+    min: int = operational(1)  # wait for so many before starting
+    max: int | None = operational(None)  # default: as many as the cluster has room for
+
+
+@dataclass(kw_only=True)
+class ClusterConfig:
+    backend: Backend = operational(Backend.ray)
+    workers: WorkersConfig = operational(factory=WorkersConfig)
+    device: Device = operational(Device.auto)
+    threads_per_worker: int = operational(1)  # torch threads on CPU; recorded in the environment
+    cpus_per_worker: int | None = operational(None)  # Ray CPUs held by a worker; default: threads_per_worker
+    error_budget: int = operational(3)  # failed attempts at one shard before it is bisected
+    node_loss_budget: int = operational(20)  # node losses under one shard before it is given up
+    startup_timeout: float = operational(600.0)  # seconds to wait for workers.min
+    shard_timeout: float | None = operational(None)  # seconds; default: from measured time per shard
+
+
+@dataclass(kw_only=True)
+class Config:
+    model: ModelConfig = identity(factory=ModelConfig)
+    erasure: ErasureConfig = identity(factory=ErasureConfig)
+    prompts: PromptsConfig = identity(factory=PromptsConfig)
+    generation: GenerationConfig = identity(factory=GenerationConfig)
+    audit: AuditConfig = identity(factory=AuditConfig)
+    output: OutputConfig = operational(factory=OutputConfig)
+    cluster: ClusterConfig = operational(factory=ClusterConfig)
+    log_level: str = operational("info")
+    seed: int = identity(0)
+
+
+def is_identity(owner: type, name: str) -> bool:
+    """Tell whether the field *name* of the dataclass *owner* changes the bytes of the corpus."""
+    return next(f for f in fields(owner) if f.name == name).metadata["identity"]

@@ -1,0 +1,21 @@
+"""A concept to erase, as data: what it is called, what stands in its place, what must stay unharmed."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Concept:
+    """One entry of an erasure list.
+
+    ``anchor`` is the words that take its place (empty: nothing). ``preserve`` are neighbours to leave unharmed.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    anchor: str = ""
+    preserve: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The name and its aliases: every word by which a prompt may ask for the concept."""
+        return (self.name, *self.aliases)

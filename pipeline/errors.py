@@ -1,0 +1,29 @@
+"""Errors that are the user's to mend: the command line prints them in one line and exits with 2, without a traceback.
+
+Anything else that is raised is a fault of ours (or of the machine) and is shown whole.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class LacunaError(Exception):
+    """Base of every error caused by input; its message says what, where, and what was expected."""
+
+
+class ConfigError(LacunaError):
+    """A config, an erasure list or an override that cannot be used."""
+
+
+class CorpusError(LacunaError):
+    """A corpus folder that is missing, damaged, or belongs to another run."""
+
+
+class StoreError(LacunaError):
+    """A path or object store that cannot be read or written."""
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the choice nearest to *word*, or ``""`` where none is near."""
+    matches = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
