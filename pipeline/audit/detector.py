@@ -1,0 +1,48 @@
+"""The contract of a detector: it looks at finished pictures and gives a probability for each term it is asked about.
+
+It knows nothing of prompts, policies or files, so that its eye cannot be swayed by what was asked for.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.audit.registry import DETECTORS
+from pipeline.config.schema import AuditConfig
+from pipeline.errors import ConfigError
+from pipeline.registry import load_class
+
+
+class Detector(ABC):
+    """Sees terms (a concept's name, an anchor) in pictures.
+
+    A subclass is constructed as ``Subclass(device, **options)``, with ``audit.options`` of the config as keywords. It
+    must be deterministic: the same pictures give the same scores in one environment, or resumed corpora differ.
+    """
+
+    @abstractmethod
+    def knows(self, term: str) -> bool:
+        """Tell whether *term* can be judged at all."""
+
+    @abstractmethod
+    def threshold(self, term: str) -> float:
+        """Return the probability from which *term* counts as seen, unless the config sets another."""
+
+    @abstractmethod
+    def score(self, images: np.ndarray, terms: Sequence[str]) -> np.ndarray:
+        """Return probabilities, float32 ``(B, len(terms))`` in [0, 1], for *images*, uint8 ``(B, H, W, 3)``."""
+
+
+def load_detector(config: AuditConfig, device: str) -> Detector:
+    """Build the detector that the config names; ``ConfigError`` for an unknown name or unknown options."""
+    assert config.detector is not None
+    detector_class = load_class("detector", config.detector, DETECTORS)
+    options: dict[str, Any] = dict(config.options)
+    try:
+        return detector_class(device, **options)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ConfigError(f"audit.options: {error} (detector {config.detector!r})") from error

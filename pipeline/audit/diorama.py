@@ -1,0 +1,32 @@
+"""Detector A of the built-in world, as an auditor of runs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from pipeline.audit.detector import Detector
+from pipeline.diorama.detector import DioramaDetector
+from pipeline.diorama.world import canonical
+
+
+class DioramaAudit(Detector):
+    """Judges the objects and styles of the diorama, under any word that the world has for them."""
+
+    def __init__(self, device: str):
+        self.model = DioramaDetector.load("a", device=device)
+
+    def knows(self, term: str) -> bool:
+        return self._class(term) in self.model.classes
+
+    def threshold(self, term: str) -> float:
+        return self.model.thresholds[self._class(term)]
+
+    def score(self, images: np.ndarray, terms: Sequence[str]) -> np.ndarray:
+        columns = [self.model.classes.index(self._class(term)) for term in terms]
+        with torch.inference_mode():
+            return self.model.probabilities(torch.from_numpy(images)).cpu().numpy()[:, columns]
+
+    @staticmethod
+    def _class(term: str) -> str:
+        return canonical(term) or term

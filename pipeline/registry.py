@@ -1,0 +1,36 @@
+"""Names to classes: what a config may name is a table of ``module:Class`` strings, imported only when used.
+
+A name with a colon is the user's own class (``my_package.detectors:Nsfw``), importable where the workers run.
+"""
+
+import importlib
+from collections.abc import Mapping
+
+from pipeline.errors import ConfigError, nearest
+
+
+def check_name(kind: str, name: str, table: Mapping[str, str]) -> None:
+    """Refuse with ``ConfigError`` a *name* that is neither in *table* nor of the form ``module:Class``."""
+    if name not in table and ":" not in name:
+        raise ConfigError(
+            f"unknown {kind} {name!r}{nearest(name, table)}; expected one of {', '.join(sorted(table))} or 'module:Class'"
+        )
+
+
+def load_class(kind: str, name: str, table: Mapping[str, str]) -> type:
+    """Import the class that *name* stands for.
+
+    Raises ``ConfigError`` where the name is unknown or its module or class does not exist. An error raised inside the
+    module itself propagates: it is a fault in that code, and its traceback is what its author needs.
+    """
+    check_name(kind, name, table)
+    module_name, _, class_name = table.get(name, name).partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise
+        raise ConfigError(f"{kind} {name!r}: there is no module {module_name!r} to import") from error
+    if not hasattr(module, class_name):
+        raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no class {class_name!r}")
+    return getattr(module, class_name)
