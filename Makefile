@@ -1,0 +1,48 @@
+# Every target sets itself up: a machine needs Python 3.11+ with pip, and nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+CONFIG ?= configs/quickstart.yaml
+
+.PHONY: run job test lint bench chaos gpu-check diorama clean
+
+run: .venv/.run  ## generate a corpus with an erased concept through Ray, and say where to look
+	$(BIN)/lacuna run $(CONFIG)
+	$(BIN)/lacuna status out/quickstart
+
+job: .venv/.run  ## the same through `ray job submit`, on a head started for it
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh jobs/submit.sh $(CONFIG)
+
+test: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+bench: .venv/.dev  ## ours, a tuned diffusers loop, Ray Data and the ceiling, side by side
+	$(BIN)/python jobs/bench.py
+
+chaos: .venv/.dev  ## 20 random SIGKILLs, then the same bytes
+	$(BIN)/python jobs/chaos.py
+
+gpu-check: .venv/.run  ## the engine at full Stable Diffusion 2.1 size with random weights
+	$(BIN)/python jobs/gpu_check.py
+
+diorama: .venv/.dev  ## train the built-in model (hours on a CPU, minutes on a GPU)
+	$(BIN)/python -m pipeline.diorama.train
+
+# torch comes first and alone: resolved together with what needs it, pip may fetch gigabytes of another build.
+.venv/.torch: constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0 numpy
+	touch $@
+
+.venv/.run: .venv/.torch pyproject.toml
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+.venv/.dev: .venv/.torch pyproject.toml
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@ .venv/.run
+
+clean:
+	rm -rf out .venv
