@@ -1,0 +1,170 @@
+"""The `lacuna` command: what a user can ask for, and nothing else.
+
+Every subcommand imports what it needs when it runs, so that `show`, `plan` and `status` never wait for torch.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from pipeline import __version__
+from pipeline.errors import LacunaError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, 1 (the run or the corpus has failures), 2 (input that cannot be used) or 130."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.command(args)
+    except LacunaError as error:
+        print(f"lacuna: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("lacuna: stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lacuna", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"lacuna {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def with_config(name: str, run, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.add_argument("config", metavar="CONFIG", help="a YAML file")
+        command.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, such as seed=1")
+        command.set_defaults(command=run)
+        return command
+
+    def with_corpus(name: str, run, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help)
+        command.add_argument("path", metavar="PATH", help="a corpus: a folder or an s3://, gs:// or az:// URL")
+        command.add_argument(
+            "--storage",
+            metavar="KEY=VALUE",
+            action="append",
+            default=[],
+            help="an option of the object store, such as endpoint=http://localhost:9000",
+        )
+        command.set_defaults(command=run)
+        return command
+
+    run = with_config("run", _run, "generate the corpus, or go on with one that was interrupted")
+    run.add_argument(
+        "--accept-environment",
+        action="store_true",
+        help="go on in another environment (device, torch, threads) than the corpus was begun in; it is recorded",
+    )
+    with_config("show", _show, "print the resolved config and the identity of its corpus")
+    plan = with_config("plan", _plan, "dry run: what would be generated, its size, time and cost")
+    plan.add_argument("--no-measure", action="store_true", help="do not generate a batch to estimate time and bytes")
+    plan.add_argument("--price", type=float, metavar="X", help="price of one worker per hour, for the cost")
+    preview = with_config("preview", _preview, "draw erased beside unerased pictures of this config as one page")
+    preview.add_argument("-n", "--images", type=int, default=16, help="how many prompts to draw (default 16)")
+    preview.add_argument("-o", "--output", metavar="FILE", help="the page (default: preview.html in the evidence)")
+
+    with_corpus("status", _status, "progress, yield and failures, read from storage alone")
+    with_corpus("verify", _verify, "re-read every file of a corpus and say what is wrong with it, a line each")
+    with_corpus("finish", _finish, "derive card, indexes and report anew from commits and manifests")
+    with_corpus("purge", _purge, "delete the evidence (quarantined and unerased pictures); manifests keep the record")
+
+    evaluate = commands.add_parser("evaluate", help="measure the built-in model or an erasure")
+    what = evaluate.add_subparsers(required=True, metavar="WHAT")
+    diorama = what.add_parser("diorama", help="score the built-in model and its detectors")
+    diorama.add_argument("-o", "--output", default="out/evaluate-diorama", help="folder of the scores and the card")
+    diorama.add_argument("-n", "--images", type=int, default=2000, help="pictures to generate in all (default 2000)")
+    diorama.set_defaults(command=_evaluate_diorama)
+    return parser
+
+
+def _load(args: argparse.Namespace):
+    from pipeline.config import load_config
+
+    return load_config(args.config, args.overrides)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from pipeline.cluster.run import run
+
+    outcome = run(_load(args), accept_environment=args.accept_environment)
+    print(outcome.message)
+    return outcome.exit_code
+
+
+def _show(args: argparse.Namespace) -> int:
+    from pipeline.config import identity, to_public_yaml
+    from pipeline.prompts import open_source
+
+    config = _load(args)
+    print(to_public_yaml(config), end="")
+    print(f"# identity: {identity(config, open_source(config.prompts).fingerprint).digest}")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from pipeline.preview import measure
+    from pipeline.prompts import Plan, open_source
+    from pipeline.prompts.report import plan_report
+
+    config = _load(args)
+    plan = Plan.build(config, open_source(config.prompts))
+    measured = None if args.no_measure else measure(config, plan)
+    print(plan_report(config, plan, measured=measured, price=args.price).text())
+    return 0
+
+
+def _preview(args: argparse.Namespace) -> int:
+    from pipeline.preview import write_preview
+
+    print(write_preview(_load(args), args.images, args.output))
+    return 0
+
+
+def _storage(args: argparse.Namespace) -> dict[str, str]:
+    for option in args.storage:
+        if "=" not in option:
+            raise LacunaError(f"--storage {option}: expected KEY=VALUE")
+    return dict(option.split("=", 1) for option in args.storage)
+
+
+def _status(args: argparse.Namespace) -> int:
+    from pipeline.corpus import status
+
+    print(status(args.path, _storage(args)).text())
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from pipeline.corpus import verify
+
+    problems = verify(args.path, _storage(args))
+    for problem in problems:
+        print(problem)
+    print(f"{args.path}: {len(problems)} problem{'s' * (len(problems) != 1)}" if problems else f"{args.path}: sound")
+    return 1 if problems else 0
+
+
+def _finish(args: argparse.Namespace) -> int:
+    from pipeline.corpus import finish
+
+    for path in finish(args.path, _storage(args)):
+        print(path)
+    return 0
+
+
+def _purge(args: argparse.Namespace) -> int:
+    from pipeline.corpus import purge_evidence
+
+    print(f"{purge_evidence(args.path, _storage(args))} files of evidence deleted")
+    return 0
+
+
+def _evaluate_diorama(args: argparse.Namespace) -> int:
+    from pipeline.evaluation.diorama import evaluate_diorama
+
+    print(evaluate_diorama(args.output, images=args.images))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
