@@ -1,0 +1,127 @@
+"""Who holds what: workers, their leases, and the tasks of these not yet reported. Pure bookkeeping, no decisions."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pipeline.cluster.protocol import Held
+
+SILENCE = 600.0  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Open:
+    """One task that was in a worker's hands."""
+
+    shard: int
+    attempt: str
+    worker: str
+    probe: bool
+    started: bool  # False where the worker had not begun the lease
+
+
+@dataclass(kw_only=True)
+class _Lease:
+    open: dict[str, int]  # attempt -> shard
+    probe: bool
+    started: float | None = None  # seconds of the coordinator's clock
+
+
+@dataclass(kw_only=True)
+class WorkerState:
+    """One worker as the coordinator believes it to be."""
+
+    leases: dict[str, _Lease] = field(default_factory=dict)
+    draining: bool = False
+    heard: float = math.inf  # when it last called; seconds of the coordinator's clock
+
+    @property
+    def prefetched(self) -> bool:
+        """Does it hold a lease that it has not begun?"""
+        return any(lease.started is None for lease in self.leases.values())
+
+
+class Book:
+    """Invariant: an attempt is in ``_where`` exactly while it is open in one lease of one worker."""
+
+    def __init__(self) -> None:
+        self.workers: dict[str, WorkerState] = {}
+        self._where: dict[str, tuple[str, str]] = {}  # attempt -> (worker, lease id)
+
+    def __len__(self) -> int:
+        """Tasks in the hands of workers."""
+        return len(self._where)
+
+    def state(self, worker: str) -> WorkerState:
+        """The state of *worker*, who may be new."""
+        return self.workers.setdefault(worker, WorkerState())
+
+    def grant(self, worker: str, lease_id: str, tasks: Mapping[str, int], probe: bool = False) -> None:
+        """Enter a new lease of the tasks ``attempt -> shard``."""
+        self.state(worker).leases[lease_id] = _Lease(open=dict(tasks), probe=probe)
+        self._where.update(dict.fromkeys(tasks, (worker, lease_id)))
+
+    def start(self, worker: str, lease_id: str, now: float) -> None:
+        """The worker runs this lease; nothing happens if it is known to, or if the lease is not (any more) its own."""
+        lease = self.state(worker).leases.get(lease_id)
+        if lease is not None and lease.started is None:
+            lease.started = now
+
+    def close(self, attempt: str) -> Open | None:
+        """Take one task out of its worker's hands; None if it is in nobody's."""
+        if attempt not in self._where:
+            return None
+        worker, lease_id = self._where.pop(attempt)
+        leases = self.workers[worker].leases
+        lease = leases[lease_id]
+        shard = lease.open.pop(attempt)
+        if not lease.open:
+            del leases[lease_id]
+        return Open(shard=shard, attempt=attempt, worker=worker, probe=lease.probe, started=lease.started is not None)
+
+    def close_shard(self, shard: int) -> None:
+        """Take a shard out of whoever's hands: it needs no more work."""
+        held = [a for a, (worker, lease) in self._where.items() if self.workers[worker].leases[lease].open[a] == shard]
+        for attempt in held:
+            self.close(attempt)
+
+    def unheld(self, worker: str, holding: Sequence[str]) -> list[Open]:
+        """Take back what the worker was granted and does not name: the answer was lost on its way."""
+        leases = self.state(worker).leases
+        attempts = [a for lease_id, lease in leases.items() if lease_id not in holding for a in lease.open]
+        return self._close_all(attempts)
+
+    def remove(self, worker: str) -> list[Open]:
+        """Forget a worker and return what it held."""
+        if worker not in self.workers:
+            return []
+        attempts = [attempt for lease in self.workers[worker].leases.values() for attempt in lease.open]
+        held = self._close_all(attempts)
+        del self.workers[worker]
+        return held
+
+    def adopt(self, held: Mapping[str, Sequence[Held]], closed: set[int], now: float) -> set[int]:
+        """Enter what workers hold of a predecessor's leases, each shard once, and return those shards."""
+        adopted: set[int] = set()
+        for worker, leases in held.items():
+            self.state(worker).heard = now
+            for lease in leases:
+                tasks = {a: shard for shard, a in lease.attempts if shard not in closed and shard not in adopted}
+                if tasks:
+                    self.grant(worker, lease.id, tasks)
+                    self.start(worker, lease.id, now)
+                    adopted |= set(tasks.values())
+        return adopted
+
+    def late(self, now: float, deadline: Callable[[int], float]) -> list[str]:
+        """Workers that have run a lease for longer than ``deadline(tasks open in it)`` seconds, or run none and are
+        silent: those ask every few seconds."""
+
+        def is_late(state: WorkerState) -> bool:
+            began = [(lease.started, len(lease.open)) for lease in state.leases.values() if lease.started is not None]
+            return any(now - since > deadline(n) for since, n in began) or (not began and now - state.heard > SILENCE)
+
+        return [worker for worker, state in self.workers.items() if is_late(state)]
+
+    def _close_all(self, attempts: Sequence[str]) -> list[Open]:
+        return [opened for attempt in attempts if (opened := self.close(attempt)) is not None]

@@ -1,0 +1,555 @@
+"""The coordinator alone, with a clock that the test turns: leases, budgets, deadlines, restarts."""
+
+from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.cluster.book import SILENCE
+from pipeline.cluster.coordinator import Coordinator
+from pipeline.cluster.history import MOST_BLAMED
+from pipeline.cluster.pace import FIRST_DEADLINE
+from pipeline.cluster.protocol import Failure, FailureKind, Lease, Report, Stop, Task, Wait
+from pipeline.prompts import PlannedShard, Sample
+
+
+class Shards:
+    """A plan of so many shards of so many samples, each with its own prompt."""
+
+    def __init__(self, shards: int, samples: int = 4):
+        self.shards, self.samples = shards, samples
+
+    def shard(self, index: int) -> PlannedShard:
+        keys = [f"{index:06d}{i:05d}" for i in range(self.samples)]
+        return PlannedShard(
+            index=index,
+            samples=tuple(
+                Sample(
+                    index=index * self.samples + i,
+                    key=key,
+                    shard=index,
+                    prompt=f"prompt {key}",
+                    negative_prompt="",
+                    seed=i,
+                    width=8,
+                    height=8,
+                    prompt_index=index * self.samples + i,
+                    repetition=0,
+                    columns={},
+                )
+                for i, key in enumerate(keys)
+            ),
+        )
+
+
+class Desk:
+    """A coordinator together with the storage and the clock that it is given."""
+
+    def __init__(self, shards: int = 8, samples: int = 4, *, timeout: float | None = None, error_budget: int = 3):
+        self.plan = Shards(shards, samples)
+        self.time = 0.0
+        self.committed: dict[int, dict[str, int]] = {}
+        self.records: list[Failure] = []
+        self.settings = {"error_budget": error_budget, "node_loss_budget": 5, "shard_timeout": timeout}
+        self.starts = 0
+        self.start()
+
+    def start(self, held=None) -> None:
+        """A new coordinator, as after the death of the old one."""
+        self.starts += 1
+        self.coordinator = Coordinator(
+            self.plan,
+            done=dict(self.committed),
+            past=list(self.records),
+            record=self.records.append,
+            committed=self.committed.get,
+            token=f"t{self.starts}",
+            held=held,
+            clock=lambda: self.time,
+            **self.settings,
+        )
+
+    def lease(self, worker: str, done: Sequence[Report] = (), holding: Iterable[Lease] = ()) -> Lease:
+        answer = self.coordinator.next(worker, done, [lease.id for lease in holding])
+        assert isinstance(answer, Lease), answer
+        return answer
+
+    def begin(self, worker: str, lease: Lease) -> Lease | Wait | Stop:
+        """The worker starts a lease, and asks for the one after it."""
+        return self.coordinator.next(worker, [], [lease.id], running=lease.id)
+
+    def commit(self, task: Task) -> Report:
+        shard = task.planned.index
+        self.committed.setdefault(shard, {"ok": self.plan.samples - len(task.excluded), "failed": len(task.excluded)})
+        return Report(
+            shard=shard, attempt=task.attempt, counts=self.committed[shard], images=self.plan.samples, seconds=10.0
+        )
+
+    def fail(self, task: Task, error: str = "Traceback\nValueError: no") -> Report:
+        return Report(shard=task.planned.index, attempt=task.attempt, error=error)
+
+    @property
+    def state(self) -> SimpleNamespace:
+        return SimpleNamespace(**vars(self.coordinator.snapshot()))
+
+    def kinds(self, shard: int) -> list[FailureKind]:
+        return [record.kind for record in self.records if record.shard == shard]
+
+
+def test_one_worker_does_every_shard_once_in_order() -> None:
+    desk = Desk(shards=5)
+    seen, reports = [], []
+    while isinstance(answer := desk.coordinator.next("a#1", reports), Lease):
+        reports = []
+        for task in answer.tasks:
+            seen.append(task.planned.index)
+            reports.append(desk.commit(task))
+    assert answer == Stop(reason="finished")
+    assert seen == [0, 1, 2, 3, 4]
+    assert desk.state.finished
+    assert desk.state.counts == {"ok": 20, "failed": 0}
+
+
+def test_a_resumed_run_leases_only_what_is_missing() -> None:
+    desk = Desk(shards=4)
+    desk.committed = {0: {"ok": 4}, 2: {"ok": 3, "quarantined": 1}}
+    desk.start()
+    assert desk.state.resumed == 2
+    first = desk.lease("a#1")
+    second = desk.lease("b#1")
+    assert [first.tasks[0].planned.index, second.tasks[0].planned.index] == [1, 3]
+    assert desk.state.counts == {"ok": 7, "quarantined": 1}
+
+
+def test_nothing_left_to_do_stops_at_once() -> None:
+    desk = Desk(shards=1)
+    desk.committed = {0: {"ok": 4}}
+    desk.start()
+    assert desk.coordinator.next("a#1") == Stop(reason="finished")
+
+
+def test_one_lease_is_prefetched_and_no_second() -> None:
+    desk = Desk(shards=8)
+    first = desk.lease("a#1")
+    second = desk.begin("a#1", first)
+    assert isinstance(second, Lease)
+    answer = desk.coordinator.next("a#1", [], [first.id, second.id], running=first.id)
+    assert isinstance(answer, Wait)
+
+
+def test_the_last_shards_are_not_hoarded() -> None:
+    desk = Desk(shards=3)
+    first, other = desk.lease("a#1"), desk.lease("b#1")
+    assert isinstance(desk.begin("a#1", first), Wait), "the last shard goes to whoever is free first"
+    last = desk.lease("b#1", [desk.commit(other.tasks[0])])
+    assert last.tasks[0].planned.index == 2
+
+
+def test_leases_grow_with_workers_and_shrink_near_the_end() -> None:
+    desk = Desk(shards=4000)
+    workers = [f"w{i}#1" for i in range(500)]
+    leases = {worker: desk.lease(worker) for worker in workers}
+    assert {len(lease.tasks) for lease in leases.values()} == {1}, "one, until shards are measured"
+    sizes = []
+    for _ in range(10_000):
+        for worker in workers:
+            reports = [desk.commit(task) for task in leases[worker].tasks] if worker in leases else []
+            answer = desk.coordinator.next(worker, reports)
+            leases.pop(worker, None)
+            if isinstance(answer, Lease):
+                leases[worker] = answer
+                sizes.append(len(answer.tasks))
+        if desk.state.finished:
+            break
+    assert desk.state.finished
+    # 10 s a shard, 500 workers: 0.06 s * 500 = 30 s between calls, so three shards at once.
+    assert max(sizes) == 3
+    assert sizes[-1] == 1
+    assert desk.state.done == 4000
+
+
+def test_a_reply_that_was_lost_is_leased_anew() -> None:
+    desk = Desk(shards=2)
+    lost = desk.lease("a#1")
+    again = desk.lease("a#1")  # holds nothing, as it says: the first answer never arrived
+    assert again.tasks[0].planned.index == lost.tasks[0].planned.index
+    assert again.tasks[0].attempt != lost.tasks[0].attempt
+    assert desk.records == []
+
+
+def test_a_stale_report_is_refused() -> None:
+    desk = Desk(shards=1)
+    first = desk.lease("a#1")
+    desk.begin("a#1", first)
+    desk.coordinator.lost("a#1", FailureKind.node_loss, "node gone")
+    second = desk.lease("b#1")
+    desk.coordinator.report("a#1", [desk.fail(first.tasks[0])])
+    assert desk.kinds(0) == [FailureKind.node_loss], "the error of an attempt that is not leased charges nobody"
+    desk.coordinator.report("a#1", [Report(shard=0, attempt=first.tasks[0].attempt, counts={"ok": 4})])
+    assert desk.state.done == 0, "and its success is not believed unless it is in storage"
+    report = desk.commit(second.tasks[0])
+    desk.coordinator.report("b#1", [report])
+    desk.coordinator.report("b#1", [report])
+    assert desk.state.done == 1
+    assert desk.state.counts == {"ok": 4, "failed": 0}, "a doubled report counts once"
+
+
+def test_a_stale_worker_that_did_commit_is_believed() -> None:
+    desk = Desk(shards=2)
+    first = desk.lease("a#1")
+    desk.begin("a#1", first)
+    desk.coordinator.lost("a#1", FailureKind.crash, "died")
+    second = desk.lease("b#1")
+    assert second.tasks[0].planned.index == 0
+    desk.coordinator.report("a#1", [desk.commit(first.tasks[0])])
+    assert desk.state.leased == 0, "nobody need do it again"
+    last = desk.lease("b#1", [desk.commit(second.tasks[0])])
+    assert desk.coordinator.next("b#1", [desk.commit(last.tasks[0])]) == Stop(reason="finished")
+    assert desk.state.counts["ok"] == 8
+
+
+def test_a_crash_charges_what_ran_and_not_what_was_prefetched() -> None:
+    desk = Desk(shards=4)
+    running = desk.lease("a#1")
+    prefetched = desk.begin("a#1", running)
+    assert isinstance(prefetched, Lease)
+    desk.coordinator.lost("a#1", FailureKind.crash, "killed")
+    assert [(r.shard, r.kind) for r in desk.records] == [(0, FailureKind.crash)]
+    assert desk.lease("b#1").tasks[0].planned.index == 1, "the prefetched shard is first in line"
+
+
+def test_a_crash_after_the_commit_redoes_nothing() -> None:
+    desk = Desk(shards=2)
+    lease = desk.lease("a#1")
+    desk.begin("a#1", lease)
+    desk.commit(lease.tasks[0])  # but the report dies with its worker
+    desk.coordinator.lost("a#1", FailureKind.crash, "killed")
+    assert desk.records == []
+    assert desk.state.done == 1
+    assert desk.lease("b#1").tasks[0].planned.index == 1
+
+
+def test_a_worker_counted_as_lost_is_told_to_stop() -> None:
+    desk = Desk()
+    desk.lease("a#1")
+    desk.coordinator.lost("a#1", FailureKind.crash, "unreachable")
+    assert desk.coordinator.next("a#1") == Stop(reason="counted as lost")
+
+
+def test_a_retry_goes_to_another_place_if_there_is_one() -> None:
+    desk = Desk(shards=2)
+    mine, theirs = desk.lease("a#1"), desk.lease("b#1")
+    answer = desk.coordinator.next("a#1", [desk.fail(mine.tasks[0])])
+    assert isinstance(answer, Wait), "not where it has just failed"
+    retry = desk.lease("b#1", [desk.commit(theirs.tasks[0])])
+    assert retry.tasks[0].planned.index == 0
+    assert retry.suspect
+
+
+def test_a_lone_worker_retries_its_own_failures() -> None:
+    desk = Desk(shards=1)
+    lease = desk.lease("a#1")
+    assert desk.lease("a#1", [desk.fail(lease.tasks[0])]).tasks[0].planned.index == 0
+
+
+def run_alone(desk: Desk, poison: set[str], most: int = 300, kill: bool = False) -> Stop:
+    """One worker after another does everything; poisoned samples raise, or with *kill* take their worker along."""
+    number, reports = 1, []
+    for _ in range(most):
+        worker = f"a#{number}"
+        answer = desk.coordinator.next(worker, reports)
+        reports = []
+        if isinstance(answer, Stop):
+            return answer
+        if isinstance(answer, Wait):
+            desk.time += answer.seconds
+            continue
+        desk.begin(worker, answer)
+        for task in answer.tasks:
+            keys = {sample.key for sample in task.planned.samples} - task.excluded
+            keys = keys & task.probe if task.probe is not None else keys
+            if not keys & poison:
+                if task.probe is None:
+                    reports.append(desk.commit(task))
+                else:
+                    reports.append(Report(shard=task.planned.index, attempt=task.attempt))
+            elif kill:
+                desk.coordinator.report(worker, reports)
+                desk.coordinator.lost(worker, FailureKind.crash, "died of SIGSEGV")
+                number, reports = number + 1, []
+                break
+            else:
+                reports.append(desk.fail(task))
+    raise AssertionError("the run does not end")
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_a_poisoned_sample_is_left_out_and_its_shard_lives(kill: bool) -> None:
+    desk = Desk(shards=6, samples=16)
+    poison = {"00000300007"}
+    assert run_alone(desk, poison, kill=kill).reason == "finished"
+    assert desk.state.blamed == ["00000300007"]
+    assert desk.committed[3] == {"ok": 15, "failed": 1}
+    assert desk.state.given_up == {}
+    assert desk.kinds(3) == [FailureKind.crash if kill else FailureKind.error] * 3 + [FailureKind.blamed]
+    assert {record.shard for record in desk.records} == {3}
+
+
+def test_several_poisoned_samples_are_found_one_after_the_other() -> None:
+    desk = Desk(shards=5, samples=16)
+    poison = {"00000200001", "00000200009", "00000200015"}
+    run_alone(desk, poison)
+    assert set(desk.state.blamed) == poison
+    assert desk.committed[2] == {"ok": 13, "failed": 3}
+
+
+def test_blame_survives_a_restart() -> None:
+    desk = Desk(shards=5, samples=16)
+    run_alone(desk, {"00000200001"})
+    del desk.committed[2]
+    desk.start()
+    lease = desk.lease("z#1")
+    assert lease.tasks[0].excluded == {"00000200001"}
+    assert not lease.suspect
+
+
+def test_the_error_budget_survives_a_restart() -> None:
+    desk = Desk(shards=1, samples=8)
+    for _ in range(2):
+        lease = desk.lease("a#1")
+        desk.coordinator.next("a#1", [desk.fail(lease.tasks[0])])
+        desk.start()
+    third = desk.lease("a#1")
+    assert third.tasks[0].probe is None
+    probe = desk.lease("a#1", [desk.fail(third.tasks[0])])
+    assert probe.tasks[0].probe == {f"000000{i:05d}" for i in range(4)}
+
+
+def test_a_shard_that_fails_for_no_samples_sake_is_given_up_and_stays_so() -> None:
+    desk = Desk(shards=5)
+    broken = 2
+
+    def work() -> None:
+        reports: list[Report] = []
+        while isinstance(answer := desk.coordinator.next("a#1", reports), Lease):
+            reports = []
+            for task in answer.tasks:
+                if task.probe is not None:
+                    reports.append(Report(shard=task.planned.index, attempt=task.attempt))
+                elif task.planned.index == broken:
+                    reports.append(desk.fail(task, "OSError: cannot write"))
+                else:
+                    reports.append(desk.commit(task))
+
+    work()
+    assert desk.state.finished
+    assert desk.state.given_up == {broken: "OSError: cannot write"}
+    assert desk.state.blamed == []
+    assert desk.kinds(broken) == [FailureKind.error] * 6 + [FailureKind.given_up]
+    desk.start()
+    assert desk.coordinator.next("a#1") == Stop(reason="finished")
+    assert desk.state.given_up == {broken: "OSError: cannot write"}
+
+
+def test_too_many_poisoned_samples_give_up_the_shard() -> None:
+    desk = Desk(shards=1, samples=64)
+    poison = {f"000000{i:05d}" for i in range(1, 64, 3)}
+    assert len(poison) > MOST_BLAMED
+    run_alone(desk, poison, most=2000)
+    assert list(desk.state.given_up) == [0]
+
+
+def test_node_losses_have_a_budget_of_their_own() -> None:
+    desk = Desk(shards=1)
+    for i in range(5):
+        lease = desk.lease(f"n{i}#1")
+        assert lease.tasks[0].probe is None
+        desk.begin(f"n{i}#1", lease)
+        desk.coordinator.lost(f"n{i}#1", FailureKind.node_loss, "node gone")
+    assert desk.kinds(0) == [FailureKind.node_loss] * 5 + [FailureKind.given_up]
+    assert desk.state.finished
+
+
+def test_a_node_lost_under_a_probe_blames_nobody() -> None:
+    desk = Desk(shards=1, samples=2)
+    for _ in range(3):
+        lease = desk.lease("a#1")
+        desk.coordinator.report("a#1", [desk.fail(lease.tasks[0])])
+    for i in range(10):
+        probe = desk.lease(f"b{i}#1")
+        assert probe.tasks[0].probe == {"00000000000"}
+        desk.begin(f"b{i}#1", probe)
+        desk.coordinator.lost(f"b{i}#1", FailureKind.node_loss, "node gone")
+
+
+def test_a_wrong_config_stops_the_run_with_its_first_error() -> None:
+    desk = Desk(shards=100)
+    reports: list[Report] = []
+    failures = 0
+    while isinstance(answer := desk.coordinator.next("a#1", reports), Lease):
+        reports = [desk.fail(task, f"KeyError: {failures}") for task in answer.tasks]
+        failures += 1
+    assert isinstance(answer, Stop)
+    assert failures == 4
+    assert answer.reason.startswith("4 of the first 4 shards failed; the first error was:\nKeyError: 0")
+    assert desk.state.stopped == answer.reason
+
+
+def test_a_few_bad_shards_among_the_first_do_not_stop_the_run() -> None:
+    desk = Desk(shards=40, samples=4)
+    poison = {f"{shard:06d}00001" for shard in range(0, 12, 3)}
+    assert run_alone(desk, poison).reason == "finished"
+    assert set(desk.state.blamed) == poison
+
+
+def test_a_place_where_everything_fails_is_parked() -> None:
+    desk = Desk(shards=60)
+    for i in range(60):
+        good = desk.coordinator.next("good#1")
+        bad = desk.coordinator.next("bad#1")
+        reports = [desk.fail(task) for task in bad.tasks] if isinstance(bad, Lease) else []
+        desk.coordinator.report("bad#1", reports)
+        if isinstance(good, Lease):
+            desk.coordinator.report("good#1", [desk.commit(task) for task in good.tasks])
+        if i == 20:
+            assert desk.state.parked == ["bad#1"]
+    # Replacing the worker does not mend the place.
+    assert isinstance(desk.coordinator.next("bad#2"), Wait | Stop)
+    assert sum(record.kind is FailureKind.error for record in desk.records) <= 4
+    assert all(record.kind is FailureKind.error for record in desk.records)
+
+
+def test_the_last_place_is_never_parked() -> None:
+    desk = Desk(shards=30, samples=4)
+    poison = {f"{shard:06d}00002" for shard in range(18, 26)}
+    assert run_alone(desk, poison, most=600).reason == "finished"
+    assert set(desk.state.blamed) == poison
+
+
+def test_a_hung_worker_loses_its_lease_and_is_named() -> None:
+    desk = Desk(shards=2, timeout=60.0)
+    lease = desk.lease("a#1")
+    desk.begin("a#1", lease)
+    desk.time = 59.0
+    desk.coordinator.tick()
+    assert desk.state.hung == []
+    desk.time = 61.0
+    desk.coordinator.tick()
+    assert desk.state.hung == ["a#1"]
+    assert desk.kinds(0) == [FailureKind.timeout]
+    desk.coordinator.lost("a#1", FailureKind.crash, "killed by the driver")
+    assert desk.kinds(0) == [FailureKind.timeout], "charged once"
+
+
+def test_deadlines_come_from_measured_time() -> None:
+    desk = Desk(shards=40)
+    slow = desk.lease("slow#1")
+    desk.begin("slow#1", slow)
+    desk.time = FIRST_DEADLINE - 1
+    desk.coordinator.tick()
+    assert desk.state.hung == []
+    for _ in range(5):
+        lease = desk.lease("a#1")
+        desk.coordinator.report("a#1", [desk.commit(task) for task in lease.tasks])
+    desk.time += 1.0
+    desk.coordinator.tick()
+    assert desk.state.hung == ["slow#1"], "10 s a shard are known by now, and an hour is too long"
+
+
+def test_a_prefetched_lease_has_no_deadline_until_it_is_begun() -> None:
+    desk = Desk(shards=8, timeout=60.0)
+    first = desk.lease("a#1")
+    second = desk.begin("a#1", first)
+    assert isinstance(second, Lease)
+    desk.time = 50.0
+    desk.coordinator.next("a#1", [desk.commit(first.tasks[0])], [second.id], running=second.id)
+    desk.time = 100.0
+    desk.coordinator.tick()
+    assert desk.state.hung == []
+
+
+def test_an_idle_worker_that_falls_silent_counts_as_hung() -> None:
+    desk = Desk(shards=1)
+    desk.lease("a#1")
+    assert isinstance(desk.coordinator.next("b#1"), Wait)
+    desk.time = SILENCE - 1
+    desk.coordinator.next("a#1")
+    desk.coordinator.tick()
+    assert desk.state.hung == []
+    desk.time = SILENCE + 1
+    desk.coordinator.tick()
+    assert desk.state.hung == ["b#1"]
+    assert desk.records == []
+
+
+def test_a_draining_worker_finishes_and_gets_nothing_new() -> None:
+    desk = Desk()
+    lease = desk.lease("a#1")
+    desk.coordinator.drain(["a#1"])
+    assert isinstance(desk.begin("a#1", lease), Wait)
+    assert desk.coordinator.next("a#1", [desk.commit(lease.tasks[0])]) == Stop(reason="draining")
+    assert desk.state.done == 1
+
+
+def test_spare_workers_are_let_go_in_the_tail() -> None:
+    desk = Desk(shards=2)
+    leases = {worker: desk.lease(worker) for worker in ("a#1", "b#1")}
+    answers = [desk.coordinator.next(f"c{i}#1") for i in range(5)]
+    assert [type(answer) for answer in answers] == [Wait, Wait, Stop, Stop, Stop], "one spare for each shard under way"
+    assert len(leases) == 2
+
+
+def test_stop_gives_out_nothing_more() -> None:
+    desk = Desk()
+    lease = desk.lease("a#1")
+    desk.coordinator.stop("interrupted")
+    assert desk.coordinator.next("a#1", [], [lease.id]) == Stop(reason="interrupted")
+    desk.coordinator.report("a#1", [desk.commit(lease.tasks[0])])
+    assert desk.state.done == 1, "what was under way still counts"
+
+
+def test_a_new_coordinator_adopts_what_workers_hold() -> None:
+    desk = Desk(shards=4)
+    running = desk.lease("a#1")
+    prefetched = desk.begin("a#1", running)
+    assert isinstance(prefetched, Lease)
+    desk.start(held={"a#1": [running.held(), prefetched.held()]})
+    assert desk.lease("b#1").tasks[0].planned.index == 2, "nobody does a second time what a#1 holds"
+    answer = desk.coordinator.next("a#1", [desk.commit(running.tasks[0])], [prefetched.id], running=prefetched.id)
+    assert isinstance(answer, Lease | Wait)
+    assert desk.state.done == 1
+    assert desk.records == []
+
+
+def test_two_workers_holding_one_shard_are_both_heard() -> None:
+    desk = Desk(shards=1)
+    first = desk.lease("a#1")
+    desk.start(held={})
+    second = desk.lease("b#1")
+    desk.start(held={"a#1": [first.held()], "b#1": [second.held()]})
+    desk.coordinator.report("b#1", [desk.commit(second.tasks[0])])
+    assert desk.state.finished
+    desk.coordinator.report("a#1", [desk.commit(first.tasks[0])])
+    assert desk.state.counts == {"ok": 4, "failed": 0}
+
+
+def test_a_held_probe_is_not_adopted() -> None:
+    desk = Desk(shards=1, samples=4)
+    for _ in range(3):
+        lease = desk.lease("a#1")
+        desk.coordinator.report("a#1", [desk.fail(lease.tasks[0])])
+    probe = desk.lease("a#1")
+    assert probe.tasks[0].probe
+    desk.start(held={"a#1": [probe.held()]})
+    assert desk.lease("b#1").tasks[0].probe == probe.tasks[0].probe
+    desk.coordinator.report("a#1", [Report(shard=0, attempt=probe.tasks[0].attempt)])
+    assert desk.state.done == 0
+
+
+def test_a_given_up_shard_that_turns_out_committed_is_done() -> None:
+    desk = Desk(shards=1)
+    desk.records = [Failure(shard=0, kind=FailureKind.given_up, message="no")]
+    desk.committed = {0: {"ok": 4}}
+    desk.start()
+    assert desk.state.given_up == {}
+    assert desk.state.done == 1
