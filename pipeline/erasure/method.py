@@ -1,0 +1,221 @@
+"""The contract of an erasure method: up to three hooks, each optional, all per sample inside a mixed batch.
+
+- ``edit`` weights, once, when a run is prepared: returns new tensors, which are pinned in the corpus;
+- ``condition``: change what the denoiser is told of a prompt, once per distinct prompt, before sampling;
+- ``steer``: take part in sampling: in attention (keys, values, output) or in the guided prediction.
+
+A method is constructed once per model, after all edits of the recipe are in place if it conditions or steers, and
+before its own edit if it edits. It holds no state of a batch: that lives in the ``Steering`` it returns for the batch.
+Steps of a recipe act in the recipe's order, whatever the hook, so any of them stack.
+
+Invariant of gated methods: a sample whose gate is shut comes out bit-identical to the same batch without the method.
+So a steering writes only the rows it means, and further branches run as forwards of their own, never in the batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.registry import METHODS
+from pipeline.errors import ConfigError, nearest
+from pipeline.models.attention import Layer
+from pipeline.models.family import Conditioning, Family
+from pipeline.models.load import Model
+from pipeline.registry import load_class
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Some prompts and what the denoiser will be told of them; row i of every tensor belongs to ``texts[i]``.
+
+    ``gates`` collects, per method and concept, float32 ``(B,)`` scores of how far the concept is in play. Slots of
+    padding hold empty texts and are processed like any other.
+    """
+
+    texts: tuple[str, ...]
+    negatives: tuple[str, ...]
+    positive: Conditioning
+    negative: Conditioning | None  # None: no guidance, so no negative branch
+    gates: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def changed(self, **fields: Any) -> "Prompts":
+        """Return a copy with some fields replaced; ``gates`` are added to those already there."""
+        return replace(self, **{**fields, "gates": {**self.gates, **fields.get("gates", {})}})
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the batch at hand is sampled. ``latent_shape`` is ``(C, h, w)``."""
+
+    latent_shape: tuple[int, int, int]
+    steps: int
+    guidance: float
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Further predictions that a steering wants at every step: one prompt a row, for the samples ``rows`` ``(R,)``."""
+
+    rows: Tensor
+    conditioning: Conditioning
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One step's predictions, ``(B, C, h, w)`` each, and ``branch`` ``(R, C, h, w)`` if the steering asked for one."""
+
+    step: int  # 0, 1, ...: calls of the denoiser so far in this batch
+    timestep: Tensor
+    latents: Tensor
+    positive: Tensor
+    negative: Tensor | None
+    guided: Tensor  # after guidance and earlier steerings
+    branch: Tensor | None
+
+
+class Steering:
+    """A method's part in sampling one batch. Subclasses override what they need; the rest costs nothing.
+
+    Rows of attention tensors are the denoiser's: all negatives, then all positives (positives alone without guidance).
+    """
+
+    def __init__(self) -> None:
+        self.gates: dict[str, Tensor] = {}  # as Prompts.gates; read after the last step
+        self.branch: Branch | None = None
+
+    def begin(self, step: int, timestep: Tensor) -> None:
+        """Called before each run of the denoiser."""
+
+    def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Change keys and values ``(R, heads, T, d)`` of a layer; called once per batch."""
+        return key, value
+
+    def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
+        """Change attention output ``(R, heads, N, d)``, given queries of that shape; called at each step and layer."""
+        return output
+
+    def guide(self, prediction: Prediction) -> Tensor:
+        """Return what goes to the scheduler, ``(B, C, h, w)``."""
+        return prediction.guided
+
+    def overrides(self, hook: str) -> bool:
+        return getattr(type(self), hook) is not getattr(Steering, hook)
+
+
+class Method:
+    """Base of all methods. A subclass names its ``Options`` dataclass and what it ``requires`` of a family.
+
+    Constructing one may raise ``ConfigError`` for concepts it cannot work with.
+    """
+
+    Options: ClassVar[type]
+    requires: ClassVar[frozenset[str]] = frozenset()  # see Family.offers
+
+    def __init__(self, model: Model, concepts: Sequence[Concept], options: Any, *, label: str):
+        self.model = model
+        self.concepts = tuple(concepts)
+        self.options = options
+        self.label = label  # unique in the recipe, the prefix of gates and messages: "cease", or "cease-2"
+
+    def edit(self) -> dict[str, Tensor]:
+        """Return new values, in full, by parameter name from the pipeline on ("unet.….weight"), solved jointly."""
+        raise NotImplementedError
+
+    def condition(self, prompts: Prompts) -> Prompts:
+        """Return *prompts* with changed conditioning and with gates."""
+        raise NotImplementedError
+
+    def steer(self, prompts: Prompts, sampling: Sampling) -> Steering | None:
+        """Return the part to play in sampling a batch, or ``None`` where no sample of it is concerned."""
+        raise NotImplementedError
+
+    @classmethod
+    def has(cls, hook: str) -> bool:
+        return getattr(cls, hook) is not getattr(Method, hook)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of a recipe, checked: its class, concepts and typed options."""
+
+    label: str
+    name: str
+    method: type[Method]
+    concepts: tuple[Concept, ...]
+    options: Any
+
+    def build(self, model: Model) -> Method:
+        return self.method(model, self.concepts, self.options, label=self.label)
+
+
+def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Family) -> list[Step]:
+    """Check the steps (``StepConfig``) of a recipe against the methods' contracts and the model's family.
+
+    Raises ``ConfigError`` for unknown methods, concepts and options, options of a wrong type, and methods that do not
+    fit the architecture, with the reason.
+    """
+    steps: list[Step] = []
+    by_name = {concept.name: concept for concept in concepts}
+    for i, config in enumerate(recipe):
+        where = f"erasure.recipe[{i}]"
+        method = load_class("method", config.method, METHODS)
+        _check_fits(where, config.method, method, family)
+        names = list(by_name) if config.concepts == "all" else list(config.concepts)
+        for name in names:
+            if name not in by_name:
+                raise ConfigError(f"{where}.concepts: {name!r} is not in the erasure list{nearest(name, by_name)}")
+        if not names:
+            raise ConfigError(f"{where}.concepts: no concept to erase; list one under erasure.concepts")
+        options = read_options(f"{where}.options", config.method, method.Options, config.options)
+        base = config.method.rpartition(":")[2].lower()
+        earlier = sum(step.label.split("-")[0] == base for step in steps)
+        label = f"{base}-{earlier + 1}" if earlier else base
+        steps.append(Step(label, config.method, method, tuple(by_name[name] for name in names), options))
+    return steps
+
+
+def _check_fits(where: str, name: str, method: type[Method], family: Family) -> None:
+    for need in sorted(method.requires - family.offers):
+        reason = family.lacks.get(need, f"{family.name} does not offer {need!r}")
+        raise ConfigError(f"{where}.method: {name!r} does not work on {family.name}: {reason}")
+
+
+def read_options(where: str, name: str, options_class: type, values: Mapping[str, Any]) -> Any:
+    """Build *options_class* from a config's mapping; ``ConfigError`` names the bad key, type or value."""
+    known = [f.name for f in fields(options_class)]
+    for key in values:
+        if key not in known:
+            raise ConfigError(
+                f"{where}.{key}: {name} has no such option{nearest(key, known)}; it has {', '.join(known) or 'none'}"
+            )
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(options_class), OmegaConf.create(dict(values)))
+        return OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        if isinstance(error.__cause__, ConfigError):  # from the options' own __post_init__
+            raise ConfigError(f"{where}: {error.__cause__}") from error
+        key = f".{error.full_key}" if getattr(error, "full_key", None) else ""
+        raise ConfigError(f"{where}{key}: {str(error).splitlines()[0]}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def apply_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:
+    """Write edited weights into the model in place. Raises ``ConfigError`` where one does not fit it."""
+    for name, tensor in tensors.items():
+        part, _, path = name.partition(".")
+        parameters = dict(getattr(model.pipe, part).named_parameters())
+        if path not in parameters or parameters[path].shape != tensor.shape:
+            have = tuple(parameters[path].shape) if path in parameters else "no such weight"
+            raise ConfigError(f"edited tensor {name} {tuple(tensor.shape)} does not fit this model ({have})")
+        with torch.no_grad():
+            parameters[path].copy_(tensor)

@@ -1,0 +1,89 @@
+"""A recipe made concrete: edits solved once, checked, and pinned as bytes that every worker loads.
+
+``compile_recipe`` runs where a run is prepared; ``CompiledRecipe.from_files`` where pictures are made. No worker solves
+anything, so all have the same weights whatever their libraries.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from pipeline.config.schema import Config
+from pipeline.erasure.concept import concepts_of
+from pipeline.erasure.method import Method, apply_tensors, read_steps
+from pipeline.erasure.selfcheck import SelfCheck
+from pipeline.errors import ConfigError, CorpusError
+from pipeline.models.load import Model
+
+
+@dataclass(frozen=True)
+class CompiledRecipe:
+    """``tensors`` are safetensors files by name; ``record`` is what ``run.yaml`` keeps of the recipe (JSON-able).
+
+    ``record["steps"]`` has for each step its label, method, concepts and options, and for an edit also ``file``,
+    ``sha256`` and ``selfcheck`` (figures of ``selfcheck.Figures``).
+    """
+
+    tensors: dict[str, bytes]
+    record: dict[str, Any]
+
+    @classmethod
+    def from_files(cls, record: dict[str, Any], read: Callable[[str], bytes]) -> "CompiledRecipe":
+        """Read the pinned files by name. Raises ``CorpusError`` where one's sha256 is not that of *record*."""
+        tensors = {}
+        for step in record["steps"]:
+            if "file" not in step:
+                continue
+            data = read(step["file"])
+            if hashlib.sha256(data).hexdigest() != step["sha256"]:
+                raise CorpusError(f"{step['file']}: its sha256 is not the one pinned in run.yaml; the file was changed")
+            tensors[step["file"]] = data
+        return cls(tensors, record)
+
+    def apply(self, model: Model) -> None:
+        """Write the pinned edits into *model*, in the recipe's order."""
+        for step in self.record["steps"]:
+            if "file" in step:
+                apply_tensors(model, load(self.tensors[step["file"]]))
+
+
+def compile_recipe(config: Config, model: Model) -> CompiledRecipe:
+    """Solve and check the edits of *config* on *model*, which is left with them applied.
+
+    Raises ``ConfigError`` for a recipe that does not fit the model, and for an edit that the self-check refuses.
+    """
+    steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), model.family)
+    tensors: dict[str, bytes] = {}
+    records: list[dict[str, Any]] = []
+    for i, step in enumerate(steps):
+        record: dict[str, Any] = {
+            "label": step.label,
+            "method": step.name,
+            "concepts": [concept.name for concept in step.concepts],
+            "options": asdict(step.options),
+        }
+        if step.method.has("edit"):
+            check = SelfCheck(model, step.concepts)
+            edited = step.build(model).edit()
+            for name, tensor in edited.items():
+                if not torch.isfinite(tensor).all():
+                    raise ConfigError(f"erasure.recipe[{i}]: {step.label} gave weights that are not finite ({name})")
+            # Saved as the model holds them: what is checked here is then, bit for bit, what every worker applies.
+            edited = {name: tensor.to("cpu", model.dtype).contiguous() for name, tensor in edited.items()}
+            apply_tensors(model, edited)
+            record["selfcheck"] = check.judge(f"erasure.recipe[{i}]: {step.label}")
+            name = f"{i:02d}-{step.label}.safetensors"
+            tensors[name] = save(edited)
+            record |= {"file": name, "sha256": hashlib.sha256(tensors[name]).hexdigest()}
+        records.append(record)
+    return CompiledRecipe(tensors, {"version": 1, "steps": records})
+
+
+def active_methods(config: Config, model: Model) -> list[Method]:
+    """Build the methods that act while sampling, in the recipe's order; *model* has its edits already."""
+    steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), model.family)
+    return [step.build(model) for step in steps if step.method.has("condition") or step.method.has("steer")]

@@ -1,0 +1,143 @@
+"""Did an edit move what it should, and only that? Measured in noise prediction, before and after.
+
+The commonest fault of published erasure code is to run and erase nothing; the next is to damage everything. For each
+text p, at several timesteps, with the same noisy latents x_t before and after the edit:
+
+    shift(p) = ||e'(x_t, p) - e(x_t, p)|| / ||e(x_t, c) - e(x_t, a)||        c: concept, a: its anchor (or "")
+
+so 1 means "moved as far as from the concept to its anchor". And, for the concept,
+
+    erased = 1 - ||e'(x_t, c) - e(x_t, a)|| / ||e(x_t, c) - e(x_t, a)||
+
+1 where the concept now predicts what its anchor does, 0 where nothing changed, negative where it moved elsewhere.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.tokens import word_pattern
+from pipeline.errors import ConfigError
+from pipeline.models.load import Model
+
+TEMPLATES = ("{}", "a photo of a {}")
+CONTROLS = ("a house by a road", "a bowl of fruit", "two people talking", "mountains at night")
+TIMES = (0.9, 0.7, 0.5, 0.3)  # of the training schedule; below .3 the text hardly matters
+CELLS = 32 * 32  # latents of at most this many positions: text acts alike at any size, and a check must be quick
+
+NOTHING = 0.1  # a smaller target shift is "moved nothing"
+EVERYTHING = 0.7  # neighbours shifted by more than this share of the targets: "moved everything"
+TOWARDS = 0.1  # erased less than this, though moved: elsewhere, not to the anchor
+GONE = 0.2  # before the edit, concept and anchor differ by less than this share of what unrelated texts do
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Of one concept: its own shift, the mean shift of its neighbours and of unrelated texts, and how far erased."""
+
+    target_shift: float
+    neighbour_shift: float
+    control_shift: float
+    erased: float
+
+
+class SelfCheck:
+    """Made before an edit, it remembers what the model predicts; ``judge`` is called after it."""
+
+    def __init__(self, model: Model, concepts: Sequence[Concept]):
+        self.model = model
+        self.concepts = tuple(concepts)
+        self.erased_words = word_pattern(tuple(word for concept in concepts for word in concept.words))
+        self.before = self._predict()
+
+    def judge(self, where: str) -> dict[str, dict[str, float]]:
+        """Return ``Figures`` by concept; raise ``ConfigError``, beginning with *where*, for an edit to be refused."""
+        after = self._predict()
+        figures = {}
+        for concept in self.concepts:
+            f = self._figures(concept, after)
+            figures[concept.name] = {key: round(value, 4) for key, value in asdict(f).items()}
+            already = self._scale(concept) < GONE * self._control_scale()  # as after an earlier edit of the same
+            others = max(f.neighbour_shift, f.control_shift)
+            if f.target_shift < NOTHING and not already:
+                raise ConfigError(
+                    f"{where} moved nothing: {concept.name!r} shifted by {f.target_shift:.3f} of its distance to "
+                    f"{concept.anchor or 'nothing'!r} (expected at least {NOTHING}); raise its strength"
+                )
+            if others > EVERYTHING * f.target_shift and others > NOTHING:
+                raise ConfigError(
+                    f"{where} moved everything: neighbours and unrelated texts shifted by {others:.3f} where "
+                    f"{concept.name!r} shifted by {f.target_shift:.3f}; lower its strength or list more to preserve"
+                )
+            if f.erased < TOWARDS and not already:
+                raise ConfigError(
+                    f"{where} moved {concept.name!r} by {f.target_shift:.3f}, but not towards "
+                    f"{concept.anchor or 'nothing'!r} (erased {f.erased:.3f}, expected at least {TOWARDS}): "
+                    "it is aimed at the wrong layers"
+                )
+        return figures
+
+    @torch.no_grad()
+    def _predict(self) -> dict[str, Tensor]:
+        """Return for each text the predictions ``(len(TIMES), C * h * w)``, float32, on fixed noise."""
+        family = self.model.family
+        texts = sorted({*CONTROLS, *(t for c in self.concepts for w in (c.name, c.anchor, *c.preserve) for t in _texts(w))})
+        channels, height, width = _small_latents(self.model)
+        noise = torch.randn((1, channels, height, width), generator=torch.Generator().manual_seed(0))
+        last = self.model.pipe.scheduler.config.num_train_timesteps - 1
+        rows: list[Tensor] = []
+        for start in range(0, len(texts), 16):
+            chunk = texts[start : start + 16]
+            conditioning = family.encode(chunk)
+            latents = noise.to(self.model.device, self.model.dtype).expand(len(chunk), -1, -1, -1)
+            times = [torch.tensor(int(t * last), device=self.model.device) for t in TIMES]
+            predicted = [family.predict(latents, t, conditioning, guidance=1.0) for t in times]
+            rows.extend(torch.stack([p.float().flatten(1) for p in predicted], dim=1))
+        return dict(zip(texts, rows, strict=True))
+
+    def _figures(self, concept: Concept, after: dict[str, Tensor]) -> Figures:
+        scale = self._scale(concept)
+        neighbours = [word for word in concept.preserve if not self.erased_words.search(word)]
+        controls = [text for text in CONTROLS if not self.erased_words.search(text)]
+
+        def shift(texts: Sequence[str]) -> float:
+            moved = [(after[text] - self.before[text]).norm().item() for text in texts]
+            return sum(moved) / max(1, len(moved)) / scale
+
+        left = sum(
+            (after[c] - self.before[a]).norm().item()
+            for c, a in zip(_texts(concept.name), _texts(concept.anchor), strict=True)
+        ) / len(TEMPLATES)
+        return Figures(
+            target_shift=shift(_texts(concept.name)),
+            neighbour_shift=shift([text for word in neighbours for text in _texts(word)]),
+            control_shift=shift(controls),
+            erased=1 - left / scale,
+        )
+
+    def _scale(self, concept: Concept) -> float:
+        """Mean distance from the concept to its anchor before the edit."""
+        pairs = zip(_texts(concept.name), _texts(concept.anchor), strict=True)
+        return sum((self.before[c] - self.before[a]).norm().item() for c, a in pairs) / len(TEMPLATES)
+
+    def _control_scale(self) -> float:
+        first, *others = [self.before[text] for text in CONTROLS]
+        return sum((other - first).norm().item() for other in others) / len(others)
+
+
+def _texts(word: str) -> list[str]:
+    """Return *word* in every template; nothing in its place gives the empty text."""
+    return [template.format(word) if word else "" for template in TEMPLATES]
+
+
+def _small_latents(model: Model) -> tuple[int, int, int]:
+    """Return ``(C, h, w)`` of latents no larger than ``CELLS`` and possible for the architecture."""
+    pixels = 64
+    while True:
+        channels, height, width = model.family.latent_shape(pixels, pixels)
+        if height * width >= CELLS or pixels >= 256:
+            return channels, height, width
+        pixels *= 2

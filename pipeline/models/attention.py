@@ -1,0 +1,109 @@
+"""Attention to text, opened at two places: its keys and values, and its output before the last projection.
+
+Several steerings act one after another at each place, so they stack. Keys and values depend on the prompt alone (true
+of cross-attention, not of joint attention), so they are computed, and changed, once per batch instead of once per step.
+Without steerings the result is that of diffusers' own processor bit for bit. Knows nothing of concepts or of gates.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention layer that sees text. ``module`` is diffusers' ``Attention``."""
+
+    name: str
+    index: int  # in the order in which the denoiser runs them
+    heads: int
+    module: Any = field(compare=False, repr=False)
+
+
+class AttentionSteering(Protocol):
+    """What may act inside attention. Rows are those of the denoiser's batch: all negatives, then all positives."""
+
+    def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Change keys and values ``(R, heads, T, d)``; called once per batch and layer."""
+
+    def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
+        """Change the output ``(R, heads, N, d)`` for queries ``(R, heads, N, d)``; called at every step."""
+
+
+class AttentionState:
+    """What the processors of one model share: who steers now, and the keys and values of the batch at hand."""
+
+    def __init__(self) -> None:
+        self.text_steerings: Sequence[AttentionSteering] = ()
+        self.blend_steerings: Sequence[AttentionSteering] = ()
+        self._source: Tensor | None = None
+        self._keys_values: dict[int, tuple[Tensor, Tensor]] = {}
+
+    @contextmanager
+    def batch(
+        self, embeds: Tensor, text: Sequence[AttentionSteering], blend: Sequence[AttentionSteering]
+    ) -> Iterator[None]:
+        """While inside, forwards on the very tensor *embeds* are steered and share their keys and values.
+
+        A forward on any other embeddings (a further branch of some method) runs unsteered.
+        """
+        self._source, self.text_steerings, self.blend_steerings = embeds, text, blend
+        try:
+            yield
+        finally:
+            self._source, self.text_steerings, self.blend_steerings = None, (), ()
+            self._keys_values.clear()
+
+    def steers(self, embeds: Tensor) -> bool:
+        return embeds is self._source
+
+    def keys_values(self, layer: Layer, attn: Any, embeds: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values ``(R, heads, T, d)`` of *embeds*, steered if they are the batch's own."""
+        if not self.steers(embeds):
+            return split_heads(attn.to_k(embeds), layer.heads), split_heads(attn.to_v(embeds), layer.heads)
+        if layer.index not in self._keys_values:
+            key, value = split_heads(attn.to_k(embeds), layer.heads), split_heads(attn.to_v(embeds), layer.heads)
+            for steering in self.text_steerings:
+                key, value = steering.text(layer, key, value)
+            self._keys_values[layer.index] = key, value
+        return self._keys_values[layer.index]
+
+
+class CrossAttentionProcessor:
+    """Replaces diffusers' ``AttnProcessor2_0`` in one cross-attention layer of a UNet."""
+
+    def __init__(self, layer: Layer, state: AttentionState):
+        self.layer = layer
+        self.state = state
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Map hidden states ``(R, N, C)`` to the same shape, attending to ``encoder_hidden_states (R, T, D)``."""
+        layer, state = self.layer, self.state
+        query = split_heads(attn.to_q(hidden_states), layer.heads)  # (R, heads, N, d)
+        key, value = state.keys_values(layer, attn, encoder_hidden_states)
+        output = scaled_dot_product_attention(query, key, value)
+        if state.blend_steerings and state.steers(encoder_hidden_states):
+            for steering in state.blend_steerings:
+                output = steering.blend(layer, query, output)
+        return attn.to_out[1](attn.to_out[0](merge_heads(output)))
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """``(R, N, heads * d)`` to ``(R, heads, N, d)``."""
+    return x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """``(R, heads, N, d)`` to ``(R, N, heads * d)``."""
+    return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], -1)

@@ -1,0 +1,136 @@
+"""What differs between architectures, behind one interface: text in, prediction, pixels out, and where text enters.
+
+Everything above this (methods, the sampling loop) speaks of ``Conditioning``, latents ``(B, C, h, w)`` and layers, and
+never of a pipeline class. A family that packs its latents (FLUX) does so inside ``predict`` and ``decode``.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.models.attention import AttentionState, Layer
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the denoiser is told of prompts. The first dimension of every tensor is the prompt.
+
+    ``embeds`` is float ``(B, T, D)``, the text tokens that attention sees; ``pooled`` is ``(B, P)`` where the
+    architecture has one vector for the whole prompt besides.
+    """
+
+    embeds: Tensor
+    pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.embeds.shape[0]
+
+    def rows(self, index: Tensor | slice | list[int]) -> Self:
+        """Return the conditioning of some of the prompts, in the order of *index*."""
+        return type(self)(self.embeds[index], None if self.pooled is None else self.pooled[index])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        pooled = None if self.pooled is None else self.pooled.to(device, non_blocking=non_blocking)
+        return type(self)(self.embeds.to(device, non_blocking=non_blocking), pooled)
+
+    @classmethod
+    def cat(cls, parts: Sequence["Conditioning"]) -> Self:
+        """Return all rows of *parts*, one after another."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return cls(torch.cat([part.embeds for part in parts]), torch.cat(pooled) if pooled else None)
+
+
+@dataclass(frozen=True)
+class TextStream:
+    """One tokenizer's stretch of the text sequence: its token ``i`` is row ``offset + i`` of ``embeds``.
+
+    SD and SDXL have one; SD3 has CLIP's at 0 and T5's at 77. ``causal`` tells that a token knows those before it only.
+    """
+
+    tokenizer: Any
+    offset: int
+    length: int
+    causal: bool
+
+
+@dataclass(frozen=True)
+class TextProjection:
+    """A linear layer fed directly by text: where an edit of weights can take a concept out.
+
+    ``name`` is the weight's name from the pipeline on ("unet.….to_k.weight"); ``kind`` is "key", "value", or, where
+    all text enters through one layer, "context" (tokens) or "pooled"; ``layer`` is the attention layer's name.
+    """
+
+    name: str
+    kind: str
+    weight: Tensor  # (out, in), the model's own parameter
+    layer: str
+
+
+class Family(ABC):
+    """Drives one diffusers pipeline. ``name`` is how messages and tables call the architecture.
+
+    ``offers`` lists what methods may ask for: "text_projections" (linear layers fed by text), "cross_attention" (keys
+    and values that depend on the prompt alone), "guidance" (a negative branch). ``lacks`` gives, for what is not
+    offered, the reason that a refused user reads.
+    """
+
+    name: ClassVar[str]
+    offers: ClassVar[frozenset[str]]
+    lacks: ClassVar[dict[str, str]] = {}
+    load_options: ClassVar[dict[str, Any]] = {}  # what from_pretrained is told besides, e.g. to leave a part out
+    denoiser_name: ClassVar[str]  # "unet" or "transformer": the pipeline's attribute, and the prefix of names
+
+    def __init__(self, pipe: Any, device: torch.device):
+        self.pipe = pipe
+        self.device = device
+
+    @property
+    def denoiser(self) -> nn.Module:
+        return getattr(self.pipe, self.denoiser_name)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.denoiser.parameters()).dtype
+
+    @property
+    @abstractmethod
+    def streams(self) -> tuple[TextStream, ...]:
+        """The tokenizers whose tokens attention sees, in the order of ``Conditioning.embeds``."""
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        """Encode *texts*, padded to the full length and truncated to it, as one batch on the device."""
+
+    @abstractmethod
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """Return ``(C, h, w)`` of the latents of one picture; ``ConfigError`` for a size that cannot be made."""
+
+    def set_timesteps(self, scheduler: Any, steps: int, width: int, height: int) -> Tensor:
+        """Start *scheduler* anew and return its timesteps. Families whose schedule depends on the size override it."""
+        scheduler.set_timesteps(steps, device=self.device)
+        return scheduler.timesteps
+
+    @abstractmethod
+    def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
+        """Run the denoiser once on ``(R, C, h, w)`` latents, scaled by the scheduler, with one prompt a row.
+
+        Returns what the scheduler expects of the model (noise, velocity or flow), of the latents' shape. ``guidance``
+        is used only by models into which it was distilled.
+        """
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Turn latents ``(B, C, h, w)`` into pixels ``(B, 3, H, W)`` in about -1..1."""
+
+    @abstractmethod
+    def text_projections(self) -> list[TextProjection]:
+        """Return every linear layer fed directly by text, in the order of the denoiser's modules."""
+
+    @abstractmethod
+    def attach(self, state: AttentionState) -> list[Layer]:
+        """Let *state* take part in every attention layer that sees text, and return those layers in order."""

@@ -1,0 +1,90 @@
+"""Stable Diffusion 1.x and 2.x: one CLIP text encoder, a UNet with cross-attention, noise or velocity predicted.
+
+The diorama is of this family too. The safety checker is not loaded: Lacuna's own audit looks at every picture, and a
+checker that blackens pictures would hide what it found.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError
+from pipeline.models.attention import AttentionState, CrossAttentionProcessor, Layer
+from pipeline.models.family import Conditioning, Family, TextProjection, TextStream
+
+
+class StableDiffusion(Family):
+    """``StableDiffusionPipeline``: SD 1.x and 2.x, base and v-prediction."""
+
+    name = "Stable Diffusion 1.x/2.x"
+    offers = frozenset({"text_projections", "cross_attention", "guidance"})
+    load_options: ClassVar[dict[str, Any]] = {
+        "safety_checker": None,
+        "feature_extractor": None,
+        "requires_safety_checker": False,
+    }
+    denoiser_name = "unet"
+
+    @property
+    def streams(self) -> tuple[TextStream, ...]:
+        tokenizer = self.pipe.tokenizer
+        return (TextStream(tokenizer, offset=0, length=tokenizer.model_max_length, causal=True),)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        tokenizer, encoder = self.pipe.tokenizer, self.pipe.text_encoder
+        tokens = tokenizer(
+            list(texts),
+            padding="max_length",
+            max_length=tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        ).to(self.device)
+        # SD was trained with attention to the padding, and only a few fine-tunes say otherwise.
+        mask = tokens.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
+        return Conditioning(encoder(tokens.input_ids, attention_mask=mask)[0].to(self.dtype))
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        factor = 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+        smallest = factor * 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
+        for side, pixels in (("width", width), ("height", height)):
+            if pixels % factor:
+                near = max(smallest, round(pixels / factor) * factor)
+                raise ConfigError(
+                    f"generation.size: {side} {pixels} is not a multiple of {factor}, as this model's VAE needs "
+                    f"(nearest: {near})"
+                )
+            if pixels < smallest:
+                raise ConfigError(f"generation.size: {side} {pixels} is below {smallest}, this model's smallest")
+        return self.pipe.unet.config.in_channels, height // factor, width // factor
+
+    def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
+        return self.pipe.unet(latents, timestep, encoder_hidden_states=conditioning.embeds, return_dict=False)[0]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        return self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+
+    def _cross_attention(self) -> list[tuple[str, Any]]:
+        return [(n, m) for n, m in self.pipe.unet.named_modules() if n.endswith(".attn2")]
+
+    def text_projections(self) -> list[TextProjection]:
+        return [
+            TextProjection(f"unet.{name}.{attribute}.weight", kind, getattr(module, attribute).weight, f"unet.{name}")
+            for name, module in self._cross_attention()
+            for attribute, kind in (("to_k", "key"), ("to_v", "value"))
+        ]
+
+    def attach(self, state: AttentionState) -> list[Layer]:
+        layers = []
+        for name, module in sorted(self._cross_attention(), key=lambda item: _running_order(item[0])):
+            layer = Layer(f"unet.{name}", len(layers), module.heads, module)
+            module.set_processor(CrossAttentionProcessor(layer, state))
+            layers.append(layer)
+        return layers
+
+
+def _running_order(name: str) -> int:
+    """A UNet lists its modules as down, up, mid, and runs them as down, mid, up."""
+    return ("down", "mid_", "up_b").index(name[:4])

@@ -1,0 +1,96 @@
+"""A tiny Stable Diffusion with random weights and a real CLIP tokenizer, made on the spot and saved like any model."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from pipeline.config.schema import Config, ModelConfig
+
+SENTENCES = (
+    "a photo of a cat and a dog on the beach",
+    "two cats and a tiger in the snow, a kitten by the house",
+    "a lion with a wolf near a tree at night",
+    "the red car, mountains and a bowl of fruit, two people talking by a road",
+)
+LENGTH = 24  # tokens of a prompt
+
+
+def tokenizer(sentences: Sequence[str] = SENTENCES) -> CLIPTokenizer:
+    """A byte-level BPE tokenizer of CLIP's conventions, learned from a few sentences."""
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
+    )
+    bpe.train_from_iterator(sentences * 4, trainer)
+    pieces = [*alphabet, *(letter + "</w>" for letter in alphabet)]
+    pieces += [piece for piece in sorted(bpe.get_vocab(), key=bpe.get_vocab().__getitem__) if piece not in set(pieces)]
+    import json
+
+    merges = [tuple(merge) for merge in json.loads(bpe.to_str())["model"]["merges"]]
+    start, end = "<|startoftext|>", "<|endoftext|>"
+    return CLIPTokenizer(
+        vocab={piece: i for i, piece in enumerate([*pieces, start, end])},
+        merges=merges, bos_token=start, eos_token=end, unk_token=end, pad_token=end, model_max_length=LENGTH,
+    )  # fmt: skip
+
+
+def pipeline(prediction_type: str = "epsilon", seed: int = 0) -> StableDiffusionPipeline:
+    """Pictures of 32x32 pixels from 8x8 latents, VAE factor 4, cross-attention at 8x8 and 4x4."""
+    torch.manual_seed(seed)
+    words = tokenizer()
+    text = CLIPTextConfig(
+        vocab_size=len(words), hidden_size=32, intermediate_size=64, projection_dim=32, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=LENGTH, initializer_factor=3.0,
+        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
+        cross_attention_dim=32, attention_head_dim=(2, 4), norm_num_groups=8,
+    )  # fmt: skip
+    with torch.no_grad():  # random weights hardly listen to the text; these do, as trained ones would
+        for name, parameter in unet.named_parameters():
+            if ".attn2." in name and name.endswith("weight"):
+                parameter.mul_(4.0)
+    vae = AutoencoderKL(
+        block_out_channels=(16, 16, 16), down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3, layers_per_block=1, latent_channels=4, norm_num_groups=8,
+        mid_block_add_attention=False, sample_size=32,
+    )  # fmt: skip
+    schedule = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type,
+        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
+    )  # fmt: skip
+    return StableDiffusionPipeline(
+        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=words, unet=unet, scheduler=schedule,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def save(folder: Path, prediction_type: str = "epsilon", seed: int = 0) -> str:
+    """Save a tiny pipeline under *folder*; return its path for ``model.path``."""
+    path = folder / f"tiny-{prediction_type}-{seed}"
+    if not path.exists():
+        pipeline(prediction_type, seed).save_pretrained(path, safe_serialization=True)
+    return str(path)
+
+
+def config(path: str, **sections: Any) -> Config:
+    """A config of the tiny model: 3 steps, 32x32 pixels, batches of 4."""
+    result = Config(model=ModelConfig(path=path))
+    result.generation.steps, result.generation.size, result.generation.batch_size = 3, [32, 32], 4
+    result.prompts.source = "unused.txt"
+    result.output.path = "unused"
+    for name, value in sections.items():
+        setattr(result, name, value)
+    return result
