@@ -93,7 +93,7 @@ class Coordinator:
         state = self._book.state(worker)
         state.heard = self._clock()
         for opened in self._book.unheld(worker, holding):
-            self._triage.put_back(opened.shard)
+            self._put_back(opened)
         if running is not None:
             self._book.start(worker, running, self._clock())
         if self._stopped is not None or self._finished():
@@ -130,6 +130,11 @@ class Coordinator:
                 self._complete(report, worker)
             else:
                 self._fail(opened, FailureKind.error, report.error)
+
+    def leave(self, worker: str) -> None:
+        """The worker goes of its own accord, and does no more of what it holds."""
+        for opened in self._forget(worker):
+            self._put_back(opened)
 
     # What the owner of the workers calls
 
@@ -207,7 +212,7 @@ class Coordinator:
         tasks = []
         for shard in shards:
             self._attempts += 1
-            attempt = f"{shard:06d}-{self._token}-{self._attempts}"
+            attempt = f"{self._token}-{self._attempts}"
             excluded = self._history.blamed(shard)
             tasks.append(Task(planned=self._plan.shard(shard), attempt=attempt, excluded=excluded, probe=probe))
         lease_id = tasks[0].attempt
@@ -237,6 +242,10 @@ class Coordinator:
         self._triage.withdraw(shard)
         self._finish(shard, counts)
         return True
+
+    def _put_back(self, opened: Open) -> None:
+        if opened.probe or not self._settle(opened.shard):
+            self._triage.put_back(opened.shard)
 
     def _finish(self, shard: int, counts: Counts) -> None:
         self._done.add(shard)

@@ -1,0 +1,174 @@
+"""The thin shells round ``Coordinator`` and ``Worker`` that make Ray actors of them, and the calls between the two.
+
+Neither decides anything. A worker outlives its coordinator: it finishes and commits what it holds while the driver
+makes a new one, and goes on with that. Both die with the driver, whose handles they hang on (not detached).
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError
+
+from pipeline.cluster.coordinator import SHORTEST_WAIT, Coordinator
+from pipeline.cluster.loop import Answer, Loop
+from pipeline.cluster.protocol import FailureKind, Held, Planner, Report, Snapshot, Wait
+from pipeline.cluster.records import open_coordinator
+from pipeline.config.schema import Config
+
+CONTROL = "control"  # the concurrency group that answers while the device thread is busy
+OUT_OF_REACH = 10.0  # seconds after which a coordinator that could not be reached is tried again
+
+
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class CoordinatorActor:
+    """One at a time, on the driver's node. Calls are served one after the other: ``Coordinator`` needs no locks."""
+
+    def __init__(self, config: Config, plan: Planner, held: Mapping[str, Sequence[Held]]):
+        self._coordinator: Coordinator = open_coordinator(config, plan, held)
+
+    def next(self, worker: str, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Answer:
+        return self._coordinator.next(worker, done, holding, running)
+
+    def report(self, worker: str, done: Sequence[Report]) -> None:
+        self._coordinator.report(worker, done)
+
+    def leave(self, worker: str) -> None:
+        self._coordinator.leave(worker)
+
+    def lost(self, worker: str, kind: FailureKind, message: str) -> None:
+        self._coordinator.lost(worker, kind, message)
+
+    def drain(self, workers: Sequence[str]) -> None:
+        self._coordinator.drain(workers)
+
+    def snapshot(self) -> Snapshot:
+        self._coordinator.tick()
+        return self._coordinator.snapshot()
+
+
+class RayDesk:
+    """Calls to a coordinator that may die and be replaced.
+
+    From ``detach`` to ``attach`` there is none. What an old one has answered but its worker has not begun is dropped:
+    the new one does not know of it, and would lease it to somebody else too.
+    """
+
+    def __init__(self, worker: str, coordinator: Any):
+        self._worker, self._coordinator = worker, coordinator
+        self._changed = threading.Condition()
+        self._epoch = 0
+
+    def detach(self) -> None:
+        with self._changed:
+            self._coordinator = None
+            self._epoch += 1
+
+    def attach(self, coordinator: Any) -> None:
+        with self._changed:
+            self._coordinator = coordinator
+            self._changed.notify_all()
+
+    def ask(self, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Callable[[], Answer]:
+        with self._changed:
+            epoch, coordinator = self._epoch, self._coordinator
+            call = coordinator.next.remote(self._worker, done, holding, running) if coordinator is not None else None
+
+        def answer() -> Answer:
+            if call is not None:
+                try:
+                    result: Answer = ray.get(call)
+                except RayActorError:
+                    # Dead or out of reach; the driver sees it too. What the coordinator itself raises is not caught:
+                    # that is a fault of ours or of storage, and must show.
+                    pass
+                else:
+                    with self._changed:
+                        if epoch == self._epoch:
+                            return result
+            with self._changed:
+                # Unless it was only out of reach for a moment, the driver will replace it.
+                self._changed.wait_for(lambda: self._epoch > epoch or call is None, timeout=OUT_OF_REACH)
+                self._changed.wait_for(lambda: self._coordinator is not None)
+            self.report(done)  # may be the second time; the coordinator refuses what it knows
+            return Wait(seconds=SHORTEST_WAIT)
+
+        return answer
+
+    def report(self, done: Sequence[Report]) -> None:
+        with self._changed:
+            # With no coordinator a report is dropped: commits are in storage, where the next one will find them.
+            if done and self._coordinator is not None:
+                self._coordinator.report.remote(self._worker, done)
+
+    def leave(self) -> None:
+        with self._changed:
+            coordinator = self._coordinator
+        if coordinator is not None:
+            try:
+                ray.get(coordinator.leave.remote(self._worker))
+            except RayActorError:
+                return  # the next coordinator will not have heard of this worker
+
+
+@ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={CONTROL: 1})
+class WorkerActor:
+    """One device's worker. The driver calls ``hello``, once in a run ``prepare``, then ``load``, then ``run``."""
+
+    def __init__(self, number: int):
+        self._number = number
+        self._name = ""
+        self._worker: Any = None
+        self._loop: Loop | None = None
+        self._desk: RayDesk | None = None
+        self._successor: Any = None  # the newest coordinator, if it is not the one that ``run`` is given
+
+    def hello(self, config: Config, nonce: str) -> tuple[str, str]:
+        """Check that this machine sees the driver's output, and load what every worker needs; return (id, node id)."""
+        from pipeline.cluster.records import read_nonce
+
+        read_nonce(config, nonce)
+        context = ray.get_runtime_context()
+        node = context.get_node_id()
+        gpus = "+".join(str(i) for i in ray.get_gpu_ids())
+        self._name = f"{node[:8]}/{'gpu' + gpus if gpus else 'cpu'}#{self._number}"
+        import pipeline.worker  # noqa: F401 - torch and diffusers take seconds: have them while another worker prepares
+
+        return self._name, node
+
+    def prepare(self, config: Config, summary: Any, pair_samples: Sequence[Any], device: str) -> Any:
+        """Pin the run (see ``pipeline.prepare``); return its record."""
+        from pipeline.prepare import prepare
+
+        return prepare(config, summary, pair_samples, device=device)
+
+    def load(self, config: Config, record: Any, device: str, accept_environment: bool) -> None:
+        """Load the pinned model onto the device."""
+        from pipeline.worker import Worker
+
+        self._worker = Worker(config, record, device=device, accept_environment=accept_environment)
+        self._fragile = device == "cuda"
+
+    def run(self, coordinator: Any) -> str:
+        """Work until told to stop; return why."""
+        self._desk = RayDesk(self._name, coordinator)
+        self._loop = Loop(self._worker, self._desk, fragile=self._fragile)
+        if self._successor is not None:  # the coordinator died while this call was on its way
+            self._desk.attach(self._successor)
+        return self._loop.run()
+
+    @ray.method(concurrency_group=CONTROL)
+    def detach(self) -> list[Held]:
+        """Let go of a dead coordinator; return what is in hand."""
+        if self._desk is None or self._loop is None:
+            return []
+        self._desk.detach()
+        return self._loop.held()
+
+    @ray.method(concurrency_group=CONTROL)
+    def attach(self, coordinator: Any) -> None:
+        """Go on with a new coordinator."""
+        self._successor = coordinator
+        if self._desk is not None:
+            self._desk.attach(coordinator)

@@ -1,0 +1,229 @@
+"""The run on Ray: one coordinator, a fleet of workers, and a loop that replaces whatever dies.
+
+Holds nothing that a restart needs: kill the driver and all of its actors go with it, and the same command goes on from
+storage. What the loop survives: workers and nodes that die, hang, join or drain, and the coordinator's death.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from pipeline.cluster import machines
+from pipeline.cluster.actor import CoordinatorActor
+from pipeline.cluster.fleet import Death, Fleet, Member, Stage
+from pipeline.cluster.metrics import Metrics
+from pipeline.cluster.progress import Progress
+from pipeline.cluster.protocol import Held, Planner, Snapshot
+from pipeline.cluster.records import delete_nonce, write_nonce
+from pipeline.config.schema import Config
+from pipeline.errors import ConfigError, LacunaError
+
+POLL = 0.25  # seconds between two looks at everything
+LOOK_AROUND = 8  # polls between two looks at the cluster's machines
+COORDINATOR_DEATHS = 5  # without a shard committed between: not bad luck
+FAREWELL = 30.0  # seconds for workers to commit what they hold once there is no more to give out
+DETACH = 30.0  # seconds for workers to say what they hold; of one that does not answer, the shard may be done twice
+
+
+class Driver:
+    """One run. *pinned* is its record where an earlier start left one; else the first worker prepares it."""
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Planner,
+        progress: Progress,
+        *,
+        pinned: Any,
+        summary: Any,
+        pair_samples: Sequence[Any],
+        unfinished: int,
+        accept_environment: bool,
+    ):
+        self._config, self._plan, self._progress = config, plan, progress
+        self._record, self._summary, self._pair_samples = pinned, summary, pair_samples
+        self._accept_environment = accept_environment
+        self._unfinished = unfinished
+        self._needs = machines.needs(config)
+        self._nonce = ""
+        self._polls = 0
+        self._coordinator: Any = None
+        self._call: Any = None  # for a snapshot
+        self._deaths_of_coordinators, self._done_at_death = 0, -1
+        self._draining: set[str] = set()
+        self._snapshot: Snapshot | None = None
+        self._ended = 0.0  # when there was no more to give out
+        self._metrics = Metrics(config.output.path)
+        self._fleet = Fleet(
+            self._needs,
+            hello=lambda actor: actor.hello.remote(config, self._nonce),
+            startup_timeout=config.cluster.startup_timeout,
+        )
+
+    def run(self) -> Snapshot:
+        """Work until every shard is committed or given up, or the run is stopped; return how it stands then."""
+        self._nonce = write_nonce(self._config)
+        try:
+            self._coordinator = self._make_coordinator({})
+            self._call = self._coordinator.snapshot.remote()
+            self._fleet.grow(self._wanted())
+            self._wait_for_the_first()
+            while not self._over():
+                self._poll()
+            assert self._snapshot is not None
+            return self._snapshot
+        finally:
+            delete_nonce(self._config, self._nonce)
+
+    def _over(self) -> bool:
+        if self._snapshot is None or not (self._snapshot.finished or self._snapshot.stopped):
+            return False
+        self._ended = self._ended or time.monotonic()
+        return not self._fleet.at(Stage.running) or time.monotonic() - self._ended > FAREWELL
+
+    def _poll(self) -> None:
+        self._polls += 1
+        self._poll_workers()
+        self._watch_coordinator()
+        snapshot = self._snapshot
+        if snapshot is None or snapshot.finished or snapshot.stopped:
+            return
+        self._fleet.kill(set(snapshot.hung))
+        if self._polls % LOOK_AROUND == 0:
+            self._look_around()
+
+    # Workers
+
+    def _wanted(self) -> int:
+        """Workers to have: as many as there is room for, within the config's bounds, and no more than shards."""
+        workers = self._config.cluster.workers
+        room = machines.slots(self._needs) if workers.max is None else workers.max
+        left = self._unfinished
+        if self._snapshot is not None:
+            left = self._snapshot.shards - self._snapshot.done - len(self._snapshot.given_up)
+        return min(max(room, workers.min), max(left, 1))
+
+    def _wait_for_the_first(self) -> None:
+        """Wait for ``workers.min``, or all that is wanted if that is less; ``ConfigError`` if they do not come."""
+        least = min(self._config.cluster.workers.min, self._wanted())
+        patience = self._config.cluster.startup_timeout
+        began = time.monotonic()
+        while len([m for m in self._fleet.members if m.stage is not Stage.starting]) < least:
+            self._poll_workers()
+            if time.monotonic() - began > patience:
+                raise ConfigError(
+                    f"cluster.workers.min: {least} workers of {self._needs} each were not to be had in {patience:g} s "
+                    f"(cluster.startup_timeout); the cluster has {machines.resources()}"
+                )
+
+    def _poll_workers(self) -> None:
+        results, deaths = self._fleet.poll(POLL)
+        for member, result in results:
+            self._advance(member, result)
+        for death in deaths:
+            self._mourn(death)
+        if self._snapshot is None:
+            self._fleet.grow(self._wanted())
+
+    def _advance(self, member: Member, result: Any) -> None:
+        """A member's call has ended well: on to its next stage."""
+        if member.stage is Stage.starting:
+            member.name, member.node = result
+            member.stage = Stage.ready
+        elif member.stage is Stage.preparing:
+            self._record = result
+            member.stage = Stage.ready
+        elif member.stage is Stage.loading:
+            member.stage = Stage.loaded
+        elif member.stage is Stage.running:
+            self._fleet.dismiss(member)
+        self._dispatch()
+
+    def _dispatch(self) -> None:
+        """Give every idle member its next call; the first one prepares, the others wait for it."""
+        config = self._config
+        device = self._needs.device
+        for member in self._fleet.at(Stage.ready):
+            if self._record is not None:
+                call = member.actor.load.remote(config, self._record, device, self._accept_environment)
+                self._fleet.send(member, Stage.loading, call)
+            elif not self._fleet.at(Stage.preparing):
+                call = member.actor.prepare.remote(config, self._summary, self._pair_samples, device)
+                self._fleet.send(member, Stage.preparing, call)
+        for member in self._fleet.at(Stage.loaded):
+            self._fleet.send(member, Stage.running, member.actor.run.remote(self._coordinator))
+
+    def _mourn(self, death: Death) -> None:
+        if death.name:
+            self._coordinator.lost.remote(death.name, death.kind, death.message)
+        self._progress.say(f"worker {death.name or '(starting)'} is gone ({death.kind})")
+        self._dispatch()
+
+    def _look_around(self) -> None:
+        """Use machines that have joined, and leave those that will go."""
+        self._fleet.kill_slow_starters()
+        nodes = machines.draining_nodes()
+        draining = {member.name for member in self._fleet.at(Stage.running) if member.node in nodes}
+        if draining != self._draining:
+            self._draining = draining
+            self._coordinator.drain.remote(sorted(draining))
+        self._fleet.grow(self._wanted() + len(draining))
+
+    # The coordinator
+
+    def _make_coordinator(self, held: Mapping[str, Sequence[Held]]) -> Any:
+        """On the driver's machine, and using no CPU of it."""
+        where = NodeAffinitySchedulingStrategy(node_id=machines.here(), soft=False)
+        return CoordinatorActor.options(scheduling_strategy=where).remote(self._config, self._plan, held)
+
+    def _watch_coordinator(self) -> None:
+        """Take a snapshot if one has come; replace the coordinator if none can."""
+        ended, _ = ray.wait([self._call], timeout=0)
+        if not ended:
+            return
+        try:
+            snapshot: Snapshot = ray.get(self._call)
+        except machines.DEATHS:
+            self._replace_coordinator()
+        except RayTaskError as error:
+            if isinstance(error.cause, LacunaError):
+                raise error.cause from None
+            raise
+        else:
+            self._snapshot = snapshot
+            self._progress.update(snapshot)
+            self._metrics.update(snapshot)
+        self._call = self._coordinator.snapshot.remote()
+
+    def _replace_coordinator(self) -> None:
+        """Make a new one, which lists the commits and is told what workers hold; they go on meanwhile."""
+        done = self._snapshot.done if self._snapshot is not None else 0
+        self._deaths_of_coordinators = self._deaths_of_coordinators + 1 if done == self._done_at_death else 1
+        self._done_at_death = done
+        if self._deaths_of_coordinators > COORDINATOR_DEATHS:
+            raise RuntimeError(f"{COORDINATOR_DEATHS} coordinators died without a shard committed between")
+        self._progress.say("the coordinator is gone; a new one goes on from what is committed")
+        ray.kill(self._coordinator)
+        members = self._fleet.at(Stage.running)
+        held = dict(zip([m.name for m in members], self._ask_all(members, "detach"), strict=True))
+        self._coordinator = self._make_coordinator(
+            {name: leases for name, leases in held.items() if leases is not None}
+        )
+        self._ask_all(members, "attach", self._coordinator)
+        self._draining = set()
+
+    def _ask_all(self, members: Sequence[Member], method: str, *args: Any) -> list[Any]:
+        """Call a control method of each; None for those that are dead or do not answer."""
+        calls = [getattr(member.actor, method).remote(*args) for member in members]
+        answers: list[Any] = []
+        ray.wait(calls, num_returns=len(calls), timeout=DETACH) if calls else None
+        for call in calls:
+            try:
+                answers.append(ray.get(call, timeout=0))
+            except (RayActorError, GetTimeoutError):
+                answers.append(None)
+        return answers

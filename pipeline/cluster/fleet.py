@@ -1,0 +1,155 @@
+"""The worker actors: made, brought to work stage by stage, found dead and replaced.
+
+Knows nothing of shards: what a dead worker held is the coordinator's affair, to whom the driver passes the news.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+import ray
+from ray.exceptions import RayTaskError
+
+from pipeline.cluster.actor import WorkerActor
+from pipeline.cluster.machines import DEATHS, Needs, is_alive
+from pipeline.cluster.protocol import FailureKind
+from pipeline.errors import LacunaError
+
+DEATHS_ON_STARTING = 5  # in a row, none having loaded the model between: it is not bad luck
+LOAD_ERRORS = 3  # raised by loading where others have loaded: bad machines, to be borne for so long
+NODE_NEWS = 3.0  # seconds that news of a node's death may come after that of its actors
+
+
+class Stage(Enum):
+    """What a worker is doing; it moves down this list."""
+
+    starting = auto()
+    ready = auto()
+    preparing = auto()
+    loading = auto()
+    loaded = auto()
+    running = auto()
+
+
+@dataclass(kw_only=True)
+class Member:
+    """One worker actor and the call to it that is under way."""
+
+    actor: Any
+    call: Any
+    stage: Stage
+    since: float
+    name: str = ""
+    node: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Death:
+    """A worker whose process or machine is gone."""
+
+    name: str  # "" where it died before it had one
+    kind: FailureKind
+    message: str
+
+
+class Fleet:
+    """All worker actors of a run. ``poll`` moves them along; the driver says what each stage leads to."""
+
+    def __init__(self, wanted: Needs, hello: Callable[[Any], Any], startup_timeout: float):
+        self._needs, self._hello, self._startup_timeout = wanted, hello, startup_timeout
+        self.members: list[Member] = []
+        self._dead: list[tuple[Member, str, float]] = []  # whose node's fate is not yet known
+        self._born = 0
+        self._deaths_on_starting, self._load_errors = 0, 0
+        self._ever_loaded = False
+
+    def grow(self, size: int) -> None:
+        """Make actors until there are *size*. Those for which there is no room yet wait, and tell an autoscaler so."""
+        while len(self.members) < size:
+            self._born += 1
+            actor = WorkerActor.options(**self._needs.options()).remote(self._born)
+            now = time.monotonic()
+            self.members.append(Member(actor=actor, call=self._hello(actor), stage=Stage.starting, since=now))
+
+    def at(self, stage: Stage) -> list[Member]:
+        """The members at one stage."""
+        return [member for member in self.members if member.stage is stage]
+
+    def send(self, member: Member, stage: Stage, call: Any) -> None:
+        """A member has been called; it is at *stage* until the call ends."""
+        member.stage, member.call, member.since = stage, call, time.monotonic()
+
+    def poll(self, seconds: float) -> tuple[list[tuple[Member, Any]], list[Death]]:
+        """Wait for up to *seconds*; return the calls that ended, with their results, and the workers that died.
+
+        What a call raised is raised here, the user's errors as they were: a config that no worker can use ends the run.
+        """
+        calls = {member.call: member for member in self.members if member.call is not None}
+        if not calls:
+            time.sleep(seconds)
+        ended, _ = ray.wait(list(calls), num_returns=len(calls), timeout=seconds) if calls else ([], [])
+        results = []
+        for call in ended:
+            member = calls[call]
+            try:
+                result = ray.get(call)
+            except DEATHS as error:
+                self._bury(member, str(error))
+                continue
+            except RayTaskError as error:
+                self._raised(member, error)
+                continue
+            member.call = None
+            if member.stage is Stage.loading:
+                self._ever_loaded, self._deaths_on_starting = True, 0
+            results.append((member, result))
+        return results, self._deaths()
+
+    def kill(self, names: set[str]) -> None:
+        """End these workers by force; their deaths show in the next ``poll``."""
+        for member in self.members:
+            if member.name in names:
+                ray.kill(member.actor)
+
+    def kill_slow_starters(self) -> None:
+        """Replace workers that have hung while loading the model. Those that wait for room are not among them."""
+        for member in self.at(Stage.loading):
+            if time.monotonic() - member.since > self._startup_timeout:
+                ray.kill(member.actor)
+
+    def dismiss(self, member: Member) -> None:
+        """A member has finished; free its resources."""
+        self.members.remove(member)
+        ray.kill(member.actor)
+
+    def _bury(self, member: Member, message: str) -> None:
+        self.members.remove(member)
+        ray.kill(member.actor)  # it may only be out of reach, and would go on beside its replacement
+        self._dead.append((member, message, time.monotonic()))
+        if member.stage is not Stage.running:
+            self._deaths_on_starting += 1
+            if self._deaths_on_starting >= DEATHS_ON_STARTING:
+                raise RuntimeError(f"{DEATHS_ON_STARTING} workers in a row died before they could work: {message}")
+
+    def _raised(self, member: Member, error: RayTaskError) -> None:
+        if isinstance(error.cause, LacunaError):
+            raise error.cause
+        self._load_errors += 1
+        if member.stage is not Stage.loading or not self._ever_loaded or self._load_errors > LOAD_ERRORS:
+            raise error
+        self.dismiss(member)
+
+    def _deaths(self) -> list[Death]:
+        """The dead of whose machine enough is known: gone too, or standing for a while after."""
+        known, waiting = [], []
+        for member, message, since in self._dead:
+            gone = bool(member.node) and not is_alive(member.node)
+            if not gone and time.monotonic() - since < NODE_NEWS:
+                waiting.append((member, message, since))
+                continue
+            kind = FailureKind.node_loss if gone else FailureKind.crash
+            known.append(Death(name=member.name, kind=kind, message=message))
+        self._dead = waiting
+        return known

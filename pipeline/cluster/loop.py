@@ -1,0 +1,180 @@
+"""The worker's side of the protocol: pull a lease, prefetch the next, run the tasks, report what they came to.
+
+Knows nothing of Ray: how calls reach the coordinator is the ``Desk``'s affair. The calling thread drives the device;
+commits end on the worker's own threads and are reported from there, when enough time has passed since the last call.
+"""
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from pipeline.cluster.protocol import Held, Lease, Report, Stop, Task, Wait
+from pipeline.prompts import PlannedShard
+
+Answer = Lease | Wait | Stop
+
+
+class Result(Protocol):
+    """The part of ``worker.ShardResult`` that is reported."""
+
+    @property
+    def counts(self) -> dict[str, int]: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def device_seconds(self) -> float: ...
+
+
+class Processor(Protocol):
+    """The part of ``worker.Worker`` that the loop drives."""
+
+    def process(self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = ...) -> "Future[Result]": ...
+    def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = ...) -> None: ...
+    def close(self) -> None: ...
+
+
+class Desk(Protocol):
+    """How one worker reaches its coordinator. No call may block except the one that ``ask`` returns."""
+
+    def ask(self, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Callable[[], Answer]: ...
+    def report(self, done: Sequence[Report]) -> None: ...
+    def leave(self) -> None: ...
+
+
+class Loop:
+    """Runs leases until told to stop. ``fragile``: after an error leave, for the process may be of no further use.
+
+    That is so on CUDA, where one device-side assert fails every later call.
+    """
+
+    def __init__(self, worker: Processor, desk: Desk, *, fragile: bool = False):
+        self._worker, self._desk, self._fragile = worker, desk, fragile
+        self._lock = threading.Condition()
+        self._leases: dict[str, Lease] = {}  # not yet reported in full
+        self._open: dict[str, str] = {}  # attempt -> lease id
+        self._reports: list[Report] = []
+        self._under_way = 0  # commits
+        self._last_call = 0.0
+        self._report_every = 0.0
+        self._broken = False
+
+    def run(self) -> str:
+        """Work until there is no more to do; return why. The worker is closed then."""
+        try:
+            reason = self._run()
+            self._settle()
+        finally:
+            self._worker.close()
+        with self._lock:
+            self._desk.report(self._take())
+        self._desk.leave()
+        return reason
+
+    def held(self) -> list[Held]:
+        """Describe the leases in hand, from any thread."""
+        with self._lock:
+            return [lease.held() for lease in self._leases.values()]
+
+    def _run(self) -> str:
+        answer = self._ask(None)()
+        while not isinstance(answer, Stop):
+            if isinstance(answer, Wait):
+                self._pause(answer.seconds)
+                answer = self._ask(None)()
+                continue
+            lease = self._accept(answer)
+            if lease.suspect:
+                self._settle()  # it may take this process along: let it take nothing else
+            upcoming = self._ask(lease.id)
+            for task in lease.tasks:
+                self._do(task)
+                if self._broken:
+                    return "left after an error, to begin afresh"
+            answer = upcoming()
+            if isinstance(answer, Wait):
+                answer = self._ask(None)()
+        return answer.reason
+
+    def _accept(self, lease: Lease) -> Lease:
+        with self._lock:
+            self._leases[lease.id] = lease
+            self._open.update({task.attempt: lease.id for task in lease.tasks})
+            self._report_every = lease.report_every
+        return lease
+
+    def _do(self, task: Task) -> None:
+        """Run one task; whatever it raises is the task's failure, and becomes its report."""
+        shard = task.planned.index
+        try:
+            if task.probe is not None:
+                self._worker.probe(task.planned, task.probe, task.excluded)
+                self._end(Report(shard=shard, attempt=task.attempt))
+                return
+            future = self._worker.process(task.planned, task.attempt, task.excluded)
+        except Exception:
+            self._broken = self._fragile
+            self._end(Report(shard=shard, attempt=task.attempt, error=traceback.format_exc()))
+            return
+        with self._lock:
+            self._under_way += 1
+        future.add_done_callback(lambda done: self._committed(task, done))
+
+    def _committed(self, task: Task, future: "Future[Result]") -> None:
+        """A commit has ended, well or not (on the worker's thread)."""
+        shard, error = task.planned.index, future.exception()
+        if error is not None:
+            lines = "".join(traceback.format_exception(error))
+            self._end(Report(shard=shard, attempt=task.attempt, error=lines))
+        else:
+            result = future.result()
+            self._end(
+                Report(
+                    shard=shard,
+                    attempt=task.attempt,
+                    counts=result.counts,
+                    images=result.images,
+                    seconds=result.seconds,
+                    device_seconds=result.device_seconds,
+                )
+            )
+        with self._lock:
+            self._under_way -= 1
+            self._lock.notify_all()
+
+    def _end(self, report: Report) -> None:
+        with self._lock:
+            self._reports.append(report)
+            if time.monotonic() - self._last_call >= self._report_every:
+                self._last_call = time.monotonic()
+                self._desk.report(self._take())
+
+    def _ask(self, running: str | None) -> Callable[[], Answer]:
+        with self._lock:  # reports and the leases said to be held must leave in one order
+            self._last_call = time.monotonic()
+            reports = self._take()
+            return self._desk.ask(reports, list(self._leases), running)
+
+    def _take(self) -> list[Report]:
+        """The reports not yet sent; their leases are no longer in hand once all of their tasks are reported."""
+        reports, self._reports = self._reports, []
+        for report in reports:
+            del self._open[report.attempt]
+        still = set(self._open.values())
+        self._leases = {lease_id: lease for lease_id, lease in self._leases.items() if lease_id in still}
+        return reports
+
+    def _settle(self) -> None:
+        """Wait until no commit is under way and all are reported or about to be."""
+        with self._lock:
+            self._lock.wait_for(lambda: self._under_way == 0)
+
+    def _pause(self, seconds: float) -> None:
+        """Wait before asking again, but not beyond the end of a commit: its report is worth a call."""
+        with self._lock:
+            before = self._under_way
+            self._lock.wait_for(lambda: self._under_way < before, timeout=seconds)

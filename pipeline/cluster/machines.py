@@ -1,0 +1,119 @@
+"""The Ray cluster as machines with room for workers: joining or starting it, its slots, its losses.
+
+Knows nothing of shards. Ray's private interfaces are used here and nowhere else.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import (
+    LocalRayletDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
+
+from pipeline.config.schema import Config, Device
+from pipeline.errors import ConfigError
+
+# A process or machine is gone: replace it. Deliberately not RayTaskError, which is an error raised by code, ours or the
+# user's, and must show; nor ObjectLostError, which we cannot cause, because no pixels go through the object store.
+DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError, LocalRayletDiedError)
+
+OBJECT_STORE = 128 * 2**20  # bytes; of a Ray that we start: prompts and reports are all that passes through it
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else every start warns of a future change
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """The resources of one worker."""
+
+    device: str  # "cuda" or "cpu"
+    cpus: int
+
+    def options(self) -> dict[str, Any]:
+        """Options of the worker's actor. Without ``num_cpus`` an actor with a GPU would hold one CPU for life."""
+        return {"num_gpus": 1, "num_cpus": self.cpus} if self.device == "cuda" else {"num_cpus": self.cpus}
+
+    def slots(self, resources: Mapping[str, float]) -> int:
+        """Workers that a machine with these resources has room for."""
+        by_cpu = int(resources.get("CPU", 0) // self.cpus) if self.cpus else None
+        if self.device == "cpu":
+            return by_cpu or 0
+        gpus = int(resources.get("GPU", 0))
+        return gpus if by_cpu is None else min(gpus, by_cpu)
+
+    def __str__(self) -> str:
+        return f"{'1 GPU and ' if self.device == 'cuda' else ''}{self.cpus} CPU{'s' * (self.cpus != 1)}"
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the Ray that ``RAY_ADDRESS``, the job or this machine offers, or start one here; leave it at the end.
+
+    No runtime environment is given: a job has one already, and two that conflict raise.
+    """
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    try:
+        ray.init(address="auto", **options)
+    except ConnectionError:
+        if os.environ.get("RAY_ADDRESS"):
+            address = os.environ["RAY_ADDRESS"]
+            raise ConfigError(f"RAY_ADDRESS={address}: no Ray answers there; start one or unset RAY_ADDRESS") from None
+        ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE, **options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def needs(config: Config) -> Needs:
+    """What each worker asks for: on GPUs one of them, on CPUs as many as it has threads."""
+    device = config.cluster.device
+    gpus = any(node["Resources"].get("GPU", 0) for node in _alive())
+    if device is Device.auto:
+        device = Device.cuda if gpus else Device.cpu
+    cpus = config.cluster.cpus_per_worker
+    return Needs(device=device.value, cpus=config.cluster.threads_per_worker if cpus is None else cpus)
+
+
+def slots(wanted: Needs) -> int:
+    """Workers that the cluster has room for now, on machines that will stay."""
+    draining = draining_nodes()
+    return sum(wanted.slots(node["Resources"]) for node in _alive() if node["NodeID"] not in draining)
+
+
+def resources() -> str:
+    """What the cluster has, for messages."""
+    total = ray.cluster_resources()
+    return ", ".join(f"{total[kind]:g} {kind}s" for kind in ("CPU", "GPU") if kind in total) or "nothing"
+
+
+def is_alive(node: str) -> bool:
+    """Is the machine with this id part of the cluster?"""
+    return any(alive["NodeID"] == node for alive in _alive())
+
+
+def draining_nodes() -> set[str]:
+    """Ids of the machines that will go away soon; private to Ray, whose Train and Data ask the same way."""
+    return set(ray._private.state.state.get_draining_nodes())
+
+
+def here() -> str:
+    """Id of the driver's machine."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _alive() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]

@@ -1,0 +1,46 @@
+"""The run as ``ray.util.metrics`` (exported with the prefix ``ray_``), set by the driver from the snapshots it polls.
+
+So a worker is never slowed by a metric, and the figures are those that the progress bar shows.
+"""
+
+from ray.util.metrics import Counter, Gauge
+
+from pipeline.cluster.protocol import Snapshot
+
+
+class Metrics:
+    """Counters never go back, so a new coordinator, which counts images from nought, adds to what was counted."""
+
+    def __init__(self, output: str):
+        tags = {"output": output}
+        self._images = _tagged(Counter("lacuna_images", "Images generated, further seeds included", ("output",)), tags)
+        self._device = _tagged(
+            Counter("lacuna_device_seconds", "Seconds that devices were busy denoising and decoding", ("output",)), tags
+        )
+        self._shards = _tagged(Gauge("lacuna_shards", "Shards by state", ("output", "state")), tags)
+        self._samples = _tagged(Gauge("lacuna_samples", "Committed samples by status", ("output", "status")), tags)
+        self._workers = _tagged(Gauge("lacuna_workers", "Workers known to the coordinator", ("output",)), tags)
+        self._seen_images, self._seen_device = 0, 0.0
+
+    def update(self, snapshot: Snapshot) -> None:
+        """Publish one snapshot."""
+        if snapshot.images < self._seen_images:
+            self._seen_images, self._seen_device = 0, 0.0
+        if snapshot.images > self._seen_images:
+            self._images.inc(snapshot.images - self._seen_images)
+        if snapshot.device_seconds > self._seen_device:
+            self._device.inc(snapshot.device_seconds - self._seen_device)
+        self._seen_images, self._seen_device = snapshot.images, snapshot.device_seconds
+        given_up = len(snapshot.given_up)
+        pending = snapshot.shards - snapshot.done - given_up - snapshot.leased
+        states = {"done": snapshot.done, "leased": snapshot.leased, "given_up": given_up, "pending": max(0, pending)}
+        for state, number in states.items():
+            self._shards.set(number, {"state": state})
+        for status, number in snapshot.counts.items():
+            self._samples.set(number, {"status": status})
+        self._workers.set(snapshot.workers)
+
+
+def _tagged(metric, tags):
+    metric.set_default_tags(tags)
+    return metric

@@ -1,0 +1,87 @@
+"""Between coordinator and corpus: what storage says on starting, and where failures are written down.
+
+The only file of this folder that touches storage. Knows nothing of Ray.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+from pipeline.cluster.coordinator import Coordinator
+from pipeline.cluster.protocol import Counts, Failure, FailureKind, Held, Planner
+from pipeline.config.schema import Config
+from pipeline.corpus import committed, failures, layout, open_store, read_commit, record_failure
+from pipeline.errors import StoreError
+
+
+def open_coordinator(config: Config, plan: Planner, held: Mapping[str, Sequence[Held]] | None = None) -> Coordinator:
+    """Make a coordinator that goes on from what storage lists; *held* are the leases of a predecessor."""
+    store = open_store(config.output.path, config.output.storage_options)
+
+    def record(failure: Failure) -> None:
+        record_failure(
+            store,
+            shard=failure.shard,
+            kind=str(failure.kind),
+            message=failure.message,
+            sample_key=failure.sample_key,
+            attempt=failure.attempt,
+            worker=failure.worker,
+        )
+
+    def counts(shard: int) -> Counts | None:
+        found = read_commit(store, shard)
+        return None if found is None else found.counts
+
+    past = [
+        Failure(
+            shard=failure.shard,
+            kind=FailureKind(failure.kind),
+            message=failure.message,
+            sample_key=failure.sample_key,
+            attempt=failure.attempt,
+            worker=failure.worker,
+        )
+        for failure in failures(store)
+    ]
+    return Coordinator(
+        plan,
+        done={shard: found.counts for shard, found in committed(store).items()},
+        past=past,
+        record=record,
+        committed=counts,
+        token=secrets.token_hex(4),
+        error_budget=config.cluster.error_budget,
+        node_loss_budget=config.cluster.node_loss_budget,
+        shard_timeout=config.cluster.shard_timeout,
+        held=held,
+    )
+
+
+def write_nonce(config: Config) -> str:
+    """Leave a nonce in the output, for workers to find; return it. It lies where attempts lie, and is no attempt."""
+    nonce = secrets.token_hex(8)
+    open_store(config.output.path, config.output.storage_options).write(_nonce_path(nonce), nonce.encode())
+    return nonce
+
+
+def read_nonce(config: Config, nonce: str) -> None:
+    """Raise ``StoreError`` unless the nonce is here: else a node-local path would split the corpus over machines."""
+    store = open_store(config.output.path, config.output.storage_options)
+    try:
+        found = store.read(_nonce_path(nonce)).decode()
+    except FileNotFoundError:
+        found = ""
+    if found != nonce:
+        raise StoreError(
+            f"output.path: {config.output.path}: a worker does not see what the driver wrote there; "
+            "expected a folder that all machines share, or an s3://, gs:// or az:// URL"
+        )
+
+
+def delete_nonce(config: Config, nonce: str) -> None:
+    """Remove it again."""
+    open_store(config.output.path, config.output.storage_options).delete(_nonce_path(nonce))
+
+
+def _nonce_path(nonce: str) -> str:
+    return f"{layout.ATTEMPTS}/nonce-{nonce}"

@@ -1,0 +1,171 @@
+"""``lacuna run`` from a config to a finished corpus, on Ray or in this process: the order of the steps, no more.
+
+source -> plan -> store (writable? same identity? anything undone?) -> prepare -> generate -> finish -> summary
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.cluster.progress import Progress, open_progress
+from pipeline.cluster.protocol import Counts, FailureKind, Snapshot
+from pipeline.cluster.triage import last_line
+from pipeline.config.schema import Backend, Config
+from pipeline.corpus import check_writable, committed, failures, finish, open_store, read_run_record, repair
+from pipeline.errors import ConfigError
+from pipeline.prompts import Plan, Sample, open_source
+
+PAIRS = 16  # pictures drawn erased and unerased for the evidence
+SHOWN = 20  # shards or samples named in the summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How a run ended. ``exit_code``: 0, 1 (shards or samples failed, or the run was stopped), 130 (interrupted).
+
+    ``failed`` names, a line each, the shards that were given up and the samples that were left out.
+    """
+
+    exit_code: int
+    failed: tuple[str, ...]
+    message: str
+
+
+def run(config: Config, *, accept_environment: bool = False, progress: Progress | None = None) -> RunOutcome:
+    """Generate the corpus of *config*, or what is missing of it.
+
+    Raises ``LacunaError`` for what the user has to mend; every other error is a fault of ours and passes through.
+    """
+    _refuse_relative_paths(config)
+    plan = Plan.build(config, open_source(config.prompts))
+    store = open_store(config.output.path, config.output.storage_options)
+    pinned = read_run_record(store)
+    if pinned is not None and pinned.digest != plan.identity.digest:
+        from pipeline.prepare import existing_run
+
+        existing_run(config, plan.summary(), store)  # raises, with the differing fields
+    check_writable(store)
+    repair(store)
+    done: Mapping[int, Counts] = {shard: found.counts for shard, found in committed(store).items()}
+    given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
+    unfinished = plan.shards - len(given_up | done.keys())
+    shown = progress or open_progress()
+    try:
+        with _terminable():
+            snapshot = _generate(config, plan, shown, pinned, unfinished, accept_environment)
+    except KeyboardInterrupt:
+        shown.close()
+        return RunOutcome(exit_code=130, failed=(), message=_interrupted(config, plan))
+    finally:
+        shown.close()
+    if snapshot.finished and snapshot.done:
+        finish(config.output.path, config.output.storage_options)
+    return _outcome(config, snapshot)
+
+
+def _generate(
+    config: Config, plan: Plan, progress: Progress, pinned: Any, unfinished: int, accept_environment: bool
+) -> Snapshot:
+    """Do what is missing, wherever the config says."""
+    if unfinished == 0:
+        from pipeline.cluster.records import open_coordinator
+
+        return open_coordinator(config, plan).snapshot()
+    pair_samples = _pair_samples(plan) if pinned is None and config.erasure.recipe else ()
+    if config.cluster.backend is Backend.local:
+        return _generate_here(config, plan, progress, pair_samples, accept_environment)
+    from pipeline.cluster import machines
+
+    with machines.joined():
+        from pipeline.cluster.driver import Driver
+
+        driver = Driver(
+            config,
+            plan,
+            progress,
+            pinned=pinned,
+            summary=plan.summary(),
+            pair_samples=pair_samples,
+            unfinished=unfinished,
+            accept_environment=accept_environment,
+        )
+        return driver.run()
+
+
+def _generate_here(
+    config: Config, plan: Plan, progress: Progress, pair_samples: Sequence[Sample], accept_environment: bool
+) -> Snapshot:
+    from pipeline.cluster.local import run_local
+    from pipeline.cluster.records import open_coordinator
+    from pipeline.prepare import prepare, resolve_device
+    from pipeline.worker import Worker
+
+    device = resolve_device(config.cluster.device)
+    record = prepare(config, plan.summary(), pair_samples, device=device)
+    worker = Worker(config, record, device=device, accept_environment=accept_environment)
+    return run_local(open_coordinator(config, plan), worker, progress)
+
+
+def _refuse_relative_paths(config: Config) -> None:
+    """Under ``ray job submit`` the working directory is a copy in Ray's cache, gone with the cluster."""
+    from pipeline.cluster.environment import in_ray_job
+
+    path = config.output.path
+    if in_ray_job() and "://" not in path and not os.path.isabs(path):
+        raise ConfigError(
+            f"output.path: {path} is relative, and under `ray job submit` it would land in Ray's package cache; "
+            "expected an absolute path that all machines share, or an s3://, gs:// or az:// URL"
+        )
+
+
+def _pair_samples(plan: Plan) -> list[Sample]:
+    """The first samples of the plan, as many as pairs are drawn."""
+    return list(plan.shard(0).samples[:PAIRS])
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Have SIGTERM (from ``ray job stop``, Slurm, Kubernetes) stop the run as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupted(config: Config, plan: Plan) -> str:
+    store = open_store(config.output.path, config.output.storage_options)
+    return (
+        f"stopped: {len(committed(store))} of {plan.shards} shards are committed in {config.output.path}; "
+        "the same command goes on from there"
+    )
+
+
+def _outcome(config: Config, snapshot: Snapshot) -> RunOutcome:
+    path = config.output.path
+    failed = tuple(
+        [f"shard {shard:06d}: given up: {last_line(why)}" for shard, why in sorted(snapshot.given_up.items())]
+        + [f"sample {key}: left out, it makes its shard fail" for key in snapshot.blamed]
+    )
+    if snapshot.stopped is not None and not snapshot.finished:
+        message = f"stopped after {snapshot.done} of {snapshot.shards} shards: {snapshot.stopped}"
+        return RunOutcome(exit_code=1, failed=failed, message=message)
+    counts = ", ".join(f"{number} {status}" for status, number in snapshot.counts.items() if number)
+    lines = [f"{path}: {snapshot.done} of {snapshot.shards} shards, {counts or 'no samples'}"]
+    lines += failed[:SHOWN]
+    if len(failed) > SHOWN:
+        lines.append(f"... and {len(failed) - SHOWN} more; see {path}/failures")
+    if snapshot.given_up:
+        lines.append(f"to try a shard again, delete its records {path}/failures/SHARD-*.json and run the same command")
+    return RunOutcome(exit_code=1 if failed else 0, failed=failed, message="\n".join(lines))
