@@ -5,7 +5,7 @@ Each field is either ``identity`` (it changes bytes, so a resume under another v
 error, which ``tests/config`` holds.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -109,17 +109,19 @@ class StepConfig:
 
 @dataclass(kw_only=True)
 class ErasureConfig:
-    lists: list[str] = identity(factory=list)  # YAML files with `concepts:`, relative to the config file
+    lists: list[str] = operational(factory=list)  # YAML files with `concepts:`, relative to the config file; load merges
     concepts: list[ConceptConfig] = identity(factory=list)
     recipe: list[StepConfig] = identity(factory=list)
 
 
 @dataclass(kw_only=True)
 class PromptsConfig:
-    source: str | None = identity(None)  # .txt .jsonl .csv .tsv .parquet (path, glob or URL), or hf://datasets/NAME
+    # .txt .jsonl .csv .tsv, .parquet (path, glob or URL), a folder of HF datasets, or hf://NAME[:config][@revision].
+    # Operational, because where the prompts lie changes nothing: their content is in the identity as a fingerprint.
+    source: str | None = operational(None)
     template: str | None = identity(None)  # "a {animal} {place}", instead of a source
     values: dict[str, list[str]] = identity(factory=dict)  # the lists that fill the template's fields
-    split: str = identity("train")  # of an hf:// source
+    split: str = identity("train")  # of an HF dataset
     column: str = identity("prompt")  # the column that holds the prompt
     images_per_prompt: int = identity(1)
     limit: int | None = identity(None)  # use only the first rows
@@ -182,8 +184,23 @@ class Config:
     audit: AuditConfig = identity(factory=AuditConfig)
     output: OutputConfig = operational(factory=OutputConfig)
     cluster: ClusterConfig = operational(factory=ClusterConfig)
-    log_level: str = operational("info")
+    log_level: str = operational("info")  # debug, info, warning or error
     seed: int = identity(0)
+    # Not a setting: key path -> text of each value that was written as ${...}, so that secrets are never written out.
+    interpolations: dict[str, str] = field(default_factory=dict, repr=False, metadata={"omegaconf_ignore": True})
+
+
+@dataclass(kw_only=True)
+class ErasureList:
+    """A file named in ``erasure.lists``."""
+
+    description: str | None = operational(None)
+    concepts: list[ConceptConfig] = identity(factory=list)
+
+
+def settings(owner: type) -> list[Field]:
+    """Return the fields of the dataclass *owner* that a config may set."""
+    return [f for f in fields(owner) if not f.metadata.get("omegaconf_ignore")]
 
 
 def is_identity(owner: type, name: str) -> bool:

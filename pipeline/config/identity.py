@@ -1,0 +1,83 @@
+"""Which corpus is this? The settings that change its bytes, flat, with a digest over them.
+
+A resume under another identity would mix two corpora in one folder, so it is refused with the lines of
+``identity_difference``. Versions of packages are no part of it (the environment is recorded per commit).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from enum import Enum
+from typing import Any
+
+from pipeline.config.problem import under
+from pipeline.config.schema import Config, settings
+
+# What the code does with a config. Raise it by hand whenever the same config gives other bytes than before: a golden
+# test of the corpus fails until that is done.
+SEMANTICS = 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """``fields``: dotted key -> JSON value, of every setting that changes bytes, with "source" and "semantics".
+
+    ``digest`` is the sha256, in hex, of their canonical JSON. A text that was written as ``${...}`` enters the digest
+    as it is and ``fields`` only as a hash of itself, because fields are saved and it may be a secret.
+    """
+
+    fields: dict[str, Any]
+    digest: str
+
+
+def identity(config: Config, source_fingerprint: str) -> Identity:
+    """Name the corpus that *config* makes of the prompts with this fingerprint."""
+    values = {key: value for key, value, is_identity in leaves(config) if is_identity}
+    values |= {"source": source_fingerprint, "semantics": SEMANTICS}
+    return Identity({key: _veiled(key, value, config) for key, value in values.items()}, _sha256(values))
+
+
+def identity_difference(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
+    """Return a line ``key: old -> new`` for each field in which *b* differs from *a*; absent ones say so."""
+    return [
+        f"{key}: {_text(a, key)} -> {_text(b, key)}"
+        for key in sorted(a.keys() | b.keys())
+        if key not in a or key not in b or a[key] != b[key]
+    ]
+
+
+def leaves(owner: Any, path: str = "") -> Iterator[tuple[str, Any, bool]]:
+    """Yield dotted key, JSON value and "is identity" of every setting; containers of settings are no leaves."""
+    for f in settings(type(owner)):
+        value, key = getattr(owner, f.name), under(path, f.name)
+        if is_dataclass(value):
+            yield from leaves(value, key)
+        elif isinstance(value, list) and any(map(is_dataclass, value)):
+            for i, item in enumerate(value):
+                yield from leaves(item, f"{key}[{i}]")
+        else:
+            yield key, plain(value), f.metadata["identity"]
+
+
+def plain(value: Any) -> Any:
+    """Return *value* with enums as their texts, so that JSON and YAML can write it."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.value if isinstance(value, Enum) else value
+
+
+def _sha256(value: Any) -> str:
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _veiled(key: str, value: Any, config: Config) -> Any:
+    hidden = any(name == key or name.startswith((f"{key}.", f"{key}[")) for name in config.interpolations)
+    return f"sha256:{_sha256(value)[:16]}" if hidden and not isinstance(value, (int, float)) else value
+
+
+def _text(fields: dict[str, Any], key: str) -> str:
+    return json.dumps(fields[key], ensure_ascii=False) if key in fields else "(absent)"

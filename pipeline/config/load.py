@@ -1,0 +1,118 @@
+"""From a YAML file to a checked ``Config``: overrides, interpolations, erasure lists, then everything that can be refused.
+
+Every refusal is a ``ConfigError`` of one line: ``FILE: key.path: what is wrong; what was expected``.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipeline.config.problem import Problem
+from pipeline.config.schema import Config, ErasureList, Policy
+from pipeline.config.shape import check_shape
+from pipeline.config.tree import Interpolated, apply_overrides, read_tree, resolve
+from pipeline.config.validate import validate_static
+from pipeline.errors import ConfigError
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read, override (``key=value``), type and check the config file *path*.
+
+    Erasure lists are merged behind the file's own concepts. A local ``prompts.source`` is relative to the file and
+    comes back absolute; ``output.path`` stays relative to the working directory. Raises ``ConfigError``.
+    """
+    file = Path(path)
+    tree = read_tree(file)
+    applied = apply_overrides(tree, overrides)
+    origins: list[tuple[str, int]] = []
+    interpolated: dict[str, Interpolated] = {}
+    try:
+        data, interpolated = resolve(tree)
+        check_shape(Config, data)
+        origins = _merge_lists(data, file, interpolated)
+        config = _typed(data)
+        config.interpolations = {key: found.text for key, found in interpolated.items()}
+        if "policy" not in data.get("audit", {}) and config.audit.detector is None:
+            config.audit.policy = Policy.keep  # the default judges by a detector; where there is none, nothing is judged
+        if config.prompts.source is not None and "://" not in config.prompts.source:
+            config.prompts.source = os.path.abspath(file.parent / Path(config.prompts.source).expanduser())
+        validate_static(config)
+    except Problem as problem:
+        message = _located(problem, str(file), applied, origins)
+        raise ConfigError(_without_secrets(message, interpolated)) from None
+    return config
+
+
+def _typed(data: dict[str, Any]) -> Config:
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), _literal(data)))
+    except OmegaConfBaseException as error:  # what check_shape lets through and OmegaConf does not: none is known
+        raise Problem(str(error.full_key or ""), str(error).splitlines()[0]) from error
+    assert isinstance(config, Config)
+    return config
+
+
+def _literal(value: Any) -> Any:
+    """Escape ``${``, so that a resolved value which happens to contain it is not resolved again."""
+    if isinstance(value, dict):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return value.replace("${", "\\${") if isinstance(value, str) else value
+
+
+def _merge_lists(data: dict[str, Any], file: Path, interpolated: dict[str, Interpolated]) -> list[tuple[str, int]]:
+    """Append the concepts of ``erasure.lists`` to the config's own; return the file and index each came from."""
+    erasure = data.get("erasure", {})
+    concepts = erasure.get("concepts", [])
+    origins = [(str(file), i) for i in range(len(concepts))]
+    merged = list(concepts)
+    for i, name in enumerate(erasure.get("lists", [])):
+        path = file.parent / Path(str(name)).expanduser()
+        if not path.exists():
+            raise Problem(f"erasure.lists[{i}]", f"{path}: no such erasure list (a path relative to {file.parent})")
+        try:
+            listed, found = resolve(read_tree(path, "erasure list"))
+            check_shape(ErasureList, listed)
+        except Problem as problem:
+            raise Problem(problem.key, problem.message, file=str(path)) from None
+        if not listed.get("concepts"):
+            raise Problem("concepts", "lists no concept; expected `concepts:` with a name each", file=str(path))
+        for key, value in found.items():
+            index, _, rest = key.removeprefix("concepts[").partition("]")
+            if key.startswith("concepts["):
+                interpolated[f"erasure.concepts[{len(merged) + int(index)}]{rest}"] = value
+        origins += [(str(path), j) for j in range(len(listed["concepts"]))]
+        merged += listed["concepts"]
+    if merged:
+        data["erasure"] = {**erasure, "concepts": merged}
+    return origins
+
+
+def _located(problem: Problem, file: str, applied: dict[str, str], origins: list[tuple[str, int]]) -> str:
+    """Put the file, the erasure list or the override before a problem, whichever its key came from."""
+    key = problem.key
+    if problem.file is not None:
+        return f"{problem.file}: {problem}"
+    for name, override in applied.items():
+        if key == name or key.startswith((f"{name}.", f"{name}[")):
+            return f"override {override!r}: {problem}"
+    head, bracket, rest = key.partition("erasure.concepts[")
+    if not head and bracket and origins:
+        index, _, tail = rest.partition("]")
+        origin, local = origins[int(index)]
+        if origin != file:
+            return f"{origin}: concepts[{local}]{tail}: {problem.message}"
+    return f"{file}: {problem}"
+
+
+def _without_secrets(message: str, interpolated: dict[str, Interpolated]) -> str:
+    """Write ``${oc.env:...}`` in place of what it stands for, wherever a message quotes it."""
+    for found in interpolated.values():
+        if isinstance(found.value, str) and found.value:
+            message = message.replace(found.value, found.text)
+    return message

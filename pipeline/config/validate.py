@@ -1,0 +1,213 @@
+"""What a well-typed config may not say: values out of range and combinations that cannot work.
+
+Only what is known without loading a model or opening the prompts. Each check raises ``Problem`` with its key path.
+"""
+
+import string
+from collections.abc import Iterable
+
+from pipeline.audit.registry import DETECTORS
+from pipeline.config.concepts import check_concepts
+from pipeline.config.problem import Problem, show
+from pipeline.config.schema import (
+    AuditConfig,
+    CaptionPolicy,
+    ClusterConfig,
+    Config,
+    GenerationConfig,
+    ModelConfig,
+    OutputConfig,
+    Policy,
+    PromptsConfig,
+    StepConfig,
+)
+from pipeline.erasure.registry import METHODS
+from pipeline.errors import ConfigError, nearest
+from pipeline.models.registry import SCHEDULERS
+from pipeline.registry import check_name
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+STORE_SCHEMES = ("s3", "gs", "az")
+MOST_SAMPLES_PER_SHARD = 100_000  # a key has five digits for the place in the shard
+MOST_SHARDS = 1_000_000  # and six for the shard
+
+
+def validate_static(config: Config) -> None:
+    """Raise ``Problem``, a ``ConfigError``, for the first setting of *config* that cannot work."""
+    _model(config.model)
+    names = check_concepts(config.erasure.concepts)
+    _recipe(config.erasure.recipe, names)
+    _prompts(config.prompts)
+    _generation(config.generation)
+    _audit(config.audit, names)
+    _output(config.output)
+    _cluster(config.cluster)
+    if config.log_level not in LOG_LEVELS:
+        raise _unknown("log_level", config.log_level, LOG_LEVELS)
+    _in_range("seed", config.seed, 0, 2**63 - 1)
+
+
+def check_size(key: str, width: object, height: object) -> tuple[int, int]:
+    """Return a picture's width and height in pixels; ``Problem`` where no VAE can make such a picture."""
+    for side in (width, height):
+        if isinstance(side, bool) or not isinstance(side, int) or not 8 <= side <= 16384 or side % 8:
+            near = max(8, round(side / 8) * 8) if isinstance(side, int) else 512
+            raise Problem(key, f"has a side of {show(side)} pixels; expected multiples of 8, such as {near}")
+    assert isinstance(width, int)
+    assert isinstance(height, int)
+    return width, height
+
+
+def template_fields(template: str) -> list[str]:
+    """Return the distinct field names of a template in order; ``Problem`` for braces that name none."""
+    names = []
+    try:
+        for _, name, spec, conversion in string.Formatter().parse(template):
+            if name is None:
+                continue
+            if not name.isidentifier() or spec or conversion:
+                raise Problem("prompts.template", f"has the field {{{name}}}; expected a plain name, such as {{animal}}")
+            names.append(name)
+    except ValueError as error:
+        raise Problem("prompts.template", f"{error}; write {{{{ and }}}} for braces that are no field") from None
+    return list(dict.fromkeys(names))
+
+
+def _model(model: ModelConfig) -> None:
+    if not model.path.strip():
+        raise Problem("model.path", "is empty; expected 'diorama', a hub id (owner/name) or a local folder")
+    if model.scheduler is not None and model.scheduler not in SCHEDULERS:
+        raise _unknown("model.scheduler", model.scheduler, SCHEDULERS)
+    if model.scheduler_options and model.scheduler is None:
+        raise Problem("model.scheduler_options", "are given without model.scheduler; name the scheduler they are for")
+    for i, adapter in enumerate(model.adapters):
+        if not adapter.path.strip():
+            raise Problem(f"model.adapters[{i}].path", "is empty; expected a hub id or a local file or folder")
+
+
+def _recipe(recipe: list[StepConfig], names: list[str]) -> None:
+    if recipe and not names:
+        raise Problem("erasure.recipe", "has steps but there is no concept to erase; list one under erasure.concepts")
+    for i, step in enumerate(recipe):
+        key = f"erasure.recipe[{i}]"
+        try:
+            check_name("method", step.method, METHODS)
+        except ConfigError as error:
+            raise Problem(f"{key}.method", str(error)) from None
+        if step.concepts == "all":
+            continue
+        if not isinstance(step.concepts, list) or not all(isinstance(name, str) for name in step.concepts):
+            raise Problem(f"{key}.concepts", f"is {show(step.concepts)}; expected all, or a list of concept names")
+        if not step.concepts:
+            raise Problem(f"{key}.concepts", "is an empty list; expected all, or at least one concept name")
+        for j, name in enumerate(step.concepts):
+            if name not in names:
+                raise Problem(
+                    f"{key}.concepts[{j}]",
+                    f"{name!r} is not in the erasure list{nearest(name, names)}; it has {', '.join(names)}",
+                )
+            if name in step.concepts[:j]:
+                raise Problem(f"{key}.concepts[{j}]", f"{name!r} is named twice in this step")
+
+
+def _prompts(prompts: PromptsConfig) -> None:
+    if prompts.source is not None and prompts.template is not None:
+        raise Problem("prompts", "has both source and template; expected one of them")
+    if prompts.source is None and prompts.template is None:
+        raise Problem("prompts", "has neither source nor template; expected one of them")
+    if prompts.source is not None and not prompts.source.strip():
+        raise Problem("prompts.source", "is empty; expected a file, a URL or hf://NAME")
+    if not prompts.column.strip():
+        raise Problem("prompts.column", "is empty; expected the name of the column that holds the prompt")
+    _in_range("prompts.images_per_prompt", prompts.images_per_prompt, 1)
+    if prompts.limit is not None:
+        _in_range("prompts.limit", prompts.limit, 1)
+    if prompts.template is None:
+        if prompts.values:
+            raise Problem("prompts.values", "are given without prompts.template; a source takes none")
+        return
+    if not prompts.template.strip():
+        raise Problem("prompts.template", "is empty; expected a text such as 'a {animal} on the {place}'")
+    wanted = template_fields(prompts.template)
+    for name in wanted:
+        if name not in prompts.values:
+            raise Problem(
+                "prompts.template",
+                f"{{{name}}} has no list in prompts.values{nearest(name, prompts.values)}; expected values.{name}: [...]",
+            )
+    for name, values in prompts.values.items():
+        if name not in wanted:
+            raise Problem(f"prompts.values.{name}", f"is no field of the template{nearest(name, wanted)}")
+        if not values:
+            raise Problem(f"prompts.values.{name}", "is an empty list; expected at least one value")
+
+
+def _generation(generation: GenerationConfig) -> None:
+    _in_range("generation.steps", generation.steps, 1, 1000)
+    _in_range("generation.guidance", generation.guidance, 0)
+    if len(generation.size) != 2:
+        raise Problem("generation.size", f"is {generation.size}; expected [width, height] in pixels")
+    check_size("generation.size", *generation.size)
+    batch = generation.batch_size
+    if batch != "auto" and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
+        raise Problem("generation.batch_size", f"is {show(batch)}; expected auto, or a whole number of at least 1")
+
+
+def _audit(audit: AuditConfig, names: list[str]) -> None:
+    if audit.detector is None:
+        if audit.policy is not Policy.keep:
+            raise Problem("audit.policy", f"{audit.policy} needs a detector; set audit.detector, or policy: keep")
+        if audit.captions is CaptionPolicy.anchor:
+            raise Problem("audit.captions", "anchor needs a detector to see anchors; set audit.detector, or captions: drop")
+        for key in ("options", "thresholds"):
+            if getattr(audit, key):
+                raise Problem(f"audit.{key}", "are given without audit.detector; name the detector they are for")
+    else:
+        try:
+            check_name("detector", audit.detector, DETECTORS)
+        except ConfigError as error:
+            raise Problem("audit.detector", str(error)) from None
+    _in_range("audit.attempts", audit.attempts, 1, 100)
+    for name, threshold in audit.thresholds.items():
+        if name not in names:
+            raise Problem(f"audit.thresholds.{name}", f"is not in the erasure list{nearest(name, names)}")
+        _in_range(f"audit.thresholds.{name}", threshold, 0, 1)
+
+
+def _output(output: OutputConfig) -> None:
+    if not output.path.strip():
+        raise Problem("output.path", "is empty; expected a folder or an s3://, gs:// or az:// URL")
+    scheme, separator, _ = output.path.partition("://")
+    if separator and scheme not in STORE_SCHEMES:
+        raise _unknown("output.path", f"{scheme}://", [f"{known}://" for known in STORE_SCHEMES])
+    if output.storage_options and not separator:
+        raise Problem("output.storage_options", "are given for a local folder; they belong to an s3://, gs:// or az:// URL")
+    _in_range("output.quality", output.quality, 1, 100)
+    _in_range("output.samples_per_shard", output.samples_per_shard, 1, MOST_SAMPLES_PER_SHARD)
+
+
+def _cluster(cluster: ClusterConfig) -> None:
+    _in_range("cluster.workers.min", cluster.workers.min, 1)
+    if cluster.workers.max is not None and cluster.workers.max < cluster.workers.min:
+        raise Problem(
+            "cluster.workers.max", f"is {cluster.workers.max}, less than workers.min, which is {cluster.workers.min}"
+        )
+    _in_range("cluster.threads_per_worker", cluster.threads_per_worker, 1)
+    if cluster.cpus_per_worker is not None:
+        _in_range("cluster.cpus_per_worker", cluster.cpus_per_worker, 1)
+    _in_range("cluster.error_budget", cluster.error_budget, 1)
+    _in_range("cluster.node_loss_budget", cluster.node_loss_budget, 1)
+    for key, seconds in (("startup_timeout", cluster.startup_timeout), ("shard_timeout", cluster.shard_timeout)):
+        if seconds is not None and seconds <= 0:
+            raise Problem(f"cluster.{key}", f"is {seconds:g}; expected more than 0 seconds")
+
+
+def _in_range(key: str, value: float, low: float, high: float | None = None) -> None:
+    if value < low or (high is not None and value > high):
+        expected = f"at least {low:,}" if high is None else f"{low:,} to {high:,}"
+        raise Problem(key, f"is {value}; expected {expected}")
+
+
+def _unknown(key: str, value: str, choices: Iterable[str]) -> Problem:
+    choices = list(choices)
+    return Problem(key, f"unknown {value!r}{nearest(value, choices)}; expected one of {', '.join(choices)}")
