@@ -1,0 +1,48 @@
+"""The corpus: where it lies, how a shard comes to exist, how it is checked, described and read."""
+
+from pipeline.corpus.commit import (
+    CommitRecord,
+    CommitResult,
+    FailureRecord,
+    commit_shard,
+    committed,
+    failures,
+    read_commit,
+    record_failure,
+    repair,
+)
+from pipeline.corpus.evidence import purge_evidence
+from pipeline.corpus.finish import finish
+from pipeline.corpus.layout import evidence_url
+from pipeline.corpus.manifest import Attempt, Row, Status
+from pipeline.corpus.run_record import RunRecord, create_run_record, read_run_record, require_run_record
+from pipeline.corpus.status import status
+from pipeline.corpus.stores import Store, check_writable, open_store
+from pipeline.corpus.verify import verify
+
+__all__ = [
+    "Attempt",
+    "CommitRecord",
+    "CommitResult",
+    "FailureRecord",
+    "Row",
+    "RunRecord",
+    "Status",
+    "Store",
+    "check_writable",
+    "commit_shard",
+    "committed",
+    "create_run_record",
+    "evidence_url",
+    "failures",
+    "finish",
+    "open_store",
+    "purge_evidence",
+    "read_commit",
+    "read_run_record",
+    "record_failure",
+    "repair",
+    "require_run_record",
+    "status",
+    "verify",
+]

@@ -1,0 +1,266 @@
+"""The commit of a shard: the one decision by which it exists, on local disk and on object stores alike.
+
+1. Write all files of the attempt under ``attempts/SHARD-ATTEMPT/`` (nobody else writes there).
+2. Create ``commits/SHARD.json``, naming that attempt, only if absent: the one point of decision. If it is there
+   already, read it: if it names this attempt (a request whose answer was lost), go on; else drop this attempt.
+3. Publish: copy the winner's files to their final names. Idempotent; redone by whoever finds it undone.
+4. Remove the attempt: that it is gone says that step 3 was completed.
+
+Invariant: final names are written in step 3 only, from an attempt that a commit record names. So a reader that globs
+``train/*.tar`` never sees a torn or superseded tar, however many late, hung or doubled workers there are; and a crash
+between any two calls leaves either no record (nothing happened) or a record and its attempt (``repair`` goes on at 3).
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.corpus import layout
+from pipeline.corpus.manifest import Row, Status, schema, write_manifest
+from pipeline.corpus.shard import Digest, build_tar
+from pipeline.corpus.stores import Store
+from pipeline.errors import CorpusError, StoreError
+
+CREATE_TRIES = 3  # each only after a read has shown that the record is not there
+READERS = 16  # small objects read at once where there are thousands of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """One file of a shard. ``name`` is its final path, in the corpus or, with ``evidence``, in the evidence beside it."""
+
+    name: str
+    size: int
+    sha256: str
+    md5: str
+    evidence: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitRecord:
+    """``commits/SHARD.json``. ``counts`` are samples per status; ``timings`` are seconds, and ``images`` drawn."""
+
+    shard: int
+    attempt: str
+    identity: str
+    counts: dict[str, int]
+    files: tuple[File, ...]
+    environment: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    format: int = layout.FORMAT
+
+    def dumps(self) -> bytes:
+        return json.dumps(asdict(self), sort_keys=True, indent=1).encode()
+
+    @classmethod
+    def loads(cls, data: bytes, path: str) -> "CommitRecord":
+        """Raise ``CorpusError`` for a record that is not one of this format."""
+        try:
+            values = json.loads(data)
+            files = tuple(File(**file) for file in values.pop("files"))
+            record = cls(**values, files=files)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CorpusError(f"{path}: not a commit record of format {layout.FORMAT} ({error})") from error
+        if record.format != layout.FORMAT:
+            raise CorpusError(f"{path}: has format {record.format}; this version reads format {layout.FORMAT}")
+        return record
+
+    def file(self, name: str) -> File | None:
+        return next((file for file in self.files if file.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitResult:
+    """``won`` is False where another attempt had decided the shard; ``record`` is the one that stands."""
+
+    won: bool
+    record: CommitRecord
+
+
+def commit_shard(
+    store: Store,
+    evidence: Store,
+    *,
+    shard: int,
+    attempt: str,
+    rows: Sequence[Row],
+    images: Mapping[str, bytes],
+    columns: pa.Schema | None,
+    identity: str,
+    environment: Mapping[str, Any],
+    timings: Mapping[str, float],
+) -> CommitResult:
+    """Build the files of one shard and commit them under the protocol above.
+
+    ``images`` are encoded pictures by key, for every row that is ok or quarantined.
+    """
+    folder = layout.attempt(shard, attempt)
+    files: list[File] = []
+    with tempfile.TemporaryDirectory(prefix="lacuna-") as scratch:
+        placed = list(rows)
+        for name, status, where in (
+            (layout.tar(shard), Status.ok, store),
+            (layout.quarantine_tar(shard), Status.quarantined, evidence),
+        ):
+            local = Path(scratch) / status.value
+            placed, digest = build_tar(local, placed, images, status)
+            if digest is not None:
+                where.write(f"{folder}/{name}", local)
+                files.append(_file(name, digest, where is evidence))
+    manifest = write_manifest(placed, schema(columns))
+    store.write(f"{folder}/{layout.manifest(shard)}", manifest)
+    files.append(_file(layout.manifest(shard), Digest.of(manifest), False))
+    record = CommitRecord(
+        shard=shard,
+        attempt=attempt,
+        identity=identity,
+        counts={status.value: sum(row.status is status for row in placed) for status in Status},
+        files=tuple(files),
+        environment=dict(environment),
+        timings=dict(timings),
+    )
+    standing = create_once(store, record)
+    if standing.attempt == attempt:
+        publish(store, evidence, standing)
+        return CommitResult(won=True, record=standing)
+    _drop(store, evidence, folder)
+    return CommitResult(won=False, record=standing)
+
+
+def create_once(store: Store, record: CommitRecord) -> CommitRecord:
+    """Step 2: create the record if there is none; return the one that stands.
+
+    A create whose answer is lost is followed by a read; only where nothing is there is it sent again.
+    """
+    lost: StoreError | None = None
+    for _ in range(CREATE_TRIES):
+        try:
+            if store.create(layout.commit(record.shard), record.dumps()):
+                return record
+        except StoreError as error:
+            lost = error
+        standing = read_commit(store, record.shard)
+        if standing is not None:
+            return standing
+    raise StoreError(f"{store.url}/{layout.commit(record.shard)}: could not be created: {lost or 'neither there nor created'}")
+
+
+def publish(store: Store, evidence: Store, record: CommitRecord) -> None:
+    """Steps 3 and 4. A file that the attempt no longer has was published by somebody who is ahead of us."""
+    folder = layout.attempt(record.shard, record.attempt)
+    for file in record.files:
+        where = evidence if file.evidence else store
+        try:
+            where.copy(f"{folder}/{file.name}", file.name)
+        except FileNotFoundError:
+            if not where.exists(file.name):
+                raise CorpusError(
+                    f"{where.url}/{file.name}: committed by attempt {record.attempt}, but neither published nor there "
+                    "to be published; delete the shard's commit record to have it generated again"
+                ) from None
+    _drop(store, evidence, folder)
+
+
+def repair(store: Store, evidence: Store) -> list[int]:
+    """Finish what crashed workers left undone: publish committed attempts, remove superseded ones.
+
+    Attempts of shards without a commit stay: they may belong to a live worker of a former driver. They are removed
+    once their shard is committed. Returns the shards that were published here.
+    """
+    published = []
+    found: dict[tuple[int, str], None] = {}
+    for where in (store, evidence):
+        for entry in where.list(layout.ATTEMPTS):
+            attempt = layout.attempt_of(entry.path)
+            if attempt is not None:
+                found[attempt] = None
+    for shard, attempt_id in sorted(found):
+        record = read_commit(store, shard)
+        if record is None:
+            continue
+        if record.attempt == attempt_id:
+            publish(store, evidence, record)
+            published.append(shard)
+        else:
+            _drop(store, evidence, layout.attempt(shard, attempt_id))
+    return published
+
+
+def sweep_attempts(store: Store, evidence: Store) -> int:
+    """Remove the attempts of uncommitted shards; only when no worker of this corpus is alive. Returns files removed."""
+    repair(store, evidence)
+    return store.delete_tree(layout.ATTEMPTS) + evidence.delete_tree(layout.ATTEMPTS)
+
+
+def read_commit(store: Store, shard: int) -> CommitRecord | None:
+    """Return the commit record of *shard*, or None where it is not committed."""
+    path = layout.commit(shard)
+    try:
+        return CommitRecord.loads(store.read(path), f"{store.url}/{path}")
+    except FileNotFoundError:
+        return None
+
+
+def committed(store: Store) -> dict[int, CommitRecord]:
+    """Return every commit record by shard, in order."""
+
+    def load(path: str) -> CommitRecord:
+        return CommitRecord.loads(store.read(path), f"{store.url}/{path}")
+
+    paths = [entry.path for entry in store.list(layout.COMMITS)]
+    with ThreadPoolExecutor(READERS) as pool:
+        return {record.shard: record for record in pool.map(load, paths)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRecord:
+    """``failures/SHARD-NUMBER.json``: one failed attempt at a shard, or a verdict on it (see ``cluster.protocol``)."""
+
+    shard: int
+    kind: str
+    message: str
+    sample_key: str | None = None
+    attempt: str = ""
+    worker: str = ""
+
+
+def record_failure(
+    store: Store,
+    *,
+    shard: int,
+    kind: str,
+    message: str,
+    sample_key: str | None = None,
+    attempt: str = "",
+    worker: str = "",
+) -> None:
+    """Write a failure down under the shard's next free number."""
+    record = FailureRecord(
+        shard=shard, kind=kind, message=message, sample_key=sample_key, attempt=attempt, worker=worker
+    )
+    data = json.dumps(asdict(record), sort_keys=True, indent=1).encode()
+    prefix = f"{layout.FAILURES}/{layout.shard_name(shard)}-"
+    number = sum(entry.path.startswith(prefix) for entry in store.list(layout.FAILURES))
+    while not store.create(layout.failure(shard, number), data):
+        number += 1
+
+
+def failures(store: Store) -> Iterator[FailureRecord]:
+    """Yield every failure, by shard and number."""
+    for entry in store.list(layout.FAILURES):
+        yield FailureRecord(**json.loads(store.read(entry.path)))
+
+
+def _file(name: str, digest: Digest, evidence: bool) -> File:
+    return File(name=name, size=digest.size, sha256=digest.sha256, md5=digest.md5, evidence=evidence)
+
+
+def _drop(store: Store, evidence: Store, folder: str) -> None:
+    evidence.delete_tree(folder)
+    store.delete_tree(folder)

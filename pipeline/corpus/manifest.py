@@ -1,0 +1,205 @@
+"""The manifest of a shard: one row per planned sample, whatever became of it, as parquet with a fixed schema.
+
+Knows nothing of stores. The same rows give the same bytes on one version of pyarrow: explicit schema, sorted by key,
+no timestamps. Scores are lists of (name, score) rather than maps, which HF ``datasets`` cannot read.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import CorpusError
+
+ROW_GROUP = 16_384  # rows: one group for a usual shard, whose page index still lets single rows be found
+
+
+class Status(StrEnum):
+    """What became of a planned sample. Only ``ok`` may be trained on."""
+
+    ok = "ok"
+    quarantined = "quarantined"
+    dropped = "dropped"
+    failed = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One picture drawn for a sample: its seed, what it was judged to be and why, and its score per concept."""
+
+    seed: int
+    status: Status
+    reason: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One sample of the manifest.
+
+    ``seed`` is the one used at last. ``width`` and ``height`` are pixels. ``sha256`` (hex), ``offset`` and ``length``
+    (bytes) are of the encoded picture inside its tar, the training tar for ``ok`` and the quarantine tar of the
+    evidence for ``quarantined``; None where no picture is kept. They are filled in when the tar is written.
+    ``reason`` names what is wrong with the picture: concepts joined by commas, or nan, blank, excluded.
+    """
+
+    key: str
+    shard: int
+    prompt: str
+    caption: str
+    seed: int
+    width: int
+    height: int
+    status: Status
+    negative_prompt: str = ""
+    reason: str = ""
+    columns: dict[str, Any] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    attempts: tuple[Attempt, ...] = ()
+    sha256: str | None = None
+    offset: int | None = None
+    length: int | None = None
+
+    @property
+    def found(self) -> tuple[str, ...]:
+        """The concepts that the audit found in the picture used at last."""
+        return found(self.reason, self.scores)
+
+
+def found(reason: str, scores: dict[str, float]) -> tuple[str, ...]:
+    """Return the concepts that a reason names; reasons that are faults (nan, blank) name none."""
+    return tuple(name for name in reason.split(",") if name in scores)
+
+
+_SCORES = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("score", pa.float32())]))
+_ATTEMPTS = pa.list_(
+    pa.struct(
+        [
+            pa.field("seed", pa.int64()),
+            pa.field("status", pa.string()),
+            pa.field("reason", pa.string()),
+            pa.field("scores", _SCORES),
+        ]
+    )
+)
+_FIELDS = [
+    pa.field("key", pa.string(), nullable=False),
+    pa.field("shard", pa.int32(), nullable=False),
+    pa.field("prompt", pa.string(), nullable=False),
+    pa.field("negative_prompt", pa.string(), nullable=False),
+    pa.field("caption", pa.string(), nullable=False),
+    pa.field("seed", pa.int64(), nullable=False),
+    pa.field("width", pa.int32(), nullable=False),
+    pa.field("height", pa.int32(), nullable=False),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("reason", pa.string(), nullable=False),
+    pa.field("sha256", pa.string()),
+    pa.field("offset", pa.int64()),
+    pa.field("length", pa.int64()),
+    pa.field("gates", _SCORES),
+    pa.field("scores", _SCORES),
+    pa.field("attempts", _ATTEMPTS),
+]
+_NAMES = frozenset(f.name for f in _FIELDS)
+
+
+def schema(columns: pa.Schema | None = None) -> pa.Schema:
+    """Return the manifest's schema, with pass-through *columns* at its end.
+
+    One that bears the name of a field of ours is called ``source_NAME``.
+    """
+    passed = [] if columns is None else [f.with_name(_passed(f.name)).remove_metadata() for f in columns]
+    return pa.schema(_FIELDS + passed)
+
+
+def _passed(name: str) -> str:
+    while name in _NAMES:
+        name = f"source_{name}"
+    return name
+
+
+def write_manifest(rows: Iterable[Row], schema: pa.Schema) -> bytes:
+    """Return the parquet file of *rows*, sorted by key; the same rows give the same bytes."""
+    ordered = sorted(rows, key=lambda row: row.key)
+    try:
+        table = pa.Table.from_pylist([_record(row) for row in ordered], schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise CorpusError(f"manifest of shard {ordered[0].shard}: a column does not fit its type: {error}") from error
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=ROW_GROUP,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=True,
+        write_page_index=True,
+        sorting_columns=[pq.SortingColumn(0)],
+    )
+    return buffer.getvalue()
+
+
+def read_manifest(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a manifest as a table; ``CorpusError`` where the bytes are not parquet."""
+    try:
+        return pq.read_table(io.BytesIO(data), columns=list(columns) if columns else None)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorpusError(f"not a readable manifest: {str(error).splitlines()[0]}") from error
+
+
+def read_rows(data: bytes) -> list[Row]:
+    """Return the rows of a manifest, in the order of their keys."""
+    return [_row(record) for record in read_manifest(data).to_pylist()]
+
+
+def _record(row: Row) -> dict[str, Any]:
+    return {
+        **{_passed(name): value for name, value in row.columns.items()},
+        "key": row.key,
+        "shard": row.shard,
+        "prompt": row.prompt,
+        "negative_prompt": row.negative_prompt,
+        "caption": row.caption,
+        "seed": row.seed,
+        "width": row.width,
+        "height": row.height,
+        "status": str(row.status),
+        "reason": row.reason,
+        "sha256": row.sha256,
+        "offset": row.offset,
+        "length": row.length,
+        "gates": _pairs(row.gates),
+        "scores": _pairs(row.scores),
+        "attempts": [
+            {"seed": a.seed, "status": str(a.status), "reason": a.reason, "scores": _pairs(a.scores)}
+            for a in row.attempts
+        ],
+    }
+
+
+def _row(record: dict[str, Any]) -> Row:
+    own = {name: record[name] for name in _NAMES - {"status", "gates", "scores", "attempts"}}
+    return Row(
+        **own,
+        status=Status(record["status"]),
+        gates=_scores(record["gates"]),
+        scores=_scores(record["scores"]),
+        columns={name: value for name, value in record.items() if name not in _NAMES},
+        attempts=tuple(
+            Attempt(seed=a["seed"], status=Status(a["status"]), reason=a["reason"], scores=_scores(a["scores"]))
+            for a in record["attempts"]
+        ),
+    )
+
+
+def _pairs(scores: dict[str, float]) -> list[dict[str, Any]]:
+    return [{"name": name, "score": score} for name, score in sorted(scores.items())]
+
+
+def _scores(pairs: list[dict[str, Any]]) -> dict[str, float]:
+    return {pair["name"]: pair["score"] for pair in pairs}

@@ -1,0 +1,133 @@
+"""An object store (S3, Google Cloud Storage, Azure) as a Store, through obstore.
+
+Every request has a finite timeout: on a dead socket an unlimited one would hold its shard for ever. All requests but
+``create`` may be sent again by the client; a create that was answered 5xx or not at all may have taken effect, and
+sent again it would be refused because of itself.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore import exceptions
+from obstore.store import from_url
+
+from pipeline.corpus.stores import Entry
+from pipeline.errors import StoreError
+
+CONNECT_TIMEOUT = timedelta(seconds=30)
+REQUEST_TIMEOUT = timedelta(seconds=120)  # of one request: a part of a multipart upload, or a server-side copy
+RETRIES = 5
+RETRY_TIMEOUT = timedelta(seconds=180)
+PART = 16 << 20  # bytes of a multipart part: S3 takes 10,000 parts, so tars up to 160 GB
+CONCURRENCY = 4  # parts under way at once
+
+
+class ObjectStore:
+    """See ``stores.Store``. Picklable: it holds only its URL and options and connects on first use."""
+
+    def __init__(self, url: str, options: dict[str, str]):
+        self.url = url.rstrip("/")
+        self._options = options
+        self._connect()
+
+    def _connect(self) -> None:
+        endpoint = str(self._options.get("endpoint") or self._options.get("endpoint_url") or "")
+        client: dict[str, Any] = {
+            "connect_timeout": CONNECT_TIMEOUT,
+            "timeout": REQUEST_TIMEOUT,
+            "allow_http": endpoint.startswith("http://"),
+        }
+
+        def connect(retries: int) -> Any:
+            retry = {"max_retries": retries, "retry_timeout": RETRY_TIMEOUT}
+            return from_url(self.url, config=self._options or None, client_options=client, retry_config=retry)
+
+        try:
+            self._store, self._once = connect(RETRIES), connect(0)
+        except (exceptions.BaseError, ValueError, TypeError) as error:
+            raise StoreError(f"{self.url}: output.storage_options cannot be used: {_line(error)}") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"url": self.url, "_options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connect()
+
+    def read(self, path: str) -> bytes:
+        with self._errors(path):
+            return bytes(obstore.get(self._store, path).bytes())
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        with self._errors(path):
+            return bytes(obstore.get_range(self._store, path, start=start, length=length))
+
+    def write(self, path: str, data: bytes | Path) -> None:
+        with self._errors(path, writing=True):
+            obstore.put(self._store, path, data, chunk_size=PART, max_concurrency=CONCURRENCY)
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._errors(path, writing=True):
+            try:
+                obstore.put(self._once, path, data, mode="create")
+            except exceptions.AlreadyExistsError:
+                return False
+            return True
+
+    def copy(self, source: str, target: str) -> None:
+        with self._errors(source):
+            obstore.copy(self._store, source, target)
+
+    def delete(self, path: str) -> None:
+        with self._errors(path), contextlib.suppress(FileNotFoundError):
+            obstore.delete(self._store, path)
+
+    def delete_tree(self, prefix: str) -> int:
+        paths = [entry.path for entry in self.list(prefix)]
+        if prefix and self.exists(prefix):
+            paths.append(prefix)
+        with self._errors(prefix), contextlib.suppress(FileNotFoundError):
+            if paths:
+                obstore.delete(self._store, paths)
+        return len(paths)
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        found: list[Entry] = []
+        with self._errors(prefix):
+            for chunk in obstore.list(self._store, prefix=prefix.rstrip("/") or None, chunk_size=1000):
+                found.extend(Entry(str(meta["path"]), int(meta["size"])) for meta in chunk)
+        return iter(sorted(found, key=lambda entry: entry.path))
+
+    def exists(self, path: str) -> bool:
+        try:
+            self.size(path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def size(self, path: str) -> int:
+        with self._errors(path):
+            return int(obstore.head(self._store, path)["size"])
+
+    @contextlib.contextmanager
+    def _errors(self, path: str, writing: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            if writing:  # then what is missing is the bucket
+                raise StoreError(f"{self.url}: there is no such bucket or container") from error
+            raise FileNotFoundError(f"{self.url}/{path}") from error
+        except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as error:
+            raise StoreError(f"{self.url}/{path}: forbidden with these credentials: {_line(error)}") from error
+        except (exceptions.BaseError, OSError) as error:
+            raise StoreError(f"{self.url}/{path}: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    """Return the gist of an error of the client, whose messages go on over several lines with debug output."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,83 @@
+"""``run.yaml``: what was pinned when the run began. Written first, once, and only if absent; never changed after."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import yaml
+
+from pipeline.corpus import layout
+from pipeline.corpus.stores import Store
+from pipeline.errors import CorpusError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
+    ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests."""
+
+    digest: str
+    identity: dict[str, Any]
+    config: dict[str, Any]
+    batch_size: int
+    recipe: dict[str, Any]
+    model_revision: str
+    environment: dict[str, Any]
+    samples: int
+    shards: int
+    samples_per_shard: int
+    column_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    format: int = layout.FORMAT
+
+    def environment_difference(self, environment: Mapping[str, Any]) -> list[str]:
+        """Return a line ``key: pinned -> here`` for each field in which *environment* differs from the pinned one."""
+        return [
+            f"{key}: {self.environment.get(key)} -> {environment.get(key)}"
+            for key in sorted(self.environment.keys() | environment.keys())
+            if self.environment.get(key) != environment.get(key)
+        ]
+
+    def dumps(self) -> bytes:
+        values = asdict(self)
+        values["column_schema"] = {f.name: str(f.type) for f in self.column_schema}
+        values["column_schema_arrow"] = base64.b64encode(self.column_schema.serialize().to_pybytes()).decode()
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120).encode()
+
+    @classmethod
+    def loads(cls, data: bytes, path: str) -> "RunRecord":
+        """Raise ``CorpusError`` for a file that is no run record of this format."""
+        try:
+            values = yaml.safe_load(data)
+            arrow = base64.b64decode(values.pop("column_schema_arrow"))
+            values["column_schema"] = pa.ipc.read_schema(pa.py_buffer(arrow))
+            record = cls(**values)
+        except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError, pa.ArrowInvalid) as error:
+            line = str(error).splitlines()[0]
+            raise CorpusError(f"{path}: not a run record of format {layout.FORMAT} ({line})") from error
+        if record.format != layout.FORMAT:
+            raise CorpusError(f"{path}: has format {record.format}; this version reads format {layout.FORMAT}")
+        return record
+
+
+def read_run_record(store: Store) -> RunRecord | None:
+    """Return the run that *store* holds, or None where none was begun."""
+    try:
+        return RunRecord.loads(store.read(layout.RUN), f"{store.url}/{layout.RUN}")
+    except FileNotFoundError:
+        return None
+
+
+def require_run_record(store: Store) -> RunRecord:
+    """Return the run that *store* holds; ``CorpusError`` where it holds none."""
+    record = read_run_record(store)
+    if record is None:
+        raise CorpusError(f"{store.url}: no corpus is here ({layout.RUN} is missing); expected the path of a corpus")
+    return record
+
+
+def create_run_record(store: Store, record: RunRecord) -> RunRecord:
+    """Write *record* unless one is there; return the one that stands."""
+    store.create(layout.RUN, record.dumps())
+    return require_run_record(store)

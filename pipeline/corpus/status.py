@@ -1,0 +1,77 @@
+"""How far a corpus is, from storage alone: while a run goes on, from any machine, or long after."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.corpus import layout
+from pipeline.corpus.commit import FailureRecord, committed, failures
+from pipeline.corpus.run_record import RunRecord, require_run_record
+from pipeline.corpus.stores import open_store
+from pipeline.corpus.summary import Summary, summarise
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusReport:
+    """``seconds`` is the sum of the committed shards' own times, ``images`` what was drawn in them."""
+
+    path: str
+    run: RunRecord
+    shards: int
+    summary: Summary
+    failures: tuple[FailureRecord, ...]
+    images: float
+    seconds: float
+
+    def text(self) -> str:
+        """Return the report as lines for a terminal."""
+        run, summary = self.run, self.summary
+        done = sum(summary.statuses.values())
+        lines = [
+            f"corpus      {self.path}",
+            f"identity    {run.digest[:16]}",
+            f"progress    {self.shards} of {run.shards} shards, {done} of {run.samples} samples",
+        ]
+        if done:
+            kept = summary.statuses["ok"]
+            lines.append(f"yield       {kept} kept ({kept / done:.1%})")
+            others = [f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != "ok" and n]
+            lines.append(f"not kept    {', '.join(others) or 'none'}")
+        for concept in sorted(summary.scores):
+            seen = {status: counter[concept] for status, counter in sorted(summary.found.items()) if counter[concept]}
+            what = ", ".join(f"{n} {status}" for status, n in seen.items()) or "never seen"
+            rate, low, high = summary.rate(concept)
+            lines.append(f"  {concept}: {what} ({rate:.2%} of pictures, 95 % {low:.2%} to {high:.2%})")
+        for reason, number in sorted(summary.reasons.items()):
+            lines.append(f"  failed, {reason}: {number}")
+        if self.seconds:
+            lines.append(f"speed       {self.images / self.seconds:.2f} images/s per worker")
+            if self.shards < run.shards:
+                left = (run.shards - self.shards) * self.seconds / self.shards
+                lines.append(f"left        {left / 3600:.2f} worker-hours")
+        kinds = Counter(failure.kind for failure in self.failures)
+        if kinds:
+            lines.append(f"failures    {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}")
+        for failure in self.failures:
+            if failure.kind in ("blamed", "given_up"):
+                what = f"sample {failure.sample_key}" if failure.sample_key else f"shard {failure.shard:06d}"
+                last = failure.message.strip().splitlines()[-1] if failure.message.strip() else ""
+                lines.append(f"  {failure.kind.replace('_', ' ')}: {what}: {last}")
+        return "\n".join(lines)
+
+
+def status(path: str, options: Mapping[str, str] | None = None) -> StatusReport:
+    """Read how the corpus at *path* stands. Raises ``CorpusError`` where there is none."""
+    store = open_store(path, options)
+    run = require_run_record(store)
+    # A shard whose manifest is not published yet is decided, but not done.
+    records = [record for record in committed(store).values() if store.exists(layout.manifest(record.shard))]
+    return StatusReport(
+        path=path,
+        run=run,
+        shards=len(records),
+        summary=summarise(store, records),
+        failures=tuple(failures(store)),
+        images=sum(record.timings.get("images", 0) for record in records),
+        seconds=sum(record.timings.get("seconds", 0.0) for record in records),
+    )

@@ -1,0 +1,93 @@
+"""What the corpus asks of storage: a few operations on objects named by relative paths with forward slashes.
+
+Knows nothing of shards or commits. Two kinds stand behind it: a local folder (``local.py``) and an object store
+(``remote.py``). Every operation is durable and atomic when it returns: a reader sees an object whole or not at all.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pipeline.errors import StoreError, nearest
+
+REMOTE_SCHEMES = ("s3", "gs", "az")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One object of a listing; ``size`` in bytes."""
+
+    path: str
+    size: int
+
+
+class Store(Protocol):
+    """Objects under one root. A missing object is ``FileNotFoundError``; whatever the user or operator has to mend
+    (unreachable, forbidden, read-only, full) is a ``StoreError`` of one line.
+    """
+
+    url: str
+
+    def read(self, path: str) -> bytes: ...
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return up to *length* bytes from *start*; fewer only at the object's end."""
+
+    def write(self, path: str, data: bytes | Path) -> None:
+        """Write or replace an object, from memory or from a local file."""
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write the object only if none is there; return False where there is one.
+
+        The request is sent once. Where its answer is lost a ``StoreError`` is raised and the object may or may not
+        be there, or may still arrive: ``commit.create_once`` reads back.
+        """
+
+    def copy(self, source: str, target: str) -> None:
+        """Make *target* the same bytes as *source*, replacing it, without moving them through this machine."""
+
+    def delete(self, path: str) -> None:
+        """Delete one object; one that is not there is no error."""
+
+    def delete_tree(self, prefix: str) -> int:
+        """Delete all objects under the folder *prefix* (``""``: all there is); return how many there were."""
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """Yield the objects under the folder *prefix*, at any depth, sorted by path."""
+
+    def exists(self, path: str) -> bool: ...
+
+    def size(self, path: str) -> int: ...
+
+
+def open_store(url: str, options: Mapping[str, str] | None = None) -> Store:
+    """Open a local folder, or an ``s3://``, ``gs://`` or ``az://`` URL; nothing is created or contacted yet.
+
+    ``options`` are obstore's configuration keys (endpoint, region, access_key_id, ...); without them the environment
+    is asked (AWS_*, GOOGLE_*, AZURE_*). Raises ``StoreError`` for an unknown scheme or option.
+    """
+    scheme, separator, _ = str(url).partition("://")
+    if separator and scheme in REMOTE_SCHEMES:
+        from pipeline.corpus.remote import ObjectStore
+
+        return ObjectStore(url, dict(options or {}))
+    if separator and scheme != "file":
+        raise StoreError(
+            f"{url}: unknown kind of storage {scheme!r}{nearest(scheme, REMOTE_SCHEMES)}; "
+            f"expected a folder or one of {', '.join(f'{s}://' for s in REMOTE_SCHEMES)}"
+        )
+    from pipeline.corpus.local import LocalStore
+
+    return LocalStore(str(url).removeprefix("file://"))
+
+
+def check_writable(store: Store) -> None:
+    """Write, read back and delete a small object; raises ``StoreError`` where that cannot be done."""
+    import secrets
+
+    path, nonce = f"attempts/probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
+    store.write(path, nonce)
+    if store.read(path) != nonce:
+        raise StoreError(f"{store.url}: what was just written to {path} reads back as something else")
+    store.delete_tree(path)
