@@ -109,7 +109,9 @@ class StepConfig:
 
 @dataclass(kw_only=True)
 class ErasureConfig:
-    lists: list[str] = operational(factory=list)  # YAML files with `concepts:`, relative to the config file; load merges
+    lists: list[str] = operational(
+        factory=list
+    )  # YAML files with `concepts:`, relative to the config file; load merges
     concepts: list[ConceptConfig] = identity(factory=list)
     recipe: list[StepConfig] = identity(factory=list)
 
@@ -153,7 +155,9 @@ class OutputConfig:
     image_format: ImageFormat = identity(ImageFormat.jpg)
     quality: int = identity(95)  # of jpg and lossy webp
     samples_per_shard: int = identity(1024)
-    storage_options: dict[str, str] = operational(factory=dict)  # endpoint, region, keys: passed to obstore, never saved
+    storage_options: dict[str, str] = operational(
+        factory=dict
+    )  # endpoint, region, keys: passed to obstore, never saved
 
 
 @dataclass(kw_only=True)

@@ -99,9 +99,11 @@ def _expected(hint: Any) -> str:
         return "a mapping (key: value)"
     if _enum(hint):
         return f"one of {', '.join(_enum(hint))}"
-    return {str: "text (in quotes if YAML would read it otherwise)", int: "a whole number", float: "a finite number"}.get(
-        hint, "true or false"
-    )
+    return {
+        str: "text (in quotes if YAML would read it otherwise)",
+        int: "a whole number",
+        float: "a finite number",
+    }.get(hint, "true or false")
 
 
 _PLURAL = {str: "texts", int: "whole numbers"}

@@ -57,13 +57,16 @@ def apply_overrides(tree: DictConfig, overrides: Sequence[str]) -> dict[str, str
             raise ConfigError(f"override {override!r}: expected KEY=VALUE, such as seed=1")
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-            OmegaConf.update(tree, key, value["value"], merge=True)  # type: ignore[call-overload, index]
+            new = value["value"]  # type: ignore[call-overload, index]
+            OmegaConf.update(tree, key, new, merge=new != {})  # {} empties a mapping, others are merged into it
         except yaml.YAMLError:
             raise ConfigError(f"override {override!r}: the value is not valid YAML; put it in quotes") from None
         except IndexError:
             raise ConfigError(f"override {override!r}: {key} is past the end of the list in the file") from None
         except ValueError:
-            raise ConfigError(f"override {override!r}: a list is indexed by number, as in erasure.concepts[0]") from None
+            raise ConfigError(
+                f"override {override!r}: a list is indexed by number, as in erasure.concepts[0]"
+            ) from None
         except OmegaConfBaseException as error:
             raise ConfigError(f"override {override!r}: {_reason(error)}") from None
         applied[key] = override

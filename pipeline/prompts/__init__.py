@@ -1,0 +1,20 @@
+"""From prompts to a plan: sources, their order, and the samples of every shard with keys and seeds."""
+
+from pipeline.prompts.mentions import mentions
+from pipeline.prompts.plan import Plan, PlanSummary
+from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed
+from pipeline.prompts.source import Row, Source
+from pipeline.prompts.sources import open_source
+
+__all__ = [
+    "Plan",
+    "PlanSummary",
+    "PlannedShard",
+    "Row",
+    "Sample",
+    "Source",
+    "batches",
+    "further_seed",
+    "mentions",
+    "open_source",
+]

@@ -1,0 +1,54 @@
+"""The pictures of a plan as plain data, and their grouping into batches. Nothing here reads or draws."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from pipeline.prompts.seeds import hashed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One picture to be made. ``columns`` pass through to the manifest; width and height are pixels.
+
+    ``index`` counts the samples of the corpus, ``prompt_index`` the rows of the source, ``repetition`` the pictures of
+    one row. ``key`` is six digits of shard and five of the place in it, unique over the corpus.
+    """
+
+    index: int
+    key: str
+    shard: int
+    prompt: str
+    negative_prompt: str
+    seed: int
+    width: int
+    height: int
+    prompt_index: int
+    repetition: int
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """All that a worker needs to make one shard."""
+
+    index: int
+    samples: tuple[Sample, ...]
+
+
+def batches(samples: Sequence[Sample], batch_size: int) -> list[tuple[Sample, ...]]:
+    """Cut *samples* into batches of consecutive ones, at most *batch_size*, each of one picture size.
+
+    Which samples share a batch changes their bytes a little, so this rule is part of a corpus's identity.
+    """
+    return [run[i : i + batch_size] for run in map(tuple, _same_size(samples)) for i in range(0, len(run), batch_size)]
+
+
+def _same_size(samples: Sequence[Sample]) -> Iterator[Iterator[Sample]]:
+    return (run for _, run in groupby(samples, key=lambda sample: (sample.width, sample.height)))
+
+
+def further_seed(sample: Sample, attempt: int) -> int:
+    """Return the seed of the *attempt*-th try at a sample; attempt 0 is the planned one."""
+    return sample.seed if attempt == 0 else hashed("attempt", sample.seed, attempt)

@@ -1,0 +1,119 @@
+"""The contract of a prompt source: a length, random access by row, a fingerprint of its content.
+
+A source is opened where the plan is made and nowhere else; workers get finished samples. It may be pickled.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from pipeline.config.problem import Problem, show
+from pipeline.config.validate import check_size
+from pipeline.errors import ConfigError, nearest
+
+# Columns that speak to the generator. All others, save the prompt's own, pass through to the manifest.
+OWN_COLUMNS = ("seed", "negative_prompt", "size", "width", "height")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One prompt. ``seed``, ``negative_prompt`` and ``size`` (width, height in pixels) are None where the run decides."""
+
+    prompt: str
+    seed: int | None = None
+    negative_prompt: str | None = None
+    size: tuple[int, int] | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Rows 0 to ``len(source)`` in a fixed order. ``fingerprint`` names their content, not their place.
+
+    ``schema`` are the pass-through columns, the same for every row: a row without one has None there.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> list[Row]:
+        """Return rows *start* to *stop* (exclusive). Raises ``ConfigError`` for one that cannot be used."""
+        ...
+
+
+def make_row(record: Mapping[str, Any], column: str, schema: pa.Schema, where: str) -> Row:
+    """Make the row of a raw *record*. *where* names it in messages, as in "prompts.csv: row 12".
+
+    Raises ``ConfigError`` for an empty prompt, and for a seed or size of its own that cannot be used.
+    """
+    prompt = record.get(column)
+    if not isinstance(prompt, str) or not prompt.strip():
+        if column not in record:
+            has = f"{nearest(column, record)}; it has {', '.join(record) or 'none'}"
+            raise ConfigError(f"{where} has no column {column!r}{has} (see prompts.column)")
+        what = "an empty prompt" if prompt is None or isinstance(prompt, str) else show(prompt)
+        raise ConfigError(f"{where} has {what} in column {column!r}; expected a text")
+    negative = record.get("negative_prompt")
+    return Row(
+        prompt=prompt,
+        seed=_seed(record.get("seed"), where),
+        negative_prompt=None if negative in (None, "") else str(negative),
+        size=_size(record, where),
+        columns={name: record.get(name) for name in schema.names},
+    )
+
+
+def pass_through(schema: pa.Schema, column: str) -> pa.Schema:
+    """Return the fields of *schema* that pass through, in its order and without metadata.
+
+    Binary columns (pictures, sound) do not: a manifest is no place for them. Dictionaries become their values' type.
+    """
+    fields = []
+    for f in schema:
+        if f.name in (column, *OWN_COLUMNS) or _is_binary(f.type):
+            continue
+        type_ = f.type.value_type if pa.types.is_dictionary(f.type) else f.type
+        fields.append(pa.field(f.name, pa.string() if pa.types.is_null(type_) else type_))
+    return pa.schema(fields)
+
+
+def _is_binary(type_: pa.DataType) -> bool:
+    if pa.types.is_struct(type_):
+        return any(_is_binary(f.type) for f in type_)
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
+        return _is_binary(type_.value_type)
+    return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)
+
+
+def _seed(value: Any, where: str) -> int | None:
+    if value in (None, ""):
+        return None
+    try:
+        seed = int(value)
+    except (TypeError, ValueError):
+        seed = -1
+    if isinstance(value, bool) or seed != float(value if seed >= 0 else -2) or seed >= 2**63:
+        raise ConfigError(f"{where}: seed is {value!r}; expected a whole number from 0 to 2^63 - 1")
+    return seed
+
+
+def _size(record: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    """Read ``size`` ("64x64" or [64, 64]) or ``width`` and ``height``."""
+    size, sides = record.get("size"), (record.get("width"), record.get("height"))
+    if size in (None, "") and all(side in (None, "") for side in sides):
+        return None
+    given = sides if size in (None, "") else size.lower().split("x") if isinstance(size, str) else size
+    try:
+        width, height = (int(side) for side in given)  # type: ignore[union-attr]
+        return check_size("size", width, height)
+    except Problem as problem:
+        raise ConfigError(f"{where}: {problem.key} {problem.message}") from None
+    except (TypeError, ValueError):
+        shown = repr(size) if size not in (None, "") else f"width {sides[0]!r} and height {sides[1]!r}"
+        raise ConfigError(f"{where}: size is {shown}; expected such as '64x64' or [64, 64]") from None
