@@ -148,7 +148,9 @@ def create_once(store: Store, record: CommitRecord) -> CommitRecord:
         standing = read_commit(store, record.shard)
         if standing is not None:
             return standing
-    raise StoreError(f"{store.url}/{layout.commit(record.shard)}: could not be created: {lost or 'neither there nor created'}")
+    raise StoreError(
+        f"{store.url}/{layout.commit(record.shard)}: could not be created: {lost or 'neither there nor created'}"
+    )
 
 
 def publish(store: Store, evidence: Store, record: CommitRecord) -> None:

@@ -126,7 +126,9 @@ class _Shard:
                 self.problems.append(f"{name}: {row.key}: the picture does not decode ({error})")
                 continue
             if shape != (row.height, row.width, 3):
-                self.problems.append(f"{name}: {row.key}: the picture is {shape[1]}x{shape[0]}, not {row.width}x{row.height}")
+                self.problems.append(
+                    f"{name}: {row.key}: the picture is {shape[1]}x{shape[0]}, not {row.width}x{row.height}"
+                )
         for member in sorted(stored.keys() - expected):
             self.problems.append(f"{name}: {member} belongs to no row of the manifest")
 

@@ -1,0 +1,97 @@
+"""The dataset card, README.md of a corpus: what it is, how it was made, what is in it, how to load it."""
+
+from collections.abc import Sequence
+
+import yaml
+
+from pipeline.corpus.commit import CommitRecord
+from pipeline.corpus.run_record import RunRecord
+from pipeline.corpus.summary import Summary
+
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+
+
+def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Summary) -> str:
+    """Return the card as Markdown with the YAML header that the Hugging Face hub reads."""
+    name = path.rstrip("/").rpartition("/")[2]
+    kept = summary.statuses["ok"]
+    header = {
+        "pretty_name": name,
+        "task_categories": ["text-to-image"],
+        "tags": ["synthetic", "webdataset", "concept-erasure"],
+        "size_categories": [next((text for limit, text in _SIZES if kept < limit), "n>10M")],
+        # Pinned, because a guess among tars, manifests and reports may fall on the manifests.
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train/*.tar"}]}],
+    }
+    model, generation = run.config["model"], run.config["generation"]
+    lines = [
+        "---",
+        yaml.safe_dump(header, sort_keys=False).rstrip(),
+        "---",
+        f"# {name}",
+        "",
+        f"{kept} synthetic pictures with captions, made by Lacuna with the concepts below erased from the model.",
+        "",
+        f"- model: `{model['path']}`, revision `{run.model_revision}`, {model['dtype']}",
+        f"- sampling: {generation['steps']} steps, guidance {generation['guidance']}, batches of {run.batch_size}",
+        f"- identity: `{run.digest}`; {len(records)} of {run.shards} planned shards",
+        f"- samples: {_counts(summary)}",
+        "",
+        "## Erased",
+        "",
+        "| concept | other words | in its place | preserved |",
+        "|---|---|---|---|",
+    ]
+    for concept in run.config["erasure"]["concepts"]:
+        words = ", ".join(concept["aliases"]) or "-"
+        lines.append(
+            f"| {concept['name']} | {words} | {concept['anchor'] or 'nothing'} | {', '.join(concept['preserve']) or '-'} |"
+        )
+    lines += ["", "Recipe, in the order of its steps:", ""]
+    for step in run.recipe.get("steps", []):
+        pinned = f", pinned as `{step['file']}` (sha256 `{step['sha256'][:16]}`)" if "file" in step else ""
+        lines.append(f"- {step['method']} on {', '.join(step['concepts'])}{pinned}")
+    lines += ["", "## What the audit saw", ""]
+    if summary.scores:
+        lines += [
+            f"Detector `{run.config['audit']['detector']}`, policy `{run.config['audit']['policy']}`. Shares with Wilson "
+            "95 % intervals. They are the detector's findings: it has misses and false alarms of its own.",
+            "",
+            "| concept | in pictures drawn | in pictures kept |",
+            "|---|---|---|",
+        ]
+        for concept in sorted(summary.scores):
+            lines.append(f"| {concept} | {_share(summary.rate(concept))} | {_share(summary.residual(concept))} |")
+    else:
+        lines.append("No detector looked at these pictures: nothing was measured.")
+    lines += [
+        "",
+        "## Loading",
+        "",
+        "```python",
+        "from pipeline import open_corpus",
+        f'for image, caption in open_corpus("{path}", shuffle=1000, decode="torch"):',
+        "    ...",
+        "```",
+        "",
+        "or with plain `webdataset` (`train/{000000..}.tar`), `datasets.load_dataset(PATH)`, or `wids` "
+        "(`wids-train.json`). `manifests/*.parquet` has a row for every planned sample, whatever became of it.",
+        "",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _counts(summary: Summary) -> str:
+    return ", ".join(f"{number} {status}" for status, number in sorted(summary.statuses.items()) if number) or "none"
+
+
+def _share(value: tuple[float, float, float]) -> str:
+    share, low, high = value
+    return f"{share:.2%} ({low:.2%} to {high:.2%})"

@@ -1,0 +1,57 @@
+"""The evidence beside a corpus: pictures that must not be trained on, kept to be looked at, and purged by one call."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from pipeline.corpus import layout
+from pipeline.corpus.run_record import require_run_record
+from pipeline.corpus.stores import Store, open_store
+
+INDEX = f"{layout.PAIRS}/pairs.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One prompt and seed, drawn by the model as it is and by the erased one. Images are PNG bytes."""
+
+    prompt: str
+    key: str
+    seed: int
+    unerased: bytes
+    erased: bytes
+    unerased_scores: dict[str, float] = field(default_factory=dict)
+    erased_scores: dict[str, float] = field(default_factory=dict)
+    gates: dict[str, float] = field(default_factory=dict)
+
+
+def write_pairs(evidence: Store, pairs: Sequence[Pair]) -> None:
+    """Write pictures and scores; the index comes last, so that it never names a picture that is not there."""
+    facts = []
+    for pair in pairs:
+        values = asdict(pair)
+        for side in ("unerased", "erased"):
+            values[side] = f"{layout.PAIRS}/{pair.key}-{side}.png"
+            evidence.write(values[side], getattr(pair, side))
+        facts.append(values)
+    evidence.write(INDEX, json.dumps(facts, sort_keys=True, indent=1).encode())
+
+
+def read_pairs(evidence: Store) -> list[Pair]:
+    """Return the pairs drawn when the run was prepared; none where they were purged or none were drawn."""
+    try:
+        facts = json.loads(evidence.read(INDEX))
+    except FileNotFoundError:
+        return []
+    for values in facts:
+        values |= {side: evidence.read(values[side]) for side in ("unerased", "erased")}
+    return [Pair(**values) for values in facts]
+
+
+def purge_evidence(path: str, options: Mapping[str, str] | None = None) -> int:
+    """Delete all evidence of the corpus at *path*; return how many files there were. The manifests keep the record.
+
+    Raises ``CorpusError`` where no corpus is.
+    """
+    require_run_record(open_store(path, options))
+    return open_store(layout.evidence_url(path), options).delete_tree("")

@@ -1,0 +1,43 @@
+"""Derive everything else from commit records and manifests: indexes, the dataset card, the report pages.
+
+Never rereads pixels but those it shows; can be run again at any time, on a corpus that is not complete too.
+"""
+
+from collections.abc import Mapping
+
+from pipeline.corpus import layout
+from pipeline.corpus.card import card
+from pipeline.corpus.commit import committed
+from pipeline.corpus.evidence import read_pairs
+from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
+from pipeline.corpus.manifest import read_rows
+from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
+from pipeline.corpus.run_record import require_run_record
+from pipeline.corpus.stores import open_store
+from pipeline.corpus.summary import summarise
+
+
+def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
+    """Write card, indexes and reports of the corpus at *path*; return where they are.
+
+    Raises ``CorpusError`` where no corpus is.
+    """
+    store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
+    run = require_run_record(store)
+    records = list(committed(store).values())
+    for record in records:
+        if record.file(layout.tar(record.shard)) is not None:
+            rows = read_rows(store.read(layout.manifest(record.shard)))
+            store.write(layout.index(record.shard), dali_index(rows, store, record))
+    summary = summarise(store, records)
+    store.write(layout.SIZES, sizes_index(records))
+    store.write(layout.WIDS, wids_index(records))
+    store.write(layout.CARD, card(path, run, records, summary).encode())
+    store.write(layout.REPORT, report_page(run, records, summary, contact_sheet(store, records)).encode())
+    written = [f"{store.url}/{name}" for name in (layout.CARD, layout.WIDS, layout.SIZES, layout.REPORT)]
+    pairs, shown = read_pairs(evidence), quarantined(evidence, records)
+    if pairs or shown:
+        concepts = [concept["name"] for concept in run.config["erasure"]["concepts"]]
+        evidence.write(layout.REPORT, evidence_page(pairs, shown, concepts).encode())
+        written.append(f"{evidence.url}/{layout.REPORT}")
+    return written

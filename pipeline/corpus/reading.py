@@ -1,0 +1,72 @@
+"""Stream a corpus into training: a WebDataset pipeline over its published shards."""
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from pipeline.corpus import layout
+from pipeline.corpus.commit import committed
+from pipeline.corpus.run_record import require_run_record
+from pipeline.corpus.stores import Store, open_store
+from pipeline.errors import CorpusError
+
+
+def open_corpus(
+    path: str,
+    *,
+    shuffle: int = 0,
+    decode: Literal["torch", "pil", "numpy"] | None = "torch",
+    seed: int = 0,
+    options: Mapping[str, str] | None = None,
+    keys: bool = False,
+) -> Any:
+    """Return a ``webdataset`` pipeline of ``(image, caption)``, or ``(key, image, caption)`` with *keys*.
+
+    ``shuffle`` is the size of the buffer in samples; 0 keeps the corpus's order. Shards are split over DDP ranks and
+    then over ``DataLoader`` workers, so every sample is seen once an epoch; a rank without a shard sees nothing, which
+    would make DDP wait for ever, hence ``CorpusError`` where there are fewer shards than ranks. ``decode`` gives images
+    as float ``(3, H, W)`` in [0, 1], as PIL images, as uint8 ``(H, W, 3)``, or as encoded bytes (None).
+    """
+    import webdataset as wds
+
+    store = open_store(path, options)
+    require_run_record(store)
+    shards = [record.shard for record in committed(store).values() if record.file(layout.tar(record.shard)) is not None]
+    if not shards:
+        raise CorpusError(f"{path}: has no pictures to train on (yet)")
+    ranks = _world_size()
+    if len(shards) < ranks:
+        raise CorpusError(f"{path}: has {len(shards)} shards for {ranks} ranks; lower output.samples_per_shard")
+    stages: list[Any] = [wds.SimpleShardList([f"{store.url}/{layout.tar(shard)}" for shard in shards])]
+    if shuffle:
+        stages.append(wds.detshuffle(bufsize=len(shards), initial=len(shards), seed=seed))
+    stages += [wds.split_by_node, wds.split_by_worker]
+    # webdataset opens s3:// by running a command-line client; our own store needs none and has the credentials.
+    stages.append(_read_tars(store) if "://" in store.url else wds.tarfile_to_samples())
+    if shuffle:
+        stages.append(wds.detshuffle(bufsize=shuffle, initial=shuffle, seed=seed + 1))
+    if decode is not None:
+        stages.append(wds.decode({"torch": "torchrgb", "pil": "pil", "numpy": "rgb8"}[decode]))
+    fields = ("jpg;png;webp", "txt")
+    stages.append(wds.to_tuple("__key__", *fields) if keys else wds.to_tuple(*fields))
+    return wds.DataPipeline(*stages)
+
+
+def _read_tars(store: Store) -> Any:
+    """Return a stage from shard URLs to samples that reads whole tars through *store*."""
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    def stage(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        opened = (
+            {**source, "stream": io.BytesIO(store.read(source["url"].removeprefix(f"{store.url}/")))}
+            for source in sources
+        )
+        yield from group_by_keys(tar_file_expander(opened))
+
+    return stage
+
+
+def _world_size() -> int:
+    import torch.distributed as dist
+
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -1,0 +1,263 @@
+"""The pages: report.html of a corpus, and the evidence page beside it. Self-contained HTML with inline SVG and pictures.
+
+The report shows kept pictures only, so a corpus folder can be handed on as it is; everything else is on the evidence
+page. Knows nothing of how figures came about.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.corpus import layout
+from pipeline.corpus.commit import CommitRecord
+from pipeline.corpus.evidence import Pair
+from pipeline.corpus.manifest import Row, Status, read_rows
+from pipeline.corpus.run_record import RunRecord
+from pipeline.corpus.shard import image_extension
+from pipeline.corpus.stores import Store
+from pipeline.corpus.summary import BINS, Summary
+
+SHOWN = 64  # pictures on a contact sheet
+EDGE = 160  # pixels: larger pictures are shown as thumbnails, so that a page of them stays under 2 MB
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6b7e; --line: #d9dfe7; --card: #fff; --page: #f4f6f9;
+        --bar: #3b6fd4; --bad: #c2413b; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa7b8; --line: #323b48; --card: #1b222c;
+        --page: #12171e; --bar: #6d9bf1; --bad: #f0827c; } }
+body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px; }
+h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 34px 0 10px; }
+p.soft, .soft { color: var(--soft); } code { font-size: 13px; overflow-wrap: anywhere; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 18px 0; }
+.tile, figure, table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
+.tile { padding: 12px 16px; } .tile b { display: block; font-size: 24px; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-numeric: tabular-nums; }
+td, th { padding: 7px 14px; text-align: left; border-top: 1px solid var(--line); } tr:first-child > * { border-top: 0; }
+.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); gap: 10px; }
+.pairs { grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
+figure { margin: 0; padding: 8px; overflow: hidden; } figure img { width: 100%; border-radius: 5px; display: block;
+  image-rendering: pixelated; } figcaption { font-size: 12px; color: var(--soft); margin-top: 5px; line-height: 1.35; }
+.two { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; } .bad { color: var(--bad); font-weight: 600; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; }
+svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg { width: 100%; height: auto; display: block; }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An encoded picture and what is written under it."""
+
+    image: bytes
+    title: str
+    note: str = ""
+
+
+def contact_sheet(store: Store, records: Sequence[CommitRecord]) -> list[Picture]:
+    """Return kept pictures, evenly spread over the corpus, read by offset from their tars."""
+    shards = [record.shard for record in records if record.counts["ok"]]
+    return [Picture(image=image, title=row.caption) for row, image in _spread(store, shards, layout.tar, Status.ok)]
+
+
+def quarantined(evidence: Store, records: Sequence[CommitRecord]) -> list[Picture]:
+    """Return quarantined pictures, evenly spread; none where the evidence was purged."""
+    shards = [r.shard for r in records if r.counts["quarantined"] and evidence.exists(layout.quarantine_tar(r.shard))]
+    corpus = _corpus_of(evidence)
+    return [
+        Picture(image=image, title=row.prompt, note=f"{row.reason}: {_scores(row.scores)}")
+        for row, image in _spread(evidence, shards, layout.quarantine_tar, Status.quarantined, corpus)
+    ]
+
+
+def _corpus_of(evidence: Store) -> Store:
+    """The corpus that *evidence* lies beside: its manifests say where in a quarantine tar a picture is."""
+    from pipeline.corpus.stores import open_store
+
+    options = getattr(evidence, "_options", None)
+    return open_store(evidence.url.removesuffix(".evidence"), options)
+
+
+def _spread(
+    store: Store, shards: Sequence[int], tar, status: Status, manifests: Store | None = None
+) -> list[tuple[Row, bytes]]:
+    """Return up to SHOWN rows of a status with their pictures, from up to SHOWN evenly spread shards."""
+    chosen = [shards[i * len(shards) // min(SHOWN, len(shards))] for i in range(min(SHOWN, len(shards)))]
+    found: list[tuple[Row, bytes]] = []
+    for i, shard in enumerate(chosen):
+        rows = [
+            row
+            for row in read_rows((manifests or store).read(layout.manifest(shard)))
+            if row.status is status and row.offset is not None
+        ]
+        share = (SHOWN - len(found)) // (len(chosen) - i)
+        take = min(share, len(rows))
+        for j in range(take):
+            row = rows[j * len(rows) // take]
+            assert row.offset is not None
+            assert row.length is not None
+            found.append((row, store.read_range(tar(shard), row.offset, row.length)))
+    return found
+
+
+def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summary, sheet: Sequence[Picture]) -> str:
+    """Return report.html."""
+    device = sum(record.timings.get("device_seconds", 0.0) for record in records)
+    drawn = sum(record.timings.get("images", 0) for record in records)
+    tiles = {
+        "kept": f"{summary.statuses['ok']:,}",
+        "quarantined": f"{summary.statuses['quarantined']:,}",
+        "dropped": f"{summary.statuses['dropped']:,}",
+        "failed": f"{summary.statuses['failed']:,}",
+        "shards": f"{len(records):,} / {run.shards:,}",
+        "images / device second": f"{drawn / device:.2f}" if device else "-",
+    }
+    body = [
+        f"<h1>{_e(_name(run))}</h1>",
+        f"<p class=soft>model <code>{_e(run.config['model']['path'])}</code> · identity <code>{run.digest[:16]}</code></p>",
+        "<div class=tiles>"
+        + "".join(f"<div class=tile><b>{_e(v)}</b>{_e(k)}</div>" for k, v in tiles.items())
+        + "</div>",
+        "<h2>What the audit saw</h2>",
+        _audit_table(summary),
+        "<h2>Scores of the last picture of each sample</h2><div class=charts>",
+        *(_histogram(concept, bins) for concept, bins in sorted(summary.scores.items())),
+        "</div>",
+        "<h2>Speed</h2>",
+        _speed(records),
+        "<h2>Recipe</h2>",
+        _recipe_table(run),
+        "<h2>Kept pictures</h2>",
+        _sheet(sheet),
+    ]
+    return _page(f"{_name(run)}: report", body)
+
+
+def evidence_page(pairs: Sequence[Pair], shown: Sequence[Picture], concepts: Sequence[str]) -> str:
+    """Return the evidence page: pairs for the same prompt and seed, then quarantined pictures."""
+    body = [
+        "<h1>Evidence</h1>",
+        "<p class=soft>Not for training: unerased and quarantined pictures. `lacuna purge` deletes them.</p>",
+        f"<p>Erased: {_e(', '.join(concepts)) or 'nothing'}.</p>",
+    ]
+    if pairs:
+        body += ["<h2>Unerased (left) and erased (right), same prompt and seed</h2>", _pairs(pairs)]
+    if shown:
+        body += ["<h2>Quarantined</h2>", _sheet(shown)]
+    return _page("Evidence", body)
+
+
+def _name(run: RunRecord) -> str:
+    return str(run.config["output"]["path"]).rstrip("/").rpartition("/")[2]
+
+
+def _audit_table(summary: Summary) -> str:
+    if not summary.scores:
+        return "<p>No detector looked at these pictures: nothing was measured.</p>"
+    rows = ["<tr><th>concept<th>seen in pictures drawn<th>seen in pictures kept (Wilson 95 %)</tr>"]
+    for concept in sorted(summary.scores):
+        cells = (f"{share:.2%} <span class=soft>({low:.2%} to {high:.2%})</span>"
+                 for share, low, high in (summary.rate(concept), summary.residual(concept)))  # fmt: skip
+        rows.append(f"<tr><td>{_e(concept)}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>")
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _recipe_table(run: RunRecord) -> str:
+    rows = ["<tr><th>method<th>concepts<th>options</tr>"]
+    for step in run.recipe.get("steps", []):
+        options = ", ".join(f"{key}={value}" for key, value in step["options"].items()) or "defaults"
+        rows.append(
+            f"<tr><td>{_e(step['method'])}<td>{_e(', '.join(step['concepts']))}<td class=soft>{_e(options)}</tr>"
+        )
+    return f"<table>{''.join(rows)}</table>" if len(rows) > 1 else "<p>Nothing is erased.</p>"
+
+
+def _histogram(concept: str, bins: Sequence[int]) -> str:
+    top = max(bins) or 1
+    width = 280 / BINS
+    bars = "".join(
+        f'<rect x="{10 + i * width:.1f}" y="{104 - 88 * n / top:.1f}" width="{width - 2:.1f}" height="{88 * n / top:.1f}" '
+        f'fill="var(--bar)"><title>{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {n}</title></rect>'
+        for i, n in enumerate(bins)
+    )
+    return (
+        f'<figure><svg viewBox="0 0 300 124" role="img" aria-label="scores of {_e(concept)}">'
+        f'<text x="10" y="11">{_e(concept)}: most in a bin {top}</text>{bars}'
+        '<text x="10" y="119">0</text><text x="284" y="119">1</text></svg></figure>'
+    )
+
+
+def _speed(records: Sequence[CommitRecord]) -> str:
+    """Images per second of each shard, in the order of the shards, and where their seconds went."""
+    rates = [
+        record.timings["images"] / record.timings["seconds"] for record in records if record.timings.get("seconds")
+    ]
+    if not rates:
+        return "<p>No timings.</p>"
+    step = max(1, len(rates) // 200)
+    means = [sum(rates[i : i + step]) / len(rates[i : i + step]) for i in range(0, len(rates), step)]
+    top, width = max(means), 960 / len(means)
+    bars = "".join(
+        f'<rect x="{20 + i * width:.1f}" y="{118 - 100 * rate / top:.1f}" width="{max(1.0, width - 1):.1f}" '
+        f'height="{100 * rate / top:.1f}" fill="var(--bar)"><title>{rate:.2f} images/s</title></rect>'
+        for i, rate in enumerate(means)
+    )
+    seconds = sum(record.timings.get("seconds", 0.0) for record in records)
+    device = sum(record.timings.get("device_seconds", 0.0) for record in records)
+    return (
+        f'<figure><svg viewBox="0 0 1000 136"><text x="20" y="11">images/s of a shard, up to {top:.2f}</text>{bars}'
+        f'<text x="20" y="131">shard {records[0].shard}</text><text x="900" y="131">shard {records[-1].shard}</text></svg>'
+        f"<figcaption>{seconds:.0f} worker seconds, of which {device:.0f} on the device "
+        f"({device / seconds:.0%}).</figcaption></figure>"
+    )
+
+
+def _sheet(pictures: Sequence[Picture]) -> str:
+    figures = (
+        f"<figure>{_img(p.image)}<figcaption>{_e(p.title)}{f'<br><span class=bad>{_e(p.note)}</span>' if p.note else ''}"
+        "</figcaption></figure>"
+        for p in pictures
+    )
+    return f"<div class=sheet>{''.join(figures)}</div>" if pictures else "<p>None.</p>"
+
+
+def _pairs(pairs: Sequence[Pair]) -> str:
+    figures = []
+    for pair in pairs:
+        seen = f"{_scores(pair.unerased_scores)} → {_scores(pair.erased_scores)}" if pair.unerased_scores else ""
+        gates = f"gate {_scores(pair.gates)}" if pair.gates else ""
+        notes = "<br>".join(_e(text) for text in (seen, gates) if text)
+        figures.append(
+            f"<figure><div class=two>{_img(pair.unerased)}{_img(pair.erased)}</div>"
+            f"<figcaption>{_e(pair.prompt)}<br>seed {pair.seed}<br>{notes}</figcaption></figure>"
+        )
+    return f'<div class="sheet pairs">{"".join(figures)}</div>'
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {score:.2f}" for name, score in sorted(scores.items()))
+
+
+def _img(image: bytes) -> str:
+    from PIL import Image
+
+    picture = Image.open(io.BytesIO(image))
+    if max(picture.size) > EDGE:
+        picture = picture.convert("RGB")
+        picture.thumbnail((EDGE, EDGE))
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=85)
+        image = buffer.getvalue()
+    kind = {"jpg": "jpeg"}.get(image_extension(image), image_extension(image))
+    return f'<img alt="" loading="lazy" src="data:image/{kind};base64,{base64.b64encode(image).decode()}">'
+
+
+def _page(title: str, body: Sequence[str]) -> str:
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    content = "\n".join(body)
+    return f"<!doctype html><html lang=en><head>{head}<title>{_e(title)}</title><style>{_STYLE}</style></head><body><main>{content}</main></body></html>\n"
+
+
+def _e(text: object) -> str:
+    return html.escape(str(text))
