@@ -259,8 +259,10 @@ class Coordinator:
         if kind is not FailureKind.node_loss:
             self._places.failed(opened.shard, place(opened.worker))
             reason = self._first.concluded(opened.shard, message)
-            if reason is not None:
+            if reason is not None and self._stopped is None:
                 self.stop(reason)
+                for shard in sorted(self._first.failed):
+                    self._history.add(Failure(shard=shard, kind=FailureKind.pardoned, message="the run was stopped"))
 
     def _forget(self, worker: str) -> list[Open]:
         self._idle.discard(worker)

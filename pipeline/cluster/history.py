@@ -17,7 +17,7 @@ class History:
 
     def __init__(self, past: Iterable[Failure], record: Callable[[Failure], None]):
         self._record = record
-        self._errors: Counter[int] = Counter()  # since the last blame
+        self._errors: Counter[int] = Counter()  # since the last blame or pardon
         self._losses: Counter[int] = Counter()
         self._blamed: dict[int, frozenset[str]] = defaultdict(frozenset)
         self._messages: dict[int, str] = {}
@@ -42,20 +42,18 @@ class History:
             assert failure.sample_key is not None
             self._blamed[shard] |= {failure.sample_key}
             self._errors[shard] = 0  # without that sample it deserves its whole budget again
+        elif failure.kind is FailureKind.pardoned:
+            self._errors[shard] = 0
         else:
             self.given_up[shard] = failure.message
 
     def errors(self, shard: int) -> int:
-        """Failed attempts at *shard* since a sample of it was last blamed."""
+        """Failed attempts at *shard* since a sample of it was last blamed, or it was pardoned."""
         return self._errors[shard]
 
     def losses(self, shard: int) -> int:
         """Nodes lost under *shard*."""
         return self._losses[shard]
-
-    def suspect(self, shard: int) -> bool:
-        """Has an attempt at *shard* failed by a fault that may be its own?"""
-        return self._errors[shard] > 0
 
     def blamed(self, shard: int) -> frozenset[str]:
         """Keys of *shard* that are excluded for good."""

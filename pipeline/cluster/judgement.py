@@ -22,7 +22,7 @@ class FirstTasks:
         self._fewest = min(FEWEST_FAILURES, shards)
         self._known = frozenset(known)
         self._seen: set[int] = set()
-        self._failed: set[int] = set()
+        self.failed: set[int] = set()
         self._attempts = 0
         self._error = ""
         self._sane = False
@@ -43,11 +43,11 @@ class FirstTasks:
         self._seen.add(shard)
         self._attempts += 1
         if error is None:
-            self._failed.discard(shard)
+            self.failed.discard(shard)
             return None
-        self._failed.add(shard)
+        self.failed.add(shard)
         self._error = self._error or error
-        failed = len(self._failed)
+        failed = len(self.failed)
         if self._sane or self._attempts < FEWEST_FAILURES or failed < self._fewest or 2 * failed <= len(self._seen):
             return None
         return f"{failed} of the first {len(self._seen)} shards failed; the first error was:\n{self._error}"

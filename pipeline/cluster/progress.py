@@ -1,6 +1,6 @@
 """What a person sees of a run: a live bar on a terminal, a plain line every so often in a log.
 
-Knows only snapshots of the coordinator. Rates are over the last minute, so that they follow workers that come and go.
+Knows only snapshots of the coordinator. Rates are over a short past, so that they follow workers that come and go.
 """
 
 import sys
@@ -11,7 +11,8 @@ from typing import Protocol, TextIO
 
 from pipeline.cluster.protocol import Snapshot
 
-WINDOW = 60.0  # seconds that rates look back on
+WINDOW = 60.0  # seconds that rates look back on, or
+SHARDS = 10  # so many shards, whichever is longer: a shard may take many minutes
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -24,32 +25,40 @@ class Progress(Protocol):
 
 
 class Rate:
-    """Images per second and seconds to go, from snapshots."""
+    """Images per second and time to go, from snapshots."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._points: deque[tuple[float, int, int]] = deque()  # (seconds, images, shards done)
+        self._points: deque[tuple[float, int, int]] = deque()  # (seconds, images, shards done), where these changed
+        self._now = 0.0
 
     def update(self, snapshot: Snapshot) -> None:
-        now = self._clock()
+        """Take in a snapshot."""
+        self._now = self._clock()
+        point = (self._now, snapshot.images, snapshot.done)
         if self._points and snapshot.images < self._points[-1][1]:
             self._points.clear()  # a new coordinator counts from nought
-        self._points.append((now, snapshot.images, snapshot.done))
-        while len(self._points) > 2 and now - self._points[1][0] > WINDOW:
+        if not self._points or point[1:] != self._points[-1][1:]:
+            self._points.append(point)
+        while len(self._points) > 2 and self._is_old(*self._points[1]):
             self._points.popleft()
 
+    def _is_old(self, seconds: float, images: int, done: int) -> bool:
+        return self._now - seconds > WINDOW and self._points[-1][2] - done >= SHARDS
+
     def images_per_second(self) -> float:
-        (t0, i0, _), (t1, i1, _) = self._points[0], self._points[-1]
-        return (i1 - i0) / (t1 - t0) if t1 > t0 else 0.0
+        """Images committed per second, in the window."""
+        start, images, _ = self._points[0]
+        return (self._points[-1][1] - images) / (self._now - start) if self._now > start else 0.0
 
     def eta(self, snapshot: Snapshot) -> str:
-        (t0, _, d0), (t1, _, d1) = self._points[0], self._points[-1]
+        """Time to go as ``h:mm:ss``, or ``?`` before the first shard is done."""
+        start, _, done = self._points[0]
         left = snapshot.shards - snapshot.done - len(snapshot.given_up)
-        if d1 == d0:
+        if snapshot.done == done:
             return "?"
-        seconds = round(left * (t1 - t0) / (d1 - d0))
-        hours, minutes = seconds // 3600, seconds // 60 % 60
-        return f"{hours}:{minutes:02d}:{seconds % 60:02d}"
+        seconds = round(left * (self._now - start) / (snapshot.done - done))
+        return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def describe(snapshot: Snapshot, rate: Rate) -> str:

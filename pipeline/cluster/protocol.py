@@ -30,6 +30,7 @@ class FailureKind(StrEnum):
     timeout = "timeout"  # past its deadline; charged to the error budget
     node_loss = "node_loss"  # the machine went away; charged to the node-loss budget
     blamed = "blamed"  # bisection found that this one sample does it: excluded from now on
+    pardoned = "pardoned"  # the run was stopped because the config was wrong: what was charged is forgotten
     given_up = "given_up"  # past the budgets: not tried again, in this run or after a restart
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.protocol import Counts, Failure, FailureKind, Held, Planner
 from pipeline.config.schema import Config
-from pipeline.corpus import committed, failures, layout, open_store, read_commit, record_failure
+from pipeline.corpus import Store, committed, failures, layout, open_store, read_commit, record_failure
 from pipeline.errors import StoreError
 
 
@@ -81,6 +81,13 @@ def read_nonce(config: Config, nonce: str) -> None:
 def delete_nonce(config: Config, nonce: str) -> None:
     """Remove it again."""
     open_store(config.output.path, config.output.storage_options).delete(_nonce_path(nonce))
+
+
+def forget_nonces(store: Store) -> None:
+    """Remove the nonces of drivers that were killed; only once the run is finished, for a live one needs its own."""
+    for entry in list(store.list(layout.ATTEMPTS)):
+        if entry.path.startswith(_nonce_path("")):
+            store.delete(entry.path)
 
 
 def _nonce_path(nonce: str) -> str:

@@ -13,9 +13,19 @@ from typing import Any
 
 from pipeline.cluster.progress import Progress, open_progress
 from pipeline.cluster.protocol import Counts, FailureKind, Snapshot
+from pipeline.cluster.records import forget_nonces, open_coordinator
 from pipeline.cluster.triage import last_line
 from pipeline.config.schema import Backend, Config
-from pipeline.corpus import check_writable, committed, failures, finish, open_store, read_run_record, repair
+from pipeline.corpus import (
+    check_writable,
+    committed,
+    evidence_url,
+    failures,
+    finish,
+    open_store,
+    read_run_record,
+    repair,
+)
 from pipeline.errors import ConfigError
 from pipeline.prompts import Plan, Sample, open_source
 
@@ -49,7 +59,8 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
 
         existing_run(config, plan.summary(), store)  # raises, with the differing fields
     check_writable(store)
-    repair(store)
+    evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
+    repair(store, evidence)
     done: Mapping[int, Counts] = {shard: found.counts for shard, found in committed(store).items()}
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
     unfinished = plan.shards - len(given_up | done.keys())
@@ -63,6 +74,8 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     finally:
         shown.close()
     if snapshot.finished and snapshot.done:
+        repair(store, evidence)  # what workers that died had begun, of shards that others have committed since
+        forget_nonces(store)
         finish(config.output.path, config.output.storage_options)
     return _outcome(config, snapshot)
 
@@ -72,8 +85,6 @@ def _generate(
 ) -> Snapshot:
     """Do what is missing, wherever the config says."""
     if unfinished == 0:
-        from pipeline.cluster.records import open_coordinator
-
         return open_coordinator(config, plan).snapshot()
     pair_samples = _pair_samples(plan) if pinned is None and config.erasure.recipe else ()
     if config.cluster.backend is Backend.local:
@@ -100,7 +111,6 @@ def _generate_here(
     config: Config, plan: Plan, progress: Progress, pair_samples: Sequence[Sample], accept_environment: bool
 ) -> Snapshot:
     from pipeline.cluster.local import run_local
-    from pipeline.cluster.records import open_coordinator
     from pipeline.prepare import prepare, resolve_device
     from pipeline.worker import Worker
 

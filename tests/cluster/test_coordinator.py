@@ -393,6 +393,14 @@ def test_a_wrong_config_stops_the_run_with_its_first_error() -> None:
     assert failures == 4
     assert answer.reason.startswith("4 of the first 4 shards failed; the first error was:\nKeyError: 0")
     assert desk.state.stopped == answer.reason
+    for _ in range(5):  # and however often that is tried, no shard pays for it
+        desk.start()
+        reports = []
+        while isinstance(answer := desk.coordinator.next("a#1", reports), Lease):
+            reports = [desk.fail(task) for task in answer.tasks]
+    desk.start()
+    assert desk.lease("a#1").tasks[0].probe is None
+    assert desk.state.given_up == {}
 
 
 def test_a_few_bad_shards_among_the_first_do_not_stop_the_run() -> None:

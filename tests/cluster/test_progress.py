@@ -1,0 +1,121 @@
+"""What a person reads while a run goes on."""
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from pipeline.cluster.pace import FIRST_DEADLINE, SHORTEST_DEADLINE, Pace
+from pipeline.cluster.progress import SECONDS_BETWEEN_LINES, Lines, Rate, describe
+from pipeline.cluster.protocol import Snapshot
+
+START = Snapshot(
+    shards=10,
+    done=0,
+    resumed=0,
+    leased=2,
+    workers=2,
+    counts={},
+    images=0,
+    device_seconds=0.0,
+    hung=(),
+    parked=(),
+    given_up={},
+    blamed=(),
+    stopped=None,
+    finished=False,
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_rate_and_time_to_go_follow_the_recent_past() -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    rate.update(START)
+    assert rate.images_per_second() == 0.0
+    assert rate.eta(START) == "?"
+    images = 0
+    for second in range(1, 401):
+        clock.now = float(second)
+        images += 10 if second <= 200 else 30  # more workers have come
+        state = replace(START, shards=1000, images=images, done=images // 10)
+        rate.update(state)
+    assert rate.images_per_second() == pytest.approx(30.0, rel=0.05)
+    assert rate.eta(state) == "0:01:07", "200 shards to go at 3 a second"
+
+
+def test_long_shards_have_a_rate_too() -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    for second in range(0, 3600, 5):
+        clock.now = float(second)
+        done = second // 600
+        state = replace(START, done=done, images=done * 600)
+        rate.update(state)
+    assert rate.images_per_second() == pytest.approx(5 * 600 / 3595)
+    assert rate.eta(state).startswith("0:59:") or rate.eta(state).startswith("1:00:")
+
+
+def test_a_new_coordinator_does_not_make_the_rate_negative() -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    for seconds, images in ((0.0, 0), (10.0, 100), (11.0, 0), (12.0, 10)):
+        clock.now = seconds
+        rate.update(replace(START, images=images))
+    assert rate.images_per_second() == pytest.approx(10.0)
+
+
+def test_a_line_says_what_matters() -> None:
+    rate = Rate(clock=lambda: 0.0)
+    state = replace(START, done=4, counts={"ok": 90, "quarantined": 7, "failed": 2, "dropped": 0}, given_up={3: "no"})
+    rate.update(state)
+    line = describe(state, rate)
+    assert line == "4/10 shards, 0.0 images/s, 2 workers, 7 quarantined, 2 failed, 1 shards given up, ETA ?"
+
+
+def test_plain_lines_come_now_and_then_and_at_the_end() -> None:
+    clock = Clock()
+    out = io.StringIO()
+    lines = Lines(out, clock)
+    for second in range(40):
+        clock.now = float(second)
+        lines.update(
+            replace(START, done=second // 4, images=second, log=["shard 000001: error"] if second == 5 else [])
+        )
+    lines.update(replace(START, done=10, finished=True))
+    lines.close()
+    lines.close()
+    printed = out.getvalue().splitlines()
+    assert len([line for line in printed if "images/s" in line]) == 1 + 39 // int(SECONDS_BETWEEN_LINES) + 1
+    assert "lacuna: shard 000001: error" in printed
+    assert "10/10 shards" in printed[-1]
+    assert "ETA" not in printed[-1]
+
+
+def test_deadlines() -> None:
+    pace = Pace()
+    assert pace.deadline(1) == FIRST_DEADLINE
+    pace.measured(2.0)
+    assert pace.deadline(1) == SHORTEST_DEADLINE
+    pace.measured(1000.0)
+    pace.measured(1000.0)
+    assert pace.deadline(2) == 20_000.0
+    assert Pace(timeout=7.0).deadline(3) == 21.0
+
+
+def test_ten_thousand_workers_call_every_ten_minutes() -> None:
+    pace = Pace()
+    assert pace.lease_size(10_000, 10**6) == 1
+    pace.measured(100.0)
+    assert pace.report_every(10_000) == pytest.approx(600.0)
+    assert pace.lease_size(10_000, 10**6) == 6
+    assert pace.lease_size(10_000, 40_000) == 2
+    assert pace.lease_size(10_000, 5_000) == 1
+    assert pace.lease_size(1, 10**6) == 1
