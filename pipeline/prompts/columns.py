@@ -1,4 +1,4 @@
-"""The types of JSON columns, inferred once over a whole source, so that every shard has the same."""
+"""Pass-through columns: their types, inferred once over a whole source, so that every shard has the same."""
 
 from typing import Any
 
@@ -44,6 +44,13 @@ class ColumnTypes:
                 raise ConfigError(f"{self._name}: {rows}: column {column!r} has no single type: {reason}") from None
         self._seen += len(self._chunk)
         self._chunk.clear()
+
+
+def as_columns(records: list[dict[str, Any]], schema: pa.Schema) -> list[dict[str, Any]]:
+    """Return the fields of *schema* of each record, as that type: 1 becomes 1.0 where others have fractions."""
+    if not schema.names:
+        return [{} for _ in records]
+    return pa.Table.from_pylist(records, schema=schema).to_pylist()
 
 
 def _unified(a: pa.DataType, b: pa.DataType) -> pa.DataType:

@@ -11,12 +11,10 @@ from array import array
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pyarrow as pa
+from typing import Any, BinaryIO, Literal
 
 from pipeline.errors import ConfigError, nearest
-from pipeline.prompts.columns import ColumnTypes
+from pipeline.prompts.columns import ColumnTypes, as_columns
 from pipeline.prompts.source import Row, make_row, pass_through
 
 STRIDE = 512  # rows between known offsets: at most so many are parsed in vain for a read
@@ -83,17 +81,15 @@ class Csv(TextFile):
     def __init__(self, path: Path, column: str, delimiter: str, *, quoted: bool = True):
         super().__init__(path, column)
         self.delimiter = delimiter
-        self.quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        self.quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
         self.header: list[str] = []
         with path.open("rb") as file:
             rows = self._rows(file, 0)
             self.header = next(rows, (0, []))[1]
             self.start = next(rows, (path.stat().st_size, []))[0]
         if column not in self.header:
-            has = ", ".join(self.header) or "none"
-            raise ConfigError(
-                f"prompts.column: {path} has no column {column!r}{nearest(column, self.header)}; it has {has}"
-            )
+            has = f"{nearest(column, self.header)}; it has {', '.join(self.header) or 'none'}"
+            raise ConfigError(f"prompts.column: {path} has no column {column!r}{has}")
         if len(set(self.header)) < len(self.header):
             raise ConfigError(f"prompts.source: {path} has two columns of one name; it has {', '.join(self.header)}")
 
@@ -139,7 +135,7 @@ class LinesSource:
             for offset, record in self._numbered(file, format.start, 0):
                 if self._count % STRIDE == 0:
                     self._offsets.append(offset)
-                make_row(record, format.column, pa.schema([]), self._where(self._count))
+                make_row(record, format.column, self._where(self._count), {})
                 types.add(record)
                 self._count += 1
         self.schema = pass_through(types.schema(), format.column)
@@ -148,17 +144,19 @@ class LinesSource:
         return self._count
 
     def read(self, start: int, stop: int) -> list[Row]:
-        """Return rows *start* to *stop*. Raises ``ConfigError`` where the file is no longer the one that was planned."""
+        """Return rows *start* to *stop*. Raises ``ConfigError`` where the file was changed meanwhile."""
         if self._look() != self._stamp:
             raise ConfigError(f"prompts.source: {self._format.path} was changed since the plan was made; start again")
         nearest_known = start // STRIDE
         first = nearest_known * STRIDE
         with self._format.path.open("rb") as file:
-            records = islice(self._numbered(file, self._offsets[nearest_known], first), start - first, stop - first)
-            return [
-                make_row(record, self._format.column, self.schema, self._where(number))
-                for number, (_, record) in enumerate(records, start)
-            ]
+            found = islice(self._numbered(file, self._offsets[nearest_known], first), start - first, stop - first)
+            records = [record for _, record in found]
+        columns = as_columns(records, self.schema)
+        return [
+            make_row(record, self._format.column, self._where(start + i), columns[i])
+            for i, record in enumerate(records)
+        ]
 
     def _numbered(self, file: BinaryIO, offset: int, number: int) -> Iterator[Record]:
         """The format's records, with the row's number in its errors; *number* is the row at *offset*."""

@@ -19,7 +19,7 @@ OWN_COLUMNS = ("seed", "negative_prompt", "size", "width", "height")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One prompt. ``seed``, ``negative_prompt`` and ``size`` (width, height in pixels) are None where the run decides."""
+    """One prompt. ``seed``, ``negative_prompt`` and ``size`` (width, height; pixels) are None where the run decides."""
 
     prompt: str
     seed: int | None = None
@@ -47,8 +47,8 @@ class Source(Protocol):
         ...
 
 
-def make_row(record: Mapping[str, Any], column: str, schema: pa.Schema, where: str) -> Row:
-    """Make the row of a raw *record*. *where* names it in messages, as in "prompts.csv: row 12".
+def make_row(record: Mapping[str, Any], column: str, where: str, columns: dict[str, Any]) -> Row:
+    """Make the row of a raw *record*, with its pass-through *columns*. *where* names it, as in "prompts.csv: row 12".
 
     Raises ``ConfigError`` for an empty prompt, and for a seed or size of its own that cannot be used.
     """
@@ -65,7 +65,7 @@ def make_row(record: Mapping[str, Any], column: str, schema: pa.Schema, where: s
         seed=_seed(record.get("seed"), where),
         negative_prompt=None if negative in (None, "") else str(negative),
         size=_size(record, where),
-        columns={name: record.get(name) for name in schema.names},
+        columns=columns,
     )
 
 
@@ -108,9 +108,9 @@ def _size(record: Mapping[str, Any], where: str) -> tuple[int, int] | None:
     size, sides = record.get("size"), (record.get("width"), record.get("height"))
     if size in (None, "") and all(side in (None, "") for side in sides):
         return None
-    given = sides if size in (None, "") else size.lower().split("x") if isinstance(size, str) else size
+    given: Any = sides if size in (None, "") else size.lower().split("x") if isinstance(size, str) else size
     try:
-        width, height = (int(side) for side in given)  # type: ignore[union-attr]
+        width, height = (int(side) for side in given)
         return check_size("size", width, height)
     except Problem as problem:
         raise ConfigError(f"{where}: {problem.key} {problem.message}") from None

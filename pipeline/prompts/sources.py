@@ -35,9 +35,7 @@ def open_source(prompts: PromptsConfig) -> Source:
         )
     if suffix != ".parquet":
         if not local:
-            raise ConfigError(
-                f"prompts.source: {prompts.source}: only .parquet is read remotely; download it, or convert it"
-            )
+            raise ConfigError(f"prompts.source: {prompts.source}: only .parquet is read remotely; download it")
         if path.is_dir():
             raise ConfigError(f"prompts.source: {prompts.source} is a folder; expected a file")
     if local and not has_magic(prompts.source) and not path.exists():
