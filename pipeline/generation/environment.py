@@ -1,0 +1,25 @@
+"""What bytes depend on besides the config: recorded with every commit, compared on every resume."""
+
+import platform
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+
+
+def environment(device: str, threads: int) -> dict[str, Any]:
+    """Return the environment of this process. Bytes are promised within one such environment.
+
+    Threads and CPU capability change the order of sums on a CPU; on a GPU its model and CUDA's version do.
+    """
+    values: dict[str, Any] = {
+        "device": device,
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+        "machine": platform.machine(),
+    }
+    if device == "cpu":
+        return values | {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "threads": threads}
+    return values | {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}

@@ -1,0 +1,110 @@
+"""The sampling loop of one batch: noise, guided denoising with the recipe's steerings, pixels.
+
+Noise is drawn on the CPU by one generator per picture, so a picture's noise depends on its seed alone and not on the
+device or on its neighbours. Guidance runs both branches as one doubled batch: all negatives, then all positives.
+"""
+
+import copy
+import inspect
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from pipeline.erasure.method import Method, Prediction, Prompts, Sampling, Steering
+from pipeline.models.attention import AttentionState
+from pipeline.models.family import Conditioning
+from pipeline.models.load import Model
+
+DECODED_PIXELS = 8 << 20  # decoded at once: 8 pictures of 1024x1024, which the VAE's activations make 6 GB of in bf16
+
+
+class Sampler:
+    """Samples batches with one model and the methods that act while sampling."""
+
+    def __init__(self, model: Model, methods: Sequence[Method]):
+        self.model = model
+        self.methods = [method for method in methods if method.has("steer")]
+        self.state = AttentionState()
+        self.layers = model.family.attach(self.state)
+        # A copy of its own: a scheduler holds the state of the run it is in.
+        self.scheduler = copy.deepcopy(model.pipe.scheduler)
+        self._draws = "generator" in inspect.signature(self.scheduler.step).parameters
+
+    @torch.inference_mode()
+    def sample(
+        self, prompts: Prompts, seeds: Sequence[int], width: int, height: int, steps: int, guidance: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return pixels, float ``(B, 3, H, W)`` in about -1..1, and the gates, float32 ``(B,)`` by name."""
+        family, device = self.model.family, self.model.device
+        shape = family.latent_shape(width, height)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        timesteps = family.set_timesteps(self.scheduler, steps, width, height)
+        latents = noise.to(device, family.dtype) * self.scheduler.init_noise_sigma
+        steerings = self._steerings(prompts, Sampling(shape, steps, guidance))
+        conditioning = (
+            prompts.positive if prompts.negative is None else Conditioning.cat([prompts.negative, prompts.positive])
+        )
+        text = [s for s in steerings if s.overrides("text")]
+        blend = [s for s in steerings if s.overrides("blend")]
+        draws = {"generator": generators} if self._draws else {}
+        with self.state.batch(conditioning.embeds, text, blend):
+            for step, timestep in enumerate(timesteps):
+                for steering in steerings:
+                    steering.begin(step, timestep)
+                scaled = self.scheduler.scale_model_input(latents, timestep)
+                guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
+                latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **draws)[0]
+        gates = dict(prompts.gates)
+        for steering in steerings:
+            gates |= steering.gates
+        return self._decode(latents, width * height), gates
+
+    def _steerings(self, prompts: Prompts, sampling: Sampling) -> list[Steering]:
+        steerings = (method.steer(prompts, sampling) for method in self.methods)
+        return [steering for steering in steerings if steering is not None]
+
+    def _predict(
+        self,
+        step: int,
+        timestep: Tensor,
+        latents: Tensor,
+        scaled: Tensor,
+        conditioning: Conditioning,
+        prompts: Prompts,
+        guidance: float,
+        steerings: Sequence[Steering],
+    ) -> Tensor:
+        """Run the denoiser once, then what further branches are asked for, and return the steered prediction."""
+        family = self.model.family
+        negative: Tensor | None = None
+        if prompts.negative is None:
+            positive = guided = family.predict(scaled, timestep, conditioning, guidance)
+        else:
+            both = family.predict(torch.cat([scaled, scaled]), timestep, conditioning, guidance)
+            negative, positive = both.chunk(2)
+            guided = negative + guidance * (positive - negative)
+        for steering in steerings:
+            if not steering.overrides("guide"):
+                continue
+            branch = None
+            if steering.branch is not None:
+                rows = steering.branch.rows
+                branch = family.predict(scaled[rows], timestep, steering.branch.conditioning, guidance)
+            guided = steering.guide(
+                Prediction(
+                    step=step,
+                    timestep=timestep,
+                    latents=latents,
+                    positive=positive,
+                    negative=negative,
+                    guided=guided,
+                    branch=branch,
+                )
+            )
+        return guided
+
+    def _decode(self, latents: Tensor, pixels: int) -> Tensor:
+        size = max(1, min(len(latents), DECODED_PIXELS // pixels))
+        return torch.cat([self.model.family.decode(part) for part in latents.split(size)])
