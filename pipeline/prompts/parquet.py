@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.prompts.places import Place, find
 from pipeline.prompts.source import OWN_COLUMNS, Row, make_row, pass_through
 
-BATCH = 4096  # rows decoded at once: what is held in memory, beside one compressed column chunk
+BATCH = 4096  # rows decoded at once: what is held in memory, beside, for remote files, one row group as it is stored
 MAGIC = b"PAR1"
 
 
@@ -124,8 +124,9 @@ class _Cursor:
 
 def _batches(place: Place, in_file: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
     with place.open() as file:
-        # Remote files are fetched in few large reads; local ones are read as they are decoded.
-        parquet = pq.ParquetFile(file, pre_buffer="://" in place.name)
+        # Remote files are fetched in few large reads; local ones are read a megabyte at a time as they are decoded.
+        remote = "://" in place.name
+        parquet = pq.ParquetFile(file, pre_buffer=remote, buffer_size=0 if remote else 1 << 20)
         yield from parquet.iter_batches(BATCH, row_groups=[in_file], columns=columns, use_threads=False)
 
 

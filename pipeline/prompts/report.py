@@ -4,7 +4,7 @@ Draws nothing itself: seconds and bytes per image come from whoever measured a b
 need them are left out.
 """
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 from pipeline.config.schema import Config
@@ -17,7 +17,9 @@ SURVEYED = 10_000  # prompts looked at for concepts
 PLACES = 100  # of the source from which they are read: at most so many row groups are decoded
 SHOWN = 5  # samples
 Z = 1.959964  # of a 95 % interval
-ROW_BYTES = 1000  # of tar headers, caption and JSON: members are padded to 512 bytes each, with a header of 512
+# Bytes beside the picture: three tar headers of 512, caption and JSON padded to 512 each, half a block of padding of
+# the picture, and about 200 in the manifest.
+OVERHEAD = 3 * 512 + 2 * 512 + 256 + 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,3 +48,162 @@ class Share:
         low, high = self.interval
         point = f"{100 * self.hits / self.trials:.2f} %"
         return point if self.exact else f"{point} (95 % interval {100 * low:.2f} to {100 * high:.2f} %)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanReport:
+    """What ``lacuna plan`` prints. ``shares`` of prompts name a concept, by its name; ``any_share`` names any.
+
+    ``total_bytes``, ``seconds`` (on ``workers`` workers, start-up left out) and ``cost`` are None where not measured.
+    """
+
+    source: str
+    fingerprint: str
+    identity: str
+    prompts: int
+    samples: int
+    shards: int
+    samples_per_shard: int
+    images_per_prompt: int
+    size: tuple[int, int]
+    first: tuple[Sample, ...]
+    shares: dict[str, Share]
+    any_share: Share
+    workers: int
+    measured: Measured | None
+    price: float | None
+
+    @property
+    def total_bytes(self) -> float | None:
+        return None if self.measured is None else self.samples * (self.measured.bytes_per_image + OVERHEAD)
+
+    @property
+    def seconds(self) -> float | None:
+        return None if self.measured is None else self.samples * self.measured.seconds_per_image / self.workers
+
+    @property
+    def cost(self) -> float | None:
+        """In the unit of ``price``, which is of one worker per hour."""
+        return None if self.seconds is None or self.price is None else self.seconds * self.workers / 3600 * self.price
+
+    def lines(self) -> list[str]:
+        """Return the report, a line each, plain text."""
+        per_prompt = f", {self.images_per_prompt} per prompt" if self.images_per_prompt > 1 else ""
+        width, height = self.size
+        lines = [
+            f"identity  {self.identity}",
+            f"prompts   {self.prompts:,} from {self.source} ({self.fingerprint[:24]}...)",
+            f"images    {self.samples:,}{per_prompt}, {width}x{height} where a row does not say otherwise",
+            f"shards    {self.shards:,} of up to {self.samples_per_shard:,} images",
+        ]
+        if self.shares:
+            looked = "all" if self.any_share.exact else f"{self.any_share.trials:,} evenly spread"
+            lines.append(f"erased    {self.any_share.text()} of prompts name an erased concept ({looked} looked at)")
+            if len(self.shares) > 1:
+                lines += [f"  {name}: {share.text()}" for name, share in self.shares.items()]
+        if self.measured is not None:
+            assert self.total_bytes is not None
+            assert self.seconds is not None
+            per_image = f"{_bytes(self.measured.bytes_per_image)} per picture and {_bytes(OVERHEAD)} around it"
+            lines.append(f"size      about {_bytes(self.total_bytes)} ({per_image})")
+            pace = f"{self.measured.seconds_per_image:.3g} s per image"
+            plural = "s" * (self.workers > 1)
+            lines.append(
+                f"time      about {_duration(self.seconds)} on {self.workers} worker{plural} ({pace}, start-up aside)"
+            )
+        if self.cost is not None:
+            lines.append(f"cost      about {self.cost:,.2f} at {self.price:g} per worker and hour")
+        lines.append(f"first {len(self.first)} samples: key, seed, prompt")
+        lines += [f"  {sample.key}  {sample.seed:19d}  {_short(sample.prompt)}" for sample in self.first]
+        return lines
+
+    def text(self) -> str:
+        """Return ``lines`` joined."""
+        return "\n".join(self.lines())
+
+
+def plan_report(
+    config: Config, plan: Plan, *, measured: Measured | None = None, price: float | None = None
+) -> PlanReport:
+    """Look over *plan*: its counts, its first samples, and which of its prompts name what the config erases.
+
+    ``price`` is of one worker per hour. Reads at most ``SURVEYED`` rows and the first shard. Raises ``ConfigError`` for
+    a row among them that cannot be used.
+    """
+    workers = config.cluster.workers.max or config.cluster.workers.min
+    shares, any_share = survey(config, plan)
+    return PlanReport(
+        source=config.prompts.source or f"template {config.prompts.template!r}",
+        fingerprint=plan.source.fingerprint,
+        identity=plan.identity.digest,
+        prompts=plan.prompts,
+        samples=plan.samples,
+        shards=plan.shards,
+        samples_per_shard=plan.samples_per_shard,
+        images_per_prompt=plan.images_per_prompt,
+        size=plan.size,
+        first=plan.shard(0).samples[:SHOWN],
+        shares=shares,
+        any_share=any_share,
+        workers=workers,
+        measured=measured,
+        price=price,
+    )
+
+
+def survey(config: Config, plan: Plan) -> tuple[dict[str, Share], Share]:
+    """Return the share of prompts that name each concept, and that name any.
+
+    All prompts are read where there are at most ``SURVEYED``, else ``PLACES`` evenly spread runs. The interval takes
+    them as independent, so where a source is sorted it is narrower than it ought to be.
+    """
+    concepts = concepts_of(config.erasure)
+    hits = dict.fromkeys((concept.name for concept in concepts), 0)
+    any_hits = trials = 0
+    for run in _spread(plan.prompts):
+        for row in plan.source.read(run.start, run.stop):
+            named = [concept.name for concept in concepts if mentions(row.prompt, concept)]
+            trials += 1
+            any_hits += bool(named)
+            for name in named:
+                hits[name] += 1
+    exact = trials == plan.prompts
+    return {name: Share(count, trials, exact) for name, count in hits.items()}, Share(any_hits, trials, exact)
+
+
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """Return the Wilson score interval of 95 % for a share (Wilson 1927, JASA 22:209, in the usual closed form)."""
+    p = hits / trials
+    centre = (p + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
+    half = Z / (1 + Z**2 / trials) * math.sqrt(p * (1 - p) / trials + Z**2 / (4 * trials**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _spread(rows: int) -> list[range]:
+    if rows <= SURVEYED:
+        return [range(rows)]
+    run = SURVEYED // PLACES
+    starts = [place * (rows - run) // (PLACES - 1) for place in range(PLACES)]
+    return [range(start, start + run) for start in starts]
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _short(prompt: str) -> str:
+    text = " ".join(prompt.split())
+    return text if len(text) <= 80 else text[:77] + "..."
