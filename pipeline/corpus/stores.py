@@ -90,4 +90,4 @@ def check_writable(store: Store) -> None:
     store.write(path, nonce)
     if store.read(path) != nonce:
         raise StoreError(f"{store.url}: what was just written to {path} reads back as something else")
-    store.delete_tree(path)
+    store.delete(path)

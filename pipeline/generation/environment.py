@@ -15,7 +15,7 @@ def environment(device: str, threads: int) -> dict[str, Any]:
     """
     values: dict[str, Any] = {
         "device": device,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
         "machine": platform.machine(),

@@ -1,0 +1,239 @@
+"""Four ways to the same pictures, side by side in one run: images/s, and their ratios with an interval.
+
+    python jobs/bench.py [--images 96] [--steps 20] [--repeats 5] [--threads 2]
+
+- ours: `pipeline.worker.Worker`, audit off: encode, denoise, decode, JPEG, tar, manifest, commit;
+- loop: a tuned diffusers loop: the same pipeline object's class, batch, dtype and scheduler, uint8 on the device, JPEG by
+  the same encoder in a thread, tar written as it goes; no manifest, no commit;
+- ceiling: denoise and decode only, from ready embeddings; nothing is encoded or written;
+- ray data: the same pipeline in `map_batches` on one actor, `write_webdataset`; timed from its first batch on.
+
+All sides use one process for the device work with the same number of threads. Repeats are interleaved (A B C D A B C D
+...), so that a machine whose speed drifts drifts under all of them. Each ratio is taken within a repeat; the interval is
+a 95 % Student interval over the repeats.
+"""
+
+import argparse
+import io
+import json
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.config import load_config
+from pipeline.config.schema import Config, ImageFormat
+from pipeline.generation.encode import encode_image
+from pipeline.models.load import load_model
+from pipeline.prompts import Plan, open_source
+
+# Student's t, two-sided 95 %, by degrees of freedom.
+T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19: 2.093}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="configs/bench.yaml")
+    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--repeats", type=int, default=5, choices=[n + 1 for n in T95])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--without-ray", action="store_true", help="leave Ray Data out (a machine without ray)")
+    parser.add_argument("--json", type=Path, help="write every single time there")
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    config = load_config(
+        args.config,
+        [
+            f"prompts.limit={args.images}",
+            f"generation.steps={args.steps}",
+            f"cluster.threads_per_worker={args.threads}",
+        ],
+    )
+    prompts = [sample.prompt for sample in _samples(config)]
+    sides: dict[str, Callable[[], float]] = {
+        "ours": lambda: ours(config),
+        "loop": tuned_loop(config, prompts),
+        "ceiling": ceiling(config, prompts),
+    }
+    if not args.without_ray:
+        sides["ray data"] = ray_data(config, prompts, args.threads)
+
+    for side in sides.values():  # one warm-up each: allocators, kernels, imports
+        side()
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for repeat in range(args.repeats):
+        for name, side in sides.items():
+            times[name].append(side())
+        print(f"repeat {repeat + 1}: " + ", ".join(f"{n} {len(prompts) / t[-1]:.2f}/s" for n, t in times.items()))
+    print(table(times, len(prompts)))
+    if args.json:
+        args.json.write_text(json.dumps({"images": len(prompts), "seconds": times}))
+
+
+def ours(config: Config) -> float:
+    """Seconds for the worker to turn the whole plan into a committed corpus, model loading left out."""
+    from pipeline.corpus import evidence_url, open_store
+    from pipeline.prepare import prepare
+    from pipeline.worker import Worker
+
+    with tempfile.TemporaryDirectory() as folder:
+        config.output.path = f"{folder}/corpus"
+        plan = Plan.build(config, open_source(config.prompts))
+        record = prepare(config, plan.summary(), (), device="cpu")
+        worker = Worker(config, record, device="cpu")
+        assert evidence_url(config.output.path) != open_store(config.output.path).url
+        started = time.perf_counter()
+        pending = [worker.process(plan.shard(i), f"bench-{i}") for i in range(plan.shards)]
+        assert all(result.result().won for result in pending)
+        seconds = time.perf_counter() - started
+        worker.close()
+    return seconds
+
+
+def _samples(config: Config) -> list:
+    plan = Plan.build(config, open_source(config.prompts))
+    return [sample for shard in range(plan.shards) for sample in plan.shard(shard).samples]
+
+
+def _chunks(items: list, size: int) -> list[list]:
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def tuned_loop(config: Config, prompts: list[str]) -> Callable[[], float]:
+    """The loop that a careful user of diffusers writes: batches, no PIL, JPEG and tar off the device's thread."""
+    pipe = load_model(config.model, torch.device("cpu")).pipe
+    pipe.set_progress_bar_config(disable=True)
+    g = config.generation
+
+    def run() -> float:
+        started = time.perf_counter()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            ThreadPoolExecutor(1) as pool,
+            tarfile.open(f"{folder}/0.tar", "w") as tar,
+        ):
+            writes = []
+            for start, batch in enumerate(_chunks(prompts, g.batch_size)):
+                generators = [torch.Generator().manual_seed(start * g.batch_size + i) for i in range(len(batch))]
+                images = _uint8(_denoise(pipe, config, generators, prompt=batch))
+                writes += [pool.submit(_write, tar, f"{start:05d}{i:03d}", image, batch[i]) for i, image in enumerate(images)]
+            for write in writes:
+                write.result()
+        return time.perf_counter() - started
+
+    return run
+
+
+def ceiling(config: Config, prompts: list[str]) -> Callable[[], float]:
+    """Denoise and decode from ready embeddings: what the device alone allows."""
+    pipe = load_model(config.model, torch.device("cpu")).pipe
+    pipe.set_progress_bar_config(disable=True)
+    g = config.generation
+    with torch.inference_mode():
+        ready = [
+            pipe.encode_prompt(batch, torch.device("cpu"), 1, True, [""] * len(batch))
+            for batch in _chunks(prompts, g.batch_size)
+        ]
+
+    def run() -> float:
+        started = time.perf_counter()
+        for embeds, negative in ready:
+            generators = [torch.Generator().manual_seed(i) for i in range(len(embeds))]
+            _denoise(pipe, config, generators, prompt_embeds=embeds, negative_prompt_embeds=negative)
+        return time.perf_counter() - started
+
+    return run
+
+
+def _denoise(pipe, config: Config, generators: list[torch.Generator], **prompt) -> torch.Tensor:
+    """Pictures in [0, 1], float ``(B, 3, H, W)``."""
+    width, height = config.generation.size
+    return pipe(
+        **prompt,
+        num_inference_steps=config.generation.steps,
+        guidance_scale=config.generation.guidance,
+        width=width,
+        height=height,
+        generator=generators,
+        output_type="pt",
+    ).images
+
+
+def _uint8(images: torch.Tensor) -> np.ndarray:
+    return images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def _write(tar: tarfile.TarFile, key: str, image: np.ndarray, prompt: str) -> None:
+    for name, data in ((f"{key}.jpg", encode_image(image, ImageFormat.jpg, 95)), (f"{key}.txt", prompt.encode())):
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+
+
+def ray_data(config: Config, prompts: list[str], threads: int) -> Callable[[], float]:
+    """Ray Data: the same pipeline on one actor of `map_batches`, then `write_webdataset`."""
+    import ray
+    import ray.data
+
+    ray.init(num_cpus=max(2, threads), include_dashboard=False, logging_level="error", log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    class Generate:
+        def __init__(self) -> None:
+            torch.set_num_threads(threads)
+            self.pipe = load_model(config.model, torch.device("cpu")).pipe
+            self.pipe.set_progress_bar_config(disable=True)
+            self.started = 0.0
+
+        def __call__(self, batch: dict) -> dict:
+            self.started = self.started or time.time()
+            seeds = [int(key) for key in batch["__key__"]]
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+            images = _uint8(_denoise(self.pipe, config, generators, prompt=list(batch["txt"])))
+            batch["jpg"] = [encode_image(image, ImageFormat.jpg, 95) for image in images]
+            batch["json"] = [json.dumps({"started": self.started}).encode()] * len(seeds)
+            return batch
+
+    def run() -> float:
+        rows = [{"__key__": f"{i:08d}", "txt": prompt} for i, prompt in enumerate(prompts)]
+        with tempfile.TemporaryDirectory() as folder:
+            ray.data.from_items(rows).map_batches(
+                Generate, batch_size=config.generation.batch_size, concurrency=1, num_cpus=1
+            ).write_webdataset(folder)
+            ended = time.time()
+            started = ended
+            for path in Path(folder).glob("*.tar"):
+                with tarfile.open(path) as tar:
+                    for member in tar:
+                        if member.name.endswith(".json"):
+                            started = min(started, json.load(tar.extractfile(member))["started"])  # type: ignore[arg-type]
+        return ended - started
+
+    return run
+
+
+def table(times: dict[str, list[float]], images: int) -> str:
+    """Median and spread of each side, and ours over each other side, with a 95 % interval over the repeats."""
+    lines = [f"{'side':<10}{'images/s':>10}{'min':>8}{'max':>8}   ours / side (95 %)"]
+    for name, seconds in times.items():
+        rates = [images / s for s in seconds]
+        line = f"{name:<10}{statistics.median(rates):>10.2f}{min(rates):>8.2f}{max(rates):>8.2f}"
+        if name != "ours":
+            ratios = [theirs / mine for mine, theirs in zip(times["ours"], seconds, strict=True)]
+            half = T95[len(ratios) - 1] * statistics.stdev(ratios) / len(ratios) ** 0.5
+            mean = statistics.mean(ratios)
+            line += f"   {mean:.3f} ({mean - half:.3f} to {mean + half:.3f})"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Erased beside unerased pictures for the same prompts and seeds: what the erasure changed, to be looked at.
+
+Unerased pictures show what a corpus must not contain, so pairs are only ever written to the evidence beside it.
+"""
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.audit.auditor import Auditor
+from pipeline.config.schema import Config, ImageFormat
+from pipeline.corpus.evidence import Pair
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.recipe import CompiledRecipe
+from pipeline.generation.encode import encode_image
+from pipeline.generation.engine import Engine
+from pipeline.prompts import Plan, Sample, mentions
+
+SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 pairs where one prompt in 250 does
+
+
+def choose_samples(plan: Plan, concepts: Sequence[Concept], count: int) -> list[Sample]:
+    """Choose *count* samples of the plan to draw: half that name an erased concept, half that do not, where it has them.
+
+    They come from the first, evenly spread shards, at most ``SCAN`` samples, one per prompt.
+    """
+    named: dict[str, Sample] = {}
+    others: dict[str, Sample] = {}
+    scanned = 0
+    stride = max(1, plan.shards // max(1, SCAN // plan.samples_per_shard))
+    for shard in range(0, plan.shards, stride):
+        for sample in plan.shard(shard).samples:
+            pile = named if any(mentions(sample.prompt, concept) for concept in concepts) else others
+            pile.setdefault(sample.prompt, sample)
+            scanned += 1
+        if scanned >= SCAN:
+            break
+    first = list(named.values())[: count - min(len(others), count // 2)]
+    chosen = [*first, *list(others.values())[: count - len(first)]]
+    return heapq.nsmallest(count, chosen, key=lambda sample: sample.index)
+
+
+def draw_pairs(
+    config: Config, recipe: CompiledRecipe, samples: Sequence[Sample], auditor: Auditor | None, device: str
+) -> list[Pair]:
+    """Draw *samples* with and without the recipe. One model is in memory at a time."""
+    before, before_scores, _ = _draw(Engine.load(config, None, device), samples, auditor)
+    after, after_scores, gates = _draw(Engine.load(config, recipe, device), samples, auditor)
+    return [
+        Pair(
+            prompt=sample.prompt,
+            key=sample.key,
+            seed=sample.seed,
+            unerased=encode_image(before[i], ImageFormat.png, 0),
+            erased=encode_image(after[i], ImageFormat.png, 0),
+            unerased_scores=before_scores[i],
+            erased_scores=after_scores[i],
+            gates=gates[i],
+        )
+        for i, sample in enumerate(samples)
+    ]
+
+
+def _draw(
+    engine: Engine, samples: Sequence[Sample], auditor: Auditor | None
+) -> tuple[list[np.ndarray], list[dict[str, float]], list[dict[str, float]]]:
+    images: list[np.ndarray] = []
+    scores: list[dict[str, float]] = []
+    gates: list[dict[str, float]] = []
+    for batch in engine.generate(samples):
+        images.extend(batch.images)
+        scores.extend([v.scores for v in auditor.judge(batch.images)] if auditor else [{} for _ in batch.samples])
+        gates.extend(
+            {name: float(values[i]) for name, values in batch.gates.items()} for i in range(len(batch.samples))
+        )
+    return images, scores, gates

@@ -1,0 +1,110 @@
+"""From a config to a pinned run: the model's revision, the recipe's tensors and the batch size, written once.
+
+Whoever prepares first decides: `run.yaml` is created only if absent, and every later start, on whatever machine,
+takes what it finds there and solves nothing again. Knows nothing of shards or of Ray; runs wherever there is a device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from pipeline.audit.auditor import Auditor
+from pipeline.config import identity_difference, to_public_dict
+from pipeline.config.schema import Config, Device
+from pipeline.corpus import RunRecord, Store, create_run_record, evidence_url, layout, open_store, read_run_record
+from pipeline.corpus.evidence import write_pairs
+from pipeline.erasure.concept import concepts_of
+from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
+from pipeline.errors import ConfigError
+from pipeline.generation.batch import probe_batch_size
+from pipeline.generation.engine import Engine
+from pipeline.generation.environment import environment
+from pipeline.models.load import load_model
+from pipeline.pairs import draw_pairs
+from pipeline.prompts import PlanSummary, Sample
+
+
+def resolve_device(device: Device) -> str:
+    """Return "cuda" or "cpu"; ``ConfigError`` where CUDA is asked for and absent."""
+    if device is Device.auto:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise ConfigError("cluster.device: cuda was asked for, but torch sees no CUDA device here; use auto or cpu")
+    return device.value
+
+
+def existing_run(config: Config, summary: PlanSummary, store: Store) -> RunRecord | None:
+    """Return what an earlier start pinned in *store*, or ``None``.
+
+    Raises ``ConfigError`` with the differing fields where it was begun under another identity: going on would mix two
+    corpora in one folder. Cheap, and needs no device: the driver asks this before it asks for workers.
+    """
+    record = read_run_record(store)
+    if record is None or record.digest == summary.identity.digest:
+        return record
+    differing = "; ".join(identity_difference(record.identity, summary.identity.fields))
+    raise ConfigError(
+        f"{config.output.path}: holds another corpus ({differing}); "
+        "choose another output.path, or give the config that it was begun with"
+    )
+
+
+def prepare(config: Config, summary: PlanSummary, pair_samples: Sequence[Sample], *, device: str) -> RunRecord:
+    """Pin the run: solve the recipe, check it, fix the batch size, write tensors, pairs and `run.yaml`.
+
+    ``pair_samples`` are drawn erased and unerased for the evidence. A run that is pinned already is returned as it is.
+    """
+    store = open_store(config.output.path, config.output.storage_options)
+    existing = existing_run(config, summary, store)
+    if existing is not None:
+        return existing
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
+    model = load_model(config.model, torch.device(device))
+    recipe = compile_recipe(config, model)
+    batch_size = config.generation.batch_size
+    if batch_size == "auto":
+        batch_size = probe_batch_size(config, model)
+    revision = model.revision
+    del model
+    for name, data in recipe.tensors.items():
+        store.write(layout.recipe(name), data)
+    if pair_samples:
+        pairs = draw_pairs(with_batch_size(config, batch_size), recipe, pair_samples, auditor, device)
+        evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
+        write_pairs(evidence, pairs)
+    record = RunRecord(
+        digest=summary.identity.digest,
+        identity=summary.identity.fields,
+        config=to_public_dict(config),
+        batch_size=batch_size,
+        recipe=recipe.record,
+        model_revision=revision,
+        environment=environment(device, config.cluster.threads_per_worker),
+        samples=summary.samples,
+        shards=summary.shards,
+        samples_per_shard=summary.samples_per_shard,
+        column_schema=summary.column_schema,
+    )
+    return create_run_record(store, record)
+
+
+def with_batch_size(config: Config, batch_size: int) -> Config:
+    """Return *config* with the batch size that the run was pinned to."""
+    return replace(config, generation=replace(config.generation, batch_size=batch_size))
+
+
+def pinned_engine(config: Config, record: RunRecord, store: Store, device: str) -> Engine:
+    """Load the engine of a pinned run: its tensors, its batch size, and a model that is still the same.
+
+    Raises ``ConfigError`` where the model has changed since the run began.
+    """
+    recipe = CompiledRecipe.from_files(record.recipe, lambda name: store.read(layout.recipe(name)))
+    engine = Engine.load(with_batch_size(config, record.batch_size), recipe, device)
+    if engine.model.revision != record.model_revision:
+        raise ConfigError(
+            f"model.path: {config.model.path} is now {engine.model.revision}, but the corpus was begun with "
+            f"{record.model_revision}; pin model.revision, or begin anew elsewhere"
+        )
+    return engine

@@ -1,0 +1,52 @@
+"""Before a run: a page of erased beside unerased pictures, and the figures of one measured batch."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from pipeline.audit.auditor import Auditor
+from pipeline.config.schema import Config
+from pipeline.corpus.evidence import pairs_page
+from pipeline.erasure.concept import concepts_of
+from pipeline.erasure.recipe import compile_recipe
+from pipeline.generation.encode import encode_image
+from pipeline.generation.engine import Engine
+from pipeline.models.load import load_model
+from pipeline.pairs import choose_samples, draw_pairs
+from pipeline.prepare import resolve_device
+from pipeline.prompts import Plan, open_source
+from pipeline.prompts.report import Measured
+
+
+def write_preview(config: Config, images: int, output: str | None) -> str:
+    """Draw *images* prompts of the plan with and without the recipe; return the path of the page."""
+    device = resolve_device(config.cluster.device)
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    concepts = concepts_of(config.erasure)
+    plan = Plan.build(config, open_source(config.prompts))
+    auditor = Auditor.load(config.audit, concepts, device)
+    recipe = compile_recipe(config, load_model(config.model, torch.device(device)))
+    pairs = draw_pairs(config, recipe, choose_samples(plan, concepts, images), auditor, device)
+    path = Path(output or f"{config.output.path}.evidence/preview.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(pairs_page(pairs, [concept.name for concept in concepts]))
+    return str(path)
+
+
+def measure(config: Config, plan: Plan) -> Measured:
+    """Generate one batch of the plan as the run would, and return its seconds and bytes per image."""
+    device = resolve_device(config.cluster.device)
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    recipe = compile_recipe(config, load_model(config.model, torch.device(device)))
+    engine = Engine.load(config, recipe, device)
+    samples = plan.shard(0).samples[: config.generation.batch_size]
+    list(engine.generate(samples[:1]))  # kernels and allocators warm up on the first
+    started = time.perf_counter()
+    sizes = [
+        len(encode_image(image, config.output.image_format, config.output.quality))
+        for batch in engine.generate(samples)
+        for image in batch.images
+    ]
+    seconds = time.perf_counter() - started
+    return Measured(seconds_per_image=seconds / len(sizes), bytes_per_image=sum(sizes) / len(sizes))

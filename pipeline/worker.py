@@ -1,0 +1,225 @@
+"""One planned shard in, one commit out. Knows nothing of Ray, of leases or of other workers.
+
+The calling thread only drives the device: denoise, decode, look (audit). Behind it, threads encode pictures and one
+more thread builds the tar and the manifest and commits them, while the caller is already at the next shard. At most
+``PENDING`` finished shards wait for that thread, so that memory stays bounded when storage is slower than the device.
+
+Invariant: everything that reaches the tar and the manifest is a function of (config, pinned recipe, planned shard,
+environment). Nothing of who did it, when, or in which attempt gets there; that goes into the commit record alone.
+"""
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pipeline.audit.auditor import Auditor, Verdict
+from pipeline.audit.captions import caption
+from pipeline.config.schema import Config, Policy
+from pipeline.corpus import Attempt, Row, RunRecord, Status, commit_shard, evidence_url, open_store
+from pipeline.erasure.concept import concepts_of
+from pipeline.errors import ConfigError
+from pipeline.generation.encode import encode_image
+from pipeline.generation.engine import Batch
+from pipeline.generation.environment import environment
+from pipeline.prepare import pinned_engine
+from pipeline.prompts import PlannedShard, Sample, further_seed
+
+PENDING = 2
+FAULTS = frozenset({"nan", "blank"})  # of one picture; further seeds may mend them
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What has become of one sample so far; rewritten by each attempt at it."""
+
+    sample: Sample
+    status: Status = Status.failed
+    reason: str = ""
+    verdict: Verdict | None = None
+    gates: dict[str, float] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    image: Future[bytes] | None = None  # only of pictures that are kept somewhere
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardResult:
+    """What one finished shard reports to whoever leased it. ``won`` is False where another attempt had committed."""
+
+    shard: int
+    won: bool
+    counts: dict[str, int]
+    images: int  # generated, attempts included
+    seconds: float  # from lease to commit
+    device_seconds: float
+
+
+class Worker:
+    """Generates, audits, encodes and commits planned shards of one pinned run on one device."""
+
+    def __init__(self, config: Config, record: RunRecord, *, device: str, accept_environment: bool = False):
+        """Load the pinned recipe's model.
+
+        Raises ``ConfigError`` where model or environment are not those that the run was begun with: their bytes would
+        differ from those already committed.
+        """
+        self.config = config
+        self.record = record
+        self.store = open_store(config.output.path, config.output.storage_options)
+        self.evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
+        torch.set_num_threads(config.cluster.threads_per_worker)
+        self.engine = pinned_engine(config, record, self.store, device)
+        self.environment = environment(device, config.cluster.threads_per_worker)
+        differing = record.environment_difference(self.environment)
+        if differing and not accept_environment:
+            raise ConfigError(
+                f"{config.output.path}: begun in another environment ({'; '.join(differing)}), whose bytes may differ; "
+                "run there, or go on here with --accept-environment, which is recorded"
+            )
+        self.concepts = concepts_of(config.erasure)
+        self.auditor = Auditor.load(config.audit, self.concepts, device)
+        self._encoders = ThreadPoolExecutor(max(1, config.cluster.threads_per_worker), "encode")
+        self._finisher = ThreadPoolExecutor(1, "commit")
+        self._pending = threading.BoundedSemaphore(PENDING)
+
+    def process(
+        self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = frozenset()
+    ) -> Future[ShardResult]:
+        """Generate *planned* on the calling thread; the future resolves once it is committed.
+
+        ``attempt`` names this attempt and no other. ``excluded`` are keys of samples known to kill a worker: their
+        slots are filled with padding and their rows say ``failed``. Errors of generation are raised here, those of
+        storage by the future.
+        """
+        started = time.monotonic()
+        self._pending.acquire()
+        try:
+            outcomes, images, device_seconds = self._generate(planned, excluded)
+        except BaseException:
+            self._pending.release()
+            raise
+        future = self._finisher.submit(self._commit, planned, attempt, outcomes, images, started, device_seconds)
+        future.add_done_callback(lambda _: self._pending.release())
+        return future
+
+    def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = frozenset()) -> None:
+        """Generate only the samples *keys* of a shard, in their own slots, and write nothing: does it survive?"""
+        others = frozenset(sample.key for sample in planned.samples) - keys
+        self._generate(planned, excluded | others)
+
+    def close(self) -> None:
+        """Wait for the commits under way."""
+        self._finisher.shutdown(wait=True)
+        self._encoders.shutdown(wait=True)
+
+    def _generate(self, planned: PlannedShard, excluded: frozenset[str]) -> tuple[list[Outcome], int, float]:
+        outcomes = {sample.key: Outcome(sample=sample) for sample in planned.samples}
+        images, device_seconds = 0, 0.0
+        tries = 1 + (self.config.audit.attempts if self.config.audit.policy is Policy.regenerate else 0)
+        samples: Sequence[Sample] = planned.samples
+        for attempt in range(tries):
+            seeds = [further_seed(sample, attempt) for sample in samples]
+            for batch in self.engine.generate(samples, seeds=seeds, excluded=excluded):
+                device_seconds += batch.device_seconds
+                images += len(batch.samples)
+                self._judge(batch, attempt, outcomes)
+            samples = [sample for sample in samples if self._again(outcomes[sample.key])]
+            if not samples:
+                break
+        return list(outcomes.values()), images, device_seconds
+
+    @staticmethod
+    def _again(outcome: Outcome) -> bool:
+        return outcome.status is Status.quarantined or outcome.reason in FAULTS
+
+    def _judge(self, batch: Batch, attempt: int, outcomes: dict[str, Outcome]) -> None:
+        """Look at one batch and record what becomes of each picture in it."""
+        verdicts: Iterable[Verdict | None] = [None] * len(batch.samples)
+        if self.auditor is not None:
+            verdicts = self.auditor.judge(batch.images)
+        for i, (sample, verdict) in enumerate(zip(batch.samples, verdicts, strict=True)):
+            outcome = outcomes[sample.key]
+            outcome.gates = {name: float(scores[i]) for name, scores in batch.gates.items()}
+            outcome.verdict = None if batch.faults[i] else verdict
+            outcome.status, outcome.reason = self._status(batch.faults[i], outcome.verdict)
+            scores = outcome.verdict.scores if outcome.verdict else {}
+            seed = further_seed(sample, attempt)
+            outcome.attempts.append(Attempt(seed=seed, status=outcome.status, reason=outcome.reason, scores=scores))
+            kept = outcome.status in (Status.ok, Status.quarantined)
+            outcome.image = self._encoders.submit(self._encode, batch.images[i]) if kept else None
+
+    def _status(self, fault: str | None, verdict: Verdict | None) -> tuple[Status, str]:
+        if fault is not None:
+            return Status.failed, fault
+        if verdict is None or not verdict.found:
+            return Status.ok, ""
+        reason = ",".join(verdict.found)
+        match self.config.audit.policy:
+            case Policy.keep:
+                return Status.ok, reason
+            case Policy.drop:
+                return Status.dropped, reason
+            case _:
+                return Status.quarantined, reason
+
+    def _encode(self, image: np.ndarray) -> bytes:
+        return encode_image(image, self.config.output.image_format, self.config.output.quality)
+
+    def _commit(
+        self,
+        planned: PlannedShard,
+        attempt: str,
+        outcomes: list[Outcome],
+        images: int,
+        started: float,
+        device_seconds: float,
+    ) -> ShardResult:
+        """Build tar and manifest and commit them (on the finisher's thread)."""
+        rows = [self._row(outcome) for outcome in outcomes]
+        encoded = {o.sample.key: o.image.result() for o in outcomes if o.image is not None}
+        timings = {"device_seconds": device_seconds, "seconds": time.monotonic() - started, "images": images}
+        result = commit_shard(
+            self.store,
+            self.evidence,
+            shard=planned.index,
+            attempt=attempt,
+            rows=rows,
+            images=encoded,
+            columns=self.record.column_schema,
+            identity=self.record.digest,
+            environment=self.environment,
+            timings=timings,
+        )
+        counts = result.record.counts
+        return ShardResult(
+            shard=planned.index,
+            won=result.won,
+            counts=counts,
+            images=images,
+            seconds=time.monotonic() - started,
+            device_seconds=device_seconds,
+        )
+
+    def _row(self, outcome: Outcome) -> Row:
+        sample, verdict = outcome.sample, outcome.verdict
+        anchors = verdict.anchors if verdict else frozenset()
+        return Row(
+            key=sample.key,
+            shard=sample.shard,
+            prompt=sample.prompt,
+            negative_prompt=sample.negative_prompt,
+            caption=caption(sample.prompt, self.concepts, self.config.audit.captions, anchors),
+            columns=sample.columns,
+            seed=outcome.attempts[-1].seed,
+            width=sample.width,
+            height=sample.height,
+            gates=outcome.gates,
+            scores=verdict.scores if verdict else {},
+            status=outcome.status,
+            reason=outcome.reason,
+            attempts=tuple(outcome.attempts),
+        )
