@@ -15,7 +15,7 @@ from pipeline.prompts.sample import Sample
 
 SURVEYED = 10_000  # prompts looked at for concepts
 PLACES = 100  # of the source from which they are read: at most so many row groups are decoded
-SHOWN = 5  # samples
+SHOWN = 8  # samples
 Z = 1.959964  # of a 95 % interval
 # Bytes beside the picture: three tar headers of 512, caption and JSON padded to 512 each, half a block of padding of
 # the picture, and about 200 in the manifest.
