@@ -49,14 +49,14 @@ def pipeline(prediction_type: str = "epsilon", seed: int = 0) -> StableDiffusion
     torch.manual_seed(seed)
     words = tokenizer()
     text = CLIPTextConfig(
-        vocab_size=len(words), hidden_size=32, intermediate_size=64, projection_dim=32, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=LENGTH, initializer_factor=3.0,
+        vocab_size=len(words), hidden_size=128, intermediate_size=128, projection_dim=128, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=LENGTH, 
         bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
     )  # fmt: skip
     unet = UNet2DConditionModel(
         sample_size=8, in_channels=4, out_channels=4, block_out_channels=(32, 64), layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * 2, up_block_types=("CrossAttnUpBlock2D",) * 2,
-        cross_attention_dim=32, attention_head_dim=(2, 4), norm_num_groups=8,
+        cross_attention_dim=128, attention_head_dim=(2, 4), norm_num_groups=8,
     )  # fmt: skip
     with torch.no_grad():  # random weights hardly listen to the text; these do, as trained ones would
         for name, parameter in unet.named_parameters():
@@ -71,8 +71,11 @@ def pipeline(prediction_type: str = "epsilon", seed: int = 0) -> StableDiffusion
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type=prediction_type,
         clip_sample=False, set_alpha_to_one=False, steps_offset=1,
     )  # fmt: skip
+    encoder = CLIPTextModel(text)
+    with torch.no_grad():  # what a token says outweighs where it stands
+        encoder.get_input_embeddings().weight.mul_(10.0)
     return StableDiffusionPipeline(
-        vae=vae, text_encoder=CLIPTextModel(text), tokenizer=words, unet=unet, scheduler=schedule,
+        vae=vae, text_encoder=encoder, tokenizer=words, unet=unet, scheduler=schedule,
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
 

@@ -50,7 +50,7 @@ class SelfCheck:
     def __init__(self, model: Model, concepts: Sequence[Concept]):
         self.model = model
         self.concepts = tuple(concepts)
-        self.erased_words = word_pattern(tuple(word for concept in concepts for word in concept.words))
+        self.erased_words = word_pattern([word for concept in concepts for word in concept.words])
         self.before = self._predict()
 
     def judge(self, where: str) -> dict[str, dict[str, float]]:
@@ -84,7 +84,9 @@ class SelfCheck:
     def _predict(self) -> dict[str, Tensor]:
         """Return for each text the predictions ``(len(TIMES), C * h * w)``, float32, on fixed noise."""
         family = self.model.family
-        texts = sorted({*CONTROLS, *(t for c in self.concepts for w in (c.name, c.anchor, *c.preserve) for t in _texts(w))})
+        texts = sorted(
+            {*CONTROLS, *(t for c in self.concepts for w in (c.name, c.anchor, *c.preserve) for t in _texts(w))}
+        )
         channels, height, width = _small_latents(self.model)
         noise = torch.randn((1, channels, height, width), generator=torch.Generator().manual_seed(0))
         last = self.model.pipe.scheduler.config.num_train_timesteps - 1

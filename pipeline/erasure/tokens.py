@@ -1,35 +1,44 @@
 """Where words lie in a prompt and in its tokens, and prompts with words put in their place.
 
-Whole words, whatever their case, and their plain plurals ("cats", "foxes"). Knows text and tokenizers only.
+What counts as a word's being there is decided in ``pipeline.prompts.mentions`` alone, so that the plan's report, the
+captions and the erasure agree. Knows text and tokenizers only.
 """
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
+from pipeline.erasure.concept import Concept
 from pipeline.models.family import TextStream
+from pipeline.prompts.mentions import concept_pattern, is_plural, plurals
 
 
-@lru_cache(maxsize=4096)
-def word_pattern(words: tuple[str, ...]) -> re.Pattern[str]:
-    """Return a pattern that finds any of *words* as whole words, longest first, with an optional plural ending."""
-    alternatives = "|".join(
-        r"\s+".join(re.escape(part) for part in word.split()) for word in sorted(words, key=len, reverse=True)
-    )
-    return re.compile(rf"(?<!\w)(?:{alternatives})(?:e?s)?(?!\w)", re.IGNORECASE)
+def word_pattern(words: Sequence[str]) -> re.Pattern[str]:
+    """Return the pattern that finds any of *words*, in the singular or the plural."""
+    return concept_pattern(_as_concept(words))
 
 
 def word_spans(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     """Return the character spans of *words* in *text*."""
-    return [match.span() for match in word_pattern(tuple(words)).finditer(text)]
+    return [match.span() for match in word_pattern(words).finditer(text)]
 
 
 def replace_words(text: str, words: Sequence[str], replacement: str) -> str:
-    """Return *text* with each of *words* replaced, or with the bare word removed where *replacement* is empty."""
-    if replacement:
-        return word_pattern(tuple(words)).sub(replacement, text)
-    without = re.sub(rf"(?:\b(?:an?|the)\s+)?{word_pattern(tuple(words)).pattern}", "", text, flags=re.IGNORECASE)
-    return " ".join(without.split())
+    """Return *text* with *replacement*, in the same number, for each of *words*; an empty one removes them.
+
+    >>> replace_words("two cats and a kitten", ["cat", "kitten"], "dog"), replace_words("a cat at sea", ["cat"], "")
+    ('two dogs and a dog', 'at sea')
+    """
+    if not replacement:
+        return " ".join(
+            re.sub(rf"(?:\b(?:an?|the|one|two|three)\s+)?{word_pattern(words).pattern}", "", text, flags=re.I).split()
+        )
+    concept = _as_concept(words)
+    plural = plurals(replacement)[0]
+    return word_pattern(words).sub(lambda match: plural if is_plural(match[0], concept) else replacement, text)
+
+
+def _as_concept(words: Sequence[str]) -> Concept:
+    return Concept(name=words[0], aliases=tuple(words[1:]))
 
 
 def token_spans(stream: TextStream, text: str, spans: Sequence[tuple[int, int]]) -> list[range]:

@@ -10,11 +10,12 @@ anchor in its place, and c_j those of prompts to preserve.
 Which tokens are used decides whether it erases at all. In a causal text encoder every token from the last one of the
 concept's name on carries the concept: the words after it, the end-of-text token and all the padding, which makes up most
 of the sequence and draws much of the attention. So c_i runs over all of them, aligned with the anchor prompt's tokens at
-the same distance from its last word; padding is a mean over its positions, weighted as ``pads`` tokens, so that 70 of
-them do not drown the name itself. Several templates, some going on after the name, make it hold in context.
+the same distance from its last word; all padding of a prompt together weighs as ``pads`` tokens, so that 70 of them do
+not drown the name itself. Several templates, some going on after the name, make it hold in context.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -25,14 +26,31 @@ from pipeline.erasure.method import Method
 from pipeline.erasure.tokens import end_of_text, token_spans, word_pattern, word_spans
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextStream
+from pipeline.prompts.mentions import plurals
 
 TEMPLATES = (
     "{}",
     "a {}",
-    "two {}s",
+    "two {plural}",
     "a photo of a {}",
     "a {} and a tree",
     "a house and a {} in the snow",
+)
+
+# Texts that have nothing to do with most concepts, kept as they are besides a concept's own neighbours.
+KEEP = (
+    "a street in a city",
+    "an old book on a table",
+    "a portrait of a woman",
+    "a man with a hat",
+    "a car and a bicycle",
+    "flowers in a garden",
+    "a boat on a lake at sunset",
+    "a plate of food",
+    "a sketch of a building",
+    "an abstract painting in blue and red",
+    "a bird in the sky",
+    "a chair in a room",
 )
 
 
@@ -45,6 +63,7 @@ class UCEOptions:
     lamb: float = 0.5
     pads: float = 4.0  # how many tokens all the padding of a prompt counts as
     templates: list[str] = field(default_factory=lambda: list(TEMPLATES))
+    keep: list[str] = field(default_factory=lambda: list(KEEP))  # texts preserved besides the concepts' neighbours
 
     def __post_init__(self) -> None:
         for name in ("erase", "preserve", "lamb", "pads"):
@@ -53,8 +72,8 @@ class UCEOptions:
         if self.erase == 0 or self.lamb == 0:
             raise ConfigError("erase and lamb must be above 0 (without lamb the system is singular)")
         for template in self.templates:
-            if template.count("{}") != 1:
-                raise ConfigError(f"template {template!r} must hold '{{}}' once")
+            if template.count("{}") + template.count("{plural}") != 1:
+                raise ConfigError(f"template {template!r} must hold '{{}}' or '{{plural}}' once")
 
 
 @dataclass(frozen=True)
@@ -84,14 +103,16 @@ class UCE(Method):
     def token_pairs(self) -> Pairs:
         """Collect (c_i, a_i) of all concepts and (c_j, c_j) of all that is preserved, with their weights."""
         stream = self.model.family.streams[0]
-        erased = word_pattern(tuple(word for concept in self.concepts for word in concept.words))
+        erased = word_pattern([word for concept in self.concepts for word in concept.words])
         rows: list[tuple[Tensor, Tensor, float]] = []
         for concept in self.concepts:
             for word in concept.words:
                 rows += self._erase_rows(stream, concept, word)
         kept = {word for concept in self.concepts for word in (*concept.preserve, concept.anchor)}
-        texts = [t.format(word) for word in sorted(kept) if word and not erased.search(word) for t in self.options.templates]
-        for text in ["", *texts]:
+        texts = [
+            fill(t, word) for word in sorted(kept) if word and not erased.search(word) for t in self.options.templates
+        ]
+        for text in ["", *texts, *(text for text in self.options.keep if not erased.search(text))]:
             for embedding, weight in self._whole(stream, text):
                 rows.append((embedding, embedding, self.options.preserve * weight))
         inputs, targets, weights = zip(*rows, strict=True)
@@ -100,7 +121,7 @@ class UCE(Method):
     def _erase_rows(self, stream: TextStream, concept: Concept, word: str) -> Iterator[tuple[Tensor, Tensor, float]]:
         options = self.options
         for template in options.templates:
-            text, other = template.format(word), anchored(template, concept.anchor)
+            text, other = fill(template, word), fill(template, concept.anchor)
             start, stop = self._last_token(stream, text, word), end_of_text(stream, text)
             if start is None:
                 raise ConfigError(f"uce: the word {word!r} of concept {concept.name!r} tokenises to nothing")
@@ -113,17 +134,17 @@ class UCE(Method):
                     j = max(j, stream.offset + 1)
                 yield embeds[i], anchors[j], options.erase
             yield embeds[stop], anchors[anchor_stop], options.erase
-            last = stream.offset + stream.length
-            if max(stop, anchor_stop) + 1 < last and options.pads > 0:
-                yield embeds[stop + 1 : last].mean(0), anchors[anchor_stop + 1 : last].mean(0), options.erase * options.pads
+            pads = range(stop + 1, stream.offset + stream.length)
+            for i in pads:
+                j = min(anchor_stop + i - stop, pads.stop - 1)
+                yield embeds[i], anchors[j], options.erase * options.pads / len(pads)
 
     def _whole(self, stream: TextStream, text: str) -> Iterator[tuple[Tensor, float]]:
-        """Yield every token of *text*, and the mean of its padding."""
-        embeds, stop, last = self._embed(text), end_of_text(stream, text), stream.offset + stream.length
-        for i in range(stream.offset, stop + 1):
-            yield embeds[i], 1.0
-        if stop + 1 < last and self.options.pads > 0:
-            yield embeds[stop + 1 : last].mean(0), self.options.pads
+        """Yield every token of *text*, and its padding."""
+        embeds, stop = self._embed(text), end_of_text(stream, text)
+        pads = range(stop + 1, stream.offset + stream.length)
+        for i in range(stream.offset, pads.stop):
+            yield embeds[i], self.options.pads / len(pads) if i in pads else 1.0
 
     @staticmethod
     def _last_token(stream: TextStream, text: str, word: str) -> int | None:
@@ -135,15 +156,15 @@ class UCE(Method):
         return self.model.family.encode([text]).embeds[0].double()
 
 
-def anchored(template: str, anchor: str) -> str:
-    """Return the template with the anchor in it; for an empty anchor, what is left of the template without its noun.
+def fill(template: str, word: str) -> str:
+    """Return the template with *word* in it; for an empty word, what is left of the template without its noun.
 
-    >>> anchored("a {} and a tree", ""), anchored("{}", "")
-    ('a tree', '')
+    >>> fill("two {plural}", "fox"), fill("a photo of a {}", "")
+    ('two foxes', 'a photo of')
     """
-    if anchor:
-        return template.format(anchor)
-    return " ".join(template.replace("a {} and ", "").replace(" and a {}", "").replace("a {}", "").replace("{}", "").split())
+    if word:
+        return template.format(word, plural=plurals(word)[0])
+    return " ".join(re.sub(r"(?:\b(?:an?|the|two)\s+)?\{(?:plural)?\}", "", template).split())
 
 
 def solve(weight: Tensor, pairs: Pairs, lamb: float) -> Tensor:

@@ -29,7 +29,9 @@ def fuse_adapters(pipe: Any, adapters: Sequence[AdapterConfig]) -> list[str]:
             pipe.fuse_lora(lora_scale=adapter.weight)
             pipe.unload_lora_weights()
         except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
-            raise ConfigError(f"{where} does not fit this model as a LoRA: {' '.join(str(error).split())[:200]}") from error
+            raise ConfigError(
+                f"{where} does not fit this model as a LoRA: {' '.join(str(error).split())[:200]}"
+            ) from error
         with path.open("rb") as file:
             digests.append(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
     return digests
@@ -51,7 +53,9 @@ def _file(where: str, adapter: AdapterConfig) -> Path:
         info = HfApi().model_info(adapter.path, revision=adapter.revision)
         names = [f.rfilename for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
         if len(names) != 1:
-            raise ConfigError(f"{where} holds {len(names)} .safetensors files; download the one to use and give its path")
+            raise ConfigError(
+                f"{where} holds {len(names)} .safetensors files; download the one to use and give its path"
+            )
         return Path(hf_hub_download(adapter.path, names[0], revision=info.sha))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ConfigError(f"{where} is neither a file here nor readable on the hub") from error

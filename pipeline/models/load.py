@@ -147,7 +147,7 @@ def _from_pretrained(
     pinned = {} if revision.startswith("sha256:") else {"revision": revision}
     try:
         return getattr(diffusers, class_name).from_pretrained(
-            location, torch_dtype=dtype, variant=config.variant, use_safetensors=True, **pinned, **options
+            location, dtype=dtype, variant=config.variant, use_safetensors=True, **pinned, **options
         )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
