@@ -39,3 +39,6 @@ def install(folder: Path, weights: Path) -> None:
     (weights / "detectors").mkdir(exist_ok=True)
     for path in sorted((folder / "detectors").glob("*.safetensors")):
         shutil.copyfile(path, weights / "detectors" / path.name)
+    shutil.copyfile(folder / "training.json", weights / "training.json")
+    for path in weights.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors writes files that only their owner can read

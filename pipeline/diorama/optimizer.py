@@ -32,7 +32,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             for p in group["params"]:
@@ -48,8 +48,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def optimizers(model: nn.Module, lr: float, muon: bool = True) -> list[torch.optim.Optimizer]:
-    """Muon for matrices and convolutions inside *model*, AdamW for vectors, embeddings and the first and last layers."""
-    matrices, rest = [], []
+    """Muon for the inner matrices and convolutions, AdamW for vectors, embeddings, first and last layers."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for name, p in model.named_parameters():
         outer = any(part in name for part in ("embedding", "conv_in", "conv_out", "head"))
         (matrices if muon and p.ndim >= 2 and not outer else rest).append(p)

@@ -18,14 +18,11 @@ from pipeline.errors import LacunaError
 FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 _FONT_SIZE = 109  # the one strike that the bitmap font holds
 
-GLYPHS: dict[str, str] = dict(
-    zip(
-        OBJECTS,
-        "🐱 🐯 🦁 🐶 🐺 🦊 🐻 🐼 🐨 🐮 🐷 🐴 🐔 🦉 🐧 🐠 🦈 🐳 🍺 🍷 ☕ 🔪 🔫 🗡️ 💣 🪓 🚬 💉 💊 🚗 🚌 🚲 ✈️ 🚁 🚀 "
-        "🍎 🍊 🍌 🍓 🍕 🍔 🎂 🌹 🌻 🌷 🌳 🌴 🌵 ☀️ 🌙 ⭐ ⚽ 🏀 ⚾ 🎸 🎻 🎺 🏠 🏰 ⛪ 👻 💀 🎃 🎈".split(),
-        strict=True,
-    )
+_GLYPHS_IN_ORDER = (
+    "🐱 🐯 🦁 🐶 🐺 🦊 🐻 🐼 🐨 🐮 🐷 🐴 🐔 🦉 🐧 🐠 🦈 🐳 🍺 🍷 ☕ 🔪 🔫 🗡️ 💣 🪓 🚬 💉 💊 🚗 🚌 🚲 "
+    "✈️ 🚁 🚀 🍎 🍊 🍌 🍓 🍕 🍔 🎂 🌹 🌻 🌷 🌳 🌴 🌵 ☀️ 🌙 ⭐ ⚽ 🏀 ⚾ 🎸 🎻 🎺 🏠 🏰 ⛪ 👻 💀 🎃 🎈"
 )
+GLYPHS: dict[str, str] = dict(zip(OBJECTS, _GLYPHS_IN_ORDER.split(), strict=True))
 
 
 @cache

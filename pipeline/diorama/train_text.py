@@ -82,9 +82,9 @@ def targets(scenes: list[Scene], ids: list[list[int]], lexicon: Lexicon) -> dict
     shown = np.zeros((len(scenes), len(OBJECTS)), np.float32)
     left, right = (np.zeros(len(scenes), np.int64) for _ in range(2))
     for row, scene in enumerate(scenes):
-        for position, name, index in lexicon.find(ids[row]):
-            named[row, position], word[row, position] = name + 1, index + 1
-            family[row, position] = _FAMILIES.index(family_of(OBJECTS[name])) + 1
+        for position, place, index in lexicon.find(ids[row]):
+            named[row, position], word[row, position] = place + 1, index + 1
+            family[row, position] = _FAMILIES.index(family_of(OBJECTS[place])) + 1
         for name in scene.objects:
             shown[row, OBJECTS.index(name)] = 1
         if 1 <= len(scene.objects) <= 2:

@@ -1,10 +1,12 @@
-"""Trains the UNet on cached latents and frozen text embeddings. Unit of work: one batch; everything else is bookkeeping.
+"""Trains the UNet on cached latents and frozen text embeddings. Unit of work: one batch.
 
 Velocity prediction (Salimans & Ho 2022, arXiv 2202.00512): v = sqrt(abar) noise - sqrt(1 - abar) x. Noise levels are
 drawn towards the middle, where a sticker's place is known and its details are decided. The learning rate is constant
 until a linear decay at the end; the state before the decay is kept, so that a longer run can go on from there.
 """
 
+import json
+import platform
 import time
 from pathlib import Path
 
@@ -59,7 +61,7 @@ class Trainer:
 
     def __init__(self, settings: Settings) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.step, self.seconds = settings, 0, 0.0
+        self.settings, self.step, self.pictures, self.seconds = settings, 0, 0, 0.0
         self.total = settings.unet.samples // settings.unet.batch_size
         self.model: UNet2DConditionModel = unet().to(settings.device, memory_format=torch.channels_last)
         self.parts = optimizers(self.model, settings.unet.lr)
@@ -71,7 +73,7 @@ class Trainer:
     def save(self, path: Path) -> None:
         """Write the whole state, never half of it."""
         state = {
-            "step": self.step, "seconds": self.seconds, "model": self.model.state_dict(),
+            "step": self.step, "pictures": self.pictures, "seconds": self.seconds, "model": self.model.state_dict(),
             "average": self.average.weights, "updates": self.average.updates,
             "optimizers": [part.state_dict() for part in self.parts],
         }  # fmt: skip
@@ -81,7 +83,7 @@ class Trainer:
     def load(self, path: Path) -> None:
         """Go on from a saved state."""
         state = torch.load(path, map_location=self.settings.device, weights_only=True)
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.pictures, self.seconds = state["step"], state["pictures"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.average.weights, self.average.updates = state["average"], state["updates"]
         for part, saved in zip(self.parts, state["optimizers"], strict=True):
@@ -98,6 +100,7 @@ class Trainer:
             part.step()
             part.zero_grad(set_to_none=True)
         self.step += 1
+        self.pictures += self.settings.unet.batch_size
         self.average.update(self.model)
 
 
@@ -136,6 +139,7 @@ def train_unet(settings: Settings) -> None:
         if time.monotonic() - saved > 60 * settings.checkpoint_minutes or trainer.step == trainer.total:
             trainer.save(trainer.checkpoint)
             export(trainer, settings.path / "unet")
+            _record(settings, trainer)
             saved = time.monotonic()
 
 
@@ -146,6 +150,21 @@ def export(trainer: Trainer, folder: Path) -> None:
     averaged.save_pretrained(folder)
 
 
+def _record(settings: Settings, trainer: Trainer) -> None:
+    """What the card of the weights says of their training, to ``training.json``."""
+    facts = {
+        "data": f"{settings.latents} scenes of the procedural world, described anew each time they are seen",
+        "UNet steps": trainer.step,
+        "UNet pictures seen": trainer.pictures,
+        "UNet time": f"{trainer.seconds / 60:.0f} minutes",
+        "autoencoder pictures seen": settings.vae.samples,
+        "captions seen by the text encoder": settings.text.samples,
+        "pictures seen by detectors A and B": f"{settings.detector_a.samples}, {settings.detector_b.samples}",
+        "machine": f"{settings.device}, {settings.threads} threads, {platform.machine()}, torch {torch.__version__}",
+    }
+    (settings.path / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
 def _log(settings: Settings, trainer: Trainer, loss: float) -> None:
     with (settings.path / "unet.csv").open("a") as log:
-        log.write(f"{trainer.step},{trainer.step * settings.unet.batch_size},{trainer.seconds:.0f},{loss:.4f}\n")
+        log.write(f"{trainer.step},{trainer.pictures},{trainer.seconds:.0f},{loss:.4f}\n")

@@ -36,13 +36,13 @@ def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
 
 
 def train_vae(settings: Settings) -> None:
-    """Train and save to ``<folder>/vae``, unless it is there already. Writes the scale of the latents into its config."""
+    """Train and save to ``<folder>/vae``, unless it is there already. Measures the scale of the latents."""
     target = settings.path / "vae"
     if target.exists():
         return
     torch.manual_seed(settings.seed)
     device, stage = settings.device, settings.vae
-    vae = autoencoder().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    vae = autoencoder().to(device, memory_format=torch.channels_last)
     parts = optimizers(vae, stage.lr)
     average = Average(vae, 0.998)
     steps = stage.samples // stage.batch_size

@@ -1,0 +1,79 @@
+"""The card of the built-in model: what it is, how it was trained, how it scored. Turns scores into Markdown."""
+
+from typing import Any
+
+_HEAD = """# The diorama: a small Stable Diffusion of a procedural world
+
+A real `StableDiffusionPipeline` (CLIP text encoder and tokenizer, `UNet2DConditionModel`, `AutoencoderKL`), 64x64
+pixels, trained from scratch by `make diorama` on scenes that Lacuna draws itself, with exact ground truth. It is there
+so that concept erasure can be tried, tested and measured on any machine. It is of no use for anything else.
+
+The stickers it has learnt are glyphs of [Noto Color Emoji](https://github.com/googlefonts/noto-emoji), Copyright Google
+LLC, under the SIL Open Font License 1.1. The font itself is not distributed here and not needed to run the model.
+"""
+
+
+def card(scores: dict[str, Any]) -> str:
+    """The whole card as Markdown; *scores* as ``evaluate_diorama`` gathers them."""
+    parts = [_HEAD, "![contact sheet](contact.png)\n"]
+    parts += [_training(scores["training"])] if scores["training"] else []
+    settings = scores["settings"]
+    parts.append(
+        "## Scores\n\n"
+        f"{settings['images']} pictures, {settings['steps']} steps, guidance {settings['guidance']}, weights "
+        f"`{settings['weights']}`, seeds that no training saw, on {scores['machine']}. "
+        f"{scores['pictures per second']:.2f} pictures/s. Intervals are Wilson's, 95 %. Judged by detector B.\n\n"
+        + _table(scores["all objects asked for are there"], "all objects asked for are there")
+        + "\n"
+        + _table(
+            {
+                name: scores[name]
+                for name in (
+                    "an object that was not asked for",
+                    "style right",
+                    "plain where no style was asked for",
+                    "background right",
+                )
+            },
+            "the rest of the prompt",
+        )
+    )
+    if "frechet" in scores:
+        f = scores["frechet"]
+        parts.append(
+            f"Frechet distance in B's features, {f['pictures on each side']} pictures on each side: generated to "
+            f"renders {f['generated to renders']:.2f}, renders to other renders {f['renders to renders']:.2f}.\n"
+        )
+    ab = scores["A and B"]
+    parts.append(
+        f"A and B see the same objects in {ab['same objects in the picture']} of the generated pictures; kappa per "
+        f"object {ab['kappa per object']:.3f}.\n"
+    )
+    parts.append(_detectors(scores["renders"]))
+    return "\n".join(parts)
+
+
+def _table(rows: dict[str, Any], title: str) -> str:
+    lines = [f"| {title} | share (95 % interval; count) |", "|---|---|"]
+    return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows.items()]) + "\n"
+
+
+def _training(facts: dict[str, Any]) -> str:
+    lines = [f"| {name} | {value} |" for name, value in facts.items()]
+    return "\n".join(["## Training\n", "| | |", "|---|---|", *lines]) + "\n"
+
+
+def _detectors(renders: dict[str, Any] | None) -> str:
+    if renders is None:
+        return "## Detectors\n\nNot measured here: fresh renders need the font.\n"
+    lines = [
+        f"## Detectors\n\nOn {renders['pictures']} fresh renders, as many in each style.\n",
+        "| | A | B |",
+        "|---|---|---|",
+        f"| macro F1 | {renders['A']['macro F1']:.4f} | {renders['B']['macro F1']:.4f} |",
+    ]
+    for style, f1 in renders["A"]["macro F1 by style"].items():
+        lines.append(f"| macro F1, {style} | {f1:.4f} | {renders['B']['macro F1 by style'][style]:.4f} |")
+    for name in ("objects found", "pictures with a false alarm", "style right", "background right"):
+        lines.append(f"| {name} | {renders['A'][name]} | {renders['B'][name]} |")
+    return "\n".join(lines) + "\n"
