@@ -1,4 +1,4 @@
-"""From a YAML file to a checked ``Config``: overrides, interpolations, erasure lists, then everything that can be refused.
+"""From a YAML file to a checked ``Config``: overrides, interpolations, erasure lists, then all that can be refused.
 
 Every refusal is a ``ConfigError`` of one line: ``FILE: key.path: what is wrong; what was expected``.
 """
@@ -37,9 +37,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = _typed(data)
         config.interpolations = {key: found.text for key, found in interpolated.items()}
         if "policy" not in data.get("audit", {}) and config.audit.detector is None:
-            config.audit.policy = (
-                Policy.keep
-            )  # the default judges by a detector; where there is none, nothing is judged
+            config.audit.policy = Policy.keep  # the default needs a detector; without one, nothing is judged
         if config.prompts.source is not None and "://" not in config.prompts.source:
             config.prompts.source = os.path.abspath(file.parent / Path(config.prompts.source).expanduser())
         validate_static(config)

@@ -5,6 +5,8 @@ Each field is either ``identity`` (it changes bytes, so a resume under another v
 error, which ``tests/config`` holds.
 """
 
+# ruff: noqa: RUF009 (identity() and operational() are dataclasses.field with a class)
+
 from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -109,9 +111,7 @@ class StepConfig:
 
 @dataclass(kw_only=True)
 class ErasureConfig:
-    lists: list[str] = operational(
-        factory=list
-    )  # YAML files with `concepts:`, relative to the config file; load merges
+    lists: list[str] = operational(factory=list)  # YAML files with `concepts:`, relative to the config
     concepts: list[ConceptConfig] = identity(factory=list)
     recipe: list[StepConfig] = identity(factory=list)
 
@@ -155,9 +155,7 @@ class OutputConfig:
     image_format: ImageFormat = identity(ImageFormat.jpg)
     quality: int = identity(95)  # of jpg and lossy webp
     samples_per_shard: int = identity(1024)
-    storage_options: dict[str, str] = operational(
-        factory=dict
-    )  # endpoint, region, keys: passed to obstore, never saved
+    storage_options: dict[str, str] = operational(factory=dict)  # endpoint, region, keys: for obstore, never saved
 
 
 @dataclass(kw_only=True)

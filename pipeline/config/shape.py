@@ -106,5 +106,6 @@ def _expected(hint: Any) -> str:
     }.get(hint, "true or false")
 
 
+_NAMES = {str: "text (in quotes if YAML would read it otherwise)", int: "a whole number", float: "a finite number"}
 _PLURAL = {str: "texts", int: "whole numbers"}
 _EXAMPLE = {str: "one, another", int: "64, 64"}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipeline.config.problem import Problem, under
@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 
 
 def read_tree(path: Path, what: str = "config") -> DictConfig:
-    """Read the mapping in the YAML file *path*; ``ConfigError`` where there is none, with the line of a syntax error."""
+    """Read the mapping in the YAML file *path*; ``ConfigError`` where there is none, with a syntax error's line."""
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; expected a YAML file")
     try:
@@ -64,9 +64,7 @@ def apply_overrides(tree: DictConfig, overrides: Sequence[str]) -> dict[str, str
         except IndexError:
             raise ConfigError(f"override {override!r}: {key} is past the end of the list in the file") from None
         except ValueError:
-            raise ConfigError(
-                f"override {override!r}: a list is indexed by number, as in erasure.concepts[0]"
-            ) from None
+            raise ConfigError(f"override {override!r}: a list takes a number, as in erasure.concepts[0]") from None
         except OmegaConfBaseException as error:
             raise ConfigError(f"override {override!r}: {_reason(error)}") from None
         applied[key] = override
@@ -91,7 +89,7 @@ def resolve(tree: DictConfig) -> tuple[dict[str, Any], dict[str, Interpolated]]:
 
 
 def _plain(node: Any, path: str, interpolated: dict[str, Interpolated]) -> Any:
-    if not isinstance(node, Container):
+    if not isinstance(node, (DictConfig, ListConfig)):
         return node
     keys: list[Any] = list(range(len(node))) if isinstance(node, ListConfig) else list(node.keys())
     values = []
@@ -100,7 +98,7 @@ def _plain(node: Any, path: str, interpolated: dict[str, Interpolated]) -> Any:
         try:
             value = None if OmegaConf.is_missing(node, key) else node[key]
             if OmegaConf.is_interpolation(node, key):
-                text = str(OmegaConf.to_container(node, resolve=False)[key])  # type: ignore[index, call-overload]
+                text = str(OmegaConf.to_container(node, resolve=False)[key])  # type: ignore[index]
                 interpolated[child] = Interpolated(text, value)
         except OmegaConfBaseException as error:
             raise Problem(child, _reason(error)) from None

@@ -66,9 +66,7 @@ def template_fields(template: str) -> list[str]:
             if name is None:
                 continue
             if not name.isidentifier() or spec or conversion:
-                raise Problem(
-                    "prompts.template", f"has the field {{{name}}}; expected a plain name, such as {{animal}}"
-                )
+                raise Problem("prompts.template", f"has the field {{{name}}}; expected a name, such as {{animal}}")
             names.append(name)
     except ValueError as error:
         raise Problem("prompts.template", f"{error}; write {{{{ and }}}} for braces that are no field") from None
@@ -133,10 +131,8 @@ def _prompts(prompts: PromptsConfig) -> None:
     wanted = template_fields(prompts.template)
     for name in wanted:
         if name not in prompts.values:
-            raise Problem(
-                "prompts.template",
-                f"{{{name}}} has no list in prompts.values{nearest(name, prompts.values)}; expected values.{name}: [...]",
-            )
+            near = nearest(name, prompts.values)
+            raise Problem("prompts.template", f"{{{name}}} has no list in prompts.values{near}; expected one there")
     for name, values in prompts.values.items():
         if name not in wanted:
             raise Problem(f"prompts.values.{name}", f"is no field of the template{nearest(name, wanted)}")
@@ -160,9 +156,7 @@ def _audit(audit: AuditConfig, names: list[str]) -> None:
         if audit.policy is not Policy.keep:
             raise Problem("audit.policy", f"{audit.policy} needs a detector; set audit.detector, or policy: keep")
         if audit.captions is CaptionPolicy.anchor:
-            raise Problem(
-                "audit.captions", "anchor needs a detector to see anchors; set audit.detector, or captions: drop"
-            )
+            raise Problem("audit.captions", "anchor needs a detector; set audit.detector, or captions: drop")
         for key in ("options", "thresholds"):
             if getattr(audit, key):
                 raise Problem(f"audit.{key}", "are given without audit.detector; name the detector they are for")
@@ -186,7 +180,7 @@ def _output(output: OutputConfig) -> None:
         raise _unknown("output.path", f"{scheme}://", [f"{known}://" for known in STORE_SCHEMES])
     if output.storage_options and not separator:
         raise Problem(
-            "output.storage_options", "are given for a local folder; they belong to an s3://, gs:// or az:// URL"
+            "output.storage_options", "are given for a local folder; expected only with s3://, gs:// or az://"
         )
     _in_range("output.quality", output.quality, 1, 100)
     _in_range("output.samples_per_shard", output.samples_per_shard, 1, MOST_SAMPLES_PER_SHARD)

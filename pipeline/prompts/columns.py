@@ -1,5 +1,6 @@
 """Pass-through columns: their types, inferred once over a whole source, so that every shard has the same."""
 
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +13,11 @@ CHUNK = 4096  # records looked at together
 class ColumnTypes:
     """Fed record by record; ``schema()`` is the type of each column over all of them, in order of first appearance.
 
-    Whole numbers and fractions make a double, nulls fit anywhere; numbers beside text are refused.
+    The columns *skipped* may hold anything. Whole numbers and fractions make a double, nulls fit anywhere; numbers beside text are refused.
     """
 
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, name: str, skipped: AbstractSet[str]):
+        self._name, self._skipped = name, skipped
         self._types: dict[str, pa.DataType] = {}
         self._chunk: list[dict[str, Any]] = []
         self._seen = 0
@@ -33,7 +34,7 @@ class ColumnTypes:
         return pa.schema(list(self._types.items()))
 
     def _infer(self) -> None:
-        for column in dict.fromkeys(key for record in self._chunk for key in record):
+        for column in dict.fromkeys(key for record in self._chunk for key in record if key not in self._skipped):
             values = [record.get(column) for record in self._chunk]
             known = self._types.get(column, pa.null())
             try:

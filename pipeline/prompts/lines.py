@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.prompts.columns import ColumnTypes, as_columns
-from pipeline.prompts.source import Row, make_row, pass_through
+from pipeline.prompts.source import OWN_COLUMNS, Row, make_row, pass_through
 
 STRIDE = 512  # rows between known offsets: at most so many are parsed in vain for a read
 BOM = b"\xef\xbb\xbf"
@@ -129,7 +129,7 @@ class LinesSource:
         self._offsets = array("Q")  # of rows 0, STRIDE, 2 * STRIDE, ...
         self._count = 0
         self._stamp = self._look()
-        types = ColumnTypes(f"prompts.source: {format.path}")
+        types = ColumnTypes(f"prompts.source: {format.path}", {format.column, *OWN_COLUMNS})
         with format.path.open("rb") as file:
             self.fingerprint = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             for offset, record in self._numbered(file, format.start, 0):

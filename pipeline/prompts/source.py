@@ -92,15 +92,12 @@ def _is_binary(type_: pa.DataType) -> bool:
 
 
 def _seed(value: Any, where: str) -> int | None:
-    if value in (None, ""):
+    if value in (None, "") or value != value:  # pandas writes a missing whole number as NaN, and the others as floats
         return None
-    try:
-        seed = int(value)
-    except (TypeError, ValueError):
-        seed = -1
-    if isinstance(value, bool) or seed != float(value if seed >= 0 else -2) or seed >= 2**63:
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    if isinstance(value, bool) or not text.isdecimal() or int(text) >= 2**63:
         raise ConfigError(f"{where}: seed is {value!r}; expected a whole number from 0 to 2^63 - 1")
-    return seed
+    return int(text)
 
 
 def _size(record: Mapping[str, Any], where: str) -> tuple[int, int] | None:

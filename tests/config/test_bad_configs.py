@@ -1,0 +1,200 @@
+"""Every kind of bad config gives one clear line: where, what, what was expected, and the nearest valid name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.config import load_config
+from pipeline.errors import ConfigError
+
+# What replaces what in the sound config, and what the message must say after the name of the file.
+SPOILT = {
+    "unknown section": ("model: {", "modle: {", "modle: unknown key (did you mean 'model'?)"),
+    "unknown key": ("detector: diorama", "detecter: diorama", "audit.detecter: unknown key (did you mean 'detector'?)"),
+    "unknown key in a list item": (
+        "aliases: [k",
+        "alises: [k",
+        "erasure.concepts[0].alises: unknown key (did you mean 'aliases'?); expected one of name, aliases, anchor",
+    ),
+    "key that is missing": ("path: out/x", "image_format: png", "output.path: is missing; expected text"),
+    "key missing in a list item": ("{name: knife}", "{anchor: spoon}", "erasure.concepts[1].name: is missing"),
+    "section that is missing": ("model: {path: diorama}\n", "", "model.path: is missing"),
+    "section that is no mapping": ("{path: diorama}", "diorama", "model: is 'diorama'; expected a mapping with path"),
+    "section that is null": ("output: {path: out/x}", "output:", "output: is null; expected a mapping"),
+    "list that is no list": ("[kitten, tabby]", "kitten", "erasure.concepts[0].aliases: is 'kitten'; expected a list of"),
+    "YAML's no in a list of texts": ("[kitten, tabby]", "[no]", "erasure.concepts[0].aliases[0]: is false; expected text"),
+    "mapping that is no mapping": ("values: {animal: [cat, dog], place: [indoors, outside]}", "values: 3", "a mapping"),
+    "key that is no text": ("{animal: [cat, dog],", "{3: [cat, dog],", "prompts.values: has the key 3; expected keys"),
+    "word for a number": ("audit:", "seed: many\naudit:", "seed: is 'many'; expected a whole number"),
+    "fraction for a whole number": ("audit:", "seed: 1.5\naudit:", "seed: is 1.5; expected a whole number"),
+    "infinity": ("audit:", "generation: {guidance: .inf}\naudit:", "generation.guidance: is inf; expected a finite"),
+    "true for a number": ("audit:", "generation: {steps: true}\naudit:", "generation.steps: is true; expected a whole"),
+    "word for a truth": ("values:", "shuffle: maybe, values:", "prompts.shuffle: is 'maybe'; expected true or false"),
+    "unknown choice": (
+        "path: out/x",
+        "path: out/x, image_format: jpeg",
+        "output.image_format: is 'jpeg' (did you mean 'jpg'?); expected one of jpg, png, webp, webp-lossless",
+    ),
+    "unknown policy": ("detector: diorama", "detector: diorama, policy: quarantene", "(did you mean 'quarantine'?)"),
+    "empty model path": ("path: diorama", 'path: ""', "model.path: is empty; expected 'diorama', a hub id"),
+    "unknown scheduler": (
+        "path: diorama",
+        "path: diorama, scheduler: DDIMSheduler",
+        "model.scheduler: unknown 'DDIMSheduler' (did you mean 'DDIMScheduler'?)",
+    ),
+    "scheduler options alone": ("path: diorama", "path: diorama, scheduler_options: {a: 1}", "without model.scheduler"),
+    "concept without a word": ("name: knife", 'name: "..."', "erasure.concepts[1].name: is '...'; expected a word"),
+    "alias without a word": ("tabby]", '""]', "erasure.concepts[0].aliases[1]: is ''; expected a word"),
+    "concept with a comma": ("name: knife", 'name: "knife, sword"', "expected one word or phrase without commas"),
+    "concept listed twice": ("name: knife", "name: cat", "erasure.concepts[1].name: 'cat' is listed already"),
+    "concept that is another's alias": ("name: knife", "name: Kitten", "'Kitten' is already a word for 'cat'"),
+    "alias that is another concept": ("{name: knife}", "{name: knife, aliases: [cat]}", "already a word for 'cat'"),
+    "alias given twice": ("tabby]", "kitten]", "erasure.concepts[0].aliases[1]: 'kitten' is already a word for this"),
+    "anchor equal to its concept": ("anchor: dog", "anchor: Cat", "erasure.concepts[0].anchor: 'Cat' is the concept itself"),
+    "anchor equal to an alias": ("anchor: dog", "anchor: tabby", "'tabby' is the concept itself"),
+    "anchor that is erased": ("anchor: dog", "anchor: knife", "is a word for the erased concept 'knife'"),
+    "anchor that contains its concept": ("anchor: dog", "anchor: a toy cat", "'a toy cat' contains 'cat'"),
+    "preserve contains the concept": ("[tiger, lion", "[cat, lion", "preserve[0]: 'cat' is a word for this concept"),
+    "preserve contains another": ("[tiger, lion", "[tiger, knife", "preserve[1]: 'knife' is a word for the erased"),
+    "unknown method": ("method: uce", "method: ucee", "erasure.recipe[0].method: unknown method 'ucee' (did you mean 'uce'?)"),
+    "recipe with an unlisted concept": ("[cat]}", "[cats]}", "erasure.recipe[1].concepts[0]: 'cats' is not in the erasure"),
+    "recipe concepts of a wrong kind": ("concepts: [cat]}", "concepts: cat}", "is 'cat'; expected all, or a list"),
+    "recipe step for no concept": ("concepts: [cat]}", "concepts: []}", "erasure.recipe[1].concepts: is an empty list"),
+    "recipe step that repeats itself": ("[cat]}", "[cat, cat]}", "'cat' is named twice in this step"),
+    "source and template": ("template:", "source: a.txt, template:", "prompts: has both source and template"),
+    "neither source nor template": ('template: "a {animal} {place}", ', "", "prompts: has neither source nor template"),
+    "values without a template": ('template: "a {animal} {place}"', "source: a.txt", "without prompts.template"),
+    "template field without values": ("{animal}", "{animl}", "{animl} has no list in prompts.values (did you mean 'animal'?)"),
+    "values without a template field": ("{animal: [", "{colour: [red], animal: [", "prompts.values.colour: is no field"),
+    "values that are empty": ("[cat, dog]", "[]", "prompts.values.animal: is an empty list"),
+    "template that is malformed": ("{place}", "{place", "prompts.template:"),
+    "template with a format": ("{place}", "{place!r}", "prompts.template: has the field {place}; expected a name"),
+    "no images per prompt": ("values:", "images_per_prompt: 0, values:", "prompts.images_per_prompt: is 0; expected at least 1"),
+    "no prompts at all": ("values:", "limit: 0, values:", "prompts.limit: is 0; expected at least 1"),
+    "size off the grid": ("audit:", "generation: {size: [64, 60]}\naudit:", "generation.size: has a side of 60 pixels"),
+    "size with one side": ("audit:", "generation: {size: [64]}\naudit:", "generation.size: is [64]; expected [width, height]"),
+    "no steps": ("audit:", "generation: {steps: 0}\naudit:", "generation.steps: is 0; expected 1 to 1,000"),
+    "negative guidance": ("audit:", "generation: {guidance: -1}\naudit:", "generation.guidance: is -1.0; expected at least 0"),
+    "batch size of zero": ("audit:", "generation: {batch_size: 0}\naudit:", "generation.batch_size: is 0; expected auto"),
+    "batch size of a wrong word": ("audit:", "generation: {batch_size: big}\naudit:", "is 'big'; expected auto, or a whole"),
+    "unknown detector": ("detector: diorama", "detector: dioramma", "unknown detector 'dioramma' (did you mean 'diorama'?)"),
+    "policy without a detector": ("detector: diorama", "policy: drop", "audit.policy: drop needs a detector"),
+    "caption anchors without a detector": ("detector: diorama", "captions: anchor", "audit.captions: anchor needs a detector"),
+    "thresholds without a detector": ("detector: diorama", "thresholds: {cat: .5}", "without audit.detector"),
+    "threshold of no concept": ("detector: diorama", "detector: diorama, thresholds: {cats: .5}", "(did you mean 'cat'?)"),
+    "threshold out of range": ("detector: diorama", "detector: diorama, thresholds: {cat: 5}", "is 5.0; expected 0 to 1"),
+    "no attempts": ("detector: diorama", "detector: diorama, attempts: 0", "audit.attempts: is 0; expected 1 to 100"),
+    "unknown kind of store": ("path: out/x", "path: s4://bucket/x", "output.path: unknown 's4://' (did you mean 's3://'?)"),
+    "storage options for a folder": ("path: out/x", "path: out/x, storage_options: {a: b}", "are given for a local folder"),
+    "quality out of range": ("path: out/x", "path: out/x, quality: 101", "output.quality: is 101; expected 1 to 100"),
+    "shards past five digits": ("path: out/x", "path: out/x, samples_per_shard: 100001", "expected 1 to 100,000"),
+    "no workers": ("audit:", "cluster: {workers: {min: 0}}\naudit:", "cluster.workers.min: is 0; expected at least 1"),
+    "fewer workers than few": ("audit:", "cluster: {workers: {min: 3, max: 2}}\naudit:", "cluster.workers.max: is 2, less"),
+    "no threads": ("audit:", "cluster: {threads_per_worker: 0}\naudit:", "cluster.threads_per_worker: is 0"),
+    "timeout of zero": ("audit:", "cluster: {shard_timeout: 0}\naudit:", "cluster.shard_timeout: is 0; expected more"),
+    "unknown log level": ("audit:", "log_level: warn\naudit:", "log_level: unknown 'warn' (did you mean 'warning'?)"),
+    "negative seed": ("audit:", "seed: -1\naudit:", "seed: is -1; expected 0 to"),
+    "variable that is not set": ("path: diorama", "path: '${oc.env:LACUNA_UNSET}'", "model.path: Environment variable"),
+    "interpolation of nothing": ("path: diorama", "path: '${nothing}'", "model.path: Interpolation key 'nothing' not found"),
+    "erasure list that is missing": ("concepts:\n", "lists: [nope.yaml]\n  concepts:\n", "erasure.lists[0]:"),
+    "key given twice": ("audit:", "seed: 1\nseed: 2\naudit:", "not valid YAML: found duplicate key seed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_each_kind_gives_one_clear_line(kind, sound):
+    old, new, expected = SPOILT[kind]
+    text = sound.read_text()
+    assert old in text
+    sound.write_text(text.replace(old, new, 1))
+    message = refusal(sound)
+    assert expected in message
+    assert message.startswith(f"{sound}:")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "is empty; expected a mapping"),
+        ("# nothing\n", "is empty"),
+        ("- a\n- b\n", "is a list at its top level; expected a mapping"),
+        ("hello\n", "is plain text at its top level"),
+        ("model: {path: [diorama\nseed: 1\n", ":2:5: not valid YAML"),
+        ("model:\n\tpath: diorama\n", ":2:1: not valid YAML"),
+    ],
+)
+def test_files_that_are_no_config(text, expected, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    message = refusal(path)
+    assert expected in message
+    assert message.startswith(str(path))
+
+
+def test_no_file_a_folder_and_bytes(tmp_path):
+    assert refusal(tmp_path / "none.yaml") == f"{tmp_path}/none.yaml: no such config file"
+    assert refusal(tmp_path) == f"{tmp_path}: is a folder; expected a YAML file"
+    (tmp_path / "latin.yaml").write_bytes(b"model: \xe9")
+    assert "is not UTF-8 text" in refusal(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed", "expected KEY=VALUE"),
+        ("=3", "expected KEY=VALUE"),
+        ("sed=3", "override 'sed=3': sed: unknown key (did you mean 'seed'?)"),
+        ("generation.steps=many", "override 'generation.steps=many': generation.steps: is 'many'; expected a whole"),
+        ("generation={stepz: 3}", "generation.stepz: unknown key (did you mean 'steps'?)"),
+        (
+            "erasure.concepts[0].anchor=kitten",
+            "override 'erasure.concepts[0].anchor=kitten': erasure.concepts[0].anchor:",
+        ),
+        ("erasure.concepts[7].anchor=x", "past the end of the list"),
+        ("erasure.concepts.cat=x", "a list takes a number"),
+        ("prompts.template={animal} x", "not valid YAML; put it in quotes"),
+        ("erasure.concepts=[]", "erasure.recipe"),
+    ],
+)
+def test_overrides_are_blamed_by_themselves(override, expected, sound):
+    assert expected in refusal(sound, override)
+
+
+def test_a_fault_in_an_erasure_list_names_that_list(sound, tmp_path):
+    listed = tmp_path / "list.yaml"
+    sound.write_text(sound.read_text().replace("erasure:", "erasure:\n  lists: [list.yaml]", 1))
+    for text, expected in {
+        "concepts: [{name: gun}, {name: Kitten}]": "concepts[1].name: 'Kitten' is already a word for 'cat'",
+        "concepts: [{name: gun}, {nam: pill}]": "concepts[1].nam: unknown key (did you mean 'name'?)",
+        "concept: []": "concept: unknown key (did you mean 'concepts'?)",
+        "concepts: []": "concepts: lists no concept",
+        "concepts: [{name: gun": "not valid YAML",
+    }.items():
+        listed.write_text(text)
+        message = refusal(sound)
+        assert message.startswith(f"{listed}:")
+        assert expected in message
+
+
+def test_a_secret_is_not_in_the_message(sound, monkeypatch):
+    monkeypatch.setenv("LACUNA_SECRET", "hunter2hunter2")
+    message = refusal(sound, "model.scheduler=${oc.env:LACUNA_SECRET}")
+    assert "hunter2" not in message
+    assert "${oc.env:LACUNA_SECRET}" in message
+
+
+def test_the_command_line_exits_with_two_and_one_line(sound):
+    command = [sys.executable, "-m", "pipeline.cli", "show", str(sound), "sed=1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def refusal(path, *overrides) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message

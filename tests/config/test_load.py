@@ -1,0 +1,199 @@
+"""What a config that is accepted becomes: typed, merged, public without secrets, reloadable."""
+
+import pickle
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
+
+import pytest
+import yaml
+
+from pipeline.config import identity, identity_difference, load_config, to_public_dict, to_public_yaml
+from pipeline.config.identity import leaves
+from pipeline.config.schema import Config, DType, ErasureList, ImageFormat, Policy, settings
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def test_the_sound_config_is_typed(sound):
+    config = load_config(sound, ["output.image_format=webp-lossless", "generation.guidance=7", "model.dtype=bfloat16"])
+    assert config.output.image_format is ImageFormat.webp_lossless
+    assert config.model.dtype is DType.bfloat16
+    assert isinstance(config.generation.guidance, float)
+    assert config.erasure.concepts[0].aliases == ["kitten", "tabby"]
+    assert config.prompts.values == {"animal": ["cat", "dog"], "place": ["indoors", "outside"]}
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_overrides_set_merge_empty_and_index(sound):
+    overrides = ["generation={steps: 3}", "generation.size=[128,64]", "erasure.recipe[1].options={a: 1}", "audit={}"]
+    config = load_config(sound, overrides)
+    assert (config.generation.steps, config.generation.size) == (3, [128, 64])
+    assert config.erasure.recipe[1].options == {"a": 1}
+    assert config.erasure.recipe[1].concepts == ["cat"]
+    assert config.audit.detector is None
+
+
+def test_without_a_detector_nothing_is_judged(sound):
+    assert load_config(sound).audit.policy is Policy.quarantine
+    assert load_config(sound, ["audit={}"]).audit.policy is Policy.keep
+
+
+def test_erasure_lists_follow_the_files_own_concepts(sound, tmp_path):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/a.yaml").write_text("description: x\nconcepts: [{name: gun, aliases: [pistol]}]")
+    config = load_config(sound, ["erasure.lists=[lists/a.yaml]"])
+    assert [concept.name for concept in config.erasure.concepts] == ["cat", "knife", "gun"]
+    assert config.erasure.concepts[2].aliases == ["pistol"]
+
+
+def test_paths_of_prompts_are_relative_to_the_file_and_of_output_to_the_user(sound, tmp_path):
+    overrides = ["prompts.template=null", "prompts.values={}", "prompts.source=p/x.txt"]
+    config = load_config(sound, overrides)
+    assert config.prompts.source == str(tmp_path / "p/x.txt")
+    assert config.output.path == "out/x"
+    config = load_config(sound, [*overrides[:2], "prompts.source=s3://bucket/x.parquet"])
+    assert config.prompts.source == "s3://bucket/x.parquet"
+
+
+def test_a_variable_is_converted_to_the_type_of_its_field(sound, monkeypatch):
+    monkeypatch.setenv("LACUNA_STEPS", "12")
+    assert load_config(sound, ["generation.steps=${oc.env:LACUNA_STEPS}"]).generation.steps == 12
+
+
+def test_a_value_that_looks_like_an_interpolation_is_taken_as_it_is(sound, monkeypatch):
+    monkeypatch.setenv("LACUNA_WORD", "a${b}c")
+    assert (
+        load_config(sound, ["generation.negative_prompt=${oc.env:LACUNA_WORD}"]).generation.negative_prompt == "a${b}c"
+    )
+
+
+def test_secrets_stay_out_of_everything_that_is_written(sound, monkeypatch, tmp_path):
+    monkeypatch.setenv("LACUNA_SECRET", "hunter2")
+    (tmp_path / "l.yaml").write_text("concepts: [{name: gun}, {name: pill, aliases: ['${oc.env:LACUNA_SECRET}']}]")
+    overrides = [
+        "output.path=s3://bucket/${oc.env:LACUNA_SECRET}",
+        "output.storage_options={secret_access_key: '${oc.env:LACUNA_SECRET}', region: eu}",
+        "model.revision=${oc.env:LACUNA_SECRET}",
+        "erasure.lists=[l.yaml]",
+    ]
+    config = load_config(sound, overrides)
+    assert config.output.storage_options["secret_access_key"] == "hunter2"
+    config = replace(config, generation=replace(config.generation, batch_size=8))  # what prepare does
+    public = to_public_yaml(config)
+    named = identity(config, "source")
+    assert "hunter2" not in public + str(named.fields)
+    assert "storage_options" not in public
+    assert "s3://bucket/${oc.env:LACUNA_SECRET}" in public
+    monkeypatch.setenv("LACUNA_SECRET", "other")
+    changed = identity(load_config(sound, overrides), "source")
+    assert changed.digest != named.digest
+    differing = identity_difference(named.fields, changed.fields)
+    assert any(line.startswith("model.revision: ") for line in differing)
+
+
+def test_the_public_form_loads_again_to_the_same(sound, tmp_path, monkeypatch):
+    monkeypatch.setenv("LACUNA_PLACE", "out/y")
+    (tmp_path / "l.yaml").write_text("concepts: [{name: gun}]")
+    config = load_config(sound, ["erasure.lists=[l.yaml]", "output.path=${oc.env:LACUNA_PLACE}", "seed=5"])
+    (tmp_path / "again.yaml").write_text(to_public_yaml(config))
+    again = load_config(tmp_path / "again.yaml")
+    assert identity(again, "s") == identity(config, "s")
+    assert again.output.path == "out/y"
+    assert to_public_dict(again) == to_public_dict(config) == yaml.safe_load(to_public_yaml(config))
+
+
+def test_every_setting_of_the_schema_is_classed():
+    """No leaf without a class, and no class by inheritance: adding a field means deciding."""
+    seen = set()
+
+    def walk(owner):
+        seen.add(owner)
+        hints = get_type_hints(owner)
+        for f in settings(owner):
+            hint = hints[f.name]
+            inner = get_args(hint)[0] if get_origin(hint) is list else hint
+            if is_dataclass(inner):
+                walk(inner)
+            else:
+                assert isinstance(f.metadata.get("identity"), bool), f"{owner.__name__}.{f.name}"
+
+    walk(Config)
+    walk(ErasureList)
+    assert len(seen) == 13
+
+
+def test_the_identity_has_every_setting_that_is_classed_so(sound):
+    config = load_config(sound)
+    keys = [key for key, _, is_identity in leaves(config) if is_identity]
+    assert {"model.path", "erasure.recipe[1].concepts", "output.quality", "seed"} <= set(keys)
+    assert {*keys, "source", "semantics"} == identity(config, "s").fields.keys()
+
+
+def test_identity_is_of_what_changes_bytes_and_of_nothing_else(sound):
+    config = load_config(sound)
+    named = identity(config, "source")
+    for operational in (["output.path=else"], ["cluster.workers.max=9"], ["log_level=debug"], ["cluster.device=cpu"]):
+        assert identity(load_config(sound, operational), "source") == named
+    for changing in (["seed=1"], ["erasure.concepts[0].anchor=fox"], ["output.quality=90"], ["prompts.shuffle=true"]):
+        changed = identity(load_config(sound, changing), "source")
+        assert changed.digest != named.digest
+        assert [line.split(":")[0] for line in identity_difference(named.fields, changed.fields)] == [
+            changing[0].split("=")[0]
+        ]
+    assert identity(config, "other source").digest != named.digest
+    assert identity_difference(named.fields, named.fields) == []
+
+
+def test_identity_does_not_depend_on_where_files_lie(sound, tmp_path):
+    """The same prompts and list, moved to another folder, are the same corpus."""
+    (tmp_path / "l.yaml").write_text("concepts: [{name: gun}]")
+    here = load_config(
+        sound, ["erasure.lists=[l.yaml]", "prompts.template=null", "prompts.values={}", "prompts.source=a.txt"]
+    )
+    there = tmp_path / "there"
+    (there / "sub").mkdir(parents=True)
+    (there / "sub/l.yaml").write_text("concepts: [{name: gun}]")
+    (there / "c.yaml").write_text(sound.read_text())
+    moved = load_config(
+        there / "c.yaml",
+        ["erasure.lists=[sub/l.yaml]", "prompts.template=null", "prompts.values={}", "prompts.source=b.txt"],
+    )
+    assert identity(here, "s") == identity(moved, "s")
+
+
+def test_the_identity_is_stable(sound):
+    """A change of this digest makes every corpus refuse its resume: it must be meant, with SEMANTICS raised."""
+    digest = identity(load_config(sound), "source").digest
+    assert digest == "ced7cf8cbd6ce5c2726a9e39e17647532b6c20fcd11d48d7b124ce4fd0e96c7b"
+
+
+def test_an_added_step_is_told_as_absent_before(sound):
+    before = identity(load_config(sound), "s").fields
+    after = identity(load_config(sound, ["erasure.recipe=[{method: uce}]"]), "s").fields
+    assert 'erasure.recipe[1].method: "cease" -> (absent)' in identity_difference(before, after)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_configs_load(path):
+    from pipeline.prompts import Plan, open_source
+
+    config = load_config(path)
+    plan = Plan.build(config, open_source(config.prompts))
+    assert plan.shard(0).samples
+    assert config.erasure.concepts
+    assert config.erasure.recipe
+
+
+def test_the_quickstart_is_as_large_as_promised():
+    from pipeline.prompts import Plan, open_source
+
+    config = load_config(CONFIGS / "quickstart.yaml")
+    plan = Plan.build(config, open_source(config.prompts))
+    assert (plan.samples, plan.shards, config.cluster.workers.max) == (512, 4, 2)
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "erasure").glob("*.yaml")), ids=lambda path: path.name)
+def test_shipped_lists_can_be_used(path, sound):
+    config = load_config(sound, [f"erasure.lists=[{path}]", "erasure.concepts=[]", "erasure.recipe=[{method: uce}]"])
+    assert config.erasure.concepts

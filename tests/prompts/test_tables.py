@@ -1,0 +1,213 @@
+"""Parquet (local, S3, HTTP) and HF datasets."""
+
+import pickle
+import random
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from moto.server import ThreadedMotoServer
+
+from pipeline.config.schema import PromptsConfig
+from pipeline.errors import ConfigError
+from pipeline.prompts import open_source
+from pipeline.prompts.parquet import BATCH
+
+ROWS = 3 * BATCH + 11
+
+
+def source(path, **settings):
+    return open_source(PromptsConfig(source=str(path), **settings))
+
+
+def table(rows, first=0):
+    numbers = range(first, first + rows)
+    return pa.table(
+        {
+            "id": list(numbers),
+            "prompt": [f"row {i}" for i in numbers],
+            "kind": pa.array(["x"] * rows).dictionary_encode(),
+            "seed": [None if i % 2 else i for i in numbers],
+            "picture": [{"bytes": b"...", "path": "p"}] * rows,
+        }
+    )
+
+
+def check(found, rows):
+    assert len(found) == rows
+    assert found.schema == pa.schema([("id", pa.int64()), ("kind", pa.string())])  # no pictures in manifests
+    rng = random.Random(1)
+    for start in sorted(rng.randrange(rows) for _ in range(8)) + [0, rows - 1]:
+        stop = min(rows, start + rng.randrange(1, 2 * BATCH))
+        read = found.read(start, stop)
+        assert [row.prompt for row in read] == [f"row {i}" for i in range(start, stop)]
+        assert [row.columns for row in read] == [{"id": i, "kind": "x"} for i in range(start, stop)]
+        assert [row.seed for row in read] == [None if i % 2 else i for i in range(start, stop)]
+
+
+def test_row_groups_and_files_of_a_glob_are_one_source(tmp_path):
+    pq.write_table(table(ROWS), tmp_path / "a.parquet", row_group_size=5000)
+    pq.write_table(table(100, first=ROWS), tmp_path / "b.parquet", row_group_size=7)
+    found = source(tmp_path / "*.parquet")
+    check(found, ROWS + 100)
+    check(pickle.loads(pickle.dumps(found)), ROWS + 100)
+    check(source(tmp_path / "a.parquet"), ROWS)
+
+
+def test_planning_reads_footers_only(tmp_path):
+    """The rows of a file may be unreadable, and it still has a length, a schema and a fingerprint."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(table(ROWS), path)
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[-8:-4], "little")
+    broken = bytearray(whole)
+    broken[4 : len(whole) - 8 - length] = bytes(len(whole) - 12 - length)
+    path.write_bytes(broken)
+    assert len(source(path)) == ROWS
+    path.write_bytes(whole)
+    assert source(path).fingerprint == source(path).fingerprint
+
+
+def test_the_fingerprint_is_of_content_and_not_of_place(tmp_path):
+    (tmp_path / "sub").mkdir()
+    for path, rows in (("a.parquet", table(50)), ("sub/b.parquet", table(50)), ("c.parquet", table(50, first=1))):
+        pq.write_table(rows, tmp_path / path)
+    a, b, c = (source(tmp_path / path).fingerprint for path in ("a.parquet", "sub/b.parquet", "c.parquet"))
+    assert a == b != c
+
+
+@pytest.mark.parametrize("bad", [None, ""])
+def test_an_empty_prompt_is_found_by_statistics_before_the_run(bad, tmp_path):
+    prompts = pa.array([f"row {i}" for i in range(99)] + [bad])
+    pq.write_table(pa.table({"prompt": prompts}), tmp_path / "a.parquet", row_group_size=30)
+    with pytest.raises(ConfigError, match=r"a.parquet: row 100 has an empty prompt"):
+        source(tmp_path / "a.parquet")
+
+
+def test_a_blank_prompt_is_found_when_it_is_read(tmp_path):
+    pq.write_table(pa.table({"prompt": ["a", " "]}), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match="row 2 has an empty prompt"):
+        source(tmp_path / "a.parquet").read(0, 2)
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    pq.write_table(table(3), tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"no column 'promt' \(did you mean 'prompt'\?\)"):
+        source(tmp_path / "a.parquet", column="promt")
+    with pytest.raises(ConfigError, match="column 'id' of .* is int64; expected text"):
+        source(tmp_path / "a.parquet", column="id")
+    pq.write_table(pa.table({"prompt": ["a"]}), tmp_path / "b.parquet")
+    with pytest.raises(ConfigError, match="b.parquet has other columns than .*a.parquet"):
+        source(tmp_path / "*.parquet")
+    (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
+    with pytest.raises(ConfigError, match="b.parquet is not a parquet file, or it is cut off"):
+        source(tmp_path / "b.parquet")
+    with pytest.raises(ConfigError, match=r"z\*.parquet: no such file"):
+        source(tmp_path / "z*.parquet")
+
+
+def test_s3(tmp_path, monkeypatch):
+    server = ThreadedMotoServer(port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        for name, value in {
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="prompts")
+        pq.write_table(table(ROWS), tmp_path / "a.parquet", row_group_size=5000)
+        pq.write_table(table(10, first=ROWS), tmp_path / "b.parquet")
+        for name in ("a", "b"):
+            client.upload_file(str(tmp_path / f"{name}.parquet"), "prompts", f"deep/{name}.parquet")
+        check(source("s3://prompts/deep/a.parquet"), ROWS)
+        found = source("s3://prompts/deep/*.parquet")
+        check(found, ROWS + 10)
+        assert len(pickle.loads(pickle.dumps(found)).read(0, 3)) == 3
+        with pytest.raises(ConfigError, match=r"s3://prompts/deep/c.parquet: no such file"):
+            source("s3://prompts/deep/c.parquet")
+    finally:
+        server.stop()
+
+
+class _Ranges(BaseHTTPRequestHandler):
+    """Serves the bytes of ``files``, whole or in ranges."""
+
+    files: dict[str, bytes] = {}
+
+    def do_HEAD(self):
+        self._answer(False)
+
+    def do_GET(self):
+        self._answer(True)
+
+    def _answer(self, body):
+        data = self.files.get(self.path)
+        if data is None:
+            self.send_error(404)
+            return
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        part = data[int(asked[1]) : int(asked[2]) + 1] if asked else data
+        self.send_response(206 if asked else 200)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("ETag", '"v1"')
+        self.send_header("Content-Length", str(len(part)))
+        if asked:
+            self.send_header("Content-Range", f"bytes {asked[1]}-{int(asked[1]) + len(part) - 1}/{len(data)}")
+        self.end_headers()
+        if body:
+            self.wfile.write(part)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_http(tmp_path):
+    pq.write_table(table(ROWS), tmp_path / "a.parquet", row_group_size=5000)
+    _Ranges.files = {"/a.parquet": (tmp_path / "a.parquet").read_bytes()}
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Ranges)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{server.server_port}"
+        found = source(f"{url}/a.parquet")
+        check(found, ROWS)
+        assert found.fingerprint != source(tmp_path / "a.parquet").fingerprint  # it has an ETag
+        with pytest.raises(ConfigError, match=r"b.parquet: "):
+            source(f"{url}/b.parquet")
+    finally:
+        server.shutdown()
+
+
+def test_a_folder_of_hf_datasets(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    whole = datasets.Dataset(table(300))
+    whole.save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict({"train": whole, "test": whole.select(range(7))}).save_to_disk(str(tmp_path / "two"))
+    check(source(tmp_path / "one"), 300)
+    check(pickle.loads(pickle.dumps(source(tmp_path / "two", split="test"))), 7)
+    assert source(tmp_path / "one").fingerprint == source(tmp_path / "one").fingerprint
+    assert source(tmp_path / "one").fingerprint != source(tmp_path / "two", split="test").fingerprint
+    with pytest.raises(ConfigError, match=r"no split 'tests' \(did you mean 'test'\?\); it has train, test"):
+        source(tmp_path / "two", split="tests")
+    with pytest.raises(ConfigError, match="no column 'promt'"):
+        source(tmp_path / "one", column="promt")
+
+
+@pytest.mark.parametrize("reference", ["hf://", "hf://a/b/c", "hf://a b"])
+def test_references_to_the_hub_that_are_none(reference):
+    with pytest.raises(ConfigError, match="expected hf://NAME"):
+        source(reference)
+
+
+def test_a_dataset_that_cannot_be_reached():
+    pytest.importorskip("datasets")
+    with pytest.raises(ConfigError, match="hf://nobody/nothing: "):
+        source("hf://nobody/nothing")
