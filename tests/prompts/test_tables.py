@@ -5,6 +5,7 @@ import random
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import boto3
 import pyarrow as pa
@@ -41,7 +42,7 @@ def check(found, rows):
     assert len(found) == rows
     assert found.schema == pa.schema([("id", pa.int64()), ("kind", pa.string())])  # no pictures in manifests
     rng = random.Random(1)
-    for start in sorted(rng.randrange(rows) for _ in range(8)) + [0, rows - 1]:
+    for start in [0, rows - 1, *sorted(rng.randrange(rows) for _ in range(8))]:
         stop = min(rows, start + rng.randrange(1, 2 * BATCH))
         read = found.read(start, stop)
         assert [row.prompt for row in read] == [f"row {i}" for i in range(start, stop)]
@@ -98,13 +99,13 @@ def test_files_that_cannot_be_used(tmp_path):
     pq.write_table(table(3), tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match=r"no column 'promt' \(did you mean 'prompt'\?\)"):
         source(tmp_path / "a.parquet", column="promt")
-    with pytest.raises(ConfigError, match="column 'id' of .* is int64; expected text"):
+    with pytest.raises(ConfigError, match=r"column 'id' of .* is int64; expected text"):
         source(tmp_path / "a.parquet", column="id")
     pq.write_table(pa.table({"prompt": ["a"]}), tmp_path / "b.parquet")
-    with pytest.raises(ConfigError, match="b.parquet has other columns than .*a.parquet"):
+    with pytest.raises(ConfigError, match=r"b.parquet has other columns than .*a.parquet"):
         source(tmp_path / "*.parquet")
     (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
-    with pytest.raises(ConfigError, match="b.parquet is not a parquet file, or it is cut off"):
+    with pytest.raises(ConfigError, match=r"b.parquet is not a parquet file, or it is cut off"):
         source(tmp_path / "b.parquet")
     with pytest.raises(ConfigError, match=r"z\*.parquet: no such file"):
         source(tmp_path / "z*.parquet")
@@ -141,7 +142,7 @@ def test_s3(tmp_path, monkeypatch):
 class _Ranges(BaseHTTPRequestHandler):
     """Serves the bytes of ``files``, whole or in ranges."""
 
-    files: dict[str, bytes] = {}
+    files: ClassVar[dict[str, bytes]] = {}
 
     def do_HEAD(self):
         self._answer(False)

@@ -137,7 +137,7 @@ def test_missing_files_and_folders(tmp_path):
         source(tmp_path / "promts.txt")
     with pytest.raises(ConfigError, match="a folder that HF datasets did not save"):
         source(tmp_path)
-    with pytest.raises(ConfigError, match="only .parquet is read remotely"):
+    with pytest.raises(ConfigError, match=r"only .parquet is read remotely"):
         source("s3://bucket/prompts.txt")
 
 

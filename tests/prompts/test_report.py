@@ -1,0 +1,84 @@
+"""The dry run's figures."""
+
+from itertools import pairwise
+
+import pytest
+
+from pipeline.config import load_config
+from pipeline.prompts import Plan, open_source
+from pipeline.prompts.report import OVERHEAD, PLACES, SURVEYED, Measured, _spread, plan_report, wilson
+
+CONFIG = """\
+model: {path: diorama}
+erasure: {concepts: [{name: cat, aliases: [kitten]}, {name: knife}, {name: bomb}]}
+prompts: {source: prompts.txt, images_per_prompt: 3}
+output: {path: x, samples_per_shard: 50}
+cluster: {workers: {min: 1, max: 4}}
+"""
+
+
+def made(folder, prompts, **given):
+    (folder / "c.yaml").write_text(CONFIG)
+    (folder / "prompts.txt").write_text("\n".join(prompts))
+    config = load_config(folder / "c.yaml")
+    plan = Plan.build(config, open_source(config.prompts))
+    return plan, plan_report(config, plan, **given)
+
+
+def test_a_small_source_is_looked_at_whole(tmp_path):
+    prompts = ["a cat"] * 10 + ["kittens and knives"] * 5 + ["a dog"] * 85
+    plan, report = made(tmp_path, prompts)
+    assert (report.prompts, report.samples, report.shards) == (100, 300, 6)
+    assert {name: share.hits for name, share in report.shares.items()} == {"cat": 15, "knife": 5, "bomb": 0}
+    assert report.any_share.hits == 15
+    assert report.any_share.interval == (0.15, 0.15)
+    assert report.first == plan.shard(0).samples[:8]
+    text = report.text()
+    assert "15.00 % of prompts name an erased concept (all looked at)" in text
+    assert f"{report.first[0].key}  {report.first[0].seed:19d}  a cat" in text
+    assert plan.identity.digest in text
+    assert (report.seconds, report.total_bytes, report.cost) == (None, None, None)
+    assert not any(line.startswith(("time", "size", "cost")) for line in report.lines())
+
+
+def test_a_large_source_is_looked_at_in_evenly_spread_places(tmp_path):
+    """One prompt in eight names a cat, all of them in the first half: a head of the file would say one in four."""
+    rows = 40_000
+    prompts = ["a cat" if i % 4 == 0 and i < rows // 2 else "a dog" for i in range(rows)]
+    _, report = made(tmp_path, prompts)
+    assert report.any_share.trials == SURVEYED
+    low, high = report.any_share.interval
+    assert low < 0.125 < high
+    assert high - low < 0.02
+    assert "95 % interval" in report.text()
+
+
+def test_the_places_are_spread_over_the_whole_and_do_not_overlap():
+    for rows in (SURVEYED + 1, 12_345, 10**8):
+        runs = _spread(rows)
+        assert (runs[0].start, runs[-1].stop, len(runs)) == (0, rows, PLACES)
+        assert all(a.stop <= b.start for a, b in pairwise(runs))
+        assert sum(map(len, runs)) == SURVEYED
+
+
+def test_time_size_and_cost_follow_the_measured_batch(tmp_path):
+    measured = Measured(seconds_per_image=2.0, bytes_per_image=1000.0)
+    _, report = made(tmp_path, ["a"] * 600, measured=measured, price=3.0)
+    assert report.seconds == 1800 * 2 / 4
+    assert report.total_bytes == 1800 * (1000 + OVERHEAD)
+    assert report.cost == pytest.approx(3.0)
+    text = report.text()
+    assert "about 15 min on 4 workers" in text
+    assert "about 3.00 at 3 per worker and hour" in text
+    assert "about 7.23 MB" in text
+
+
+def test_wilson_is_the_published_interval():
+    """Newcombe 1998 (Statist. Med. 17:857), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    for (hits, trials), expected in {
+        (81, 263): (0.2553, 0.3662),
+        (15, 148): (0.0624, 0.1605),
+        (0, 20): (0.0, 0.1611),
+        (1, 29): (0.0061, 0.1718),
+    }.items():
+        assert wilson(hits, trials) == pytest.approx(expected, abs=5e-5)
