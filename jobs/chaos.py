@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -39,7 +39,6 @@ CONFIG = """\
 model: {{path: {model}}}
 erasure:
   concepts: [{{name: cat, anchor: dog}}]
-  recipe: [{{method: uce}}]
 prompts: {{source: prompts.txt}}
 generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
 audit: {{detector: "jobs.chaos:Counter", policy: keep}}

@@ -139,13 +139,19 @@ class Coordinator:
     # What the owner of the workers calls
 
     def lost(self, worker: str, kind: FailureKind, message: str) -> None:
-        """A worker is gone by ``crash``, ``node_loss`` or ``timeout``: what it ran is charged, what it held is not."""
+        """A worker is gone by ``crash``, ``node_loss`` or ``timeout``: what it ran is charged, what it held is not.
+
+        Where it ran one shard and still committed another, or several in one lease, nobody knows which did it: none is
+        charged, but each is run alone next time, and then it is known.
+        """
         self._gone.add(worker)
-        for opened in self._forget(worker):
-            if not opened.probe and self._settle(opened.shard):
-                continue
+        held = [o for o in self._forget(worker) if o.probe or not self._settle(o.shard)]
+        ambiguous = sum(o.started for o in held) > 1 and kind is not FailureKind.node_loss
+        for opened in held:
             if not opened.started or (opened.probe and kind is FailureKind.node_loss):
                 self._triage.put_back(opened.shard)
+            elif ambiguous:
+                self._triage.put_back(opened.shard, watch=True)
             elif opened.probe:
                 self._triage.probed(opened.shard, survived=False)
             else:

@@ -28,6 +28,8 @@ COORDINATOR_DEATHS = 5  # without a shard committed between: not bad luck
 FAREWELL = 30.0  # seconds for workers to commit what they hold once there is no more to give out
 DETACH = 30.0  # seconds for workers to say what they hold; of one that does not answer, the shard may be done twice
 
+_coordinator_actor: Any = CoordinatorActor  # ray.remote makes more of the class than its type says
+
 
 class Driver:
     """One run. *pinned* is its record where an earlier start left one; else the first worker prepares it."""
@@ -178,7 +180,7 @@ class Driver:
     def _make_coordinator(self, held: Mapping[str, Sequence[Held]]) -> Any:
         """On the driver's machine, and using no CPU of it."""
         where = NodeAffinitySchedulingStrategy(node_id=machines.here(), soft=False)
-        return CoordinatorActor.options(scheduling_strategy=where).remote(self._config, self._plan, held)
+        return _coordinator_actor.options(scheduling_strategy=where).remote(self._config, self._plan, held)
 
     def _watch_coordinator(self) -> None:
         """Take a snapshot if one has come; replace the coordinator if none can."""

@@ -21,6 +21,8 @@ DEATHS_ON_STARTING = 5  # in a row, none having loaded the model between: it is 
 LOAD_ERRORS = 3  # raised by loading where others have loaded: bad machines, to be borne for so long
 NODE_NEWS = 3.0  # seconds that news of a node's death may come after that of its actors
 
+_worker_actor: Any = WorkerActor  # ray.remote makes more of the class than its type says
+
 
 class Stage(Enum):
     """What a worker is doing; it moves down this list."""
@@ -69,7 +71,7 @@ class Fleet:
         """Make actors until there are *size*. Those for which there is no room yet wait, and tell an autoscaler so."""
         while len(self.members) < size:
             self._born += 1
-            actor = WorkerActor.options(**self._needs.options()).remote(self._born)
+            actor = _worker_actor.options(**self._needs.options()).remote(self._born)
             now = time.monotonic()
             self.members.append(Member(actor=actor, call=self._hello(actor), stage=Stage.starting, since=now))
 
@@ -96,7 +98,7 @@ class Fleet:
             try:
                 result = ray.get(call)
             except DEATHS as error:
-                self._bury(member, str(error))
+                self._bury(member, _reason(error))
                 continue
             except RayTaskError as error:
                 self._raised(member, error)
@@ -153,3 +155,9 @@ class Fleet:
             known.append(Death(name=member.name, kind=kind, message=message))
         self._dead = waiting
         return known
+
+
+def _reason(error: BaseException) -> str:
+    """What Ray says of a death, without its advice."""
+    text = " ".join(str(error).split())
+    return text[text.find("Worker exit type") :].split(" Some common causes")[0] if "Worker exit type" in text else text

@@ -9,31 +9,21 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.cluster.protocol import Held, Lease, Report, Stop, Task, Wait
 from pipeline.prompts import PlannedShard
 
+if TYPE_CHECKING:
+    from pipeline.worker import ShardResult
+
 Answer = Lease | Wait | Stop
-
-
-class Result(Protocol):
-    """The part of ``worker.ShardResult`` that is reported."""
-
-    @property
-    def counts(self) -> dict[str, int]: ...
-    @property
-    def images(self) -> int: ...
-    @property
-    def seconds(self) -> float: ...
-    @property
-    def device_seconds(self) -> float: ...
 
 
 class Processor(Protocol):
     """The part of ``worker.Worker`` that the loop drives."""
 
-    def process(self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = ...) -> "Future[Result]": ...
+    def process(self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = ...) -> "Future[ShardResult]": ...
     def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = ...) -> None: ...
     def close(self) -> None: ...
 
@@ -89,12 +79,14 @@ class Loop:
                 continue
             lease = self._accept(answer)
             if lease.suspect:
-                self._settle()  # it may take this process along: let it take nothing else
+                self._settle()  # it may take this process along: let it take nothing else, and be known as the cause
             upcoming = self._ask(lease.id)
             for task in lease.tasks:
                 self._do(task)
                 if self._broken:
                     return "left after an error, to begin afresh"
+            if lease.suspect:
+                self._settle()
             answer = upcoming()
             if isinstance(answer, Wait):
                 answer = self._ask(None)()
@@ -124,7 +116,7 @@ class Loop:
             self._under_way += 1
         future.add_done_callback(lambda done: self._committed(task, done))
 
-    def _committed(self, task: Task, future: "Future[Result]") -> None:
+    def _committed(self, task: Task, future: "Future[ShardResult]") -> None:
         """A commit has ended, well or not (on the worker's thread)."""
         shard, error = task.planned.index, future.exception()
         if error is not None:

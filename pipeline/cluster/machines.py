@@ -22,6 +22,8 @@ from ray.exceptions import (
 from pipeline.config.schema import Config, Device
 from pipeline.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 # A process or machine is gone: replace it. Deliberately not RayTaskError, which is an error raised by code, ours or the
 # user's, and must show; nor ObjectLostError, which we cannot cause, because no pixels go through the object store.
 DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError, LocalRayletDiedError)
@@ -64,6 +66,7 @@ def joined() -> Iterator[None]:
     No runtime environment is given: a job has one already, and two that conflict raise.
     """
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    ray._private.worker.print_to_stdstream = _to_debug_log
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
         ray.init(address="auto", **options)
@@ -76,6 +79,13 @@ def joined() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _to_debug_log(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+    """Take the place of Ray's printing, even with ``log_to_driver=False``, of a paragraph on stdout per dead worker:
+    the run says so itself, in a line."""
+    for line in data["lines"]:
+        log.debug("%s", line)
 
 
 def needs(config: Config) -> Needs:

@@ -65,7 +65,7 @@ class Lease:
 
     id: str
     tasks: tuple[Task, ...]
-    suspect: bool = False  # has failed before or is a probe: finish all commits first, it may take the worker along
+    suspect: bool = False  # may take its worker along: finish all commits before and after it
     report_every: float = 0.0  # seconds between reports: the more workers, the longer
 
     def held(self) -> "Held":

@@ -22,7 +22,8 @@ class Triage:
         self._error_budget, self._node_loss_budget = error_budget, node_loss_budget
         self._again: deque[int] = deque()  # lost without a fault of their own: before all others
         self._fresh: deque[int] = deque()
-        self._suspects: deque[int] = deque()  # have failed, or are under bisection: leased singly
+        self._suspects: deque[int] = deque()  # may have failed, or are under bisection: leased singly
+        self._watched: set[int] = set()  # of these, those that were there when a worker died, and may not be to blame
         self._bisections: dict[int, Bisection] = {}
         self._in_vain: Counter[int] = Counter()  # searches that blamed nobody
         self.log: list[str] = []
@@ -49,7 +50,7 @@ class Triage:
 
     def pop(self, most: int) -> list[int]:
         """Take up to *most* shards that nothing speaks against."""
-        shards = []
+        shards: list[int] = []
         while len(shards) < most and (queue := self._again or self._fresh):
             shards.append(queue.popleft())
         return shards
@@ -67,9 +68,11 @@ class Triage:
         bisection = self._bisections.get(shard)
         return frozenset(bisection.group) if bisection and bisection.group else None
 
-    def put_back(self, shard: int) -> None:
-        """It was leased but not begun."""
-        suspect = self._history.errors(shard) or shard in self._bisections
+    def put_back(self, shard: int, watch: bool = False) -> None:
+        """It was leased and not finished, through no known fault of its own; *watch* it, if there may be one."""
+        if watch:
+            self._watched.add(shard)
+        suspect = self._history.errors(shard) or shard in self._bisections or shard in self._watched
         (self._suspects if suspect else self._again).append(shard)
 
     def withdraw(self, shard: int) -> None:

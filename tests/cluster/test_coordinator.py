@@ -218,6 +218,28 @@ def test_a_crash_charges_what_ran_and_not_what_was_prefetched() -> None:
     assert desk.lease("b#1").tasks[0].planned.index == 1, "the prefetched shard is first in line"
 
 
+def test_of_several_shards_under_way_a_crash_charges_none_until_it_is_known_which() -> None:
+    desk = Desk(shards=2, timeout=1000.0)
+    first = desk.lease("a#1")
+    second = desk.begin("a#1", first)
+    assert isinstance(second, Lease)
+    desk.coordinator.next("a#1", [], [second.id, first.id], running=second.id)  # the first is being committed
+    desk.coordinator.lost("a#1", FailureKind.crash, "killed")
+    assert desk.records == []
+    leases = []
+    for _ in range(2):
+        lease = desk.lease("b#1")
+        assert lease.suspect
+        leases.append(lease.tasks[0].planned.index)
+        desk.begin("b#1", lease)
+        if lease.tasks[0].planned.index == 0:
+            desk.coordinator.report("b#1", [desk.commit(lease.tasks[0])])
+        else:
+            desk.coordinator.lost("b#1", FailureKind.crash, "killed")
+    assert leases == [0, 1]
+    assert [(r.shard, r.kind) for r in desk.records] == [(1, FailureKind.crash)]
+
+
 def test_a_crash_after_the_commit_redoes_nothing() -> None:
     desk = Desk(shards=2)
     lease = desk.lease("a#1")

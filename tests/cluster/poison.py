@@ -1,0 +1,28 @@
+"""An erasure method that breaks on certain prompts, as a user's own code or a driver bug would."""
+
+import os
+import signal
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.erasure.method import Method, Prompts, Sampling
+
+
+@dataclass(kw_only=True)
+class PoisonOptions:
+    """None."""
+
+
+class Poison(Method):
+    """Raises where a prompt says RAISE, and takes the whole process along where one says KILL."""
+
+    Options = PoisonOptions
+
+    def __init__(self, model: Any, concepts: Any, options: Any, *, label: str):
+        super().__init__(model, concepts, options, label=label)
+
+    def steer(self, prompts: Prompts, sampling: Sampling) -> None:
+        if any("KILL" in text for text in prompts.texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if any("RAISE" in text for text in prompts.texts):
+            raise ValueError("this prompt cannot be drawn")

@@ -1,0 +1,194 @@
+"""Real Ray, real processes, a tiny model: kills and poison, each ending in the bytes of an undisturbed local run."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.cluster.protocol import Snapshot
+from pipeline.cluster.run import run
+from pipeline.config import load_config
+from pipeline.corpus import committed, failures, open_store, verify
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+model: {{path: {model}}}
+erasure:
+  concepts: [{{name: cat}}]
+  recipe: [{{method: "tests.cluster.poison:Poison"}}]
+prompts: {{source: prompts.txt}}
+generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
+output: {{path: unused, samples_per_shard: 4}}
+cluster: {{device: cpu, error_budget: {error_budget}, workers: {{min: 1, max: 2}}}}
+"""
+
+
+class Lines:
+    """A progress that remembers."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.last: Snapshot | None = None
+
+    def update(self, snapshot: Snapshot) -> None:
+        self.last = snapshot
+        self.lines += snapshot.log
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head without slots, where the driver lives, and two nodes with one slot each."""
+    from ray.cluster_utils import Cluster
+
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = str(ROOT)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for _ in range(2):
+        nodes.add_node(num_cpus=1)
+    os.environ["RAY_ADDRESS"] = nodes.address
+    yield nodes
+    nodes.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny.save(tmp_path_factory.mktemp("model"))
+
+
+def write(folder: Path, model: str, prompts: list[str], *, steps: int, error_budget: int = 3) -> Path:
+    (folder / "prompts.txt").write_text("\n".join(prompts) + "\n")
+    path = folder / "config.yaml"
+    path.write_text(CONFIG.format(model=model, steps=steps, error_budget=error_budget))
+    return path
+
+
+def bytes_of(corpus: Path) -> dict[str, bytes]:
+    files = [*corpus.glob("train/*.tar"), *corpus.glob("manifests/*.parquet")]
+    return {str(path.relative_to(corpus)): path.read_bytes() for path in files}
+
+
+def shards_done(corpus: Path) -> int:
+    return len(list((corpus / "commits").glob("*.json")))
+
+
+def actors(title: str) -> list[psutil.Process]:
+    """Actor processes of the cluster that this process has started."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if f"ray::{title}" in " ".join(child.cmdline()):
+                found.append(child)
+        except psutil.Error:  # gone meanwhile
+            continue
+    return found
+
+
+def when(condition: Callable[[], bool], action: Callable[[], None]) -> threading.Thread:
+    """Do something to the run, from beside it."""
+
+    def watch() -> None:
+        while not condition():
+            time.sleep(0.02)
+        action()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_driver_worker_and_coordinator_are_killed_and_the_bytes_are_the_same(
+    cluster: Any, model: str, tmp_path: Path
+) -> None:
+    prompts = [f"a photo of a {animal} {i}" for i in range(12) for animal in ("cat", "dog", "lion", "wolf")]
+    path = write(tmp_path, model, prompts, steps=25)
+    output, reference = tmp_path / "corpus", tmp_path / "reference"
+    local = run(load_config(path, ["cluster.backend=local", f"output.path={reference}"]), progress=Lines())
+    assert local.exit_code == 0, local.message
+
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), f"output.path={output}"]
+    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while shards_done(output) < 2:
+        assert driver.poll() is None
+        time.sleep(0.02)
+    driver.kill()
+    driver.wait()
+    left = shards_done(output)
+    assert left < 12
+    deadline = time.monotonic() + 10
+    while actors("WorkerActor") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert actors("WorkerActor") == [], "the driver's actors die with it"
+
+    progress = Lines()
+    watchers = [
+        when(lambda: shards_done(output) >= left + 2, lambda: actors("CoordinatorActor")[0].kill()),
+        when(lambda: shards_done(output) >= left + 4, lambda: actors("WorkerActor")[0].kill()),
+    ]
+    outcome = run(load_config(path, [f"output.path={output}"]), progress=progress)
+    assert outcome.exit_code == 0, outcome.message
+    for watcher in watchers:
+        watcher.join(timeout=1)
+        assert not watcher.is_alive(), "both kills took place"
+    assert any("the coordinator is gone" in line for line in progress.lines)
+    assert any("is gone (crash)" in line for line in progress.lines)
+    assert bytes_of(output) == bytes_of(reference)
+    assert verify(str(output)) == []
+    kinds = [failure.kind for failure in failures(open_store(str(output)))]
+    assert set(kinds) <= {"crash"}
+    assert len(kinds) <= 1, "one kill, one shard charged"
+
+    again = Lines()
+    assert run(load_config(path, [f"output.path={output}"]), progress=again).exit_code == 0
+    assert again.last is None, "a finished corpus needs no workers"
+
+
+def test_prompts_that_raise_or_kill_are_left_out_and_their_shards_live(
+    cluster: Any, model: str, tmp_path: Path
+) -> None:
+    prompts = [f"a photo of a dog {i}" for i in range(24)]
+    prompts[7] += " KILL"  # the last of its shard: every probe before it survives, which keeps this test short
+    prompts[17] += " RAISE"
+    path = write(tmp_path, model, prompts, steps=3, error_budget=1)
+    output = tmp_path / "corpus"
+    progress = Lines()
+    outcome = run(load_config(path, [f"output.path={output}"]), progress=progress)
+    assert outcome.exit_code == 1
+    assert [line.split(":")[0] for line in outcome.failed] == ["sample 00000100003", "sample 00000400001"]
+    records = committed(open_store(str(output)))
+    assert {shard: record.counts["ok"] for shard, record in records.items()} == {0: 4, 1: 3, 2: 4, 3: 4, 4: 3, 5: 4}
+    assert verify(str(output)) == []
+    kinds = {(failure.shard, failure.kind) for failure in failures(open_store(str(output)))}
+    assert kinds == {(1, "crash"), (1, "blamed"), (4, "error"), (4, "blamed")}
+
+
+def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: Path) -> None:
+    from pipeline.cluster.records import delete_nonce, read_nonce, write_nonce
+    from pipeline.config.schema import Config
+    from pipeline.errors import StoreError
+
+    config = Config()
+    config.output.path = str(tmp_path / "a")
+    nonce = write_nonce(config)
+    read_nonce(config, nonce)
+    elsewhere = Config()
+    elsewhere.output.path = str(tmp_path / "b")
+    with pytest.raises(StoreError, match="a worker does not see what the driver wrote there"):
+        read_nonce(elsewhere, nonce)
+    delete_nonce(config, nonce)
+    assert not list((tmp_path / "a").rglob("nonce-*"))
