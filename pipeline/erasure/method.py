@@ -100,7 +100,10 @@ class Steering:
         return key, value
 
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
-        """Change attention output ``(R, heads, N, d)``, given queries of that shape; called at each step and layer."""
+        """Change attention output ``(R, heads, N, d)``, given queries of that shape; called at each step and layer.
+
+        *output* may be changed in place and returned.
+        """
         return output
 
     def guide(self, prediction: Prediction) -> Tensor:
@@ -167,7 +170,7 @@ def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Famil
     by_name = {concept.name: concept for concept in concepts}
     for i, config in enumerate(recipe):
         where = f"erasure.recipe[{i}]"
-        method = load_class("method", config.method, METHODS)
+        method: type[Method] = load_class("method", config.method, METHODS)
         _check_fits(where, config.method, method, family)
         names = list(by_name) if config.concepts == "all" else list(config.concepts)
         for name in names:

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 
 from pipeline.erasure.concept import Concept
 from pipeline.models.family import TextStream
-from pipeline.prompts.mentions import concept_pattern, is_plural, plurals
+from pipeline.prompts.mentions import concept_pattern
+
+_ARTICLE = re.compile(r"\b(?:an?|the|one)\s+$", re.IGNORECASE)
 
 
 def word_pattern(words: Sequence[str]) -> re.Pattern[str]:
@@ -22,19 +24,25 @@ def word_spans(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     return [match.span() for match in word_pattern(words).finditer(text)]
 
 
-def replace_words(text: str, words: Sequence[str], replacement: str) -> str:
-    """Return *text* with *replacement*, in the same number, for each of *words*; an empty one removes them.
+def replace_spans(
+    text: str, spans: Sequence[tuple[int, int]], replacements: Sequence[str]
+) -> tuple[str, list[tuple[int, int]]]:
+    """Return *text* with its *spans* (ascending, apart) replaced, and the spans of the replacements in it.
 
-    >>> replace_words("two cats and a kitten", ["cat", "kitten"], "dog"), replace_words("a cat at sea", ["cat"], "")
-    ('two dogs and a dog', 'at sea')
+    An empty replacement takes the article before it along, and has no span.
+
+    >>> replace_spans("a cat by the sea", [(2, 5)], ["dog"]), replace_spans("a cat by the sea", [(2, 5)], [""])
+    (('a dog by the sea', [(2, 5)]), (' by the sea', []))
     """
-    if not replacement:
-        return " ".join(
-            re.sub(rf"(?:\b(?:an?|the|one|two|three)\s+)?{word_pattern(words).pattern}", "", text, flags=re.I).split()
-        )
-    concept = _as_concept(words)
-    plural = plurals(replacement)[0]
-    return word_pattern(words).sub(lambda match: plural if is_plural(match[0], concept) else replacement, text)
+    result, new, at = "", [], 0
+    for (start, stop), replacement in zip(spans, replacements, strict=True):
+        before = text[at:start]
+        result += before if replacement else _ARTICLE.sub("", before)
+        if replacement:
+            new.append((len(result), len(result) + len(replacement)))
+        result += replacement
+        at = stop
+    return result + text[at:], new
 
 
 def _as_concept(words: Sequence[str]) -> Concept:

@@ -8,10 +8,10 @@ with v*_i = W a_i. Here c_i are token embeddings of prompts that name a concept,
 anchor in its place, and c_j those of prompts to preserve.
 
 Which tokens are used decides whether it erases at all. In a causal text encoder every token from the last one of the
-concept's name on carries the concept: the words after it, the end-of-text token and all the padding, which makes up most
-of the sequence and draws much of the attention. So c_i runs over all of them, aligned with the anchor prompt's tokens at
-the same distance from its last word; all padding of a prompt together weighs as ``pads`` tokens, so that 70 of them do
-not drown the name itself. Several templates, some going on after the name, make it hold in context.
+concept's name on carries the concept: the words after it, the end-of-text token and all the padding, which makes up
+most of the sequence and draws much of the attention. So c_i runs over all of them, aligned with the anchor prompt's
+tokens at the same distance from its last word; all padding of a prompt together weighs as ``pads`` tokens, so that 70
+of them do not drown the name itself. Several templates, some going on after the name, make it hold in context.
 """
 
 import re
@@ -125,12 +125,11 @@ class UCE(Method):
             start, stop = self._last_token(stream, text, word), end_of_text(stream, text)
             if start is None:
                 raise ConfigError(f"uce: the word {word!r} of concept {concept.name!r} tokenises to nothing")
-            anchor_start = self._last_token(stream, other, concept.anchor) if concept.anchor else None
             anchor_stop = end_of_text(stream, other)
             embeds, anchors = self._embed(text), self._embed(other)
             for i in range(start, stop):  # the name and the words after it, at the same distance from the end
                 j = anchor_stop - (stop - i)
-                if anchor_start is None:
+                if not concept.anchor:
                     j = max(j, stream.offset + 1)
                 yield embeds[i], anchors[j], options.erase
             yield embeds[stop], anchors[anchor_stop], options.erase

@@ -42,7 +42,7 @@ class Sampler:
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         timesteps = family.set_timesteps(self.scheduler, steps, width, height)
         latents = noise.to(device, family.dtype) * self.scheduler.init_noise_sigma
-        steerings = self._steerings(prompts, Sampling(shape, steps, guidance))
+        steerings = self._steerings(prompts, Sampling(shape, len(timesteps), guidance))
         conditioning = (
             prompts.positive if prompts.negative is None else Conditioning.cat([prompts.negative, prompts.positive])
         )

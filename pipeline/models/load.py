@@ -68,7 +68,7 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
             f"model.path: {config.path} is a {class_name}, which is not supported; "
             f"expected one of {', '.join(sorted(FAMILIES))}"
         )
-    family_class = load_class("family", class_name, FAMILIES)
+    family_class: type[Family] = load_class("family", class_name, FAMILIES)
     dtype = DTYPES[config.dtype]
     pipe = _from_pretrained(config, location, revision, class_name, dtype, family_class.load_options)
     for part in pipe.components.values():

@@ -77,7 +77,7 @@ class StableDiffusion(Family):
         ]
 
     def attach(self, state: AttentionState) -> list[Layer]:
-        layers = []
+        layers: list[Layer] = []
         for name, module in sorted(self._cross_attention(), key=lambda item: _running_order(item[0])):
             layer = Layer(f"unet.{name}", len(layers), module.heads, module)
             module.set_processor(CrossAttentionProcessor(layer, state))

@@ -1,0 +1,223 @@
+"""CEASE (Concept Erasure via Adaptive Switching): training-free, inside cross-attention, one denoiser forward a step.
+
+Of the method of that name only a short description is public: spatially-adaptive switching of the inference process,
+because a concept's features are localised in the cross-attention maps. This is our own design in that spirit:
+
+- WHEN (``gate.py``): per sample, from the text alone, before the first step. An unconcerned sample is not touched,
+  and a batch without concerned samples runs the plain path.
+- HOW: each concerned prompt gets an alternative to listen to: the prompt with the anchor in the concept's place,
+  where a word means the concept (score >= ``means``); else, where a word only implies it, the prompt's embeddings
+  less what they have of the direction from anchor to concept. In attention the positives then give
+
+      out = (1 - m) * attn(q, K_prompt, V_prompt) + m * attn(q, K_alt, V_alt)
+
+  with K_alt and V_alt computed once per batch, since they depend on the text alone.
+- WHERE (``mask.py``): m is 1 everywhere for the first ``warmup`` share of the steps, in which the layout is decided and
+  no map can be trusted; from then on it is the place that looked at the concept's words in the prompt or at what stands
+  for them in the alternative. Outside it the picture goes on listening to the prompt as it was.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.gate import EVERYDAY, Hit, TextGate
+from pipeline.erasure.mask import CELLS, PlaceMask
+from pipeline.erasure.method import Method, Prompts, Sampling, Steering
+from pipeline.erasure.tokens import end_of_text, replace_spans, token_spans
+from pipeline.errors import ConfigError
+from pipeline.models.attention import Layer, split_heads
+from pipeline.models.family import TextStream
+from pipeline.models.load import Model
+from pipeline.prompts.mentions import is_plural, plurals
+
+CHUNK = 8  # alternatives are encoded so many at a time, padded, so that a prompt's embeddings do not depend on the rest
+
+
+@dataclass(kw_only=True)
+class CEASEOptions:
+    """Scores are cosines in 0..1 (see ``gate.py``), ``warmup`` and ``gather`` shares of the steps."""
+
+    gate: float = 0.55  # a prompt with a word of at least this score is concerned
+    means: float = 0.85  # from here on a word means the concept, below it only implies it
+    always_on: bool = False  # treat every prompt as concerned, whatever its score
+    warmup: float = 0.2
+    gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
+    threshold: float = 0.3  # of the map's range, above which a position belongs to the concept
+
+    def __post_init__(self) -> None:
+        for name in ("gate", "means", "warmup", "gather", "threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """What a concerned sample listens to instead: ``embeds (T, D)``, and which tokens mark the place, ``(T,)`` of 0/1:
+    ``tokens`` in the prompt as it is, ``stand_in`` in the alternative."""
+
+    embeds: Tensor
+    tokens: Tensor
+    stand_in: Tensor
+
+
+class CEASE(Method):
+    """Steers cross-attention towards the anchor, where and when the concept is in play."""
+
+    Options = CEASEOptions
+    requires = frozenset({"cross_attention"})
+    options: CEASEOptions
+
+    def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEOptions, *, label: str):
+        super().__init__(model, concepts, options, label=label)
+        self.stream: TextStream = model.family.streams[0]
+        for concept in concepts:
+            for word in concept.words:
+                if not token_spans(self.stream, word, [(0, len(word))])[0]:
+                    raise ConfigError(f"{label}: the word {word!r} of concept {concept.name!r} tokenises to nothing")
+        self.gate = TextGate(model.family, concepts)
+        self.directions = {concept.name: self._direction(concept) for concept in concepts}
+
+    def steer(self, prompts: Prompts, sampling: Sampling) -> Steering | None:
+        options = self.options
+        hits = {i: self.gate.hits(text, options.gate) for i, text in enumerate(prompts.texts)}
+        rows = [i for i in hits if hits[i] or options.always_on]
+        scores = torch.tensor([self.gate.scores(text) for text in prompts.texts], dtype=torch.float32)
+        gates = {f"{self.label}:{c.name}": scores[:, k] for k, c in enumerate(self.concepts)}
+        if not rows:
+            idle = Steering()
+            idle.gates = gates
+            return idle
+        alternatives = self._alternatives([prompts.texts[i] for i in rows], [hits[i] for i in rows], prompts, rows)
+        steering = CEASESteering(rows, alternatives, prompts, sampling, options)
+        steering.gates = gates
+        return steering
+
+    def _alternatives(
+        self, texts: list[str], hits: list[list[Hit]], prompts: Prompts, rows: list[int]
+    ) -> list[Alternative]:
+        meant = [[hit for hit in found if hit.score >= self.options.means] for found in hits]
+        others = [_replaced(text, found) for text, found in zip(texts, meant, strict=True)]
+        encoded = self._encode([other for other, _ in others])
+        alternatives = []
+        for i, (text, found, named) in enumerate(zip(texts, hits, meant, strict=True)):
+            other, marks = others[i]
+            # Where no word means a concept, the prompt's own embeddings (as other methods left them) are the start.
+            embeds = encoded[i] if named else prompts.positive.embeds[rows[i]]
+            implied = {hit.concept.name for hit in found if hit not in named}
+            if self.options.always_on:
+                implied |= {concept.name for concept in self.concepts} - {hit.concept.name for hit in named}
+            for name in sorted(implied):
+                embeds = self._less(embeds, name, end_of_text(self.stream, other))
+            tokens = self._marked(text, [(hit.start, hit.stop) for hit in found])
+            alternatives.append(Alternative(embeds, tokens, self._marked(other, marks)))
+        return alternatives
+
+    def _encode(self, texts: list[str]) -> Tensor:
+        """Return ``(len(texts), T, D)``."""
+        family = self.model.family
+        chunks = [texts[i : i + CHUNK] for i in range(0, len(texts), CHUNK)]
+        return torch.cat([family.encode(c + [""] * (CHUNK - len(c))).embeds[: len(c)] for c in chunks])
+
+    def _marked(self, text: str, spans: list[tuple[int, int]]) -> Tensor:
+        """Return 1 at the tokens of *spans*, 0 elsewhere, ``(T,)``; all words where there is no span."""
+        marked = torch.zeros(self.stream.offset + self.stream.length)
+        for tokens in token_spans(self.stream, text, spans):
+            marked[list(tokens)] = 1
+        if not marked.any():
+            marked[self.stream.offset + 1 : end_of_text(self.stream, text)] = 1
+        return marked.to(self.model.device)
+
+    def _direction(self, concept: Concept) -> tuple[Tensor, Tensor]:
+        """Return embeddings ``(3, D)``, at name, end of text and padding, of the concept and of what replaces it."""
+        anchors = [concept.anchor] if concept.anchor else list(EVERYDAY)
+        return self._kinds(concept.name), torch.stack([self._kinds(anchor) for anchor in anchors]).mean(0)
+
+    def _kinds(self, word: str) -> Tensor:
+        text = f"a {word}"
+        embeds, end = self.model.family.encode([text]).embeds[0].float(), end_of_text(self.stream, text)
+        return torch.stack([embeds[end - 1], embeds[end], embeds[end + 1 :].mean(0)])
+
+    def _less(self, embeds: Tensor, name: str, end: int) -> Tensor:
+        """Take from *embeds* x ``(T, D)`` what lies beyond the anchor in the concept's direction: x - relu((x - a)u)u."""
+        concept, anchor = self.directions[name]
+        u = torch.nn.functional.normalize(concept - anchor, dim=-1)  # (3, D)
+        kind = torch.zeros(len(embeds), dtype=torch.long, device=embeds.device)
+        kind[end], kind[end + 1 :] = 1, 2
+        beyond = ((embeds.float() - anchor[kind]) * u[kind]).sum(-1, keepdim=True).relu()
+        beyond[0] = 0  # the start token is the same in every prompt
+        return (embeds.float() - beyond * u[kind]).to(embeds.dtype)
+
+
+def _replaced(text: str, hits: list[Hit]) -> tuple[str, list[tuple[int, int]]]:
+    """Return *text* with each hit's anchor in its place, in its number, and the character spans of the anchors."""
+    spans = [(hit.start, hit.stop) for hit in hits]
+    anchors = []
+    for hit in hits:
+        many = bool(hit.concept.anchor) and is_plural(text[hit.start : hit.stop], hit.concept)
+        anchors.append(plurals(hit.concept.anchor)[0] if many else hit.concept.anchor)
+    return replace_spans(text, spans, anchors)
+
+
+class CEASESteering(Steering):
+    """Switches the attention of the samples ``rows`` of one batch."""
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        alternatives: Sequence[Alternative],
+        prompts: Prompts,
+        sampling: Sampling,
+        options: CEASEOptions,
+    ):
+        super().__init__()
+        samples = len(prompts)
+        first = samples if prompts.negative is not None else 0  # where the positives begin among the denoiser's rows
+        device = prompts.positive.embeds.device
+        # All of a batch is the commonest case, and a slice of it is a view where a list of rows would be a copy.
+        every = len(rows) == samples
+        self.rows = (
+            slice(first, first + samples) if every else torch.tensor([first + row for row in rows], device=device)
+        )
+        self.embeds = torch.stack([alternative.embeds for alternative in alternatives])
+        self.tokens = torch.stack([alternative.tokens for alternative in alternatives])
+        self.stand_in = torch.stack([alternative.stand_in for alternative in alternatives])
+        self.place = PlaceMask(len(rows), sampling.latent_shape, options.threshold, device)
+        self.options = options
+        self.steps = sampling.steps
+        self.keys: dict[int, Tensor] = {}  # of the prompts, by layer
+        self.alternative: dict[int, tuple[Tensor, Tensor]] = {}
+        self.everywhere = self.gathers = True
+
+    def begin(self, step: int, timestep: Tensor) -> None:
+        done = step / self.steps
+        self.everywhere = step == 0 or done < self.options.warmup  # before the first step there are no maps
+        if not self.everywhere and self.gathers:
+            self.place.update()
+        self.gathers = done < self.options.gather
+
+    def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        attn = layer.module
+        self.keys[layer.index] = key[self.rows]
+        self.alternative[layer.index] = (
+            split_heads(attn.to_k(self.embeds), layer.heads),
+            split_heads(attn.to_v(self.embeds), layer.heads),
+        )
+        return key, value
+
+    def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
+        key, value = self.alternative[layer.index]
+        query = query[self.rows]  # (rows, heads, N, d)
+        switched = scaled_dot_product_attention(query, key, value)
+        positions = query.shape[2]
+        if self.gathers and positions <= CELLS:
+            self.place.add(query, self.keys[layer.index], self.tokens)
+            self.place.add(query, key, self.stand_in)
+        if not self.everywhere:
+            switched = torch.lerp(output[self.rows], switched, self.place.at(positions, switched.dtype))
+        output[self.rows] = switched
+        return output

@@ -1,0 +1,65 @@
+"""WHERE: the place of a concept in each picture, gathered from cross-attention while sampling.
+
+Maps of several layers and steps are added up on one grid, so that a single noisy one decides nothing. The mask is
+relative to each picture's own peak (adaptive), widened by one cell, because a concept's outline is drawn from outside
+its attention peak, and smoothed, because a hard edge shows. Knows nothing of concepts; it is told which tokens count.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
+
+CELLS = 32 * 32  # maps are gathered only in layers of at most so many positions: finer ones hardly see objects
+
+
+def grid(positions: int, latent_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the height and width of a layer's *positions*, the latents' own divided by a power of two."""
+    _, height, width = latent_shape
+    factor = 1
+    while math.ceil(height / factor) * math.ceil(width / factor) > positions:
+        factor *= 2
+    return math.ceil(height / factor), math.ceil(width / factor)
+
+
+class PlaceMask:
+    """Masks of ``rows`` pictures, each ``(h, w)`` in 0..1 at any layer's resolution."""
+
+    def __init__(self, rows: int, latent_shape: tuple[int, int, int], threshold: float, device: torch.device):
+        self.latent_shape = latent_shape
+        self.threshold = threshold
+        positions = latent_shape[1] * latent_shape[2]
+        while positions > CELLS:
+            positions = math.prod(grid(positions // 2, latent_shape))
+        self.size = grid(positions, latent_shape)
+        self.sum = torch.zeros((rows, 1, *self.size), device=device)
+        self._at: dict[int, Tensor] = {}
+
+    def add(self, query: Tensor, key: Tensor, tokens: Tensor) -> None:
+        """Add how much each position looks at the tokens that count.
+
+        ``query (rows, heads, N, d)``, ``key (rows, heads, T, d)``, ``tokens (rows, T)`` of 0 and 1.
+        """
+        rows, _, positions, d = query.shape
+        logits = (query * d**-0.5) @ key.transpose(-1, -2)  # (rows, heads, N, T)
+        seen = (logits.float().softmax(-1) * tokens[:, None, None]).sum(-1).mean(1)  # (rows, N)
+        maps = seen.view(rows, 1, *grid(positions, self.latent_shape))
+        maps = maps / maps.amax((2, 3), keepdim=True).clamp_min(1e-12)
+        self.sum += interpolate(maps, self.size, mode="bilinear", align_corners=False)
+
+    def update(self) -> None:
+        """Make the mask anew from what was gathered so far."""
+        low, high = self.sum.amin((2, 3), keepdim=True), self.sum.amax((2, 3), keepdim=True)
+        relative = (self.sum - low) / (high - low).clamp_min(1e-12)
+        wide = max_pool2d((relative >= self.threshold).float(), 3, stride=1, padding=1)
+        self.mask = avg_pool2d(wide, 3, stride=1, padding=1, count_include_pad=False)
+        self._at = {}
+
+    def at(self, positions: int, dtype: torch.dtype) -> Tensor:
+        """Return the mask ``(rows, 1, N, 1)`` for a layer of N *positions*."""
+        if positions not in self._at:
+            size = grid(positions, self.latent_shape)
+            mask = interpolate(self.mask, size, mode="bilinear", align_corners=False)
+            self._at[positions] = mask.reshape(mask.shape[0], 1, positions, 1).to(dtype)
+        return self._at[positions]
