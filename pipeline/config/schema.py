@@ -22,6 +22,11 @@ def operational(default: Any = ..., *, factory: Any = None) -> Any:
     return _declare(False, default, factory)
 
 
+def section(kind: type) -> Any:
+    """Declare a mapping of further fields; each of those has a class of its own, the section has none."""
+    return field(default_factory=kind, metadata={})
+
+
 def _declare(is_identity: bool, default: Any, factory: Any) -> Any:
     metadata = {"identity": is_identity}
     if factory is not None:
@@ -167,7 +172,7 @@ class WorkersConfig:
 @dataclass(kw_only=True)
 class ClusterConfig:
     backend: Backend = operational(Backend.ray)
-    workers: WorkersConfig = operational(factory=WorkersConfig)
+    workers: WorkersConfig = section(WorkersConfig)
     device: Device = operational(Device.auto)
     threads_per_worker: int = operational(1)  # torch threads on CPU; recorded in the environment
     cpus_per_worker: int | None = operational(None)  # Ray CPUs held by a worker; default: threads_per_worker
@@ -179,13 +184,13 @@ class ClusterConfig:
 
 @dataclass(kw_only=True)
 class Config:
-    model: ModelConfig = identity(factory=ModelConfig)
-    erasure: ErasureConfig = identity(factory=ErasureConfig)
-    prompts: PromptsConfig = identity(factory=PromptsConfig)
-    generation: GenerationConfig = identity(factory=GenerationConfig)
-    audit: AuditConfig = identity(factory=AuditConfig)
-    output: OutputConfig = operational(factory=OutputConfig)
-    cluster: ClusterConfig = operational(factory=ClusterConfig)
+    model: ModelConfig = section(ModelConfig)
+    erasure: ErasureConfig = section(ErasureConfig)
+    prompts: PromptsConfig = section(PromptsConfig)
+    generation: GenerationConfig = section(GenerationConfig)
+    audit: AuditConfig = section(AuditConfig)
+    output: OutputConfig = section(OutputConfig)
+    cluster: ClusterConfig = section(ClusterConfig)
     log_level: str = operational("info")  # debug, info, warning or error
     seed: int = identity(0)
     # Not a setting: key path -> text of each value that was written as ${...}, so that secrets are never written out.
@@ -203,8 +208,3 @@ class ErasureList:
 def settings(owner: type) -> list[Field]:
     """Return the fields of the dataclass *owner* that a config may set."""
     return [f for f in fields(owner) if not f.metadata.get("omegaconf_ignore")]
-
-
-def is_identity(owner: type, name: str) -> bool:
-    """Tell whether the field *name* of the dataclass *owner* changes the bytes of the corpus."""
-    return next(f for f in fields(owner) if f.name == name).metadata["identity"]

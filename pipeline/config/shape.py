@@ -5,6 +5,7 @@ Values are checked, not converted.
 """
 
 import math
+import re
 import types
 from dataclasses import MISSING, is_dataclass
 from enum import StrEnum
@@ -53,14 +54,29 @@ def _check(hint: Any, value: Any, path: str) -> None:
                 raise Problem(path, f"has the key {show(key)}; expected keys that are text (put it in quotes)")
             _check(get_args(hint)[1], item, under(path, key))
         return
+    if hint is Any:
+        _check_any(value, path)
+        return
     if not _fits(hint, value):
         choices = [str(choice) for choice in _enum(hint)]
         raise Problem(path, f"is {show(value)}{nearest(str(value), choices)}; expected {_expected(hint)}")
 
 
+def _check_any(value: Any, path: str) -> None:
+    """What JSON can hold, because it goes into the identity: keys that are text, numbers that are finite."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise Problem(path, f"has the key {show(key)}; expected keys that are text (put it in quotes)")
+            _check_any(item, under(path, key))
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_any(item, f"{path}[{i}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise Problem(path, f"is {value}; expected a finite number")
+
+
 def _fits(hint: Any, value: Any) -> bool:
-    if hint is Any:
-        return True
     if get_origin(hint) in (Union, types.UnionType):
         return any(_fits(arm, value) for arm in get_args(hint))
     if hint is type(None):
@@ -69,10 +85,12 @@ def _fits(hint: Any, value: Any) -> bool:
         return value in [str(choice) for choice in hint]
     if isinstance(value, bool):  # before int, of which Python makes it a kind; YAML reads a bare `no` as one
         return hint is bool
+    if hint is bool:  # or text, here and below, as it comes from ${oc.env:...}
+        return value in ("true", "false")
     if hint is str:
         return isinstance(value, (str, int, float))
-    if hint is int:  # text, as it comes from ${oc.env:...}
-        return isinstance(value, int) or (isinstance(value, str) and value.lstrip("+-").isdecimal())
+    if hint is int:
+        return isinstance(value, int) or (isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value) is not None)
     if hint is float:
         return _is_finite(value)
     return isinstance(value, hint)

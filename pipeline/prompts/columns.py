@@ -13,7 +13,8 @@ CHUNK = 4096  # records looked at together
 class ColumnTypes:
     """Fed record by record; ``schema()`` is the type of each column over all of them, in order of first appearance.
 
-    The columns *skipped* may hold anything. Whole numbers and fractions make a double, nulls fit anywhere; numbers beside text are refused.
+    Whole numbers and fractions make a double, nulls fit anywhere, and numbers beside text are refused. The columns
+    *skipped* may hold anything.
     """
 
     def __init__(self, name: str, skipped: AbstractSet[str]):

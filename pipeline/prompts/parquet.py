@@ -127,7 +127,11 @@ def _batches(place: Place, in_file: int, columns: list[str]) -> Iterator[pa.Reco
         # Remote files are fetched in few large reads; local ones are read a megabyte at a time as they are decoded.
         remote = "://" in place.name
         parquet = pq.ParquetFile(file, pre_buffer=remote, buffer_size=0 if remote else 1 << 20)
-        yield from parquet.iter_batches(BATCH, row_groups=[in_file], columns=columns, use_threads=False)
+        try:
+            yield from parquet.iter_batches(BATCH, row_groups=[in_file], columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"prompts.source: {place.name}: row group {in_file} cannot be read: {reason}") from error
 
 
 def _footer_digest(place: Place, file: pa.NativeFile) -> bytes:

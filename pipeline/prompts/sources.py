@@ -41,7 +41,10 @@ def open_source(prompts: PromptsConfig) -> Source:
     if local and not has_magic(prompts.source) and not path.exists():
         near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise ConfigError(f"prompts.source: {prompts.source}: no such file{near}")
-    return FORMATS[suffix](prompts.source, prompts.column)
+    try:
+        return FORMATS[suffix](prompts.source, prompts.column)
+    except OSError as error:
+        raise ConfigError(f"prompts.source: {prompts.source}: {error.strerror or error}") from error
 
 
 def _txt(path: str, column: str) -> Source:

@@ -19,6 +19,8 @@ SPOILT = {
     ),
     "key that is missing": ("path: out/x", "image_format: png", "output.path: is missing; expected text"),
     "key missing in a list item": ("{name: knife}", "{anchor: spoon}", "erasure.concepts[1].name: is missing"),
+    "option key that is no text": ("{method: uce}", "{method: uce, options: {a: {1: 2}}}", "options.a: has the key 1"),
+    "option that is no number": ("{method: uce}", "{method: uce, options: {a: [.nan]}}", "options.a[0]: is nan"),
     "section that is missing": ("model: {path: diorama}\n", "", "model.path: is missing"),
     "section that is no mapping": ("{path: diorama}", "diorama", "model: is 'diorama'; expected a mapping with path"),
     "section that is null": ("output: {path: out/x}", "output:", "output: is null; expected a mapping"),

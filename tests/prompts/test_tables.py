@@ -68,7 +68,10 @@ def test_planning_reads_footers_only(tmp_path):
     broken = bytearray(whole)
     broken[4 : len(whole) - 8 - length] = bytes(len(whole) - 12 - length)
     path.write_bytes(broken)
-    assert len(source(path)) == ROWS
+    found = source(path)
+    assert len(found) == ROWS
+    with pytest.raises(ConfigError, match=r"a.parquet: row group 0 cannot be read: "):
+        found.read(0, 1)
     path.write_bytes(whole)
     assert source(path).fingerprint == source(path).fingerprint
 
