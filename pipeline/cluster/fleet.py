@@ -10,7 +10,7 @@ from enum import Enum, auto
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorUnavailableError, RayTaskError
 
 from pipeline.cluster.actor import WorkerActor
 from pipeline.cluster.machines import DEATHS, Needs, is_alive
@@ -19,7 +19,10 @@ from pipeline.errors import LacunaError
 
 DEATHS_ON_STARTING = 5  # in a row, none having loaded the model between: it is not bad luck
 LOAD_ERRORS = 3  # raised by loading where others have loaded: bad machines, to be borne for so long
-NODE_NEWS = 3.0  # seconds that news of a node's death may come after that of its actors
+# Seconds in which news of a node's death may follow that of its actor: Ray notices a dead process at once, but takes
+# 14 s (measured) to give up a machine, whose actors are "unavailable" meanwhile.
+NODE_NEWS = 1.0
+NODE_NEWS_OF_THE_UNAVAILABLE = 30.0
 
 _worker_actor: Any = WorkerActor  # ray.remote makes more of the class than its type says
 
@@ -62,7 +65,7 @@ class Fleet:
     def __init__(self, wanted: Needs, hello: Callable[[Any], Any], startup_timeout: float):
         self._needs, self._hello, self._startup_timeout = wanted, hello, startup_timeout
         self.members: list[Member] = []
-        self._dead: list[tuple[Member, str, float]] = []  # whose node's fate is not yet known
+        self._dead: list[tuple[Member, str, float]] = []  # (who, why, until when its node's fate may become known)
         self._born = 0
         self._deaths_on_starting, self._load_errors = 0, 0
         self._ever_loaded = False
@@ -98,7 +101,8 @@ class Fleet:
             try:
                 result = ray.get(call)
             except DEATHS as error:
-                self._bury(member, _reason(error))
+                unavailable = isinstance(error, ActorUnavailableError)
+                self._bury(member, _reason(error), NODE_NEWS_OF_THE_UNAVAILABLE if unavailable else NODE_NEWS)
                 continue
             except RayTaskError as error:
                 self._raised(member, error)
@@ -126,14 +130,10 @@ class Fleet:
         self.members.remove(member)
         ray.kill(member.actor)
 
-    def _bury(self, member: Member, message: str) -> None:
+    def _bury(self, member: Member, message: str, news: float) -> None:
         self.members.remove(member)
         ray.kill(member.actor)  # it may only be out of reach, and would go on beside its replacement
-        self._dead.append((member, message, time.monotonic()))
-        if member.stage is not Stage.running:
-            self._deaths_on_starting += 1
-            if self._deaths_on_starting >= DEATHS_ON_STARTING:
-                raise RuntimeError(f"{DEATHS_ON_STARTING} workers in a row died before they could work: {message}")
+        self._dead.append((member, message, time.monotonic() + news))
 
     def _raised(self, member: Member, error: RayTaskError) -> None:
         if isinstance(error.cause, LacunaError):
@@ -146,12 +146,16 @@ class Fleet:
     def _deaths(self) -> list[Death]:
         """The dead of whose machine enough is known: gone too, or standing for a while after."""
         known, waiting = [], []
-        for member, message, since in self._dead:
+        for member, message, until in self._dead:
             gone = bool(member.node) and not is_alive(member.node)
-            if not gone and time.monotonic() - since < NODE_NEWS:
-                waiting.append((member, message, since))
+            if not gone and time.monotonic() < until:
+                waiting.append((member, message, until))
                 continue
             kind = FailureKind.node_loss if gone else FailureKind.crash
+            if not gone and member.stage is not Stage.running:
+                self._deaths_on_starting += 1
+            if self._deaths_on_starting >= DEATHS_ON_STARTING:
+                raise RuntimeError(f"{DEATHS_ON_STARTING} workers in a row died before they could work: {message}")
             known.append(Death(name=member.name, kind=kind, message=message))
         self._dead = waiting
         return known
