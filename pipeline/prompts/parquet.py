@@ -31,6 +31,7 @@ class ParquetSource:
         self._starts = [0]  # first row of each group, and one past the last row
         self._file_starts: list[int] = []
         self._cursor: _Cursor | None = None
+        self._footer: tuple[int, pq.FileMetaData] | None = None  # of the file last read, so that it is parsed once
         digest = hashlib.sha256()
         suspects: list[int] = []  # groups whose statistics tell of an empty prompt
         arrow: pa.Schema | None = None
@@ -61,7 +62,7 @@ class ParquetSource:
         return self._starts[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cursor": None}  # an open file cannot travel
+        return {**self.__dict__, "_cursor": None, "_footer": None}  # open files cannot travel
 
     def read(self, start: int, stop: int) -> list[Row]:
         """Return rows *start* to *stop*. Memory: these rows and one batch, whatever the size of a row group."""
@@ -84,7 +85,10 @@ class ParquetSource:
         """Return a cursor over *group* that has not passed row *start* of it: the last one, where it serves."""
         if self._cursor is None or self._cursor.group != group or self._cursor.position > start:
             number, in_file = self._groups[group]
-            self._cursor = _Cursor(self._places[number], group, in_file, self._columns)
+            if self._footer is None or self._footer[0] != number:
+                with self._places[number].open() as file:
+                    self._footer = number, pq.read_metadata(file)
+            self._cursor = _Cursor(self._places[number], group, in_file, self._columns, self._footer[1])
         return self._cursor
 
     def _check_schema(self, place: Place, arrow: pa.Schema) -> pa.Schema:
@@ -101,11 +105,11 @@ class ParquetSource:
 class _Cursor:
     """Forward reading of one row group, batch by batch, so that consecutive shards decode nothing twice."""
 
-    def __init__(self, place: Place, group: int, in_file: int, columns: list[str]):
+    def __init__(self, place: Place, group: int, in_file: int, columns: list[str], footer: pq.FileMetaData):
         self.group = group
         self.position = 0  # row of the group at which the kept batch starts
         self._batch: pa.RecordBatch | None = None
-        self._batches = _batches(place, in_file, columns)
+        self._batches = _batches(place, in_file, columns, footer)
 
     def read(self, start: int, stop: int) -> list[dict[str, Any]]:
         """Return rows *start* to *stop* of the group as dicts; *start* must not lie before ``position``."""
@@ -122,11 +126,11 @@ class _Cursor:
             self.position, self._batch = end, None
 
 
-def _batches(place: Place, in_file: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(place: Place, in_file: int, columns: list[str], footer: pq.FileMetaData) -> Iterator[pa.RecordBatch]:
     with place.open() as file:
         # Remote files are fetched in few large reads; local ones are read a megabyte at a time as they are decoded.
         remote = "://" in place.name
-        parquet = pq.ParquetFile(file, pre_buffer=remote, buffer_size=0 if remote else 1 << 20)
+        parquet = pq.ParquetFile(file, metadata=footer, pre_buffer=remote, buffer_size=0 if remote else 1 << 20)
         try:
             yield from parquet.iter_batches(BATCH, row_groups=[in_file], columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
