@@ -133,7 +133,7 @@ def train_unet(settings: Settings) -> None:
         progress.update()
         trainer.seconds = before + time.monotonic() - begun
         if trainer.step % 20 == 0:
-            _log(settings, trainer, float(loss))
+            _log(settings, trainer, float(loss.detach()))
         if trainer.step == int(trainer.total * (1 - settings.decay)):
             trainer.save(settings.path / "unet-before-decay.pt")
         if time.monotonic() - saved > 60 * settings.checkpoint_minutes or trainer.step == trainer.total:

@@ -8,8 +8,9 @@ A real `StableDiffusionPipeline` (CLIP text encoder and tokenizer, `UNet2DCondit
 pixels, trained from scratch by `make diorama` on scenes that Lacuna draws itself, with exact ground truth. It is there
 so that concept erasure can be tried, tested and measured on any machine. It is of no use for anything else.
 
-The stickers it has learnt are glyphs of [Noto Color Emoji](https://github.com/googlefonts/noto-emoji), Copyright Google
-LLC, under the SIL Open Font License 1.1. The font itself is not distributed here and not needed to run the model.
+The stickers it has learnt are glyphs of [Noto Color Emoji](https://github.com/googlefonts/noto-emoji), Copyright
+2013-2017 Google Inc. and Arjen Nienhuis, under the SIL Open Font License 1.1 (`LICENSE-OFL.txt`). The font is not
+distributed here and not needed to run the model.
 """
 
 
