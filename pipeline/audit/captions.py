@@ -72,7 +72,7 @@ def _cut(text: str, concept: Concept) -> str:
         before = list(re.finditer(r"[\w-]+", text[:start]))[-4:]
         for distance, word in enumerate(reversed(before)):
             between = text[word.end() : start]
-            if re.search(r"[,.;:!?()\x00]", between):
+            if re.search(r"[,.;:!?()\x00]|\s[-–—]+\s", between):
                 break
             if word[0].lower() in _DETERMINERS:
                 start = word.start()

@@ -1,6 +1,7 @@
 """Stream a corpus into training: a WebDataset pipeline over its published shards."""
 
 import io
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -54,16 +55,32 @@ def open_corpus(
 
 def _read_tars(store: Store) -> Any:
     """Return a stage from shard URLs to samples that reads whole tars through *store*."""
-    from webdataset.tariterators import group_by_keys, tar_file_expander
+    return _RemoteTars(store)
 
-    def stage(sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+
+class _RemoteTars:
+    """A pipeline stage; pickled into a spawned worker it connects anew, copied by a fork it refuses to hang."""
+
+    def __init__(self, store: Store):
+        self.store, self.process = store, os.getpid()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.store, self.process = state["store"], os.getpid()
+
+    def __call__(self, sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        from webdataset.tariterators import group_by_keys, tar_file_expander
+
+        store = self.store
+        if os.getpid() != self.process:
+            raise CorpusError(
+                f"{store.url}: an object store's client does not survive a fork, and would wait for ever; "
+                "give the DataLoader multiprocessing_context='spawn'"
+            )
         opened = (
             {**source, "stream": io.BytesIO(store.read(source["url"].removeprefix(f"{store.url}/")))}
             for source in sources
         )
         yield from group_by_keys(tar_file_expander(opened))
-
-    return stage
 
 
 def _world_size() -> int:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from pipeline.corpus.manifest import Row, Status
 
 BLOCK = tarfile.BLOCKSIZE  # 512 bytes: headers and padding
@@ -84,8 +86,8 @@ def evidence_members(row: Row, extension: str, image: bytes) -> list[tuple[str, 
         "prompt": row.prompt,
         "seed": row.seed,
         "reason": row.reason,
-        "scores": row.scores,
-        "gates": row.gates,
+        "scores": _single(row.scores),
+        "gates": _single(row.gates),
         "sha256": row.sha256,
     }
     return [
@@ -118,6 +120,11 @@ def image_extension(image: bytes) -> str:
     if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
         return "webp"
     raise ValueError(f"not a JPEG, PNG or WebP picture: it begins with {image[:12]!r}")
+
+
+def _single(scores: Mapping[str, float]) -> dict[str, float]:
+    """Scores in single precision, as the manifest keeps them: a tar can then be checked against its manifest."""
+    return {name: float(np.float32(score)) for name, score in scores.items()}
 
 
 def _json(facts: dict[str, Any]) -> bytes:

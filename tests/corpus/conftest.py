@@ -1,0 +1,96 @@
+"""Parts for tests of the corpus: rows and pictures of a shard, and stores on disk and on a real S3 server."""
+
+import uuid
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.config.schema import ImageFormat
+from pipeline.corpus import Attempt, Row, RunRecord, Status, commit_shard, create_run_record, open_store
+from pipeline.generation.encode import encode_image
+
+COLUMNS = pa.schema([pa.field("source", pa.string())])
+SAMPLES = 6
+
+
+@pytest.fixture(scope="session")
+def s3():
+    """moto's S3 server on loopback; yields the options with which obstore reaches it."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    _, port = server.get_host_and_port()
+    endpoint = f"http://127.0.0.1:{port}"
+    keys = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
+    boto3.client(
+        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
+    ).create_bucket(Bucket="corpora")
+    yield {"endpoint": endpoint, **keys}
+    server.stop()
+
+
+@pytest.fixture(params=["local", "s3"])
+def place(request, tmp_path):
+    """(path, options) of an empty corpus, on disk and on S3."""
+    if request.param == "local":
+        return str(tmp_path / "corpus"), {}
+    return f"s3://corpora/{uuid.uuid4().hex}", request.getfixturevalue("s3")
+
+
+def picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8)
+
+
+def shard_rows(shard: int) -> tuple[list[Row], dict[str, bytes]]:
+    """Six samples: four kept, one quarantined, one failed; and their pictures."""
+    rows, images = [], {}
+    for i in range(SAMPLES):
+        status = {4: Status.quarantined, 5: Status.failed}.get(i, Status.ok)
+        reason = {4: "cat", 5: "nan"}.get(i, "")
+        key, scores = f"{shard:06d}{i:05d}", {} if i == 5 else {"cat": 0.9 if i == 4 else 0.1}
+        rows.append(
+            Row(
+                key=key, shard=shard, prompt=f"a cat number {i}", caption=f"number {i}", seed=i, width=16, height=16,
+                status=status, reason=reason, columns={"source": f"row {i}"}, scores=scores, gates={"cease": 0.5},
+                attempts=(Attempt(seed=i, status=status, reason=reason, scores=scores),),
+            )
+        )  # fmt: skip
+        if i != 5:
+            images[key] = encode_image(picture(shard * 100 + i), ImageFormat.png, 0)
+    return rows, images
+
+
+def run_record(shards: int) -> RunRecord:
+    concept = {"name": "cat", "aliases": ["kitten"], "anchor": "dog", "preserve": ["tiger"]}
+    return RunRecord(
+        digest="d" * 64, identity={"seed": 0},
+        config={
+            "model": {"path": "tiny", "dtype": "float32"}, "generation": {"steps": 2, "guidance": 5.0},
+            "erasure": {"concepts": [concept]}, "audit": {"detector": "diorama", "policy": "quarantine"},
+            "output": {"path": "out/test"},
+        },
+        batch_size=4, recipe={"version": 1, "steps": []}, model_revision="r", environment={"device": "cpu"},
+        samples=shards * SAMPLES, shards=shards, samples_per_shard=SAMPLES, column_schema=COLUMNS,
+    )  # fmt: skip
+
+
+def commit(store, evidence, shard: int, attempt: str):
+    rows, images = shard_rows(shard)
+    return commit_shard(
+        store, evidence, shard=shard, attempt=attempt, rows=rows, images=images, columns=COLUMNS, identity="d" * 64,
+        environment={"device": "cpu"}, timings={"seconds": 1.0, "device_seconds": 0.9, "images": SAMPLES},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def corpus(place):
+    """(path, options) of a sound corpus of three shards."""
+    path, options = place
+    store, evidence = open_store(path, options), open_store(f"{path}.evidence", options)
+    create_run_record(store, run_record(3))
+    for shard in range(3):
+        assert commit(store, evidence, shard, f"a{shard}").won
+    return path, options

@@ -1,0 +1,199 @@
+"""The commit protocol: whatever call a worker dies at, nothing is lost, nothing is doubled, and the bytes are the same."""
+
+import importlib.util
+import threading
+from pathlib import Path
+
+import pytest
+
+from pipeline.corpus import (
+    committed,
+    create_run_record,
+    failures,
+    open_store,
+    record_failure,
+    repair,
+    verify,
+)
+from pipeline.corpus.commit import sweep_attempts
+from pipeline.errors import CorpusError, StoreError
+
+_spec = importlib.util.spec_from_file_location("corpus_parts", Path(__file__).parent / "conftest.py")
+assert _spec is not None
+assert _spec.loader is not None
+parts = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(parts)
+
+CALLS = ("read", "write", "create", "copy", "delete", "delete_tree", "list", "exists", "size", "read_range")
+
+
+class Crash(BaseException):
+    """The process dies here: nothing may catch it."""
+
+
+class Mortal:
+    """A store whose process dies before or after its n-th call; *fuse* is shared by the stores of one process."""
+
+    def __init__(self, store, fuse, after: bool):
+        self._store, self._fuse, self._after, self.url = store, fuse, after, store.url
+
+    def __getattr__(self, name):
+        call = getattr(self._store, name)
+        if name not in CALLS:
+            return call
+
+        def mortal(*args):
+            self._fuse[0] -= 1
+            if self._fuse[0] < 0:
+                raise Crash  # a dead process makes no further call
+            dies = self._fuse[0] == 0
+            if dies and not self._after:
+                raise Crash
+            result = call(*args)
+            if dies:
+                raise Crash
+            return result
+
+        return mortal
+
+
+def contents(store, *folders):
+    return {entry.path: store.read(entry.path) for folder in folders for entry in store.list(folder)}
+
+
+def published(store, evidence):
+    return contents(store, "train", "manifests") | contents(evidence, "quarantine")
+
+
+def stores(path, options):
+    return open_store(path, options), open_store(f"{path}.evidence", options)
+
+
+def reference(tmp_path):
+    store, evidence = stores(str(tmp_path / "reference"), {})
+    parts.commit(store, evidence, 0, "undisturbed")
+    return published(store, evidence)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_at_every_store_call_is_mended_by_a_resume(place, tmp_path, after):
+    expected = reference(tmp_path)
+    path, options = place
+    crashes = 0
+    for number in range(1, 100):
+        store, evidence = stores(f"{path}-{number}-{after}", options)
+        create_run_record(store, parts.run_record(1))
+        fuse = [number]
+        try:
+            parts.commit(Mortal(store, fuse, after), Mortal(evidence, fuse, after), 0, "first")
+        except Crash:
+            crashes += 1
+        else:
+            break
+        # No torn tar at a final name, at any moment.
+        for name, data in published(store, evidence).items():
+            assert data == expected[name]
+        repair(store, evidence)
+        if 0 not in committed(store):  # the resume generates what is not committed, and nothing else
+            parts.commit(store, evidence, 0, "second")
+        repair(store, evidence)
+        assert published(store, evidence) == expected
+        assert [p for p in verify(f"{path}-{number}-{after}", options) if "left over" not in p] == []
+        sweep_attempts(store, evidence)
+        assert verify(f"{path}-{number}-{after}", options) == []
+    assert crashes == 9  # three writes, the create, three copies, two deletes
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_while_repairing_is_mended_by_the_next_repair(place, tmp_path, after):
+    expected = reference(tmp_path)
+    path, options = place
+    for number in range(1, 100):
+        store, evidence = stores(f"{path}-r{number}-{after}", options)
+        create_run_record(store, parts.run_record(1))
+        with pytest.raises(Crash):  # committed, and nothing published
+            fuse = [5]
+            parts.commit(Mortal(store, fuse, False), Mortal(evidence, fuse, False), 0, "first")
+        assert 0 in committed(store)
+        fuse = [number]
+        try:
+            repair(Mortal(store, fuse, after), Mortal(evidence, fuse, after))
+        except Crash:
+            repair(store, evidence)
+            assert published(store, evidence) == expected
+            assert verify(f"{path}-r{number}-{after}", options) == []
+        else:
+            return
+    raise AssertionError("repair never came to its end")
+
+
+def test_of_several_workers_on_one_shard_exactly_one_wins(place):
+    path, options = place
+    store, evidence = stores(path, options)
+    create_run_record(store, parts.run_record(1))
+    barrier, results = threading.Barrier(4), []
+
+    def work(name):
+        own = stores(path, options)
+        barrier.wait()
+        results.append(parts.commit(*own, 0, name))
+
+    threads = [threading.Thread(target=work, args=(f"worker{i}",)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(result.won for result in results) == 1
+    assert len({result.record.attempt for result in results}) == 1
+    assert verify(path, options) == []
+
+
+def test_a_late_worker_changes_nothing(corpus):
+    path, options = corpus
+    store, evidence = stores(path, options)
+    before = published(store, evidence)
+    result = parts.commit(store, evidence, 1, "late")
+    assert not result.won
+    assert result.record.attempt == "a1"
+    assert published(store, evidence) == before
+    assert verify(path, options) == []
+
+
+def test_a_create_whose_answer_is_lost_is_recognised_as_ours(place):
+    path, options = place
+    store, evidence = stores(path, options)
+    create_run_record(store, parts.run_record(1))
+
+    class Lossy:
+        url = store.url
+
+        def __getattr__(self, name):
+            return getattr(store, name)
+
+        def create(self, path, data):
+            store.create(path, data)
+            raise StoreError("the connection was reset")
+
+    assert parts.commit(Lossy(), evidence, 0, "mine").won
+    assert verify(path, options) == []
+
+
+def test_a_committed_shard_whose_files_are_gone_is_an_error(corpus):
+    path, options = corpus
+    store, evidence = stores(path, options)
+    store.write("attempts/000001-a1/stray", b"")
+    store.delete("train/000001.tar")
+    with pytest.raises(CorpusError, match=r"train/000001\.tar: committed by attempt a1"):
+        repair(store, evidence)
+
+
+def test_failures_are_numbered_and_survive(place):
+    path, options = place
+    store, _ = stores(path, options)
+    record_failure(store, shard=3, kind="error", message="first")
+    record_failure(store, shard=3, kind="blamed", message="second", sample_key="00000300001")
+    found = list(failures(open_store(path, options)))
+    assert [(f.shard, f.kind, f.message, f.sample_key) for f in found] == [
+        (3, "error", "first", None),
+        (3, "blamed", "second", "00000300001"),
+    ]
