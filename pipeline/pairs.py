@@ -21,7 +21,7 @@ SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 p
 
 
 def choose_samples(plan: Plan, concepts: Sequence[Concept], count: int) -> list[Sample]:
-    """Choose *count* samples of the plan to draw: half that name an erased concept, half that do not, where it has them.
+    """Choose *count* samples of the plan: half that name an erased concept, half that do not, where it has them.
 
     They come from the first, evenly spread shards, at most ``SCAN`` samples, one per prompt.
     """

@@ -50,9 +50,8 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
     ]
     for concept in run.config["erasure"]["concepts"]:
         words = ", ".join(concept["aliases"]) or "-"
-        lines.append(
-            f"| {concept['name']} | {words} | {concept['anchor'] or 'nothing'} | {', '.join(concept['preserve']) or '-'} |"
-        )
+        preserved = ", ".join(concept["preserve"]) or "-"
+        lines.append(f"| {concept['name']} | {words} | {concept['anchor'] or 'nothing'} | {preserved} |")
     lines += ["", "Recipe, in the order of its steps:", ""]
     for step in run.recipe.get("steps", []):
         pinned = f", pinned as `{step['file']}` (sha256 `{step['sha256'][:16]}`)" if "file" in step else ""
@@ -60,8 +59,8 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
     lines += ["", "## What the audit saw", ""]
     if summary.scores:
         lines += [
-            f"Detector `{run.config['audit']['detector']}`, policy `{run.config['audit']['policy']}`. Shares with Wilson "
-            "95 % intervals. They are the detector's findings: it has misses and false alarms of its own.",
+            f"Detector `{run.config['audit']['detector']}`, policy `{run.config['audit']['policy']}`. Shares with "
+            "Wilson 95 % intervals. They are the detector's findings: it has misses and false alarms of its own.",
             "",
             "| concept | in pictures drawn | in pictures kept |",
             "|---|---|---|",

@@ -33,7 +33,7 @@ READERS = 16  # small objects read at once where there are thousands of them
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """One file of a shard. ``name`` is its final path, in the corpus or, with ``evidence``, in the evidence beside it."""
+    """One file of a shard. ``name`` is its final path in the corpus or, with ``evidence``, in the evidence."""
 
     name: str
     size: int

@@ -86,4 +86,7 @@ class _RemoteTars:
 def _world_size() -> int:
     import torch.distributed as dist
 
+    # The order in which webdataset's own split_by_node asks.
+    if "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1

@@ -1,4 +1,4 @@
-"""The pages: report.html of a corpus, and the evidence page beside it. Self-contained HTML with inline SVG and pictures.
+"""The pages: report.html of a corpus, and the evidence page beside it. Self-contained, with inline SVG and pictures.
 
 The report shows kept pictures only, so a corpus folder can be handed on as it is; everything else is on the evidence
 page. Knows nothing of how figures came about.
@@ -115,7 +115,8 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
     }
     body = [
         f"<h1>{_e(_name(run))}</h1>",
-        f"<p class=soft>model <code>{_e(run.config['model']['path'])}</code> · identity <code>{run.digest[:16]}</code></p>",
+        f"<p class=soft>model <code>{_e(run.config['model']['path'])}</code>, "
+        f"identity <code>{run.digest[:16]}</code></p>",
         "<div class=tiles>"
         + "".join(f"<div class=tile><b>{_e(v)}</b>{_e(k)}</div>" for k, v in tiles.items())
         + "</div>",
@@ -177,8 +178,8 @@ def _histogram(concept: str, bins: Sequence[int]) -> str:
     top = max(bins) or 1
     width = 280 / BINS
     bars = "".join(
-        f'<rect x="{10 + i * width:.1f}" y="{104 - 88 * n / top:.1f}" width="{width - 2:.1f}" height="{88 * n / top:.1f}" '
-        f'fill="var(--bar)"><title>{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {n}</title></rect>'
+        f'<rect x="{10 + i * width:.1f}" y="{104 - 88 * n / top:.1f}" width="{width - 2:.1f}" '
+        f'height="{88 * n / top:.1f}" fill="var(--bar)"><title>{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {n}</title></rect>'
         for i, n in enumerate(bins)
     )
     return (
@@ -207,17 +208,18 @@ def _speed(records: Sequence[CommitRecord]) -> str:
     device = sum(record.timings.get("device_seconds", 0.0) for record in records)
     return (
         f'<figure><svg viewBox="0 0 1000 136"><text x="20" y="11">images/s of a shard, up to {top:.2f}</text>{bars}'
-        f'<text x="20" y="131">shard {records[0].shard}</text><text x="900" y="131">shard {records[-1].shard}</text></svg>'
+        f'<text x="20" y="131">shard {records[0].shard}</text>'
+        f'<text x="900" y="131">shard {records[-1].shard}</text></svg>'
         f"<figcaption>{seconds:.0f} worker seconds, of which {device:.0f} on the device "
         f"({device / seconds:.0%}).</figcaption></figure>"
     )
 
 
 def _sheet(pictures: Sequence[Picture]) -> str:
+    notes = (f"<br><span class=bad>{_e(p.note)}</span>" if p.note else "" for p in pictures)
     figures = (
-        f"<figure>{_img(p.image)}<figcaption>{_e(p.title)}{f'<br><span class=bad>{_e(p.note)}</span>' if p.note else ''}"
-        "</figcaption></figure>"
-        for p in pictures
+        f"<figure>{_img(p.image)}<figcaption>{_e(p.title)}{note}</figcaption></figure>"
+        for p, note in zip(pictures, notes, strict=True)
     )
     return f"<div class=sheet>{''.join(figures)}</div>" if pictures else "<p>None.</p>"
 
@@ -256,7 +258,10 @@ def _img(image: bytes) -> str:
 def _page(title: str, body: Sequence[str]) -> str:
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     content = "\n".join(body)
-    return f"<!doctype html><html lang=en><head>{head}<title>{_e(title)}</title><style>{_STYLE}</style></head><body><main>{content}</main></body></html>\n"
+    return (
+        f"<!doctype html><html lang=en><head>{head}<title>{_e(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><main>{content}</main></body></html>\n"
+    )
 
 
 def _e(text: object) -> str:

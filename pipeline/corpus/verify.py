@@ -3,7 +3,7 @@
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.corpus import layout
@@ -35,10 +35,13 @@ def verify(
         if record.identity != run.digest:
             problems.append(f"{layout.commit(record.shard)}: is of another identity ({record.identity[:16]})")
     keys: dict[str, int] = {}
+    sound: list[CommitRecord] = []
     with ThreadPoolExecutor(READERS) as pool:
         checked = pool.map(lambda record: _Shard(store, evidence, record).check(), records.values())
         for number, (record, (found, shard_keys)) in enumerate(zip(records.values(), checked, strict=True), 1):
             problems += found
+            if not found:
+                sound.append(record)
             for key in shard_keys:
                 if key in keys:
                     problems.append(f"{layout.manifest(record.shard)}: key {key} is in shard {keys[key]:06d} too")
@@ -49,7 +52,7 @@ def verify(
         problems.append(f"manifests: hold {len(keys)} samples, {run.samples} were planned")
     problems += _recipe(store, run.recipe)
     problems += _strays(store, evidence, records)
-    problems += _indexes(store, records, complete=len(records) == run.shards)
+    problems += _indexes(store, records, sound, complete=len(records) == run.shards)
     return problems
 
 
@@ -160,12 +163,15 @@ def _strays(store: Store, evidence: Store, records: Mapping[int, CommitRecord]) 
                 yield f"{entry.path}: left over, {why}"
 
 
-def _indexes(store: Store, records: Mapping[int, CommitRecord], complete: bool) -> Iterator[str]:
+def _indexes(
+    store: Store, records: Mapping[int, CommitRecord], sound: Sequence[CommitRecord], complete: bool
+) -> Iterator[str]:
+    """Indexes are held against shards that are sound themselves."""
     if not complete or not store.exists(layout.WIDS):
         return
     if store.read(layout.WIDS) != wids_index(records.values()):
         yield f"{layout.WIDS}: does not agree with the commits; derive it anew with `lacuna finish`"
-    for record in records.values():
+    for record in sound:
         if record.file(layout.tar(record.shard)) is None:
             continue
         path = layout.index(record.shard)

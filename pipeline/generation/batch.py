@@ -12,7 +12,7 @@ from pipeline.prompts import Sample
 
 LARGEST = 256
 ON_CPU = 32  # memory does not bound a CPU's batch, and from here on throughput no longer grows with it
-SPARE = 2  # the probe runs at twice the size it settles on: later batches may need more, and failing there costs a shard
+SPARE = 2  # the probe runs at twice the size it settles on: a later batch that fails costs a shard
 
 
 def probe_batch_size(config: Config, model: Model) -> int:

@@ -1,4 +1,4 @@
-"""The commit protocol: whatever call a worker dies at, nothing is lost, nothing is doubled, and the bytes are the same."""
+"""The commit protocol: whatever call a worker dies at, nothing is lost, nothing doubled, and the bytes are the same."""
 
 import importlib.util
 import threading
@@ -111,8 +111,8 @@ def test_a_crash_while_repairing_is_mended_by_the_next_repair(place, tmp_path, a
     for number in range(1, 100):
         store, evidence = stores(f"{path}-r{number}-{after}", options)
         create_run_record(store, parts.run_record(1))
+        fuse = [5]
         with pytest.raises(Crash):  # committed, and nothing published
-            fuse = [5]
             parts.commit(Mortal(store, fuse, False), Mortal(evidence, fuse, False), 0, "first")
         assert 0 in committed(store)
         fuse = [number]
@@ -129,7 +129,7 @@ def test_a_crash_while_repairing_is_mended_by_the_next_repair(place, tmp_path, a
 
 def test_of_several_workers_on_one_shard_exactly_one_wins(place):
     path, options = place
-    store, evidence = stores(path, options)
+    store, _ = stores(path, options)
     create_run_record(store, parts.run_record(1))
     barrier, results = threading.Barrier(4), []
 

@@ -16,7 +16,10 @@ DAMAGE = {
     "a bit of a tar": (lambda s: flip(s, "train/000001.tar"), "train/000001.tar: sha256 is not the one committed"),
     "a bit of a manifest": (lambda s: flip(s, "manifests/000000.parquet", 40), "manifests/000000.parquet: sha256"),
     "a missing tar": (lambda s: s.delete("train/000002.tar"), "train/000002.tar: missing"),
-    "a short tar": (lambda s: s.write("train/000000.tar", s.read("train/000000.tar")[:-512]), "bytes, was committed with"),
+    "a short tar": (
+        lambda s: s.write("train/000000.tar", s.read("train/000000.tar")[:-512]),
+        "bytes, was committed with",
+    ),
     "a missing commit": (lambda s: s.delete("commits/000001.json"), "shard 000001: planned, but not committed"),
     "a stray tar": (lambda s: s.copy("train/000000.tar", "train/000009.tar"), "train/000009.tar: no commit names it"),
     "a left attempt": (lambda s: s.write("attempts/000001-x/train/000001.tar", b"x"), "left over"),
