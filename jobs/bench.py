@@ -3,14 +3,14 @@
     python jobs/bench.py [--images 96] [--steps 20] [--repeats 5] [--threads 2]
 
 - ours: `pipeline.worker.Worker`, audit off: encode, denoise, decode, JPEG, tar, manifest, commit;
-- loop: a tuned diffusers loop: the same pipeline object's class, batch, dtype and scheduler, uint8 on the device, JPEG by
-  the same encoder in a thread, tar written as it goes; no manifest, no commit;
+- loop: a tuned diffusers loop: the same pipeline class, batch, dtype and scheduler, uint8 on the device, JPEG by the
+  same encoder in a thread, tar written as it goes; no manifest, no commit;
 - ceiling: denoise and decode only, from ready embeddings; nothing is encoded or written;
 - ray data: the same pipeline in `map_batches` on one actor, `write_webdataset`; timed from its first batch on.
 
-All sides use one process for the device work with the same number of threads. Repeats are interleaved (A B C D A B C D
-...), so that a machine whose speed drifts drifts under all of them. Each ratio is taken within a repeat; the interval is
-a 95 % Student interval over the repeats.
+All sides use one process for the device work with the same number of threads. Repeats are interleaved (A B C D A B C
+D ...), so that a machine whose speed drifts drifts under all of them. Each ratio is taken within a repeat; the interval
+is a 95 % Student interval over the repeats.
 """
 
 import argparse
@@ -124,7 +124,8 @@ def tuned_loop(config: Config, prompts: list[str]) -> Callable[[], float]:
             for start, batch in enumerate(_chunks(prompts, g.batch_size)):
                 generators = [torch.Generator().manual_seed(start * g.batch_size + i) for i in range(len(batch))]
                 images = _uint8(_denoise(pipe, config, generators, prompt=batch))
-                writes += [pool.submit(_write, tar, f"{start:05d}{i:03d}", image, batch[i]) for i, image in enumerate(images)]
+                for i, (image, prompt) in enumerate(zip(images, batch, strict=True)):
+                    writes.append(pool.submit(_write, tar, f"{start:05d}{i:03d}", image, prompt))
             for write in writes:
                 write.result()
         return time.perf_counter() - started

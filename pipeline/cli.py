@@ -102,13 +102,16 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from pipeline.preview import measure
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report
 
     config = _load(args)
     plan = Plan.build(config, open_source(config.prompts))
-    measured = None if args.no_measure else measure(config, plan)
+    measured = None
+    if not args.no_measure:
+        from pipeline.preview import measure
+
+        measured = measure(config, plan)
     print(plan_report(config, plan, measured=measured, price=args.price).text())
     return 0
 

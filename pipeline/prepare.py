@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.generation.batch import probe_batch_size
 from pipeline.generation.engine import Engine
 from pipeline.generation.environment import environment
-from pipeline.models.load import load_model
+from pipeline.models.load import Model, load_model
 from pipeline.pairs import draw_pairs
 from pipeline.prompts import PlanSummary, Sample
 
@@ -63,9 +63,7 @@ def prepare(config: Config, summary: PlanSummary, pair_samples: Sequence[Sample]
     auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
     model = load_model(config.model, torch.device(device))
     recipe = compile_recipe(config, model)
-    batch_size = config.generation.batch_size
-    if batch_size == "auto":
-        batch_size = probe_batch_size(config, model)
+    batch_size = settled_batch_size(config, model)
     revision = model.revision
     del model
     for name, data in recipe.tensors.items():
@@ -88,6 +86,12 @@ def prepare(config: Config, summary: PlanSummary, pair_samples: Sequence[Sample]
         column_schema=summary.column_schema,
     )
     return create_run_record(store, record)
+
+
+def settled_batch_size(config: Config, model: Model) -> int:
+    """Return the config's batch size, or for "auto" the one that a probe of *model*, erased, finds."""
+    size = config.generation.batch_size
+    return probe_batch_size(config, model) if size == "auto" else size
 
 
 def with_batch_size(config: Config, batch_size: int) -> Config:

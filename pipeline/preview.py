@@ -7,14 +7,15 @@ import torch
 
 from pipeline.audit.auditor import Auditor
 from pipeline.config.schema import Config
-from pipeline.corpus.evidence import pairs_page
+from pipeline.corpus.layout import evidence_url
+from pipeline.corpus.report import evidence_page
 from pipeline.erasure.concept import concepts_of
-from pipeline.erasure.recipe import compile_recipe
+from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
 from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Engine
 from pipeline.models.load import load_model
 from pipeline.pairs import choose_samples, draw_pairs
-from pipeline.prepare import resolve_device
+from pipeline.prepare import resolve_device, settled_batch_size, with_batch_size
 from pipeline.prompts import Plan, open_source
 from pipeline.prompts.report import Measured
 
@@ -26,19 +27,26 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
     concepts = concepts_of(config.erasure)
     plan = Plan.build(config, open_source(config.prompts))
     auditor = Auditor.load(config.audit, concepts, device)
-    recipe = compile_recipe(config, load_model(config.model, torch.device(device)))
+    config, recipe = _compiled(config, device)
     pairs = draw_pairs(config, recipe, choose_samples(plan, concepts, images), auditor, device)
-    path = Path(output or f"{config.output.path}.evidence/preview.html")
+    path = Path(output or f"{evidence_url(config.output.path)}/preview.html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(pairs_page(pairs, [concept.name for concept in concepts]))
+    path.write_text(evidence_page(pairs, (), [concept.name for concept in concepts]))
     return str(path)
+
+
+def _compiled(config: Config, device: str) -> tuple[Config, CompiledRecipe]:
+    """Solve the recipe, and settle the batch size as a run would."""
+    model = load_model(config.model, torch.device(device))
+    recipe = compile_recipe(config, model)
+    return with_batch_size(config, settled_batch_size(config, model)), recipe
 
 
 def measure(config: Config, plan: Plan) -> Measured:
     """Generate one batch of the plan as the run would, and return its seconds and bytes per image."""
     device = resolve_device(config.cluster.device)
     torch.set_num_threads(config.cluster.threads_per_worker)
-    recipe = compile_recipe(config, load_model(config.model, torch.device(device)))
+    config, recipe = _compiled(config, device)
     engine = Engine.load(config, recipe, device)
     samples = plan.shard(0).samples[: config.generation.batch_size]
     list(engine.generate(samples[:1]))  # kernels and allocators warm up on the first

@@ -13,7 +13,8 @@ def check_name(kind: str, name: str, table: Mapping[str, str]) -> None:
     """Refuse with ``ConfigError`` a *name* that is neither in *table* nor of the form ``module:Class``."""
     if name not in table and ":" not in name:
         raise ConfigError(
-            f"unknown {kind} {name!r}{nearest(name, table)}; expected one of {', '.join(sorted(table))} or 'module:Class'"
+            f"unknown {kind} {name!r}{nearest(name, table)}; "
+            f"expected one of {', '.join(sorted(table))} or 'module:Class'"
         )
 
 

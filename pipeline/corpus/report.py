@@ -244,7 +244,7 @@ def _scores(scores: Mapping[str, float]) -> str:
 def _img(image: bytes) -> str:
     from PIL import Image
 
-    picture = Image.open(io.BytesIO(image))
+    picture: Image.Image = Image.open(io.BytesIO(image))
     if max(picture.size) > EDGE:
         picture = picture.convert("RGB")
         picture.thumbnail((EDGE, EDGE))
