@@ -12,9 +12,10 @@ import ray
 from ray.exceptions import RayActorError
 
 from pipeline.cluster.coordinator import SHORTEST_WAIT, Coordinator
+from pipeline.cluster.environment import settle_in
 from pipeline.cluster.loop import Answer, Loop
 from pipeline.cluster.protocol import FailureKind, Held, Planner, Report, Snapshot, Wait
-from pipeline.cluster.records import open_coordinator
+from pipeline.cluster.records import open_coordinator, read_nonce
 from pipeline.config.schema import Config
 
 CONTROL = "control"  # the concurrency group that answers while the device thread is busy
@@ -25,7 +26,8 @@ OUT_OF_REACH = 10.0  # seconds after which a coordinator that could not be reach
 class CoordinatorActor:
     """One at a time, on the driver's node. Calls are served one after the other: ``Coordinator`` needs no locks."""
 
-    def __init__(self, config: Config, plan: Planner, held: Mapping[str, Sequence[Held]]):
+    def __init__(self, config: Config, plan: Planner, held: Mapping[str, Sequence[Held]], folder: str):
+        settle_in(config, folder)
         self._coordinator: Coordinator = open_coordinator(config, plan, held)
 
     def next(self, worker: str, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Answer:
@@ -124,10 +126,9 @@ class WorkerActor:
         self._desk: RayDesk | None = None
         self._successor: Any = None  # the newest coordinator, if it is not the one that ``run`` is given
 
-    def hello(self, config: Config, nonce: str) -> tuple[str, str]:
+    def hello(self, config: Config, nonce: str, folder: str) -> tuple[str, str]:
         """Check that this machine sees the driver's output, and load what every worker needs; return (id, node id)."""
-        from pipeline.cluster.records import read_nonce
-
+        settle_in(config, folder)
         read_nonce(config, nonce)
         context = ray.get_runtime_context()
         node = context.get_node_id()

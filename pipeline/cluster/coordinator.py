@@ -33,6 +33,7 @@ from pipeline.cluster.protocol import (
 )
 from pipeline.cluster.triage import Triage
 
+FINISHED = "finished"
 CALLS_OF_THE_IDLE = 100.0  # a second, from all waiting workers together
 SHORTEST_WAIT = 0.2  # seconds
 WAIT_OF_THE_PARKED = 30.0  # seconds
@@ -97,7 +98,7 @@ class Coordinator:
         if running is not None:
             self._book.start(worker, running, self._clock())
         if self._stopped is not None or self._finished():
-            return Stop(reason=self._stopped or "finished")
+            return Stop(reason=self._stopped or FINISHED)
         if self._places.bad(place(worker), self._live):
             return Wait(seconds=WAIT_OF_THE_PARKED)
         if not (state.draining or state.prefetched):

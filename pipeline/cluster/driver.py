@@ -4,6 +4,7 @@ Holds nothing that a restart needs: kill the driver and all of its actors go wit
 storage. What the loop survives: workers and nodes that die, hang, join or drain, and the coordinator's death.
 """
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster import machines
 from pipeline.cluster.actor import CoordinatorActor
+from pipeline.cluster.coordinator import FINISHED
 from pipeline.cluster.fleet import Death, Fleet, Member, Stage
 from pipeline.cluster.metrics import Metrics
 from pipeline.cluster.progress import Progress
@@ -62,7 +64,7 @@ class Driver:
         self._metrics = Metrics(config.output.path)
         self._fleet = Fleet(
             self._needs,
-            hello=lambda actor: actor.hello.remote(config, self._nonce),
+            hello=lambda actor: actor.hello.remote(config, self._nonce, os.getcwd()),
             startup_timeout=config.cluster.startup_timeout,
         )
 
@@ -128,6 +130,7 @@ class Driver:
             self._advance(member, result)
         for death in deaths:
             self._mourn(death)
+        self._dispatch()
         if self._snapshot is None:
             self._fleet.grow(self._wanted())
 
@@ -143,7 +146,8 @@ class Driver:
             member.stage = Stage.loaded
         elif member.stage is Stage.running:
             self._fleet.dismiss(member)
-        self._dispatch()
+            if result != FINISHED:
+                self._progress.say(f"worker {member.name} has left: {result}")
 
     def _dispatch(self) -> None:
         """Give every idle member its next call; the first one prepares, the others wait for it."""
@@ -163,7 +167,6 @@ class Driver:
         if death.name:
             self._coordinator.lost.remote(death.name, death.kind, death.message)
         self._progress.say(f"worker {death.name or '(starting)'} is gone ({death.kind})")
-        self._dispatch()
 
     def _look_around(self) -> None:
         """Use machines that have joined, and leave those that will go."""
@@ -180,7 +183,7 @@ class Driver:
     def _make_coordinator(self, held: Mapping[str, Sequence[Held]]) -> Any:
         """On the driver's machine, and using no CPU of it."""
         where = NodeAffinitySchedulingStrategy(node_id=machines.here(), soft=False)
-        return _coordinator_actor.options(scheduling_strategy=where).remote(self._config, self._plan, held)
+        return _coordinator_actor.options(scheduling_strategy=where).remote(self._config, self._plan, held, os.getcwd())
 
     def _watch_coordinator(self) -> None:
         """Take a snapshot if one has come; replace the coordinator if none can."""

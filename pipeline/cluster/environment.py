@@ -1,8 +1,22 @@
-"""What the process's environment tells about where it runs. Imports no Ray, so that it costs nothing to ask."""
+"""The process that a part runs in: what its environment tells, its folder, its logs. Imports no Ray: asking is free."""
 
+import logging
 import os
+
+from pipeline.config.schema import Config
 
 
 def in_ray_job() -> bool:
     """Does this process run under ``ray job submit``? (Ray leaves the job's configuration to its entry point.)"""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def settle_in(config: Config, folder: str | None = None) -> None:
+    """Log as the config says and, in another process than the driver's, work in the driver's *folder* if it is here.
+
+    So paths relative to it mean the same everywhere. Where it is not here, the nonce tells whether that matters.
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("pipeline").setLevel(config.log_level.upper())
+    if folder is not None and os.path.isdir(folder):
+        os.chdir(folder)

@@ -72,7 +72,7 @@ def describe(snapshot: Snapshot, rate: Rate) -> str:
         if snapshot.counts.get(status):
             parts.append(f"{snapshot.counts[status]} {status}")
     if snapshot.given_up:
-        parts.append(f"{len(snapshot.given_up)} shards given up")
+        parts.append(f"{len(snapshot.given_up)} shard{'s' * (len(snapshot.given_up) != 1)} given up")
     if not snapshot.finished:
         parts.append(f"ETA {rate.eta(snapshot)}")
     return ", ".join(parts)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.cluster.environment import in_ray_job, settle_in
 from pipeline.cluster.progress import Progress, open_progress
 from pipeline.cluster.protocol import Counts, FailureKind, Snapshot
 from pipeline.cluster.records import forget_nonces, open_coordinator
@@ -50,6 +51,7 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
 
     Raises ``LacunaError`` for what the user has to mend; every other error is a fault of ours and passes through.
     """
+    settle_in(config)
     _refuse_relative_paths(config)
     plan = Plan.build(config, open_source(config.prompts))
     store = open_store(config.output.path, config.output.storage_options)
@@ -122,8 +124,6 @@ def _generate_here(
 
 def _refuse_relative_paths(config: Config) -> None:
     """Under ``ray job submit`` the working directory is a copy in Ray's cache, gone with the cluster."""
-    from pipeline.cluster.environment import in_ray_job
-
     path = config.output.path
     if in_ray_job() and "://" not in path and not os.path.isabs(path):
         raise ConfigError(

@@ -77,7 +77,7 @@ def test_a_line_says_what_matters() -> None:
     state = replace(START, done=4, counts={"ok": 90, "quarantined": 7, "failed": 2, "dropped": 0}, given_up={3: "no"})
     rate.update(state)
     line = describe(state, rate)
-    assert line == "4/10 shards, 0.0 images/s, 2 workers, 7 quarantined, 2 failed, 1 shards given up, ETA ?"
+    assert line == "4/10 shards, 0.0 images/s, 2 workers, 7 quarantined, 2 failed, 1 shard given up, ETA ?"
 
 
 def test_plain_lines_come_now_and_then_and_at_the_end() -> None:

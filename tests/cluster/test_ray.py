@@ -177,6 +177,37 @@ def test_prompts_that_raise_or_kill_are_left_out_and_their_shards_live(
     assert kinds == {(1, "crash"), (1, "blamed"), (4, "error"), (4, "blamed")}
 
 
+def test_a_node_that_joins_is_used_and_one_that_drains_is_left(cluster: Any, model: str, tmp_path: Path) -> None:
+    prompts = [f"a photo of a dog {i}" for i in range(120)]
+    path = write(tmp_path, model, prompts, steps=15)
+    output = tmp_path / "corpus"
+    progress = Lines()
+    nodes: list[Any] = []
+
+    def seen(workers: int) -> bool:
+        return progress.last is not None and progress.last.workers == workers
+
+    def drain() -> None:
+        import ray
+
+        nodes.append(cluster.add_node(num_cpus=1))
+        while not seen(3):
+            time.sleep(0.05)
+        client = ray._raylet.GcsClient(address=cluster.address)
+        accepted, why = client.drain_node(nodes[0].node_id, 2, "spot machine taken away", int(time.time() + 600) * 1000)
+        assert accepted, why
+
+    watcher = when(lambda: seen(2) and shards_done(output) >= 2, drain)
+    outcome = run(load_config(path, [f"output.path={output}", "cluster.workers.max=null"]), progress=progress)
+    assert outcome.exit_code == 0, outcome.message
+    watcher.join(timeout=1)
+    assert not watcher.is_alive()
+    assert verify(str(output)) == []
+    assert list(failures(open_store(str(output)))) == []
+    assert any("left" in line and "draining" in line for line in progress.lines)
+    cluster.remove_node(nodes[0])
+
+
 def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: Path) -> None:
     from pipeline.cluster.records import delete_nonce, read_nonce, write_nonce
     from pipeline.config.schema import Config

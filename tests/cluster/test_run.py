@@ -1,0 +1,112 @@
+"""A run in this process, from config to finished corpus: resume, refusals, interruption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.cluster.run import run
+from pipeline.config import load_config
+from pipeline.config.schema import Config
+from pipeline.corpus import verify
+from pipeline.errors import ConfigError, LacunaError
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+model: {{path: {model}}}
+prompts: {{source: prompts.txt}}
+generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
+output: {{path: {output}, samples_per_shard: 4}}
+cluster: {{backend: local, device: cpu}}
+"""
+
+
+class Silent:
+    def update(self, snapshot: object) -> None: ...
+    def say(self, line: str) -> None: ...
+    def close(self) -> None: ...
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny.save(tmp_path_factory.mktemp("model"))
+
+
+def write(folder: Path, model: str, prompts: int = 10, steps: int = 2) -> Path:
+    (folder / "prompts.txt").write_text("".join(f"a photo of a dog {i}\n" for i in range(prompts)))
+    path = folder / "config.yaml"
+    path.write_text(CONFIG.format(model=model, output=folder / "corpus", steps=steps))
+    return path
+
+
+def load(path: Path, *overrides: str) -> Config:
+    return load_config(path, list(overrides))
+
+
+def tars(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "corpus" / "train").glob("*.tar")}
+
+
+def test_a_run_a_deleted_shard_and_the_same_bytes_again(model: str, tmp_path: Path) -> None:
+    path = write(tmp_path, model)
+    outcome = run(load(path), progress=Silent())
+    assert (outcome.exit_code, outcome.failed) == (0, ())
+    assert "3 of 3 shards, 10 ok" in outcome.message
+    first = tars(tmp_path)
+    assert len(first) == 3
+    for name in ("commits/000001.json", "train/000001.tar", "manifests/000001.parquet"):
+        (tmp_path / "corpus" / name).unlink()
+    assert run(load(path), progress=Silent()).exit_code == 0
+    assert tars(tmp_path) == first
+    assert verify(str(tmp_path / "corpus")) == []
+
+
+def test_a_resume_under_another_identity_is_refused_with_the_difference(model: str, tmp_path: Path) -> None:
+    path = write(tmp_path, model)
+    run(load(path), progress=Silent())
+    with pytest.raises(LacunaError, match=r"seed.*0 -> 5") as caught:
+        run(load(path, "seed=5"), progress=Silent())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_read_only_output_is_refused_before_any_work(model: str, tmp_path: Path) -> None:
+    path = write(tmp_path, model)
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(LacunaError) as caught:
+        run(load(path, f"output.path={tmp_path / 'file' / 'corpus'}"), progress=Silent())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_relative_output_is_refused_under_ray_job_submit(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    path = write(tmp_path, model)
+    with pytest.raises(ConfigError, match=r"output.path: out/x is relative, and under `ray job submit`"):
+        run(load(path, "output.path=out/x"), progress=Silent())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(model: str, tmp_path: Path, number: signal.Signals) -> None:
+    path = write(tmp_path, model, prompts=40, steps=20)
+    commits = tmp_path / "corpus" / "commits"
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not commits.exists() or len(list(commits.glob("*.json"))) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "of 10 shards are committed" in out
+    assert "the same command goes on from there" in out
+    assert "Traceback" not in err
+    left = len(list(commits.glob("*.json")))
+    assert 2 <= left < 10
+    assert run(load(path), progress=Silent()).exit_code == 0
+    assert len(list(commits.glob("*.json"))) == 10
