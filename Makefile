@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= configs/quickstart.yaml
 
-.PHONY: run job test lint bench chaos gpu-check diorama clean
+.PHONY: run job test lint bench chaos diorama clean
 
 run: .venv/.run  ## generate a corpus with an erased concept through Ray, and say where to look
 	$(BIN)/lacuna run $(CONFIG)
@@ -23,9 +23,6 @@ bench: .venv/.dev  ## ours, a tuned diffusers loop, Ray Data and the ceiling, si
 
 chaos: .venv/.dev  ## 20 random SIGKILLs, then the same bytes
 	$(BIN)/python jobs/chaos.py
-
-gpu-check: .venv/.run  ## the engine at full Stable Diffusion 2.1 size with random weights
-	$(BIN)/python jobs/gpu_check.py
 
 diorama: .venv/.dev  ## train the built-in model (hours on a CPU, minutes on a GPU)
 	$(BIN)/python -m pipeline.diorama.train

@@ -13,7 +13,14 @@ from pipeline.errors import LacunaError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 (the run or the corpus has failures), 2 (input that cannot be used) or 130."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args, extra = parser.parse_known_args(
+        argv
+    )  # argparse takes no positionals behind options; overrides stand anywhere
+    if extra:
+        if not hasattr(args, "overrides") or any(word.startswith("-") for word in extra):
+            parser.error(f"unrecognized arguments: {' '.join(extra)}")
+        args.overrides += extra
     try:
         return args.command(args)
     except LacunaError as error:
