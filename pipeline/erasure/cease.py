@@ -9,12 +9,18 @@ because a concept's features are localised in the cross-attention maps. This is 
   where a word means the concept (score >= ``means``); else, where a word only implies it, the prompt's embeddings
   less what they have of the direction from anchor to concept. In attention the positives then give
 
-      out = (1 - m) * attn(q, K_prompt, V_prompt) + m * attn(q, K_alt, V_alt)
+      out = (1 - s m) * attn(q, K_prompt, V_prompt) + s m * attn(q, K_alt, V_alt)
 
-  with K_alt and V_alt computed once per batch, since they depend on the text alone.
-- WHERE (``mask.py``): m is 1 everywhere for the first ``warmup`` share of the steps, in which the layout is decided and
-  no map can be trusted; from then on it is the place that looked at the concept's words in the prompt or at what stands
-  for them in the alternative. Outside it the picture goes on listening to the prompt as it was.
+  with K_alt and V_alt computed once per batch, since they depend on the text alone. s is 1 where an anchor takes the
+  concept's place, and 1 + ``push`` where nothing does or the concept is only implied: what the picture has begun to draw
+  must then be driven out. On the diorama (gun, no anchor) leak falls from .25 to 0, from .95 to 0 where implied.
+- WHERE (``mask.py``): for the first ``look`` share of the steps m is 0: the picture finds its layout as ever, and shows
+  where it listens to the concept's words. From then on m is that place, kept up to date with where the alternative's
+  stand-in is listened to. Outside it the picture goes on listening to the prompt as it was.
+
+On the diorama (cat to dog, 20 prompts each, 16 steps, detector A) looking first, rather than switching everywhere while
+no map can be trusted, kept 70 % instead of 35 % of the two-object scenes' backgrounds, at the same leak of 0 %; with
+``look`` at .3 unlisted synonyms began to leak (10 %).
 """
 
 from collections.abc import Sequence
@@ -40,17 +46,18 @@ CHUNK = 8  # alternatives are encoded so many at a time, padded, so that a promp
 
 @dataclass(kw_only=True)
 class CEASEOptions:
-    """Scores are cosines in 0..1 (see ``gate.py``), ``warmup`` and ``gather`` shares of the steps."""
+    """Scores are cosines in 0..1 (see ``gate.py``), ``look`` and ``gather`` shares of the steps."""
 
     gate: float = 0.55  # a prompt with a word of at least this score is concerned
     means: float = 0.85  # from here on a word means the concept, below it only implies it
     always_on: bool = False  # treat every prompt as concerned, whatever its score
-    warmup: float = 0.2
+    push: float = 1.0  # how far beyond the alternative to go, where nothing pulls towards an anchor
+    look: float = 0.15  # until then only maps are gathered
     gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
-    threshold: float = 0.3  # of the map's range, above which a position belongs to the concept
+    threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
 
     def __post_init__(self) -> None:
-        for name in ("gate", "means", "warmup", "gather", "threshold"):
+        for name in ("gate", "means", "look", "gather", "threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
 
@@ -58,11 +65,12 @@ class CEASEOptions:
 @dataclass(frozen=True)
 class Alternative:
     """What a concerned sample listens to instead: ``embeds (T, D)``, and which tokens mark the place, ``(T,)`` of 0/1:
-    ``tokens`` in the prompt as it is, ``stand_in`` in the alternative."""
+    ``tokens`` in the prompt as it is, ``stand_in`` in the alternative. ``strength`` is s of the formula."""
 
     embeds: Tensor
     tokens: Tensor
     stand_in: Tensor
+    strength: float
 
 
 class CEASE(Method):
@@ -114,7 +122,9 @@ class CEASE(Method):
             for name in sorted(implied):
                 embeds = self._less(embeds, name, end_of_text(self.stream, other))
             tokens = self._marked(text, [(hit.start, hit.stop) for hit in found])
-            alternatives.append(Alternative(embeds, tokens, self._marked(other, marks)))
+            pulled = not implied and all(hit.concept.anchor for hit in named)
+            strength = 1.0 if pulled else 1.0 + self.options.push
+            alternatives.append(Alternative(embeds, tokens, self._marked(other, marks), strength))
         return alternatives
 
     def _encode(self, texts: list[str]) -> Tensor:
@@ -143,7 +153,7 @@ class CEASE(Method):
         return torch.stack([embeds[end - 1], embeds[end], embeds[end + 1 :].mean(0)])
 
     def _less(self, embeds: Tensor, name: str, end: int) -> Tensor:
-        """Take from *embeds* x ``(T, D)`` what lies beyond the anchor in the concept's direction: x - relu((x - a)u)u."""
+        """Take from *embeds* x ``(T, D)`` what lies beyond the anchor a in the concept's direction u: relu((x-a)u)u."""
         concept, anchor = self.directions[name]
         u = torch.nn.functional.normalize(concept - anchor, dim=-1)  # (3, D)
         kind = torch.zeros(len(embeds), dtype=torch.long, device=embeds.device)
@@ -186,17 +196,18 @@ class CEASESteering(Steering):
         self.embeds = torch.stack([alternative.embeds for alternative in alternatives])
         self.tokens = torch.stack([alternative.tokens for alternative in alternatives])
         self.stand_in = torch.stack([alternative.stand_in for alternative in alternatives])
+        self.strength = torch.tensor([a.strength for a in alternatives], device=device).view(-1, 1, 1, 1)
         self.place = PlaceMask(len(rows), sampling.latent_shape, options.threshold, device)
         self.options = options
         self.steps = sampling.steps
         self.keys: dict[int, Tensor] = {}  # of the prompts, by layer
         self.alternative: dict[int, tuple[Tensor, Tensor]] = {}
-        self.everywhere = self.gathers = True
+        self.looks = self.gathers = True
 
     def begin(self, step: int, timestep: Tensor) -> None:
         done = step / self.steps
-        self.everywhere = step == 0 or done < self.options.warmup  # before the first step there are no maps
-        if not self.everywhere and self.gathers:
+        self.looks = step == 0 or done < self.options.look  # before the first step there is no map to switch by
+        if not self.looks and self.gathers:
             self.place.update()
         self.gathers = done < self.options.gather
 
@@ -212,12 +223,13 @@ class CEASESteering(Steering):
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
         key, value = self.alternative[layer.index]
         query = query[self.rows]  # (rows, heads, N, d)
-        switched = scaled_dot_product_attention(query, key, value)
         positions = query.shape[2]
         if self.gathers and positions <= CELLS:
             self.place.add(query, self.keys[layer.index], self.tokens)
             self.place.add(query, key, self.stand_in)
-        if not self.everywhere:
-            switched = torch.lerp(output[self.rows], switched, self.place.at(positions, switched.dtype))
-        output[self.rows] = switched
+        if self.looks:
+            return output
+        switched = scaled_dot_product_attention(query, key, value)
+        weight = self.strength.to(switched.dtype) * self.place.at(positions, switched.dtype)
+        output[self.rows] = torch.lerp(output[self.rows], switched, weight)
         return output
