@@ -18,6 +18,9 @@ if [ $# -eq 0 ]; then
 fi
 cd "${SLURM_SUBMIT_DIR:?run me with sbatch}"
 export PATH="$PWD/.venv/bin:$PATH" RAY_USAGE_STATS_ENABLED=0
+# Nodes are shared with other users: only who holds the token (in the home folder) may use this Ray.
+export RAY_AUTH_MODE=token
+ray get-auth-token --generate >/dev/null
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}

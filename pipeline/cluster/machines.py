@@ -5,6 +5,7 @@ Knows nothing of shards. Ray's private interfaces are used here and nowhere else
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,17 +69,35 @@ def joined() -> Iterator[None]:
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     ray._private.worker.print_to_stdstream = _to_debug_log
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    address = os.environ.get("RAY_ADDRESS")
+    _check_address(address)
     try:
         ray.init(address="auto", **options)
     except ConnectionError:
-        if os.environ.get("RAY_ADDRESS"):
-            address = os.environ["RAY_ADDRESS"]
-            raise ConfigError(f"RAY_ADDRESS={address}: no Ray answers there; start one or unset RAY_ADDRESS") from None
+        if address is not None:
+            raise ConfigError(
+                f"RAY_ADDRESS={address}: that Ray does not let us in; if it asks for a token, set RAY_AUTH_MODE=token"
+            ) from None
         ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE, **options)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str | None) -> None:
+    """Refuse at once what Ray itself would give up on after minutes."""
+    if address in (None, "", "auto", "local"):
+        return
+    host, _, port = str(address).rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"RAY_ADDRESS={address}: expected HOST:PORT of a Ray head, such as 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}: no Ray answers there ({error.strerror or error}); start one, or unset RAY_ADDRESS"
+        ) from None
 
 
 def _to_debug_log(data: dict[str, Any], ignore_prefix: bool = False) -> None:

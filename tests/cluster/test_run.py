@@ -91,6 +91,24 @@ def test_a_relative_output_is_refused_under_ray_job_submit(
         run(load(path, "output.path=out/x"), progress=Silent())
 
 
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("127.0.0.1:9", r"RAY_ADDRESS=127.0.0.1:9: no Ray answers there"),
+        ("head", r"RAY_ADDRESS=head: expected HOST:PORT"),
+    ],
+)
+def test_an_address_where_no_ray_is_is_refused_at_once(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, message: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    path = write(tmp_path, model)
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match=message):
+        run(load(path, "cluster.backend=ray"), progress=Silent())
+    assert time.monotonic() - began < 12
+
+
 def test_sigterm_stops_a_run_as_ctrl_c_does() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), _terminable():
