@@ -15,9 +15,9 @@ from pipeline.erasure.concept import Concept
 from pipeline.prompts.mentions import concept_pattern, is_plural
 
 _DETERMINERS = (
-    "a an the some any one two three four five six seven eight nine ten several many few both "
-    "his her their my your our its this that these those another each every"
-).split()
+    "a|an|the|some|any|one|two|three|four|five|six|seven|eight|nine|ten|several|many|few|both|"
+    "his|her|their|my|your|our|its|this|that|these|those|another|each|every"
+)
 # Longest first: "next to" must be seen before "to".
 _PREPOSITIONS = (
     "in the style of|in the manner of|to the left of|to the right of|on the left of|on the right of|in front of|"
@@ -26,9 +26,7 @@ _PREPOSITIONS = (
     "from|into|onto|like|for|of|by|in|on|at|to|as|and its"
 )
 _CONJUNCTIONS = "and|or|but|plus|&"
-_FUNCTION_WORD = re.compile(
-    rf"(?:{_PREPOSITIONS}|{_CONJUNCTIONS}|is|are|was|were|has|have|holds?|{'|'.join(_DETERMINERS)})"
-)
+_FUNCTION_WORD = re.compile(rf"(?:{_PREPOSITIONS}|{_CONJUNCTIONS}|is|are|was|were|has|have|holds?|{_DETERMINERS})")
 _CUT = "\x00"  # marks where something was cut, so that only its surroundings are mended
 _STOP = rf"(?=\s*(?:$|[,.;:!?)]|(?:{_PREPOSITIONS}|{_CONJUNCTIONS})\b))"  # what follows a cut is no noun phrase
 _MENDS = tuple(
@@ -42,7 +40,7 @@ _MENDS = tuple(
         ),
         (rf"(?:,\s*)?\b(?:{_CONJUNCTIONS})\s*{_CUT}{_STOP}", f" {_CUT} "),
         (rf"\b(?:{_PREPOSITIONS})\s*{_CUT}{_STOP}", f" {_CUT} "),
-        (rf"\b(?:{'|'.join(_DETERMINERS)})\s*{_CUT}{_STOP}", f" {_CUT} "),
+        (rf"\b(?:{_DETERMINERS})\s*{_CUT}{_STOP}", f" {_CUT} "),
         (rf",\s*{_CUT}\s*(?=$|[.;:!?)])", f" {_CUT} "),
         (rf"{_CUT}\s*{_CUT}", _CUT),
     )
@@ -74,7 +72,7 @@ def _cut(text: str, concept: Concept) -> str:
             between = text[word.end() : start]
             if re.search(r"[,.;:!?()\x00]|\s[-–—]+\s", between):
                 break
-            if word[0].lower() in _DETERMINERS:
+            if re.fullmatch(_DETERMINERS, word[0], re.IGNORECASE):
                 start = word.start()
                 break
             if distance == 3 or _FUNCTION_WORD.fullmatch(word[0].lower()):

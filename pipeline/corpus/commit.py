@@ -161,7 +161,7 @@ def publish(store: Store, evidence: Store, record: CommitRecord) -> None:
         try:
             where.copy(f"{folder}/{file.name}", file.name)
         except FileNotFoundError:
-            if not where.exists(file.name):
+            if not file.evidence and not where.exists(file.name):  # evidence may have been purged since
                 raise CorpusError(
                     f"{where.url}/{file.name}: committed by attempt {record.attempt}, but neither published nor there "
                     "to be published; delete the shard's commit record to have it generated again"

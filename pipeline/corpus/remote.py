@@ -39,8 +39,9 @@ class ObjectStore:
         client: dict[str, Any] = {
             "connect_timeout": CONNECT_TIMEOUT,
             "timeout": REQUEST_TIMEOUT,
-            "allow_http": endpoint.startswith("http://"),
         }
+        if endpoint.startswith("http://"):  # said outright it would override the environment's AWS_ALLOW_HTTP
+            client["allow_http"] = True
 
         def connect(retries: int) -> Any:
             retry = {"max_retries": retries, "retry_timeout": RETRY_TIMEOUT}

@@ -41,7 +41,7 @@ td, th { padding: 7px 14px; text-align: left; border-top: 1px solid var(--line);
 figure { margin: 0; padding: 8px; overflow: hidden; } figure img { width: 100%; border-radius: 5px; display: block;
   image-rendering: pixelated; } figcaption { font-size: 12px; color: var(--soft); margin-top: 5px; line-height: 1.35; }
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; } .bad { color: var(--bad); font-weight: 600; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 12px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 12px; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg { width: 100%; height: auto; display: block; }
 """
 
@@ -179,7 +179,8 @@ def _histogram(concept: str, bins: Sequence[int]) -> str:
     width = 280 / BINS
     bars = "".join(
         f'<rect x="{10 + i * width:.1f}" y="{104 - 88 * n / top:.1f}" width="{width - 2:.1f}" '
-        f'height="{88 * n / top:.1f}" fill="var(--bar)"><title>{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {n}</title></rect>'
+        f'height="{88 * n / top:.1f}" fill="var(--bar)">'
+        f"<title>{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {n}</title></rect>"
         for i, n in enumerate(bins)
     )
     return (

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
@@ -23,10 +24,17 @@ class Summary:
     scores: dict[str, list[int]] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     attempts: int = 0
+    drawn: Counter[str] = field(default_factory=Counter)  # audited pictures per concept, all attempts
+    drawn_with: Counter[str] = field(default_factory=Counter)  # of these, those that showed it
 
-    def add(self, status: str, reason: str, scores: dict[str, float], attempts: int) -> None:
+    def add_attempt(self, reason: str, scores: dict[str, float]) -> None:
+        """Count one drawn picture, whether it was used at last or replaced by a further seed."""
+        self.attempts += 1
+        self.drawn.update(scores.keys())
+        self.drawn_with.update(found(reason, scores))
+
+    def add(self, status: str, reason: str, scores: dict[str, float]) -> None:
         self.statuses[status] += 1
-        self.attempts += attempts
         if status == "failed":
             self.reasons[reason] += 1
         for concept in found(reason, scores):
@@ -47,8 +55,7 @@ class Summary:
     def rate(self, concept: str) -> tuple[float, float, float]:
         """Share of all audited pictures in which the audit found *concept*, with its interval: what the erasure let
         through before the policy acted."""
-        hits = sum(counter[concept] for counter in self.found.values())
-        audited = sum(self.scores.get(concept, ()))
+        hits, audited = self.drawn_with[concept], self.drawn[concept]
         low, high = wilson(hits, audited)
         return (hits / audited if audited else 0.0), low, high
 
@@ -61,6 +68,11 @@ def summarise(store: Store, records: Sequence[CommitRecord]) -> Summary:
             store.read(layout.manifest(record.shard)), columns=["status", "reason", "scores", "attempts"]
         )
         for row in table.to_pylist():
-            scores = {pair["name"]: pair["score"] for pair in row["scores"]}
-            summary.add(row["status"], row["reason"], scores, len(row["attempts"]))
+            summary.add(row["status"], row["reason"], _by_name(row["scores"]))
+            for attempt in row["attempts"]:
+                summary.add_attempt(attempt["reason"], _by_name(attempt["scores"]))
     return summary
+
+
+def _by_name(pairs: list[dict[str, Any]]) -> dict[str, float]:
+    return {pair["name"]: pair["score"] for pair in pairs}

@@ -76,3 +76,15 @@ def test_finish_can_be_repeated_and_gives_the_same(corpus):
     card = store.read("README.md").decode()
     assert "train/*.tar" in card
     assert "0.00% (0.00% to 24.25%)" in card  # 0 of 12 kept, Wilson
+
+
+def test_the_share_in_pictures_drawn_counts_those_that_a_further_seed_replaced():
+    from pipeline.corpus.summary import Summary
+
+    summary = Summary()
+    for _ in range(10):
+        summary.add_attempt("cat", {"cat": 0.9})
+        summary.add_attempt("", {"cat": 0.1})
+        summary.add("ok", "", {"cat": 0.1})
+    assert summary.rate("cat")[0] == 0.5
+    assert summary.residual("cat")[0] == 0.0
