@@ -93,7 +93,7 @@ def _generate(
         return _generate_here(config, plan, progress, pair_samples, accept_environment)
     from pipeline.cluster import machines
 
-    with machines.joined():
+    with machines.joined(), _terminable():  # again, because Ray takes SIGTERM for itself on starting
         from pipeline.cluster.driver import Driver
 
         driver = Driver(
