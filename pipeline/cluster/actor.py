@@ -6,6 +6,7 @@ makes a new one, and goes on with that. Both die with the driver, whose handles 
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
 import ray
@@ -75,12 +76,14 @@ class RayDesk:
     def ask(self, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Callable[[], Answer]:
         with self._changed:
             epoch, coordinator = self._epoch, self._coordinator
-            call = coordinator.next.remote(self._worker, done, holding, running) if coordinator is not None else None
+            fetched = None
+            if coordinator is not None:
+                fetched = _fetch(coordinator.next.remote(self._worker, done, holding, running))
 
         def answer() -> Answer:
-            if call is not None:
+            if fetched is not None:
                 try:
-                    result: Answer = ray.get(call)
+                    result = fetched.result()
                 except RayActorError:
                     # Dead or out of reach; the driver sees it too. What the coordinator itself raises is not caught:
                     # that is a fault of ours or of storage, and must show.
@@ -91,7 +94,7 @@ class RayDesk:
                             return result
             with self._changed:
                 # Unless it was only out of reach for a moment, the driver will replace it.
-                self._changed.wait_for(lambda: self._epoch > epoch or call is None, timeout=OUT_OF_REACH)
+                self._changed.wait_for(lambda: self._epoch > epoch or fetched is None, timeout=OUT_OF_REACH)
                 self._changed.wait_for(lambda: self._coordinator is not None)
             self.report(done)  # may be the second time; the coordinator refuses what it knows
             return Wait(seconds=SHORTEST_WAIT)
@@ -112,6 +115,21 @@ class RayDesk:
                 ray.get(coordinator.leave.remote(self._worker))
             except RayActorError:
                 return  # the next coordinator will not have heard of this worker
+
+
+def _fetch(call: Any) -> "Future[Answer]":
+    """Take an answer as soon as it is there: until then a lease lies in the memory of the coordinator's machine, and
+    those of 10,000 workers, begun minutes later, would fill it. A daemon thread: Ray waits for others on exit."""
+    future: Future[Answer] = Future()
+
+    def fetch(call: Any) -> None:
+        try:
+            future.set_result(ray.get(call))
+        except Exception as error:
+            future.set_exception(error)  # raised where the answer is asked for
+
+    threading.Thread(target=fetch, args=(call,), daemon=True).start()
+    return future
 
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={CONTROL: 1})

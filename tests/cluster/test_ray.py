@@ -181,8 +181,8 @@ def test_prompts_that_raise_or_kill_are_left_out_and_their_shards_live(
 def test_a_node_that_joins_is_used_and_one_that_drains_is_left(cluster: Any, model: str, tmp_path: Path) -> None:
     import ray
 
-    prompts = [f"a photo of a dog {i}" for i in range(160)]
-    config = load_config(write(tmp_path, model, prompts, steps=30), [f"output.path={tmp_path / 'corpus'}"])
+    prompts = [f"a photo of a dog {i}" for i in range(120)]
+    config = load_config(write(tmp_path, model, prompts, steps=25), [f"output.path={tmp_path / 'corpus'}"])
     config.cluster.workers.max = None
     progress = Lines()
 
