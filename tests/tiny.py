@@ -1,5 +1,8 @@
 """A tiny Stable Diffusion with random weights and a real CLIP tokenizer, made on the spot and saved like any model."""
 
+import functools
+import json
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.config.schema import Config, ModelConfig
+from pipeline.prompts import Sample
 
 SENTENCES = (
     "a photo of a cat and a dog on the beach",
@@ -34,8 +38,6 @@ def tokenizer(sentences: Sequence[str] = SENTENCES) -> CLIPTokenizer:
     bpe.train_from_iterator(sentences * 4, trainer)
     pieces = [*alphabet, *(letter + "</w>" for letter in alphabet)]
     pieces += [piece for piece in sorted(bpe.get_vocab(), key=bpe.get_vocab().__getitem__) if piece not in set(pieces)]
-    import json
-
     merges = [tuple(merge) for merge in json.loads(bpe.to_str())["model"]["merges"]]
     start, end = "<|startoftext|>", "<|endoftext|>"
     return CLIPTokenizer(
@@ -88,9 +90,27 @@ def save(folder: Path, prediction_type: str = "epsilon", seed: int = 0) -> str:
     return str(path)
 
 
-def config(path: str, **sections: Any) -> Config:
+_FOLDER = tempfile.TemporaryDirectory(prefix="tiny-")
+
+
+@functools.cache
+def path(prediction_type: str = "epsilon") -> str:
+    """The path of a tiny pipeline that the whole test process shares; not to be written to."""
+    return save(Path(_FOLDER.name), prediction_type)
+
+
+def sample(i: int, prompt: str, **fields: Any) -> Sample:
+    """The *i*-th sample of shard 0."""
+    values: dict[str, Any] = {
+        "index": i, "key": f"000000{i:05d}", "shard": 0, "prompt": prompt, "negative_prompt": "", "seed": 100 + i,
+        "width": 32, "height": 32, "prompt_index": i, "repetition": 0,
+    }  # fmt: skip
+    return Sample(**{**values, **fields})
+
+
+def config(model: str, **sections: Any) -> Config:
     """A config of the tiny model: 3 steps, 32x32 pixels, batches of 4."""
-    result = Config(model=ModelConfig(path=path))
+    result = Config(model=ModelConfig(path=model))
     result.generation.steps, result.generation.size, result.generation.batch_size = 3, [32, 32], 4
     result.prompts.source = "unused.txt"
     result.output.path = "unused"

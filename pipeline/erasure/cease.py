@@ -12,8 +12,8 @@ because a concept's features are localised in the cross-attention maps. This is 
       out = (1 - s m) * attn(q, K_prompt, V_prompt) + s m * attn(q, K_alt, V_alt)
 
   with K_alt and V_alt computed once per batch, since they depend on the text alone. s is 1 where an anchor takes the
-  concept's place, and 1 + ``push`` where nothing does or the concept is only implied: what the picture has begun to draw
-  must then be driven out. On the diorama (gun, no anchor) leak falls from .25 to 0, from .95 to 0 where implied.
+  concept's place, and 1 + ``push`` where nothing does or the concept is only implied: what the picture has begun to
+  draw must then be driven out. On the diorama (gun, no anchor) leak falls from .25 to 0, from .95 to 0 where implied.
 - WHERE (``mask.py``): for the first ``look`` share of the steps m is 0: the picture finds its layout as ever, and shows
   where it listens to the concept's words. From then on m is that place, kept up to date with where the alternative's
   stand-in is listened to. Outside it the picture goes on listening to the prompt as it was.

@@ -4,7 +4,7 @@ Batches are consecutive samples, and the last one is padded to full size: what a
 part of the plan, because a batch's shape can change its bytes.
 """
 
-import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from pipeline.config.schema import Config
-from pipeline.erasure.method import Method
+from pipeline.erasure.method import Method, Prompts
 from pipeline.erasure.recipe import CompiledRecipe, active_methods
+from pipeline.generation.pixels import Clock, finish, to_host
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import PADDING, Pair, encode_texts
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Sample, batches
 
-BLANK = 2  # levels of 255: a picture that spans no more in any channel shows nothing
 EXCLUDED = "excluded"
 
 
@@ -69,40 +69,63 @@ class Engine:
         pairs = [_pair(sample, excluded) for sample in samples]
         texts = encode_texts(self.model.family, pairs, self.methods, self.guided)
         generation = self.config.generation
+        ahead: deque[_Launched] = deque()
         for batch in batches(samples, generation.batch_size):
-            started = time.perf_counter()
             padding = generation.batch_size - len(batch)
-            prompts = texts.batch([_pair(sample, excluded) for sample in batch] + [PADDING] * padding)
-            pixels, gates = self.sampler.sample(
-                prompts,
-                [used[sample.key] for sample in batch] + [0] * padding,
-                batch[0].width,
-                batch[0].height,
-                generation.steps,
-                generation.guidance,
+            prompts = texts.batch(
+                [_pair(sample, excluded) for sample in batch] + [PADDING] * padding, self.model.device
             )
-            images, faults = _finished(pixels[: len(batch)])
-            yield Batch(
-                samples=batch,
-                images=images,
-                faults=[EXCLUDED if s.key in excluded else f for s, f in zip(batch, faults, strict=True)],
-                gates={name: scores[: len(batch)].float().cpu().numpy() for name, scores in gates.items()},
-                device_seconds=time.perf_counter() - started,
-            )
+            seeds_used = [used[sample.key] for sample in batch] + [0] * padding
+            ahead.append(self._launch(batch, prompts, seeds_used, excluded))
+            # A GPU is given the next batch before this one's pictures are waited for, so that it never idles.
+            if len(ahead) > (1 if self.model.device.type == "cuda" else 0):
+                yield ahead.popleft().wait()
+        while ahead:
+            yield ahead.popleft().wait()
+
+    def _launch(
+        self, batch: tuple[Sample, ...], prompts: Prompts, seeds: Sequence[int], excluded: frozenset[str]
+    ) -> "_Launched":
+        generation, clock = self.config.generation, Clock(self.model.device)
+        pixels, gates = self.sampler.sample(
+            prompts, seeds, batch[0].width, batch[0].height, generation.steps, generation.guidance
+        )
+        names = list(gates)
+        images, finite, blank = finish(pixels)
+        rows = torch.stack([finite.float(), blank.float(), *(gates[n].to(pixels.device, torch.float32) for n in names)])
+        launched = _Launched(batch, to_host(images), to_host(rows), names, excluded, clock)
+        clock.stop()
+        return launched
+
+
+@dataclass(frozen=True)
+class _Launched:
+    """A batch on its way: its tensors are valid only once the clock has been read."""
+
+    samples: tuple[Sample, ...]
+    images: Tensor  # uint8 (B, H, W, 3)
+    rows: Tensor  # float32 (2 + gates, B): finite, blank, gates
+    names: list[str]
+    excluded: frozenset[str]
+    clock: Clock
+
+    def wait(self) -> Batch:
+        seconds = self.clock.seconds()
+        count = len(self.samples)
+        finite, blank, *gates = self.rows[:, :count].numpy().copy()
+        return Batch(
+            samples=self.samples,
+            images=self.images[:count].numpy().copy(),
+            faults=[self._fault(i, finite, blank) for i in range(count)],
+            gates=dict(zip(self.names, gates, strict=True)),
+            device_seconds=seconds,
+        )
+
+    def _fault(self, i: int, finite: np.ndarray, blank: np.ndarray) -> str | None:
+        if self.samples[i].key in self.excluded:
+            return EXCLUDED
+        return "nan" if not finite[i] else "blank" if blank[i] else None
 
 
 def _pair(sample: Sample, excluded: frozenset[str]) -> Pair:
     return PADDING if sample.key in excluded else (sample.prompt, sample.negative_prompt)
-
-
-def _finished(pixels: Tensor) -> tuple[np.ndarray, list[str | None]]:
-    """Turn float ``(B, 3, H, W)`` in -1..1 into uint8 ``(B, H, W, 3)`` on the device, and look for faults."""
-    finite = pixels.isfinite().flatten(1).all(1)
-    scaled = torch.nan_to_num(pixels.float() / 2 + 0.5).clamp(0, 1).mul(255).round()
-    images = scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-    flat = images.flatten(1, 2).int()
-    blank = (flat.amax(1) - flat.amin(1)).amax(1) <= BLANK
-    faults: list[str | None] = [
-        "nan" if not f else "blank" if b else None for f, b in zip(finite.tolist(), blank.tolist(), strict=True)
-    ]
-    return images.cpu().numpy(), faults

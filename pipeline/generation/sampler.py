@@ -41,7 +41,9 @@ class Sampler:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         timesteps = family.set_timesteps(self.scheduler, steps, width, height)
-        latents = noise.to(device, family.dtype) * self.scheduler.init_noise_sigma
+        # Flow-matching schedulers scale neither noise nor input.
+        latents = noise.to(device, family.dtype) * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        scale = getattr(self.scheduler, "scale_model_input", lambda latents, timestep: latents)
         steerings = self._steerings(prompts, Sampling(shape, len(timesteps), guidance))
         conditioning = (
             prompts.positive if prompts.negative is None else Conditioning.cat([prompts.negative, prompts.positive])
@@ -53,7 +55,7 @@ class Sampler:
             for step, timestep in enumerate(timesteps):
                 for steering in steerings:
                     steering.begin(step, timestep)
-                scaled = self.scheduler.scale_model_input(latents, timestep)
+                scaled = scale(latents, timestep)
                 guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
                 latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **draws)[0]
         gates = dict(prompts.gates)

@@ -20,25 +20,29 @@ PADDING: Pair = ("", "")
 
 @dataclass(frozen=True)
 class Texts:
-    """Conditioned pairs; ``index`` tells the row of each. Padding has a row too."""
+    """Conditioned pairs, in host memory: a shard's embeddings may take gigabytes (FLUX: 4 MB a prompt).
+
+    ``index`` tells the row of each pair. Padding has a row too.
+    """
 
     index: dict[Pair, int]
     positive: Conditioning
     negative: Conditioning | None
     gates: dict[str, Tensor]
 
-    def batch(self, pairs: Sequence[Pair]) -> Prompts:
-        """Return the prompts of one batch, one row per entry of *pairs*."""
-        rows = torch.tensor([self.index[pair] for pair in pairs], device=self.positive.embeds.device)
+    def batch(self, pairs: Sequence[Pair], device: torch.device) -> Prompts:
+        """Return the prompts of one batch on *device*, one row per entry of *pairs*."""
+        rows = torch.tensor([self.index[pair] for pair in pairs])
         return Prompts(
             texts=tuple(prompt for prompt, _ in pairs),
             negatives=tuple(negative for _, negative in pairs),
-            positive=self.positive.rows(rows),
-            negative=None if self.negative is None else self.negative.rows(rows),
-            gates={name: scores[rows] for name, scores in self.gates.items()},
+            positive=self.positive.rows(rows).to(device),
+            negative=None if self.negative is None else self.negative.rows(rows).to(device),
+            gates={name: scores[rows].to(device) for name, scores in self.gates.items()},
         )
 
 
+@torch.inference_mode()
 def encode_texts(family: Family, pairs: Iterable[Pair], methods: Sequence[Method], guided: bool) -> Texts:
     """Encode the distinct *pairs* and let every conditioning method act on them, in the recipe's order."""
     distinct = list(dict.fromkeys([PADDING, *pairs]))
@@ -55,7 +59,12 @@ def encode_texts(family: Family, pairs: Iterable[Pair], methods: Sequence[Method
         for method in methods:
             if method.has("condition"):
                 prompts = method.condition(prompts)
-        chunks.append(prompts)
+        host = prompts.changed(
+            positive=prompts.positive.to("cpu"),
+            negative=None if prompts.negative is None else prompts.negative.to("cpu"),
+            gates={name: scores.cpu() for name, scores in prompts.gates.items()},
+        )
+        chunks.append(host)
     return Texts(
         index={pair: row for row, pair in enumerate(distinct)},
         positive=Conditioning.cat([chunk.positive for chunk in chunks]),

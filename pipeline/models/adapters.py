@@ -28,7 +28,7 @@ def fuse_adapters(pipe: Any, adapters: Sequence[AdapterConfig]) -> list[str]:
             pipe.load_lora_weights(state, adapter_name=f"adapter{i}")
             pipe.fuse_lora(lora_scale=adapter.weight)
             pipe.unload_lora_weights()
-        except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
+        except (SafetensorError, ValueError, RuntimeError, LookupError) as error:
             raise ConfigError(
                 f"{where} does not fit this model as a LoRA: {' '.join(str(error).split())[:200]}"
             ) from error

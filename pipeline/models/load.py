@@ -13,6 +13,7 @@ from typing import Any
 
 import diffusers
 import torch
+import transformers
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -68,6 +69,9 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
             f"model.path: {config.path} is a {class_name}, which is not supported; "
             f"expected one of {', '.join(sorted(FAMILIES))}"
         )
+    for library in (diffusers, transformers):  # their bars and hints would fill every worker's log
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
     family_class: type[Family] = load_class("family", class_name, FAMILIES)
     dtype = DTYPES[config.dtype]
     pipe = _from_pretrained(config, location, revision, class_name, dtype, family_class.load_options)
@@ -77,6 +81,9 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
     _set_scheduler(pipe, config)
     adapters = fuse_adapters(pipe, config.adapters)
     pipe.to(device)
+    if device.type == "cuda":  # cuDNN's convolutions want their channels last, and would reorder at every layer
+        for part in (getattr(pipe, family_class.denoiser_name), pipe.vae):
+            part.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
     return Model(pipe, family_class(pipe, device), "+".join([revision, *adapters]), device, dtype)
 
