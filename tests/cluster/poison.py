@@ -1,7 +1,9 @@
 """An erasure method that breaks on certain prompts, as a user's own code or a driver bug would."""
 
 import os
+import re
 import signal
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,10 @@ class PoisonOptions:
 
 
 class Poison(Method):
-    """Raises where a prompt says RAISE, and takes the whole process along where one says KILL."""
+    """Raises where a prompt says RAISE, takes the whole process along where one says KILL.
+
+    Where one says SLOW:FILE, it takes a second over it, until that file exists.
+    """
 
     Options = PoisonOptions
 
@@ -26,3 +31,5 @@ class Poison(Method):
             os.kill(os.getpid(), signal.SIGKILL)
         if any("RAISE" in text for text in prompts.texts):
             raise ValueError("this prompt cannot be drawn")
+        if (slow := re.search(r"SLOW:(\S+)", " ".join(prompts.texts))) and not os.path.exists(slow[1]):
+            time.sleep(1)

@@ -181,8 +181,9 @@ def test_prompts_that_raise_or_kill_are_left_out_and_their_shards_live(
 def test_a_node_that_joins_is_used_and_one_that_drains_is_left(cluster: Any, model: str, tmp_path: Path) -> None:
     import ray
 
-    prompts = [f"a photo of a dog {i}" for i in range(120)]
-    config = load_config(write(tmp_path, model, prompts, steps=25), [f"output.path={tmp_path / 'corpus'}"])
+    enough = tmp_path / "enough"  # until it exists, every shard takes a second: the drain must not come too late
+    prompts = [f"a photo of a dog {i} SLOW:{enough}" for i in range(240)]
+    config = load_config(write(tmp_path, model, prompts, steps=1), [f"output.path={tmp_path / 'corpus'}"])
     config.cluster.workers.max = None
     progress = Lines()
 
@@ -200,6 +201,9 @@ def test_a_node_that_joins_is_used_and_one_that_drains_is_left(cluster: Any, mod
         deadline = int(time.time() + 600) * 1000
         accepted, why = client.drain_node(node.node_id, 2, "spot machine taken away", deadline)
         assert accepted, why
+        while not outcome.done() and not any("has left: draining" in line for line in progress.lines):
+            time.sleep(0.05)
+        enough.touch()
         assert outcome.result().exit_code == 0
     cluster.remove_node(node)
     assert verify(str(tmp_path / "corpus")) == []
