@@ -87,7 +87,7 @@ def ours(config: Config) -> float:
     with tempfile.TemporaryDirectory() as folder:
         config.output.path = f"{folder}/corpus"
         plan = Plan.build(config, open_source(config.prompts))
-        record = prepare(config, plan.summary(), (), device="cpu")
+        record = prepare(config, plan.summary(), device="cpu")
         worker = Worker(config, record, device="cpu")
         assert evidence_url(config.output.path) != open_store(config.output.path).url
         started = time.perf_counter()

@@ -50,17 +50,17 @@ def existing_run(config: Config, summary: PlanSummary, store: Store) -> RunRecor
     )
 
 
-def prepare(config: Config, summary: PlanSummary, pair_samples: Sequence[Sample], *, device: str) -> RunRecord:
-    """Pin the run: solve the recipe, check it, fix the batch size, write tensors, pairs and `run.yaml`.
+def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
+    """Pin the run: solve the recipe, check it, fix the batch size, write tensors and `run.yaml`.
 
-    ``pair_samples`` are drawn erased and unerased for the evidence. A run that is pinned already is returned as it is.
+    A run that is pinned already is returned as it is.
     """
     store = open_store(config.output.path, config.output.storage_options)
     existing = existing_run(config, summary, store)
     if existing is not None:
         return existing
     torch.set_num_threads(config.cluster.threads_per_worker)
-    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
+    Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
     model = load_model(config.model, torch.device(device))
     recipe = compile_recipe(config, model)
     batch_size = settled_batch_size(config, model)
@@ -68,10 +68,6 @@ def prepare(config: Config, summary: PlanSummary, pair_samples: Sequence[Sample]
     del model
     for name, data in recipe.tensors.items():
         store.write(layout.recipe(name), data)
-    if pair_samples:
-        pairs = draw_pairs(with_batch_size(config, batch_size), recipe, pair_samples, auditor, device)
-        evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
-        write_pairs(evidence, pairs)
     record = RunRecord(
         digest=summary.identity.digest,
         identity=summary.identity.fields,
@@ -88,6 +84,17 @@ def prepare(config: Config, summary: PlanSummary, pair_samples: Sequence[Sample]
     return create_run_record(store, record)
 
 
+def draw_evidence(config: Config, record: RunRecord, samples: Sequence[Sample], *, device: str) -> None:
+    """Draw *samples* of a pinned run erased and unerased, and write the pairs to its evidence."""
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    store = open_store(config.output.path, config.output.storage_options)
+    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
+    # No more slots than samples: the rest of a batch would be drawn for nothing.
+    sized = with_batch_size(config, min(record.batch_size, len(samples)))
+    evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
+    write_pairs(evidence, draw_pairs(sized, pinned_recipe(record, store), samples, auditor, device))
+
+
 def settled_batch_size(config: Config, model: Model) -> int:
     """Return the config's batch size, or for "auto" the one that a probe of *model*, erased, finds."""
     size = config.generation.batch_size
@@ -99,13 +106,17 @@ def with_batch_size(config: Config, batch_size: int) -> Config:
     return replace(config, generation=replace(config.generation, batch_size=batch_size))
 
 
+def pinned_recipe(record: RunRecord, store: Store) -> CompiledRecipe:
+    """Return the recipe of a pinned run, from its tensors in *store*."""
+    return CompiledRecipe.from_files(record.recipe, lambda name: store.read(layout.recipe(name)))
+
+
 def pinned_engine(config: Config, record: RunRecord, store: Store, device: str) -> Engine:
     """Load the engine of a pinned run: its tensors, its batch size, and a model that is still the same.
 
     Raises ``ConfigError`` where the model has changed since the run began.
     """
-    recipe = CompiledRecipe.from_files(record.recipe, lambda name: store.read(layout.recipe(name)))
-    engine = Engine.load(with_batch_size(config, record.batch_size), recipe, device)
+    engine = Engine.load(with_batch_size(config, record.batch_size), pinned_recipe(record, store), device)
     if engine.model.revision != record.model_revision:
         raise ConfigError(
             f"model.path: {config.model.path} is now {engine.model.revision}, but the corpus was begun with "

@@ -134,7 +134,8 @@ def _fetch(call: Any) -> "Future[Answer]":
 
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={CONTROL: 1})
 class WorkerActor:
-    """One device's worker. The driver calls ``hello``, once in a run ``prepare``, then ``load``, then ``run``."""
+    """One device's worker. The driver calls ``hello``, then ``load``, then ``run``; on one of them in a run,
+    before ``load``, ``prepare`` and ``draw_evidence``."""
 
     def __init__(self, number: int):
         self._number = number
@@ -156,11 +157,17 @@ class WorkerActor:
 
         return self._name, node
 
-    def prepare(self, config: Config, summary: Any, pair_samples: Sequence[Any], device: str) -> Any:
+    def prepare(self, config: Config, summary: Any, device: str) -> Any:
         """Pin the run (see ``pipeline.prepare``); return its record."""
         from pipeline.prepare import prepare
 
-        return prepare(config, summary, pair_samples, device=device)
+        return prepare(config, summary, device=device)
+
+    def draw_evidence(self, config: Config, record: Any, samples: Sequence[Any], device: str) -> None:
+        """Draw pictures erased and unerased (see ``pipeline.prepare``)."""
+        from pipeline.prepare import draw_evidence
+
+        draw_evidence(config, record, samples, device=device)
 
     def load(self, config: Config, record: Any, device: str, accept_environment: bool) -> None:
         """Load the pinned model onto the device."""

@@ -28,6 +28,7 @@ POLL = 0.25  # seconds between two looks at everything
 LOOK_AROUND = 8  # polls between two looks at the cluster's machines
 COORDINATOR_DEATHS = 5  # without a shard committed between: not bad luck
 FAREWELL = 30.0  # seconds for workers to commit what they hold once there is no more to give out
+DRAWINGS = 2  # attempts at the evidence's pairs: a prompt among them may kill whoever draws it
 DETACH = 30.0  # seconds for workers to say what they hold; of one that does not answer, the shard may be done twice
 
 _coordinator_actor: Any = CoordinatorActor  # ray.remote makes more of the class than its type says
@@ -58,6 +59,7 @@ class Driver:
         self._coordinator: Any = None
         self._call: Any = None  # for a snapshot
         self._deaths_of_coordinators, self._done_at_death = 0, -1
+        self._drawings = 0
         self._draining: set[str] = set()
         self._snapshot: Snapshot | None = None
         self._ended = 0.0  # when there was no more to give out
@@ -87,6 +89,8 @@ class Driver:
         if self._snapshot is None or not (self._snapshot.finished or self._snapshot.stopped):
             return False
         self._ended = self._ended or time.monotonic()
+        if self._fleet.at(Stage.drawing) and self._snapshot.finished:
+            return False
         return not self._fleet.at(Stage.running) or time.monotonic() - self._ended > FAREWELL
 
     def _poll(self) -> None:
@@ -142,6 +146,9 @@ class Driver:
         elif member.stage is Stage.preparing:
             self._record = result
             member.stage = Stage.ready
+        elif member.stage is Stage.drawing:
+            self._pair_samples = ()
+            member.stage = Stage.ready
         elif member.stage is Stage.loading:
             member.stage = Stage.loaded
         elif member.stage is Stage.running:
@@ -150,18 +157,28 @@ class Driver:
                 self._progress.say(f"worker {member.name} has left: {result}")
 
     def _dispatch(self) -> None:
-        """Give every idle member its next call; the first one prepares, the others wait for it."""
+        """Give every idle member its next call.
+
+        The first one prepares, and the others wait for it; then it draws the evidence, and the others begin.
+        """
         config = self._config
         device = self._needs.device
         for member in self._fleet.at(Stage.ready):
-            if self._record is not None:
+            if self._record is not None and self._pair_samples and self._may_draw():
+                self._drawings += 1
+                call = member.actor.draw_evidence.remote(config, self._record, self._pair_samples, device)
+                self._fleet.send(member, Stage.drawing, call)
+            elif self._record is not None:
                 call = member.actor.load.remote(config, self._record, device, self._accept_environment)
                 self._fleet.send(member, Stage.loading, call)
             elif not self._fleet.at(Stage.preparing):
-                call = member.actor.prepare.remote(config, self._summary, self._pair_samples, device)
+                call = member.actor.prepare.remote(config, self._summary, device)
                 self._fleet.send(member, Stage.preparing, call)
         for member in self._fleet.at(Stage.loaded):
             self._fleet.send(member, Stage.running, member.actor.run.remote(self._coordinator))
+
+    def _may_draw(self) -> bool:
+        return self._drawings < DRAWINGS and not self._fleet.at(Stage.drawing)
 
     def _mourn(self, death: Death) -> None:
         if death.name:

@@ -33,6 +33,7 @@ class Stage(Enum):
     starting = auto()
     ready = auto()
     preparing = auto()
+    drawing = auto()
     loading = auto()
     loaded = auto()
     running = auto()
@@ -138,6 +139,9 @@ class Fleet:
     def _raised(self, member: Member, error: RayTaskError) -> None:
         if isinstance(error.cause, LacunaError):
             raise error.cause
+        if member.stage is Stage.drawing:  # a prompt that cannot be drawn; where it is planned, it will be left out
+            self._bury(member, str(error.cause), NODE_NEWS)
+            return
         self._load_errors += 1
         if member.stage is not Stage.loading or not self._ever_loaded or self._load_errors > LOAD_ERRORS:
             raise error

@@ -27,6 +27,8 @@ from pipeline.corpus import (
     read_run_record,
     repair,
 )
+from pipeline.corpus.evidence import read_pairs
+from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.prompts import Plan, Sample, open_source
 
@@ -88,7 +90,7 @@ def _generate(
     """Do what is missing, wherever the config says."""
     if unfinished == 0:
         return open_coordinator(config, plan).snapshot()
-    pair_samples = _pair_samples(plan) if pinned is None and config.erasure.recipe else ()
+    pair_samples = _pair_samples(config, plan)
     if config.cluster.backend is Backend.local:
         return _generate_here(config, plan, progress, pair_samples, accept_environment)
     from pipeline.cluster import machines
@@ -113,11 +115,16 @@ def _generate_here(
     config: Config, plan: Plan, progress: Progress, pair_samples: Sequence[Sample], accept_environment: bool
 ) -> Snapshot:
     from pipeline.cluster.local import run_local
-    from pipeline.prepare import prepare, resolve_device
+    from pipeline.prepare import draw_evidence, prepare, resolve_device
     from pipeline.worker import Worker
 
     device = resolve_device(config.cluster.device)
-    record = prepare(config, plan.summary(), pair_samples, device=device)
+    record = prepare(config, plan.summary(), device=device)
+    if pair_samples:
+        try:
+            draw_evidence(config, record, pair_samples, device=device)
+        except Exception as error:  # of a prompt, which the run itself will find and leave out
+            progress.say(f"the evidence's pairs could not be drawn: {last_line(str(error))}")
     worker = Worker(config, record, device=device, accept_environment=accept_environment)
     return run_local(open_coordinator(config, plan), worker, progress)
 
@@ -132,9 +139,14 @@ def _refuse_relative_paths(config: Config) -> None:
         )
 
 
-def _pair_samples(plan: Plan) -> list[Sample]:
-    """The first samples of the plan, as many as pairs are drawn."""
-    return list(plan.shard(0).samples[:PAIRS])
+def _pair_samples(config: Config, plan: Plan) -> Sequence[Sample]:
+    """What to draw erased and unerased for the evidence; nothing where it is drawn or there is nothing to compare."""
+    evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
+    if not config.erasure.recipe or read_pairs(evidence):
+        return ()
+    from pipeline.pairs import choose_samples
+
+    return choose_samples(plan, concepts_of(config.erasure), PAIRS)
 
 
 @contextmanager
