@@ -1,0 +1,25 @@
+"""A tiny model, an erasure list over its words, and recipes compiled on it."""
+
+import pytest
+import torch
+
+from pipeline.config.schema import ConceptConfig, Config, ErasureConfig, ModelConfig, StepConfig
+from pipeline.models.load import Model, load_model
+from tests import tiny
+
+# Texts in the tiny tokenizer's own words: in its few dimensions an edit spills over to what it was not told to keep.
+KEEP = ["a house by a road", "a bowl of fruit", "two people talking", "mountains at night", "a tree", "the red car"]
+
+
+def uce_step(**options) -> StepConfig:
+    return StepConfig(method="uce", options={"keep": KEEP, "templates": ["{}", "a {}", "a photo of a {}"], **options})
+
+
+@pytest.fixture
+def model() -> Model:
+    return load_model(ModelConfig(path=tiny.path()), torch.device("cpu"))
+
+
+def config(*steps: StepConfig, **concept) -> Config:
+    values = {"name": "cat", "aliases": ["kitten"], "anchor": "dog", "preserve": ["tiger", "lion"], **concept}
+    return tiny.config(tiny.path(), erasure=ErasureConfig(concepts=[ConceptConfig(**values)], recipe=list(steps)))

@@ -1,0 +1,104 @@
+"""UCE against eq. 7 written out in numpy, and what its pairs are made of."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config.schema import DType, ModelConfig
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.uce import UCE, Pairs, UCEOptions, fill, solve
+from pipeline.errors import ConfigError
+from pipeline.models.load import load_model
+from tests import tiny
+
+CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger",))
+
+
+def method(model, concepts=(CAT,), **options) -> UCE:
+    return UCE(model, concepts, UCEOptions(**options), label="uce")
+
+
+def test_closed_form_equals_the_papers_formula():
+    rng = np.random.default_rng(0)
+    w, c, a = rng.normal(size=(7, 16)), rng.normal(size=(9, 16)), rng.normal(size=(9, 16))
+    k, weights = rng.normal(size=(5, 16)), rng.uniform(0.2, 3, size=14)
+    lamb = 0.3
+    # eq. 7 as printed: sums over erased (v* = W a) and preserved (v* = W k), then an explicit inverse.
+    left, right = lamb * w, lamb * np.eye(16)
+    for i in range(9):
+        left += weights[i] * np.outer(w @ a[i], c[i])
+        right += weights[i] * np.outer(c[i], c[i])
+    for j in range(5):
+        left += weights[9 + j] * np.outer(w @ k[j], k[j])
+        right += weights[9 + j] * np.outer(k[j], k[j])
+    expected = left @ np.linalg.inv(right)
+    pairs = Pairs(*(torch.from_numpy(x) for x in (np.vstack([c, k]), np.vstack([a, k]), weights)))
+    ours = solve(torch.from_numpy(w), pairs, lamb)
+    assert ours.dtype == torch.float64
+    assert np.abs(ours.numpy() - expected).max() < 1e-10
+
+
+def test_edits_keys_and_values_of_every_cross_attention_layer_and_nothing_else(model):
+    edited = method(model).edit()
+    layers = [n for n, _ in model.pipe.unet.named_modules() if n.endswith("attn2")]
+    assert set(edited) == {f"unet.{layer}.to_{x}.weight" for layer in layers for x in "kv"}
+    assert all(tensor.isfinite().all() for tensor in edited.values())
+
+
+def test_the_concepts_tokens_land_on_the_anchors_in_any_context_and_preserved_ones_stay(model):
+    pairs = method(model).token_pairs()
+    name, new = next(iter(method(model, lamb=1e-3).edit().items()))
+    old = model.pipe.unet.get_parameter(name.removeprefix("unet.")).double()
+
+    def error(weight, inputs, targets):
+        return ((inputs @ weight.double().T - targets @ old.T).norm() / (targets @ old.T).norm()).item()
+
+    moved = (pairs.inputs != pairs.targets).any(1)
+    assert moved.sum() > 50
+    assert error(new, pairs.inputs[moved], pairs.targets[moved]) < 0.15 * error(
+        old, pairs.inputs[moved], pairs.targets[moved]
+    )
+    assert error(new, pairs.inputs[~moved], pairs.inputs[~moved]) < 0.05
+
+
+def test_padding_carries_the_concept_and_is_erased_too(model):
+    without = method(model, pads=0.0).token_pairs()
+    with_pads = method(model, pads=4.0).token_pairs()
+    weight = lambda pairs: pairs.weights[(pairs.inputs != pairs.targets).any(1)].sum().item()  # noqa: E731
+    # 2 words in 6 templates, whose padding weighs 4 each
+    assert weight(with_pads) - weight(without) == pytest.approx(2 * 6 * 4)
+
+
+def test_solves_jointly_and_does_not_preserve_what_it_erases(model):
+    dog = Concept(name="dog", anchor="tree", preserve=("cat", "wolf"))
+    joint = method(model, (CAT, dog)).edit()
+    apart = method(model, (CAT,)).edit()
+    name = next(iter(joint))
+    assert not torch.equal(joint[name], apart[name])
+    embedding = model.family.encode(["cat"]).embeds[0, 1].double()
+    pairs = method(model, (CAT, dog)).token_pairs()
+    kept = pairs.inputs[(pairs.inputs == pairs.targets).all(1)]
+    assert (kept - embedding).norm(dim=1).min() > 1e-3
+
+
+def test_half_precision_models_are_solved_in_double(model):
+    half = load_model(ModelConfig(path=tiny.path(), dtype=DType.bfloat16), torch.device("cpu"))
+    edited, exact = method(half).edit(), method(model).edit()
+    name = next(iter(exact))
+    assert edited[name].dtype == torch.bfloat16
+    assert ((edited[name].float() - exact[name]).norm() / exact[name].norm()).item() < 0.05
+
+
+def test_fill():
+    assert [fill("two {plural}", "fox"), fill("a {} and a tree", ""), fill("{}", "")] == ["two foxes", "and a tree", ""]
+
+
+@pytest.mark.parametrize("options", [{"lamb": 0.0}, {"erase": -1.0}, {"templates": ["a photo"]}])
+def test_options_that_cannot_work(options):
+    with pytest.raises(ConfigError):
+        UCEOptions(**options)
+
+
+def test_a_word_that_tokenises_to_nothing_is_refused(model):
+    with pytest.raises(ConfigError, match="tokenises to nothing"):
+        method(model, (Concept(name="a tree " * 20 + "cat"),)).edit()
