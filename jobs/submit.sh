@@ -7,18 +7,27 @@ cd "$(dirname "$0")/.."
 config=${1:-configs/quickstart.yaml}
 [ $# -eq 0 ] || shift
 
-# Ports of its own, so that a head already running on this machine is neither joined nor stopped.
+# Ports and a token of its own, so that a head already running on this machine is neither joined nor stopped.
 port=${LACUNA_HEAD_PORT:-6390}
-dashboard=${LACUNA_DASHBOARD_PORT:-8275}
+address=http://127.0.0.1:${LACUNA_DASHBOARD_PORT:-8275}
 session=$(mktemp -d)
-export RAY_USAGE_STATS_ENABLED=0
-ray start --head --port="$port" --dashboard-port="$dashboard" --ray-client-server-port=0 --temp-dir="$session" \
-  --num-cpus="$(getconf _NPROCESSORS_ONLN)" --disable-usage-stats >"$session.log" 2>&1 || { cat "$session.log"; exit 1; }
-head=$(pgrep -f "gcs_server.*$session" || true)
-# `ray stop` would stop every head of the machine; only the processes of this session's folder are ended.
-trap 'pkill -TERM -f "$session" 2>/dev/null || true; sleep 1; pkill -KILL -f "$session" 2>/dev/null || true; rm -rf "$session" "$session.log"' EXIT INT TERM
-[ -n "$head" ] || { cat "$session.log"; echo "lacuna: the Ray head did not start" >&2; exit 1; }
+export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_TOKEN
+
+# With --block the head is one process that ends all of its own when it is told to, and only those.
+ray start --head --block --port="$port" --dashboard-port="${address##*:}" --ray-client-server-port="$((port + 1))" \
+  --temp-dir="$session" --num-cpus="$(getconf _NPROCESSORS_ONLN)" --disable-usage-stats >"$session.log" 2>&1 &
+head=$!
+trap 'kill -TERM $head 2>/dev/null || true; wait $head 2>/dev/null || true; rm -rf "$session" "$session.log"' EXIT
+trap 'exit 130' INT TERM
+waited=0
+until ray job list --address="$address" >/dev/null 2>&1; do
+  kill -0 $head 2>/dev/null && [ $waited -lt 60 ] || { cat "$session.log"; echo "lacuna: the Ray head did not start" >&2; exit 1; }
+  waited=$((waited + 1))
+  sleep 1
+done
 
 # Inside a job a relative output would land in Ray's package cache, so the path is made absolute here.
-ray job submit --address="http://127.0.0.1:$dashboard" --working-dir=. \
+ray job submit --address="$address" --working-dir=. \
   -- python jobs/generate.py "$config" "output.path=$PWD/out/job" "$@"

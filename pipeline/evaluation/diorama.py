@@ -28,6 +28,7 @@ from pipeline.evaluation.statistics import count, frechet, kappa, macro_f1
 _BATCH = 16
 _STEPS = 20
 _GUIDANCE = 4.0
+_DTYPE = torch.bfloat16  # as the quickstart: on CPUs with bf16 instructions twice as fast as float32
 _RENDERS_PER_STYLE = 500
 _RENDER_SEEDS = EVALUATION_SEEDS + (1 << 30)  # beyond the scenes whose captions are asked for
 
@@ -70,7 +71,7 @@ def _generate(out: Path, asked: list[Demand], model: Path, guidance: float) -> t
     if missing:
         from diffusers import StableDiffusionPipeline
 
-        pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+        pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=_DTYPE)
         pipe.set_progress_bar_config(disable=True)
         for i in tqdm(missing, desc="pictures", unit="batch", mininterval=10):
             batch = asked[i * _BATCH : (i + 1) * _BATCH]
