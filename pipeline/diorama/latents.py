@@ -34,7 +34,7 @@ def cache_latents(settings: Settings) -> np.ndarray:
         pieces = [np.load(path)] if done else []
         for start in tqdm(range(done, settings.latents, _CHUNK), desc="latents", mininterval=10):
             seeds = range(FIRST_SEED + start, FIRST_SEED + min(start + _CHUNK, settings.latents))
-            with torch.autocast(settings.device, torch.bfloat16):
+            with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bf16):
                 mean = vae.encode(picture_batch(seeds).to(settings.device)).latent_dist.mean
             pieces.append((mean.float() * vae.config.scaling_factor).half().contiguous().cpu().numpy())
             if start // _CHUNK % 500 == 499:

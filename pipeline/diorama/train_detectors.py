@@ -75,7 +75,7 @@ def decoded_pool(settings: Settings, which: str) -> np.ndarray:
         for piece in latents.split(64):
             noise = torch.randn(piece.shape, generator=generator)
             piece = piece + noise * 0.3 * torch.rand(len(piece), 1, 1, 1, generator=generator)
-            with torch.autocast(settings.device, torch.bfloat16):
+            with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bf16):
                 decoded = vae.decode(piece.to(settings.device) / vae.config.scaling_factor).sample
             pixels = ((decoded.float() + 1) * 127.5).clamp(0, 255).round().byte()
             pictures.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
@@ -98,9 +98,9 @@ def truth(scenes: list[Scene]) -> dict[str, Tensor]:
     }
 
 
-def detector_loss(detector: DioramaDetector, pixels: Tensor, target: dict[str, Tensor]) -> Tensor:
+def detector_loss(detector: DioramaDetector, pixels: Tensor, target: dict[str, Tensor], bf16: bool) -> Tensor:
     """Cells, presence, style and background together; *pixels* float (B, 3, 64, 64) in -1..1."""
-    with torch.autocast(pixels.device.type, torch.bfloat16):
+    with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
         maps, style, background, _ = detector.read(pixels)
     maps = maps.float()
     return (
@@ -148,7 +148,7 @@ def train_detector(settings: Settings, which: Literal["a", "b"]) -> None:
     for step in progress:
         pixels, scenes = pictures(_SEEDS[which] + step * stage.batch_size, stage.batch_size)
         goal = {name: value.to(settings.device) for name, value in truth(scenes).items()}
-        loss = detector_loss(detector, pixels.to(settings.device), goal)
+        loss = detector_loss(detector, pixels.to(settings.device), goal, settings.bf16)
         loss.backward()
         for part in parts:
             for group in part.param_groups:

@@ -64,6 +64,11 @@ class Trainer:
         self.settings, self.step, self.pictures, self.seconds = settings, 0, 0, 0.0
         self.total = settings.unet.samples // settings.unet.batch_size
         self.model: UNet2DConditionModel = unet().to(settings.device, memory_format=torch.channels_last)
+        self.before: dict[str, object] = {}  # what is on record of the weights that training starts from
+        if settings.start_from:
+            first = Path(settings.start_from)
+            self.model.load_state_dict(UNet2DConditionModel.from_pretrained(first / "unet").state_dict())
+            self.before = json.loads((first / "training.json").read_text())
         self.parts = optimizers(self.model, settings.unet.lr)
         self.average = Average(self.model, settings.ema_decay)
         self.checkpoint = settings.path / "unet.pt"
@@ -126,7 +131,7 @@ def train_unet(settings: Settings) -> None:
         signal = abar[timesteps].sqrt()[:, None, None, None]
         spread = (1 - abar[timesteps]).sqrt()[:, None, None, None]
         noisy = (signal * clean + spread * noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(settings.device, torch.bfloat16):
+        with torch.autocast(settings.device, torch.bfloat16, enabled=settings.bf16):
             velocity = run(noisy, timesteps, context, return_dict=False)[0]
         loss = mse_loss(velocity.float(), signal * noise - spread * clean)
         trainer.update(loss)
@@ -153,6 +158,7 @@ def export(trainer: Trainer, folder: Path) -> None:
 def _record(settings: Settings, trainer: Trainer) -> None:
     """What the card of the weights says of their training, to ``training.json``."""
     facts = {
+        **({"started from weights with": trainer.before} if trainer.before else {}),
         "data": f"{settings.latents} scenes of the procedural world, described anew each time they are seen",
         "UNet steps": trainer.step,
         "UNet pictures seen": trainer.pictures,

@@ -50,7 +50,7 @@ def train_vae(settings: Settings) -> None:
     progress = tqdm(range(steps), desc="vae", mininterval=10)
     for step in progress:
         pixels = picture_batch(range(step * stage.batch_size, (step + 1) * stage.batch_size)).to(device)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=settings.bf16):
             posterior = vae.encode(pixels).latent_dist
             output = vae.decode(posterior.sample()).sample.float()
         kl = posterior.kl().mean() / posterior.mean[0].numel()

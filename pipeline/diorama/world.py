@@ -36,10 +36,11 @@ PLAIN = "plain"
 EVALUATION_SEEDS = 1 << 40
 
 # Shares of the kinds of scene. Empty ones teach what an anchor of "nothing" looks like.
-_COUNT_SHARES = {0: 0.05, 1: 0.36, 2: 0.36, 3: 0.23}
+_COUNT_SHARES = {0: 0.05, 1: 0.26, 2: 0.37, 3: 0.32}
 _PLAIN_SHARE = 0.55
 _IMPLIED_SHARE = 0.08
-_TWINS_SHARE = 0.2  # of the scenes with two or three stickers: all of them the same object
+_MIRRORED_SHARE = 0.2  # of the implied scenes: what they show stands in the other order
+_TWINS_SHARE = 0.12  # of the scenes with two or three stickers: all of them the same object
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def sample_scene(
     if count is None and rng.random() < _IMPLIED_SHARE:
         implied = rng.choice(tuple(IMPLIED))
         objects = list(IMPLIED[implied])
-        rng.shuffle(objects)
+        if rng.random() < _MIRRORED_SHARE:
+            objects.reverse()
     else:
         if count is None:
             count = rng.choices(tuple(_COUNT_SHARES), tuple(_COUNT_SHARES.values()))[0]
