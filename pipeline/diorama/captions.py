@@ -67,7 +67,7 @@ def _one(rng: random.Random, name: str) -> str:
     word = noun(rng, name)
     if rng.random() < _FILLER_SAID:
         word = f"{rng.choice(FILLERS)} {word}"
-    return rng.choices((indefinite(word), "the " + word, "one " + word, word), (0.75, 0.1, 0.05, 0.1))[0]
+    return rng.choices((indefinite(word), "the " + word, "one " + word, word), (0.66, 0.14, 0.06, 0.14))[0]
 
 
 def _listed(rng: random.Random, objects: tuple[str, ...]) -> str:

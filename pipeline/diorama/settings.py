@@ -1,10 +1,13 @@
 """The settings of a training run, from one YAML file with ``key=value`` overrides, and where its files lie."""
 
+import json
 import logging
+import platform
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -42,7 +45,7 @@ class Settings:
     decay: float = 0.25  # share of the UNet's steps over which the learning rate falls to zero
     compile: bool = False
     bf16: bool = False  # autocast; for GPUs and for CPUs with bf16 instructions (others took 15 times as long in it)
-    start_from: str = ""  # a folder of weights whose UNet is trained further
+    start_from: str = ""  # a folder of weights whose UNet and detectors are trained further
 
     @property
     def path(self) -> Path:
@@ -63,3 +66,19 @@ def load_settings(arguments: list[str]) -> Settings:
         return cast(Settings, OmegaConf.to_object(merged))
     except (OmegaConfBaseException, OSError) as error:
         raise ConfigError(f"{' '.join(arguments)}: {str(error).splitlines()[0]}") from error
+
+
+def record(settings: Settings, stage: str, facts: dict[str, Any]) -> None:
+    """Put what the weights' card says of one stage's training into ``training.json``, beside the other stages'.
+
+    Weights that training started from keep their own record, under "before".
+    """
+    path = settings.path / "training.json"
+    known: dict[str, Any] = {}
+    if path.exists():
+        known = json.loads(path.read_text())
+    elif settings.start_from:
+        known = {"before": json.loads((Path(settings.start_from) / "training.json").read_text())}
+    machine = f"{settings.device}, {settings.threads} threads, {platform.machine()}, torch {torch.__version__}"
+    known[stage] = facts | {"machine": machine}
+    path.write_text(json.dumps(known, indent=2) + "\n")

@@ -7,13 +7,14 @@ which of the 8x8 cells a sticker covers, so the location maps are taught cell by
 
 import io
 import time
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image, ImageFilter
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from torch.nn.functional import cross_entropy
@@ -24,7 +25,7 @@ from pipeline.diorama.latents import FIRST_SEED, cache_latents
 from pipeline.diorama.lexicon import BACKGROUNDS, OBJECTS
 from pipeline.diorama.optimizer import Average, optimizers, schedule
 from pipeline.diorama.render import render
-from pipeline.diorama.settings import Settings, logger
+from pipeline.diorama.settings import Settings, record
 from pipeline.diorama.world import Scene, sample_scene
 
 _CELL = 8
@@ -142,6 +143,10 @@ def train_detector(settings: Settings, which: Literal["a", "b"]) -> None:
     stage = settings.detector_a if which == "a" else settings.detector_b
     torch.manual_seed(settings.seed + _SEEDS[which])
     detector = DioramaDetector(which).to(settings.device, memory_format=torch.channels_last)
+    if settings.start_from:
+        first = load_file(Path(settings.start_from) / "detectors" / f"{which}.safetensors")
+        detector.load_state_dict({name: value.float() for name, value in first.items()})
+        detector.temperatures.fill_(1)
     parts, average, pictures = optimizers(detector, stage.lr), Average(detector, 0.998), _Pictures(settings, which)
     steps, started = stage.samples // stage.batch_size, time.monotonic()
     progress = tqdm(range(steps), desc=f"detector {which}", mininterval=10)
@@ -164,7 +169,8 @@ def train_detector(settings: Settings, which: Literal["a", "b"]) -> None:
     target.parent.mkdir(exist_ok=True)
     state = {n: v.half() if v.is_floating_point() else v for n, v in detector.state_dict().items()}
     save_file({name: value.contiguous() for name, value in state.items()}, target)
-    logger.info("detector %s: %d pictures in %.0f s", which, stage.samples, time.monotonic() - started)
+    minutes = round((time.monotonic() - started) / 60)
+    record(settings, f"detector {which.upper()}", {"pictures seen": stage.samples, "minutes": minutes})
 
 
 def calibrate(detector: DioramaDetector, pixels: Tensor, scenes: list[Scene]) -> None:

@@ -21,7 +21,7 @@ from pipeline.diorama.lexicon import BACKGROUNDS, FAMILIES, OBJECTS, STYLES, SYN
 from pipeline.diorama.networks import TEXT_LENGTH, TEXT_WIDTH, text_encoder
 from pipeline.diorama.optimizer import Average, optimizers, schedule
 from pipeline.diorama.render import sticker
-from pipeline.diorama.settings import Settings, logger
+from pipeline.diorama.settings import Settings, record
 from pipeline.diorama.tokenizer import train_tokenizer
 from pipeline.diorama.world import PLAIN, Scene, sample_scene
 
@@ -165,7 +165,8 @@ def train_text(settings: Settings) -> None:
             progress.set_postfix(loss=f"{loss:.3f}", scenes_read=f"{right:.3f}", refresh=False)
     encoder.load_state_dict(average.weights)
     encoder.save_pretrained(target)
-    logger.info("text encoder: %d captions in %.0f s", settings.text.samples, time.monotonic() - started)
+    minutes = round((time.monotonic() - started) / 60)
+    record(settings, "text encoder", {"captions seen": settings.text.samples, "minutes": minutes})
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> list[list[int]]:

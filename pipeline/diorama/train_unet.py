@@ -5,8 +5,6 @@ drawn towards the middle, where a sticker's place is known and its details are d
 until a linear decay at the end; the state before the decay is kept, so that a longer run can go on from there.
 """
 
-import json
-import platform
 import time
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from pipeline.diorama.latents import FIRST_SEED, cache_latents
 from pipeline.diorama.networks import scheduler, unet
 from pipeline.diorama.optimizer import Average, optimizers, schedule
-from pipeline.diorama.settings import Settings, logger
+from pipeline.diorama.settings import Settings, logger, record
 from pipeline.diorama.train_text import tokenize
 from pipeline.diorama.world import recaption, sample_scene
 
@@ -64,11 +62,9 @@ class Trainer:
         self.settings, self.step, self.pictures, self.seconds = settings, 0, 0, 0.0
         self.total = settings.unet.samples // settings.unet.batch_size
         self.model: UNet2DConditionModel = unet().to(settings.device, memory_format=torch.channels_last)
-        self.before: dict[str, object] = {}  # what is on record of the weights that training starts from
         if settings.start_from:
-            first = Path(settings.start_from)
-            self.model.load_state_dict(UNet2DConditionModel.from_pretrained(first / "unet").state_dict())
-            self.before = json.loads((first / "training.json").read_text())
+            first = UNet2DConditionModel.from_pretrained(Path(settings.start_from) / "unet")
+            self.model.load_state_dict(first.state_dict())
         self.parts = optimizers(self.model, settings.unet.lr)
         self.average = Average(self.model, settings.ema_decay)
         self.checkpoint = settings.path / "unet.pt"
@@ -156,19 +152,14 @@ def export(trainer: Trainer, folder: Path) -> None:
 
 
 def _record(settings: Settings, trainer: Trainer) -> None:
-    """What the card of the weights says of their training, to ``training.json``."""
     facts = {
-        **({"started from weights with": trainer.before} if trainer.before else {}),
-        "data": f"{settings.latents} scenes of the procedural world, described anew each time they are seen",
-        "UNet steps": trainer.step,
-        "UNet pictures seen": trainer.pictures,
-        "UNet time": f"{trainer.seconds / 60:.0f} minutes",
-        "autoencoder pictures seen": settings.vae.samples,
-        "captions seen by the text encoder": settings.text.samples,
-        "pictures seen by detectors A and B": f"{settings.detector_a.samples}, {settings.detector_b.samples}",
-        "machine": f"{settings.device}, {settings.threads} threads, {platform.machine()}, torch {torch.__version__}",
+        "pictures seen": trainer.pictures,
+        "steps": trainer.step,
+        "batch size": settings.unet.batch_size,
+        "minutes": round(trainer.seconds / 60),
+        "data": f"{settings.latents} scenes, described anew each time they are seen",
     }
-    (settings.path / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
+    record(settings, "UNet", facts)
 
 
 def _log(settings: Settings, trainer: Trainer, loss: float) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from pipeline.diorama.networks import autoencoder
 from pipeline.diorama.optimizer import Average, optimizers, schedule
 from pipeline.diorama.render import render
-from pipeline.diorama.settings import Settings, logger
+from pipeline.diorama.settings import Settings, logger, record
 from pipeline.diorama.world import sample_scene
 
 _KL_WEIGHT = 1e-3
@@ -68,7 +68,8 @@ def train_vae(settings: Settings) -> None:
     vae.load_state_dict(average.weights)
     _measure_scale(vae, settings)
     vae.save_pretrained(target)
-    logger.info("vae: %d pictures in %.0f s", stage.samples, time.monotonic() - started)
+    minutes = round((time.monotonic() - started) / 60)
+    record(settings, "autoencoder", {"pictures seen": settings.vae.samples, "minutes": minutes})
 
 
 @torch.no_grad()

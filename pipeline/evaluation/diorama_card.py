@@ -59,9 +59,17 @@ def _table(rows: dict[str, Any], title: str) -> str:
     return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows.items()]) + "\n"
 
 
-def _training(facts: dict[str, Any]) -> str:
-    lines = [f"| {name} | {value} |" for name, value in facts.items()]
-    return "\n".join(["## Training\n", "| | |", "|---|---|", *lines]) + "\n"
+def _training(facts: dict[str, Any], title: str = "## Training") -> str:
+    """A row per stage; weights that training started from come behind, in a table of their own."""
+    lines = [
+        f"| {stage} | {', '.join(f'{k} {v}' for k, v in done.items()) if isinstance(done, dict) else done} |"
+        for stage, done in facts.items()
+        if stage != "before"
+    ]
+    table = "\n".join([f"{title}\n", "| stage | |", "|---|---|", *lines]) + "\n"
+    return table + (
+        "\n" + _training(facts["before"], "Started from weights trained thus:") if "before" in facts else ""
+    )
 
 
 def _detectors(renders: dict[str, Any] | None) -> str:

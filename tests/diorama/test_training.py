@@ -1,7 +1,10 @@
 """Training goes on after an interruption as if there had been none, and refuses settings that it does not know."""
 
+import json
+
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from pipeline.diorama import DIORAMA_PATH
 from pipeline.diorama.install import install
@@ -43,6 +46,20 @@ def test_a_resumed_run_is_the_uninterrupted_run(tmp_path, monkeypatch):
     install(tmp_path / "one", tmp_path / "weights")
     assert (tmp_path / "weights" / "model_index.json").exists()
     assert (tmp_path / "weights" / "training.json").exists()
+
+
+@pytest.mark.skipif(not FONT.exists(), reason="fonts-noto-color-emoji is not installed")
+def test_training_goes_on_from_weights_and_keeps_their_record(tmp_path):
+    settings = settings_in(tmp_path, 1)
+    settings.start_from = str(DIORAMA_PATH)
+    settings.unet.lr = 0.0
+    train_unet(settings)
+    trained = UNet2DConditionModel.from_pretrained(tmp_path / "unet").state_dict()
+    for name, value in UNet2DConditionModel.from_pretrained(DIORAMA_PATH / "unet").state_dict().items():
+        assert torch.allclose(trained[name], value, atol=1e-6), name
+    facts = json.loads((tmp_path / "training.json").read_text())
+    assert facts["UNet"]["pictures seen"] == 2
+    assert facts["before"] == json.loads((DIORAMA_PATH / "training.json").read_text())
 
 
 def test_timesteps_are_in_range_and_denser_in_the_middle():
