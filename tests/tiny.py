@@ -35,7 +35,7 @@ def tokenizer(sentences: Sequence[str] = SENTENCES) -> CLIPTokenizer:
     trainer = trainers.BpeTrainer(
         vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
     )
-    bpe.train_from_iterator(sentences * 4, trainer)
+    bpe.train_from_iterator(list(sentences) * 4, trainer)
     pieces = [*alphabet, *(letter + "</w>" for letter in alphabet)]
     pieces += [piece for piece in sorted(bpe.get_vocab(), key=bpe.get_vocab().__getitem__) if piece not in set(pieces)]
     merges = [tuple(merge) for merge in json.loads(bpe.to_str())["model"]["merges"]]

@@ -26,6 +26,7 @@ from pipeline.erasure.registry import METHODS
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.attention import Layer
 from pipeline.models.family import Conditioning, Family
+from pipeline.models.joint import QKV, JointLayer
 from pipeline.models.load import Model
 from pipeline.registry import load_class
 
@@ -101,6 +102,13 @@ class Steering:
 
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
         """Change attention output ``(R, heads, N, d)``, given queries of that shape; called at each step and layer.
+
+        *output* may be changed in place and returned.
+        """
+        return output
+
+    def joint(self, layer: JointLayer, image: QKV, text: QKV, output: Tensor) -> Tensor:
+        """Change what image tokens get from joint attention, ``(R, heads, N, d)``; called at each step and layer.
 
         *output* may be changed in place and returned.
         """

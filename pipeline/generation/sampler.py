@@ -50,8 +50,9 @@ class Sampler:
         )
         text = [s for s in steerings if s.overrides("text")]
         blend = [s for s in steerings if s.overrides("blend")]
+        joint = [s for s in steerings if s.overrides("joint")]
         draws = {"generator": generators} if self._draws else {}
-        with self.state.batch(conditioning.embeds, text, blend):
+        with self.state.batch(conditioning.embeds, text, blend, joint):
             for step, timestep in enumerate(timesteps):
                 for steering in steerings:
                     steering.begin(step, timestep)

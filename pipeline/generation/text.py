@@ -54,7 +54,7 @@ def encode_texts(family: Family, pairs: Iterable[Pair], methods: Sequence[Method
             texts=tuple(prompt for prompt, _ in padded),
             negatives=tuple(negative for _, negative in padded),
             positive=family.encode([prompt for prompt, _ in padded]),
-            negative=family.encode([negative for _, negative in padded]) if guided else None,
+            negative=family.encode_negative([negative for _, negative in padded]) if guided else None,
         )
         for method in methods:
             if method.has("condition"):

@@ -8,10 +8,13 @@ Without steerings the result is that of diffusers' own processor bit for bit. Kn
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+
+if TYPE_CHECKING:
+    from pipeline.models.joint import JointSteering
 
 
 @dataclass(frozen=True)
@@ -40,26 +43,36 @@ class AttentionState:
     def __init__(self) -> None:
         self.text_steerings: Sequence[AttentionSteering] = ()
         self.blend_steerings: Sequence[AttentionSteering] = ()
+        self.joint_steerings: Sequence[JointSteering] = ()
+        self.running: Tensor | None = None  # the embeddings that a transformer with joint attention runs on now
         self._source: Tensor | None = None
         self._keys_values: dict[int, tuple[Tensor, Tensor]] = {}
 
     @contextmanager
     def batch(
-        self, embeds: Tensor, text: Sequence[AttentionSteering], blend: Sequence[AttentionSteering]
+        self,
+        embeds: Tensor,
+        text: Sequence[AttentionSteering],
+        blend: Sequence[AttentionSteering],
+        joint: "Sequence[JointSteering]" = (),
     ) -> Iterator[None]:
         """While inside, forwards on the very tensor *embeds* are steered and share their keys and values.
 
         A forward on any other embeddings (a further branch of some method) runs unsteered.
         """
-        self._source, self.text_steerings, self.blend_steerings = embeds, text, blend
+        self._source, self.text_steerings, self.blend_steerings, self.joint_steerings = embeds, text, blend, joint
         try:
             yield
         finally:
-            self._source, self.text_steerings, self.blend_steerings = None, (), ()
+            self._source, self.text_steerings, self.blend_steerings, self.joint_steerings = None, (), (), ()
             self._keys_values.clear()
 
     def steers(self, embeds: Tensor) -> bool:
         return embeds is self._source
+
+    def joint_now(self) -> "Sequence[JointSteering]":
+        """Return who acts in the forward that runs now, which is told by ``running``."""
+        return self.joint_steerings if self.running is self._source else ()
 
     def keys_values(self, layer: Layer, attn: Any, embeds: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values ``(R, heads, T, d)`` of *embeds*, steered if they are the batch's own."""

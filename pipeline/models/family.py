@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import ConfigError
 from pipeline.models.attention import AttentionState, Layer
 
 
@@ -56,27 +57,35 @@ class TextStream:
     length: int
     causal: bool
 
+    @property
+    def first(self) -> int:
+        """The row of the first token that can be a word's: T5 has no start token before it."""
+        return self.offset + (self.tokenizer.bos_token_id is not None)
+
 
 @dataclass(frozen=True)
 class TextProjection:
     """A linear layer fed directly by text: where an edit of weights can take a concept out.
 
     ``name`` is the weight's name from the pipeline on ("unet.….to_k.weight"); ``kind`` is "key", "value", or, where
-    all text enters through one layer, "context" (tokens) or "pooled"; ``layer`` is the attention layer's name.
+    all text enters through one layer, "context" (tokens) or "pooled" (``Conditioning.pooled``); ``layer`` is the name
+    of the module that holds it. Text is multiplied with the first ``width`` columns; others of the weight, as in SDXL's
+    pooled projection, are fed by something else.
     """
 
     name: str
     kind: str
     weight: Tensor  # (out, in), the model's own parameter
     layer: str
+    width: int
 
 
 class Family(ABC):
     """Drives one diffusers pipeline. ``name`` is how messages and tables call the architecture.
 
     ``offers`` lists what methods may ask for: "text_projections" (linear layers fed by text), "cross_attention" (keys
-    and values that depend on the prompt alone), "guidance" (a negative branch). ``lacks`` gives, for what is not
-    offered, the reason that a refused user reads.
+    and values that depend on the prompt alone), "joint_attention" (text and image tokens in one attention),
+    "guidance" (a negative branch). ``lacks`` gives, for what is not offered, the reason that a refused user reads.
     """
 
     name: ClassVar[str]
@@ -84,6 +93,7 @@ class Family(ABC):
     lacks: ClassVar[dict[str, str]] = {}
     load_options: ClassVar[dict[str, Any]] = {}  # what from_pretrained is told besides, e.g. to leave a part out
     denoiser_name: ClassVar[str]  # "unet" or "transformer": the pipeline's attribute, and the prefix of names
+    flow: ClassVar[bool] = False  # predicts a flow, which only flow-matching schedulers can integrate
 
     def __init__(self, pipe: Any, device: torch.device):
         self.pipe = pipe
@@ -105,6 +115,10 @@ class Family(ABC):
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> Conditioning:
         """Encode *texts*, padded to the full length and truncated to it, as one batch on the device."""
+
+    def encode_negative(self, texts: Sequence[str]) -> Conditioning:
+        """Encode negative prompts. Families in which no negative prompt is not the empty text override it."""
+        return self.encode(texts)
 
     @abstractmethod
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
@@ -134,3 +148,18 @@ class Family(ABC):
     @abstractmethod
     def attach(self, state: AttentionState) -> list[Layer]:
         """Let *state* take part in every attention layer that sees text, and return those layers in order."""
+
+
+def check_sides(width: int, height: int, multiple: int, smallest: int, what: str, largest: int | None = None) -> None:
+    """Raise ``ConfigError`` where a picture's sides are no multiples of *multiple* (of *what*) or out of range."""
+    for side, pixels in (("width", width), ("height", height)):
+        if pixels % multiple:
+            near = max(smallest, round(pixels / multiple) * multiple)
+            raise ConfigError(
+                f"generation.size: {side} {pixels} is not a multiple of {multiple}, as this model's {what} needs "
+                f"(nearest: {near})"
+            )
+        if pixels < smallest:
+            raise ConfigError(f"generation.size: {side} {pixels} is below {smallest}, this model's smallest")
+        if largest is not None and pixels > largest:
+            raise ConfigError(f"generation.size: {side} {pixels} is above {largest}, this model's largest")

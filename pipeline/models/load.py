@@ -74,11 +74,14 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
         library.utils.logging.set_verbosity_error()
     family_class: type[Family] = load_class("family", class_name, FAMILIES)
     dtype = DTYPES[config.dtype]
-    pipe = _from_pretrained(config, location, revision, class_name, dtype, family_class.load_options)
+    # Parts that a model was saved without (SD3 without T5) must be said to be absent.
+    absent = {part: None for part, source in index.items() if source == [None, None]}
+    options = {**absent, **family_class.load_options}
+    pipe = _from_pretrained(config, location, revision, class_name, dtype, options)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
-    _set_scheduler(pipe, config)
+    _set_scheduler(pipe, config, family_class)
     adapters = fuse_adapters(pipe, config.adapters)
     pipe.to(device)
     if device.type == "cuda":  # cuDNN's convolutions want their channels last, and would reorder at every layer
@@ -161,7 +164,7 @@ def _from_pretrained(
         raise ConfigError(f"model.path: {config.path} cannot be loaded from safetensors: {reason[:300]}") from error
 
 
-def _set_scheduler(pipe: Any, config: ModelConfig) -> None:
+def _set_scheduler(pipe: Any, config: ModelConfig, family: type[Family]) -> None:
     scheduler = getattr(diffusers, config.scheduler) if config.scheduler else type(pipe.scheduler)
     known = [name for name in inspect.signature(scheduler.__init__).parameters if name not in ("self", "kwargs")]
     for key in config.scheduler_options:
@@ -174,3 +177,23 @@ def _set_scheduler(pipe: Any, config: ModelConfig) -> None:
     except (ValueError, NotImplementedError, TypeError, ImportError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"model.scheduler_options: {scheduler.__name__} refuses them: {reason[:300]}") from error
+    _check_schedule(pipe.scheduler, family)
+
+
+def _check_schedule(scheduler: Any, family: type[Family]) -> None:
+    """Refuse a scheduler that would integrate something else than what the model predicts."""
+    name = type(scheduler).__name__
+    flows = name.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
+    if flows and not family.flow:
+        raise ConfigError(f"model.scheduler: {name} integrates a flow, but {family.name} predicts noise or velocity")
+    if family.flow and not flows:
+        raise ConfigError(
+            f"model.scheduler: {name} does not integrate the flow that {family.name} predicts; use "
+            "FlowMatchEulerDiscreteScheduler, or one with scheduler_options "
+            "{use_flow_sigmas: true, prediction_type: flow_prediction}"
+        )
+    shifts = scheduler.config.get("use_dynamic_shifting")
+    if shifts and "mu" not in inspect.signature(scheduler.set_timesteps).parameters:
+        raise ConfigError(
+            f"model.scheduler: {name} cannot shift its schedule by the picture's size, as this model's does"
+        )

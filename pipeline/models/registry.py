@@ -3,6 +3,9 @@
 # The class that a model's model_index.json names, and the family that knows how to drive it.
 FAMILIES: dict[str, str] = {
     "StableDiffusionPipeline": "pipeline.models.sd:StableDiffusion",
+    "StableDiffusionXLPipeline": "pipeline.models.sdxl:StableDiffusionXL",
+    "StableDiffusion3Pipeline": "pipeline.models.sd3:StableDiffusion3",
+    "FluxPipeline": "pipeline.models.flux:Flux",
 }
 
 # Schedulers that draw their noise from the generators they are given, one per sample. The others of diffusers either

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pipeline.errors import ConfigError
 from pipeline.models.attention import AttentionState, CrossAttentionProcessor, Layer
-from pipeline.models.family import Conditioning, Family, TextProjection, TextStream
+from pipeline.models.family import Conditioning, Family, TextProjection, TextStream, check_sides
 
 
 class StableDiffusion(Family):
@@ -20,6 +19,7 @@ class StableDiffusion(Family):
 
     name = "Stable Diffusion 1.x/2.x"
     offers = frozenset({"text_projections", "cross_attention", "guidance"})
+    lacks: ClassVar[dict[str, str]] = {"joint_attention": "its text enters by cross-attention; cease steers that"}
     load_options: ClassVar[dict[str, Any]] = {
         "safety_checker": None,
         "feature_extractor": None,
@@ -46,18 +46,15 @@ class StableDiffusion(Family):
         mask = tokens.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
         return Conditioning(encoder(tokens.input_ids, attention_mask=mask)[0].to(self.dtype))
 
+    @property
+    def factor(self) -> int:
+        """Pixels to a latent, along a side."""
+        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        factor = 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+        factor = self.factor
         smallest = factor * 2 ** (len(self.pipe.unet.config.block_out_channels) - 1)
-        for side, pixels in (("width", width), ("height", height)):
-            if pixels % factor:
-                near = max(smallest, round(pixels / factor) * factor)
-                raise ConfigError(
-                    f"generation.size: {side} {pixels} is not a multiple of {factor}, as this model's VAE needs "
-                    f"(nearest: {near})"
-                )
-            if pixels < smallest:
-                raise ConfigError(f"generation.size: {side} {pixels} is below {smallest}, this model's smallest")
+        check_sides(width, height, factor, smallest, "VAE")
         return self.pipe.unet.config.in_channels, height // factor, width // factor
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
@@ -70,11 +67,14 @@ class StableDiffusion(Family):
         return [(n, m) for n, m in self.pipe.unet.named_modules() if n.endswith(".attn2")]
 
     def text_projections(self) -> list[TextProjection]:
-        return [
-            TextProjection(f"unet.{name}.{attribute}.weight", kind, getattr(module, attribute).weight, f"unet.{name}")
-            for name, module in self._cross_attention()
-            for attribute, kind in (("to_k", "key"), ("to_v", "value"))
-        ]
+        projections = []
+        for name, module in self._cross_attention():
+            for attribute, kind in (("to_k", "key"), ("to_v", "value")):
+                weight = getattr(module, attribute).weight
+                projections.append(
+                    TextProjection(f"unet.{name}.{attribute}.weight", kind, weight, f"unet.{name}", weight.shape[1])
+                )
+        return projections
 
     def attach(self, state: AttentionState) -> list[Layer]:
         layers: list[Layer] = []

@@ -1,0 +1,34 @@
+"""Texts through one tokenizer and its encoder: what CLIP and T5 each make of a batch of prompts.
+
+Every text is padded to the full length and cut off there. No mask goes along: the models were trained with attention
+to the padding.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def token_ids(tokenizer: Any, texts: Sequence[str], length: int, device: torch.device) -> Tensor:
+    """Return the ids ``(B, length)`` of *texts*."""
+    tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return tokens.input_ids.to(device)
+
+
+def clip_tokens_and_pooled(
+    tokenizer: Any, encoder: Any, texts: Sequence[str], length: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the last hidden layer but one ``(B, length, D)``, and the projected end-of-text vector ``(B, P)``.
+
+    *encoder* may lack a projection (SDXL's first one does); then the vector is the plain pooled output.
+    """
+    output = encoder(token_ids(tokenizer, texts, length, device), output_hidden_states=True)
+    pooled = output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
+    return output.hidden_states[-2], pooled
+
+
+def t5_tokens(tokenizer: Any, encoder: Any, texts: Sequence[str], length: int, device: torch.device) -> Tensor:
+    """Return T5's last hidden layer ``(B, length, D)``."""
+    return encoder(token_ids(tokenizer, texts, length, device))[0]

@@ -1,0 +1,81 @@
+"""Stable Diffusion XL: two CLIP encoders side by side, one pooled vector besides, and the size as a condition.
+
+The two encoders' tokens lie at the same places (only their padding differs), so their embeddings are concatenated along
+the features, and the text is one stream. The pooled vector is added to the embedding of the time step, together with
+the size: a second way in for text, which cross-attention does not see.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from pipeline.models.encoders import clip_tokens_and_pooled
+from pipeline.models.family import Conditioning, TextProjection
+from pipeline.models.sd import StableDiffusion
+
+
+class StableDiffusionXL(StableDiffusion):
+    """``StableDiffusionXLPipeline``, base and fine-tunes. The refiner, another pipeline, is not used."""
+
+    name = "Stable Diffusion XL"
+    load_options: ClassVar[dict[str, Any]] = {"add_watermarker": False}
+
+    def __init__(self, pipe: Any, device: torch.device):
+        super().__init__(pipe, device)
+        if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
+            pipe.vae.to(torch.float32)  # its activations leave the range of float16
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> Conditioning:
+        pipe, length = self.pipe, self.pipe.tokenizer.model_max_length
+        first, _ = clip_tokens_and_pooled(pipe.tokenizer, pipe.text_encoder, texts, length, self.device)
+        second, pooled = clip_tokens_and_pooled(pipe.tokenizer_2, pipe.text_encoder_2, texts, length, self.device)
+        return Conditioning(torch.cat([first, second], dim=-1).to(self.dtype), pooled.to(self.dtype))
+
+    def encode_negative(self, texts: Sequence[str]) -> Conditioning:
+        """Encode negative prompts; an empty one is all zeros, where the model was trained so."""
+        encoded = self.encode(texts)
+        if not self.pipe.config.force_zeros_for_empty_prompt:
+            return encoded
+        given = torch.tensor([bool(text) for text in texts], device=self.device)
+        assert encoded.pooled is not None
+        return Conditioning(
+            torch.where(given[:, None, None], encoded.embeds, 0), torch.where(given[:, None], encoded.pooled, 0)
+        )
+
+    def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
+        rows, _, h, w = latents.shape
+        size = [h * self.factor, w * self.factor]
+        # The original size, the top left corner of the crop, and the size asked for.
+        time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=conditioning.embeds.dtype, device=latents.device)
+        return self.pipe.unet(
+            latents,
+            timestep,
+            encoder_hidden_states=conditioning.embeds,
+            added_cond_kwargs={"text_embeds": conditioning.pooled, "time_ids": time_ids.repeat(rows, 1)},
+            return_dict=False,
+        )[0]
+
+    def decode(self, latents: Tensor) -> Tensor:
+        vae = self.pipe.vae
+        latents = latents.to(vae.dtype) / vae.config.scaling_factor
+        if vae.config.latents_mean is not None and vae.config.latents_std is not None:
+            mean, std = (
+                torch.tensor(values, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1)
+                for values in (vae.config.latents_mean, vae.config.latents_std)
+            )
+            latents = latents * std + mean
+        return vae.decode(latents, return_dict=False)[0]
+
+    def text_projections(self) -> list[TextProjection]:
+        weight = self.pipe.unet.add_embedding.linear_1.weight  # its input: the pooled text, then the sizes' embedding
+        pooled = TextProjection(
+            "unet.add_embedding.linear_1.weight",
+            "pooled",
+            weight,
+            "unet.add_embedding",
+            self.pipe.text_encoder_2.config.projection_dim,
+        )
+        return [*super().text_projections(), pooled]
