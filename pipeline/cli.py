@@ -81,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     diorama.add_argument("-o", "--output", default="out/evaluate-diorama", help="folder of the scores and the card")
     diorama.add_argument("-n", "--images", type=int, default=2000, help="pictures to generate in all (default 2000)")
     diorama.set_defaults(command=_evaluate_diorama)
+    help = "measure recipes against each other and the unerased model, judged by detector B; goes on where it stopped"
+    erasure = what.add_parser("erasure", help=help, description=help)
+    erasure.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/evaluation/quick.yaml")
+    erasure.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, such as cell=20")
+    erasure.add_argument("-o", "--output", metavar="DIR", help="the folder (default: out/evaluate-NAME of the config)")
+    erasure.set_defaults(command=_evaluate_erasure)
     return parser
 
 
@@ -173,6 +179,18 @@ def _evaluate_diorama(args: argparse.Namespace) -> int:
     from pipeline.evaluation.diorama import evaluate_diorama
 
     print(evaluate_diorama(args.output, images=args.images))
+    return 0
+
+
+def _evaluate_erasure(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipeline.evaluation.erasure_config import load_evaluation
+
+    config = load_evaluation(args.config, args.overrides)
+    from pipeline.evaluation.erasure import evaluate_erasure
+
+    print(evaluate_erasure(config, args.output or f"out/evaluate-{Path(args.config).stem}"))
     return 0
 
 

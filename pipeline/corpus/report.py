@@ -4,9 +4,6 @@ The report shows kept pictures only, so a corpus folder can be handed on as it i
 page. Knows nothing of how figures came about.
 """
 
-import base64
-import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,35 +12,11 @@ from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.evidence import Pair
 from pipeline.corpus.manifest import Row, Status, read_rows
 from pipeline.corpus.run_record import RunRecord
-from pipeline.corpus.shard import image_extension
 from pipeline.corpus.stores import Store
 from pipeline.corpus.summary import BINS, Summary
+from pipeline.page import escape, page, picture
 
 SHOWN = 64  # pictures on a contact sheet
-EDGE = 160  # pixels: larger pictures are shown as thumbnails, so that a page of them stays under 2 MB
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6b7e; --line: #d9dfe7; --card: #fff; --page: #f4f6f9;
-        --bar: #3b6fd4; --bad: #c2413b; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa7b8; --line: #323b48; --card: #1b222c;
-        --page: #12171e; --bar: #6d9bf1; --bad: #f0827c; } }
-body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 60px; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 34px 0 10px; }
-p.soft, .soft { color: var(--soft); } code { font-size: 13px; overflow-wrap: anywhere; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(140px, 1fr)); gap: 12px; margin: 18px 0; }
-.tile, figure, table { background: var(--card); border: 1px solid var(--line); border-radius: 10px; }
-.tile { padding: 12px 16px; } .tile b { display: block; font-size: 24px; font-variant-numeric: tabular-nums; }
-table { border-collapse: separate; border-spacing: 0; width: 100%; font-variant-numeric: tabular-nums; }
-td, th { padding: 7px 14px; text-align: left; border-top: 1px solid var(--line); } tr:first-child > * { border-top: 0; }
-.sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(116px, 1fr)); gap: 10px; }
-.pairs { grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); }
-figure { margin: 0; padding: 8px; overflow: hidden; } figure img { width: 100%; border-radius: 5px; display: block;
-  image-rendering: pixelated; } figcaption { font-size: 12px; color: var(--soft); margin-top: 5px; line-height: 1.35; }
-.two { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; } .bad { color: var(--bad); font-weight: 600; }
-.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 12px; }
-svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg { width: 100%; height: auto; display: block; }
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +87,11 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
         "images / device second": f"{drawn / device:.2f}" if device else "-",
     }
     body = [
-        f"<h1>{_e(_name(run))}</h1>",
-        f"<p class=soft>model <code>{_e(run.config['model']['path'])}</code>, "
+        f"<h1>{escape(_name(run))}</h1>",
+        f"<p class=soft>model <code>{escape(run.config['model']['path'])}</code>, "
         f"identity <code>{run.digest[:16]}</code></p>",
         "<div class=tiles>"
-        + "".join(f"<div class=tile><b>{_e(v)}</b>{_e(k)}</div>" for k, v in tiles.items())
+        + "".join(f"<div class=tile><b>{escape(v)}</b>{escape(k)}</div>" for k, v in tiles.items())
         + "</div>",
         "<h2>What the audit saw</h2>",
         _audit_table(summary),
@@ -132,7 +105,7 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
         "<h2>Kept pictures</h2>",
         _sheet(sheet),
     ]
-    return _page(f"{_name(run)}: report", body)
+    return page(f"{_name(run)}: report", body)
 
 
 def evidence_page(pairs: Sequence[Pair], shown: Sequence[Picture], concepts: Sequence[str]) -> str:
@@ -140,13 +113,13 @@ def evidence_page(pairs: Sequence[Pair], shown: Sequence[Picture], concepts: Seq
     body = [
         "<h1>Evidence</h1>",
         "<p class=soft>Not for training: unerased and quarantined pictures. `lacuna purge` deletes them.</p>",
-        f"<p>Erased: {_e(', '.join(concepts)) or 'nothing'}.</p>",
+        f"<p>Erased: {escape(', '.join(concepts)) or 'nothing'}.</p>",
     ]
     if pairs:
         body += ["<h2>Unerased (left) and erased (right), same prompt and seed</h2>", _pairs(pairs)]
     if shown:
         body += ["<h2>Quarantined</h2>", _sheet(shown)]
-    return _page("Evidence", body)
+    return page("Evidence", body)
 
 
 def _name(run: RunRecord) -> str:
@@ -160,7 +133,7 @@ def _audit_table(summary: Summary) -> str:
     for concept in sorted(summary.scores):
         cells = (f"{share:.2%} <span class=soft>({low:.2%} to {high:.2%})</span>"
                  for share, low, high in (summary.rate(concept), summary.residual(concept)))  # fmt: skip
-        rows.append(f"<tr><td>{_e(concept)}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>")
+        rows.append(f"<tr><td>{escape(concept)}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>")
     return f"<table>{''.join(rows)}</table>"
 
 
@@ -168,9 +141,8 @@ def _recipe_table(run: RunRecord) -> str:
     rows = ["<tr><th>method<th>concepts<th>options</tr>"]
     for step in run.recipe.get("steps", []):
         options = ", ".join(f"{key}={value}" for key, value in step["options"].items()) or "defaults"
-        rows.append(
-            f"<tr><td>{_e(step['method'])}<td>{_e(', '.join(step['concepts']))}<td class=soft>{_e(options)}</tr>"
-        )
+        names = ", ".join(step["concepts"])
+        rows.append(f"<tr><td>{escape(step['method'])}<td>{escape(names)}<td class=soft>{escape(options)}</tr>")
     return f"<table>{''.join(rows)}</table>" if len(rows) > 1 else "<p>Nothing is erased.</p>"
 
 
@@ -184,8 +156,8 @@ def _histogram(concept: str, bins: Sequence[int]) -> str:
         for i, n in enumerate(bins)
     )
     return (
-        f'<figure><svg viewBox="0 0 300 124" role="img" aria-label="scores of {_e(concept)}">'
-        f'<text x="10" y="11">{_e(concept)}: most in a bin {top}</text>{bars}'
+        f'<figure><svg viewBox="0 0 300 124" role="img" aria-label="scores of {escape(concept)}">'
+        f'<text x="10" y="11">{escape(concept)}: most in a bin {top}</text>{bars}'
         '<text x="10" y="119">0</text><text x="284" y="119">1</text></svg></figure>'
     )
 
@@ -217,9 +189,9 @@ def _speed(records: Sequence[CommitRecord]) -> str:
 
 
 def _sheet(pictures: Sequence[Picture]) -> str:
-    notes = (f"<br><span class=bad>{_e(p.note)}</span>" if p.note else "" for p in pictures)
+    notes = (f"<br><span class=bad>{escape(p.note)}</span>" if p.note else "" for p in pictures)
     figures = (
-        f"<figure>{_img(p.image)}<figcaption>{_e(p.title)}{note}</figcaption></figure>"
+        f"<figure>{picture(p.image)}<figcaption>{escape(p.title)}{note}</figcaption></figure>"
         for p, note in zip(pictures, notes, strict=True)
     )
     return f"<div class=sheet>{''.join(figures)}</div>" if pictures else "<p>None.</p>"
@@ -230,40 +202,13 @@ def _pairs(pairs: Sequence[Pair]) -> str:
     for pair in pairs:
         seen = f"{_scores(pair.unerased_scores)} → {_scores(pair.erased_scores)}" if pair.unerased_scores else ""
         gates = f"gate {_scores(pair.gates)}" if pair.gates else ""
-        notes = "<br>".join(_e(text) for text in (seen, gates) if text)
+        notes = "<br>".join(escape(text) for text in (seen, gates) if text)
         figures.append(
-            f"<figure><div class=two>{_img(pair.unerased)}{_img(pair.erased)}</div>"
-            f"<figcaption>{_e(pair.prompt)}<br>seed {pair.seed}<br>{notes}</figcaption></figure>"
+            f"<figure><div class=two>{picture(pair.unerased)}{picture(pair.erased)}</div>"
+            f"<figcaption>{escape(pair.prompt)}<br>seed {pair.seed}<br>{notes}</figcaption></figure>"
         )
     return f'<div class="sheet pairs">{"".join(figures)}</div>'
 
 
 def _scores(scores: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {score:.2f}" for name, score in sorted(scores.items()))
-
-
-def _img(image: bytes) -> str:
-    from PIL import Image
-
-    picture: Image.Image = Image.open(io.BytesIO(image))
-    if max(picture.size) > EDGE:
-        picture = picture.convert("RGB")
-        picture.thumbnail((EDGE, EDGE))
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=85)
-        image = buffer.getvalue()
-    kind = {"jpg": "jpeg"}.get(image_extension(image), image_extension(image))
-    return f'<img alt="" loading="lazy" src="data:image/{kind};base64,{base64.b64encode(image).decode()}">'
-
-
-def _page(title: str, body: Sequence[str]) -> str:
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-    content = "\n".join(body)
-    return (
-        f"<!doctype html><html lang=en><head>{head}<title>{_e(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{content}</main></body></html>\n"
-    )
-
-
-def _e(text: object) -> str:
-    return html.escape(str(text))

@@ -121,8 +121,12 @@ class DioramaDetector(nn.Module):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Probability of each of ``classes`` in uint8 images (B, 64, 64, 3): float32 (B, 68), objects then styles."""
+        return self.see(images)[0]
+
+    def see(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """``probabilities`` and ``maps`` of the same pictures, in one pass."""
         maps, style, _, _ = self._judge(images)
-        return torch.cat([presence(maps).sigmoid(), style.softmax(dim=-1)[:, 1:]], dim=-1)
+        return torch.cat([presence(maps).sigmoid(), style.softmax(dim=-1)[:, 1:]], dim=-1), maps.sigmoid()
 
     def maps(self, images: Tensor) -> Tensor:
         """Where each object is seen: probabilities per cell of 8x8 pixels, float32 (B, 64, 8, 8)."""

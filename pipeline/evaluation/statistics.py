@@ -1,10 +1,11 @@
-"""Statistics of counted outcomes and of feature clouds. Arithmetic only: no models, no files."""
+"""Statistics of counted outcomes, of paired pictures and of feature clouds. Arithmetic only: no models, no files."""
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+
+from pipeline.statistics import Z95, wilson
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,91 @@ class Proportion:
         return f"{100 * self.rate:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}; {self.hits}/{self.trials})"
 
 
-def wilson(hits: int, trials: int, confidence: float = 0.95) -> Proportion:
-    """The score interval of a proportion (Wilson 1927, eq. as in Brown, Cai & DasGupta 2001), sound near 0 and 1.
-
-    Raises ValueError if *hits* is not in 0..*trials*. No trials give the interval 0..1.
-    """
-    if not 0 <= hits <= trials:
-        raise ValueError(f"{hits} hits in {trials} trials")
-    if not trials:
-        return Proportion(hits, trials, 0.0, 1.0)
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p, n = hits / trials, trials
-    center = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Proportion(hits, trials, 0.0 if hits == 0 else center - half, 1.0 if hits == trials else center + half)
+def proportion(hits: int, trials: int) -> Proportion:
+    """*hits* of *trials* with their Wilson interval of 95 %; ValueError if *hits* is not in 0..*trials*."""
+    return Proportion(hits, trials, *wilson(hits, trials))
 
 
 def count(outcomes: np.ndarray) -> Proportion:
     """The proportion of true values in a boolean array of any shape."""
-    return wilson(int(np.count_nonzero(outcomes)), int(outcomes.size))
+    return proportion(int(np.count_nonzero(outcomes)), int(outcomes.size))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How often something is seen in pictures that were changed, *hits*, to how often in the same pictures before,
+    *base*; of *trials* pairs *both* have it. With the bounds of the interval of ``paired_ratio``."""
+
+    hits: int
+    base: int
+    both: int
+    trials: int
+    low: float
+    high: float
+
+    @property
+    def rate(self) -> float:
+        """Hits to base; NaN where there was nothing to lose."""
+        return self.hits / self.base if self.base else math.nan
+
+    def __str__(self) -> str:
+        if not self.base:
+            return "not measured"
+        interval = f"{100 * self.low:.1f} to {100 * self.high:.1f}"
+        return f"{100 * self.rate:.1f} % ({interval}; {self.hits}/{self.base} of {self.trials})"
+
+
+def paired_ratio(after: np.ndarray, before: np.ndarray) -> Ratio:
+    """Ratio of two proportions of the same pictures, with the hybrid score interval of 95 % of Bonett & Price 2006.
+
+    Statist. Med. 25:3039, eq. 8: Wilson intervals of both proportions, at a z that is lowered by what their pairing
+    tells, over the pairs in which either is seen. It is sound where both are 1, where a bootstrap has no width.
+    """
+    hits, base = int(after.sum()), int(before.sum())
+    both = int((after & before).sum())
+    either = hits + base - both
+    apart = either - both
+    if not base:
+        return Ratio(hits, base, both, len(after), 0.0, math.inf)
+    p1, p2 = (hits + 1) / (either + 2), (base + 1) / (either + 2)
+    joint = math.sqrt((apart + 2) / ((hits + 1) * (base + 1)))
+    z = Z95 * joint / (math.sqrt((1 - p1) / (hits + 1)) + math.sqrt((1 - p2) / (base + 1)))
+    (low1, high1), (low2, high2) = wilson(hits, either, z), wilson(base, either, z)
+    return Ratio(hits, base, both, len(after), low1 / high2, high1 / low2)
+
+
+def harmonic_mean(terms: np.ndarray) -> np.ndarray:
+    """Harmonic mean over the first axis of terms in 0..1; NaN terms were not measured and are left out."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return (~np.isnan(terms)).sum(axis=0) / np.nansum(1 / terms, axis=0)
+
+
+def bootstrap_weights(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
+    """Weights (resamples, items), each row summing to 1: how often an item is drawn when as many are, with replacement.
+
+    ``weights @ outcomes`` are the resampled means. Outcomes of one item stay together, so pairing survives.
+    """
+    return rng.multinomial(items, np.full(items, 1 / items), size=resamples) / items
+
+
+def percentile_interval(samples: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of resampled values; NaN where there are none."""
+    known = samples[~np.isnan(samples)]
+    if not len(known):
+        return math.nan, math.nan
+    low, high = np.percentile(known, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def psnr(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB of uint8 pictures (H, W, 3) over *mask* (H, W); infinite where they are equal.
+
+    NaN where the mask is empty.
+    """
+    if not mask.any():
+        return math.nan
+    error = float(np.mean((a[mask].astype(np.float64) - b[mask]) ** 2))
+    return 10 * math.log10(255**2 / error) if error else math.inf
 
 
 def macro_f1(seen: np.ndarray, true: np.ndarray) -> float:

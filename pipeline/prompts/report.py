@@ -4,7 +4,6 @@ Draws nothing itself: seconds and bytes per image come from whoever measured a b
 need them are left out.
 """
 
-import math
 from dataclasses import dataclass
 
 from pipeline.config.schema import Config
@@ -12,11 +11,11 @@ from pipeline.erasure.concept import concepts_of
 from pipeline.prompts.mentions import mentions
 from pipeline.prompts.plan import Plan
 from pipeline.prompts.sample import Sample
+from pipeline.statistics import wilson
 
 SURVEYED = 10_000  # prompts looked at for concepts
 PLACES = 100  # of the source from which they are read: at most so many row groups are decoded
 SHOWN = 8  # samples
-Z = 1.959964  # of a 95 % interval
 # Bytes beside the picture: three tar headers of 512, caption and JSON padded to 512 each, half a block of padding of
 # the picture, and about 200 in the manifest.
 OVERHEAD = 3 * 512 + 2 * 512 + 256 + 200
@@ -169,14 +168,6 @@ def survey(config: Config, plan: Plan) -> tuple[dict[str, Share], Share]:
                 hits[name] += 1
     exact = trials == plan.prompts
     return {name: Share(count, trials, exact) for name, count in hits.items()}, Share(any_hits, trials, exact)
-
-
-def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """Return the Wilson score interval of 95 % for a share (Wilson 1927, JASA 22:209, in the usual closed form)."""
-    p = hits / trials
-    centre = (p + Z**2 / (2 * trials)) / (1 + Z**2 / trials)
-    half = Z / (1 + Z**2 / trials) * math.sqrt(p * (1 - p) / trials + Z**2 / (4 * trials**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _spread(rows: int) -> list[range]:

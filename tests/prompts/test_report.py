@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.prompts import Plan, open_source
-from pipeline.prompts.report import OVERHEAD, PLACES, SURVEYED, Measured, _spread, plan_report, wilson
+from pipeline.prompts.report import OVERHEAD, PLACES, SURVEYED, Measured, _spread, plan_report
 
 CONFIG = """\
 model: {path: diorama}
@@ -71,14 +71,3 @@ def test_time_size_and_cost_follow_the_measured_batch(tmp_path):
     assert "about 15 min on 4 workers" in text
     assert "about 3.00 at 3 per worker and hour" in text
     assert "about 7.23 MB" in text
-
-
-def test_wilson_is_the_published_interval():
-    """Newcombe 1998 (Statist. Med. 17:857), table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
-    for (hits, trials), expected in {
-        (81, 263): (0.2553, 0.3662),
-        (15, 148): (0.0624, 0.1605),
-        (0, 20): (0.0, 0.1611),
-        (1, 29): (0.0061, 0.1718),
-    }.items():
-        assert wilson(hits, trials) == pytest.approx(expected, abs=5e-5)

@@ -1,0 +1,190 @@
+"""``lacuna evaluate erasure``: recipes against each other and against the unerased model, judged by detector B.
+
+All answer the same questions (``erasure_prompts.py``) with the same seeds. Work goes round by round over all tasks and
+recipes, so that an evaluation that is stopped early has figures for each of them; given again, it goes on.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from pipeline.erasure.concept import concepts_of
+from pipeline.errors import ConfigError
+from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config, settings
+from pipeline.evaluation.erasure_drawing import Drawer, code_digest, judge_digest, ratios
+from pipeline.evaluation.erasure_prompts import Question, Task, questions
+from pipeline.evaluation.erasure_report import Findings, write_report
+from pipeline.evaluation.erasure_scores import score_task
+from pipeline.evaluation.erasure_store import Folder, Seen, joined
+from pipeline.generation.environment import environment
+from pipeline.prepare import resolve_device
+
+_ROUNDS = (0.1, 0.3, 1.0)  # shares of the pictures after which all tasks and recipes have equally many
+_REPORT_EVERY = 300.0  # seconds between the reports of a round that goes on
+
+
+def evaluate_erasure(config: EvaluationConfig, out: str | Path) -> str:
+    """Draw what is missing in *out*, score it, write scores.json, table.md and report.html; return the tables.
+
+    Raises ``ConfigError`` for recipes that do not fit the model, and for a folder begun with other settings.
+    """
+    return Evaluation(config, out).run()
+
+
+class Evaluation:
+    """One evaluation in one folder."""
+
+    def __init__(self, config: EvaluationConfig, out: str | Path):
+        self.config = config
+        self.recipes = (NONE, *config.recipes)
+        self.folder = Folder(Path(out))
+        device = resolve_device(config.device)
+        self.drawer = Drawer(config, self.folder, device)
+        model = self.drawer.load_model()
+        self.drawer.check_recipes(model)
+        self.tasks = {name: Task(name, concepts_of(run_config(config, name, NONE).erasure)) for name in config.tasks}
+        self.asked = {name: questions(task, config.cell, config.seed) for name, task in self.tasks.items()}
+        self.refused: dict[tuple[str, str], str] = {}
+        self.settings = environment(device, config.threads) | settings(config)
+        self.settings |= {"model.revision": model.revision, "detector B": judge_digest()}
+        parts: dict[str, Any] = {f"tasks.{name}": asdict(task) for name, task in config.tasks.items()}
+        parts |= {f"recipes.{name}": [asdict(step) for step in steps] for name, steps in config.recipes.items()}
+        self.folder.begin(self.settings, parts)
+
+    def run(self) -> str:
+        """Do all that is missing, with a report after each round; return the tables for the terminal."""
+        self._announce()
+        for i, share in enumerate(_ROUNDS):
+            self._round(share)
+            if i == 0:
+                self._time()
+            text = self.report()
+        return text
+
+    def report(self) -> str:
+        """Score what there is and write it to the folder; return the tables for the terminal."""
+        scored = []
+        for name, task in self.tasks.items():
+            seen = {recipe: self._seen(name, recipe) for recipe in self.recipes}
+            found = {recipe: pictures for recipe, pictures in seen.items() if pictures is not None}
+            if NONE in found and len(found) > 1:
+                # What the unerased model has not drawn yet cannot be paired.
+                most = len(found[NONE].seen)
+                paired = {recipe: _first(pictures, most) for recipe, pictures in found.items()}
+                scored.append((score_task(task, self.asked[name], paired), paired))
+        seconds = self.folder.read_json("timing.json")
+        return write_report(
+            self.folder,
+            Findings(
+                settings=self.settings,
+                cell=self.config.cell,
+                tasks=[scores for scores, _ in scored],
+                asked=self.asked,
+                pictures={scores.task: found for scores, found in scored},
+                times=ratios(seconds) if seconds else {},
+                refused=self.refused,
+                notes=self._notes(),
+            ),
+        )
+
+    def _round(self, share: float) -> None:
+        """Draw the first *share* of every task's pictures with every recipe."""
+        work = [
+            (task, recipe, batch, asked)
+            for task in self.tasks
+            for recipe in self.recipes
+            for batch, asked in self._batches(task, share)
+            if not self.folder.has(task, recipe, batch)
+        ]
+        reported = time.monotonic()
+        with tqdm(total=sum(len(asked) for *_, asked in work), unit="picture", disable=not work) as bar:
+            for task, recipe, batch, asked in work:
+                bar.set_description(f"{task}: {recipe}")
+                if (task, recipe) not in self.refused:
+                    try:
+                        self.drawer.draw(task, recipe, batch, asked)
+                    except ConfigError as error:  # an edit that the self-check refuses: a finding, not the end
+                        self.refused[task, recipe] = str(error)
+                        tqdm.write(f"{task}: {recipe} is refused: {error}", file=sys.stderr)
+                bar.update(len(asked))
+                if time.monotonic() - reported > _REPORT_EVERY:
+                    self.report()
+                    reported = time.monotonic()
+
+    def _time(self) -> None:
+        """Measure the recipes' time on the first task, unless it is known for all of them."""
+        task = next(iter(self.tasks))
+        usable = [recipe for recipe in self.recipes if (task, recipe) not in self.refused]
+        known = self.folder.read_json("timing.json") or {}
+        if not self.config.timing.repeats or all(recipe in known for recipe in usable):
+            return
+        prompts = {
+            cell: [question.prompt for question in self.asked[task] if question.cell == cell]
+            for cell in ("plain", "unrelated")
+        }
+        print(f"timing {len(usable)} recipes on {task!r}", file=sys.stderr)
+        self.folder.write_json("timing.json", self.drawer.time(task, usable, prompts["plain"], prompts["unrelated"]))
+
+    def _announce(self) -> None:
+        """Say how much there is to draw and about how long it will take, measured on a first batch."""
+        missing = sum(
+            len(asked)
+            for task in self.tasks
+            for recipe in self.recipes
+            for batch, asked in self._batches(task, 1.0)
+            if not self.folder.has(task, recipe, batch)
+        )
+        if not missing:
+            return
+        size = self.config.generation.batch_size
+        first = next(iter(self.tasks))
+        batch, asked = self._batches(first, 1.0)[0]
+        pace = self.drawer.draw(first, NONE, batch, asked) / size
+        timed = self.config.timing.repeats * 2 * len(self.recipes) * self.config.timing.batch_size
+        print(
+            f"{missing:,} pictures to draw ({len(self.tasks)} tasks, {len(self.recipes)} recipes with the unerased "
+            f"model, {self.config.cell} prompts a cell): about {_duration((missing + timed) * pace)} at "
+            f"{1 / pace:.2f} pictures/s, if all recipes were as fast as the unerased model",
+            file=sys.stderr,
+        )
+
+    def _batches(self, task: str, share: float) -> list[tuple[str, Sequence[Question]]]:
+        """Name and questions of the batches that hold the first *share* of a task's questions."""
+        asked, size = self.asked[task], self.config.generation.batch_size
+        count = -(-len(asked) // size)
+        return [(f"{i:05d}", asked[i * size : (i + 1) * size]) for i in range(max(1, round(share * count)))]
+
+    def _seen(self, task: str, recipe: str) -> Seen | None:
+        """All pictures up to the first batch that is missing; None where there are none."""
+        parts = []
+        for batch, _ in self._batches(task, 1.0):
+            if not self.folder.has(task, recipe, batch):
+                break
+            parts.append(self.folder.read(task, recipe, batch))
+        return joined(parts) if parts else None
+
+    def _notes(self) -> list[str]:
+        """What a reader must know of how the pictures came about."""
+        now = code_digest()
+        stale = []
+        for task in self.tasks:
+            for recipe in self.config.recipes:
+                record = self.folder.read_json(f"recipes/{task}/{recipe}/record.json")
+                if record is not None and record["code"] != now:
+                    stale.append(f"{task}: {recipe} (code {record['code']})")
+        return [f"drawn by other code than the present {now}: {'; '.join(stale)}"] if stale else []
+
+
+def _first(found: Seen, most: int) -> Seen:
+    return Seen(found.images[:most], found.seen[:most], found.places[:most])
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

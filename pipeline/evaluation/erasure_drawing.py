@@ -1,0 +1,150 @@
+"""Draws the pictures of an evaluation with the engine that runs use, and lets detector B look at them.
+
+Unit of work: a batch of one task's questions by one recipe. Knows the folder, and nothing of scores.
+"""
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.diorama.detector import DETECTOR_PATH, DioramaDetector
+from pipeline.erasure.concept import concepts_of
+from pipeline.erasure.method import read_steps
+from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
+from pipeline.errors import ConfigError
+from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config
+from pipeline.evaluation.erasure_prompts import Question
+from pipeline.evaluation.erasure_store import Folder, Seen, write_whole
+from pipeline.generation.engine import Engine
+from pipeline.models.load import Model, load_model
+from pipeline.prompts import Sample
+
+_CODE = ("erasure", "generation", "models")  # packages of which the code decides what a recipe does
+
+
+class Drawer:
+    """Draws with one engine at a time; an engine is loaded when its first batch is asked for."""
+
+    def __init__(self, config: EvaluationConfig, folder: Folder, device: str):
+        torch.set_num_threads(config.threads)
+        self.config = config
+        self.folder = folder
+        self.device = device
+        self.judge = DioramaDetector.load("b", device)
+        self.limits = torch.tensor([self.judge.thresholds[name] for name in self.judge.classes])
+        self._engine: tuple[tuple[str, str], Engine] | None = None
+
+    def load_model(self) -> Model:
+        return load_model(self.config.model, torch.device(self.device))
+
+    def check_recipes(self, model: Model) -> None:
+        """Refuse recipes whose methods or options do not fit *model*, before any work."""
+        for task in self.config.tasks:
+            for recipe, steps in self.config.recipes.items():
+                config = run_config(self.config, task, recipe)
+                try:
+                    read_steps(steps, concepts_of(config.erasure), model.family)
+                except ConfigError as error:
+                    raise ConfigError(str(error).replace("erasure.recipe", f"recipes.{recipe}")) from error
+
+    def draw(self, task: str, recipe: str, batch: str, asked: Sequence[Question]) -> float:
+        """Draw one batch to the folder; return the seconds it took. ``ConfigError`` where the recipe is refused."""
+        engine = self._engine_of(task, recipe)
+        started = time.perf_counter()
+        (drawn,) = engine.generate(_samples(asked))
+        images = torch.from_numpy(drawn.images)
+        probabilities, maps = self.judge.see(images)
+        seen = (probabilities.cpu() >= self.limits).numpy()
+        self.folder.write(task, recipe, batch, Seen(drawn.images, seen, (maps >= 0.5).cpu().numpy()))
+        return time.perf_counter() - started
+
+    def time(self, task: str, recipes: Sequence[str], concerned: Sequence[str], others: Sequence[str]) -> Any:
+        """Seconds of a batch of prompts that name the concept, and of one that does not, for each of *recipes*.
+
+        All take turns, so that whatever else the machine does falls on all of them. One round goes before, in which
+        caches fill. Returns recipe -> {"concerned": [seconds, ...], "unconcerned": [seconds, ...]}.
+        """
+        self._engine = None
+        size = self.config.timing.batch_size
+        engines = {}
+        for recipe in recipes:
+            engine_config = run_config(self.config, task, recipe)
+            engine_config.generation = replace(engine_config.generation, batch_size=size)
+            engines[recipe] = self._load(task, recipe, engine_config)
+        batches = {
+            name: _samples([Question(name, prompts[i % len(prompts)], i, "") for i in range(size)])
+            for name, prompts in (("concerned", concerned), ("unconcerned", others))
+        }
+        seconds: dict[str, dict[str, list[float]]] = {recipe: {name: [] for name in batches} for recipe in recipes}
+        for repeat in range(self.config.timing.repeats + 1):
+            for name, samples in batches.items():
+                for recipe, engine in engines.items():
+                    started = time.perf_counter()
+                    list(engine.generate(samples))
+                    if repeat:
+                        seconds[recipe][name].append(time.perf_counter() - started)
+        return seconds
+
+    def _engine_of(self, task: str, recipe: str) -> Engine:
+        if self._engine is None or self._engine[0] != (task, recipe):
+            self._engine = None  # one model in memory at a time
+            self._engine = ((task, recipe), self._load(task, recipe, run_config(self.config, task, recipe)))
+        return self._engine[1]
+
+    def _load(self, task: str, recipe: str, config: Any) -> Engine:
+        """The engine of a recipe; its edits are solved once and kept in the folder."""
+        if recipe == NONE:
+            return Engine.load(config, None, self.device)
+        place = self.folder.root / "recipes" / task / recipe
+        if (place / "record.json").exists():
+            record = json.loads((place / "record.json").read_text())
+            compiled = CompiledRecipe.from_files(record, lambda name: (place / name).read_bytes())
+            return Engine.load(config, compiled, self.device)
+        model = self.load_model()
+        compiled = compile_recipe(config, model)
+        for name, data in compiled.tensors.items():
+            write_whole(place / name, data)
+        write_whole(place / "record.json", json.dumps({**compiled.record, "code": code_digest()}, indent=1).encode())
+        return Engine(config, model, active_methods(config, model))
+
+
+def ratios(seconds: Any) -> dict[str, dict[str, float]]:
+    """Recipe -> median over the repeats of its seconds to the unerased model's, in the same repeat."""
+    return {
+        recipe: {
+            name: statistics.median(a / b for a, b in zip(values, seconds[NONE][name], strict=True))
+            for name, values in by_name.items()
+        }
+        for recipe, by_name in seconds.items()
+    }
+
+
+def judge_digest() -> str:
+    """Sixteen hex digits over detector B's weights."""
+    return hashlib.sha256((DETECTOR_PATH / "b.safetensors").read_bytes()).hexdigest()[:16]
+
+
+def code_digest() -> str:
+    """Sixteen hex digits over the code that decides what a recipe does to a picture."""
+    root = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(path for name in _CODE for path in (root / name).glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _samples(asked: Sequence[Question]) -> list[Sample]:
+    return [
+        Sample(
+            index=i, key=f"{i:011d}", shard=0, prompt=question.prompt, negative_prompt="", seed=question.seed,
+            width=64, height=64, prompt_index=i, repetition=0,
+        )
+        for i, question in enumerate(asked)
+    ]  # fmt: skip

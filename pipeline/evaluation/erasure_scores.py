@@ -1,0 +1,233 @@
+"""From what detector B saw to the figures of an erasure. Arithmetic only: no models, no files.
+
+Everything is paired: the unerased model answered the same questions with the same seeds, in the same batches.
+
+- leak (cells of ``LEAKS`` and the attack): the share of pictures in which B sees any concept of the task. Wilson 95 %.
+- kept (cells of ``KEPT``): how often B sees what must be kept, to how often it does in the unerased pictures; with the
+  paired interval of ``paired_ratio``. Above 1 it is more often there than before.
+- false alarms: the share of *unerased* pictures of the cells "neighbour" and "unrelated", whose prompts do not name the
+  concept, in which B sees it all the same. A leak below that cannot be told from none.
+- outside: PSNR of the picture to the unerased one outside the box in which B places the concept in the unerased
+  one, widened by a cell of 8 pixels; the median over pictures whose prompt names the concept and in which B sees it.
+- untouched: the share of pictures of the cell "unrelated" that are bit for bit the unerased ones.
+- H_o: harmonic mean of erasure and preservation, each of them the harmonic mean of its own columns: 1 - leak over
+  plain, alias, synonym and implied; and min(1, kept) over the cells of ``KEPT``. Columns that a task does not have are
+  left out. It extends the H_o of MACE (Lu et al., CVPR 2024: efficacy, generality, specificity, each once), in which
+  any one failure is felt. Its intervals, and those of the difference of two recipes, are bootstrapped over questions
+  within each cell (2000 resamples, percentiles); both recipes are resampled alike, so what a seed does to both cancels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.diorama.detector import DioramaDetector
+from pipeline.evaluation.erasure_config import NONE
+from pipeline.evaluation.erasure_prompts import ATTACK, KEPT, LEAKS, Question, Task
+from pipeline.evaluation.erasure_store import Seen
+from pipeline.evaluation.statistics import (
+    Proportion,
+    Ratio,
+    bootstrap_weights,
+    count,
+    harmonic_mean,
+    paired_ratio,
+    percentile_interval,
+    psnr,
+)
+
+RESAMPLES = 2000
+CELL = 8  # pixels of a cell of B's maps
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with the ends of its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        if math.isnan(self.value):
+            return "not measured"
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f})"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The figures of one recipe on one task; cells that the task does not have are absent."""
+
+    pictures: int
+    leak: dict[str, Proportion]
+    kept: dict[str, Ratio]
+    outside: Interval  # dB
+    untouched: Proportion
+    balance: Interval  # H_o
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """The figures of one task. ``differences[a][b]`` is H_o of recipe a less that of b, on the pictures of both."""
+
+    task: str
+    erased: tuple[str, ...]
+    false_alarms: Proportion
+    recipes: dict[str, Scores]
+    differences: dict[str, dict[str, Interval]] = field(default_factory=dict)
+    resampled: dict[str, np.ndarray] = field(default_factory=dict)  # H_o by recipe, (RESAMPLES,)
+
+
+def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) -> TaskScores:
+    """Score the recipes of *seen*, of which ``NONE`` is one. ``seen[recipe]`` answers the first so many of *asked*.
+
+    Where a recipe has fewer pictures than others, its figures are on its own and its differences on those of both.
+    """
+    base = seen[NONE]
+    cells = np.array([question.cell for question in asked])
+    alarms = _erased_seen(task, base)[np.isin(cells[: len(base.seen)], ("neighbour", "unrelated"))]
+    fewest = min(len(found.seen) for found in seen.values())
+    terms = {name: _terms(task, asked[:fewest], found, base) for name, found in seen.items()}
+    # One generator for all recipes: the same questions are drawn for each.
+    resampled = {name: _resampled(outcomes) for name, outcomes in terms.items()}
+    return TaskScores(
+        task.name,
+        task.erased,
+        count(alarms),
+        {name: _score(task, asked[: len(found.seen)], found, base) for name, found in seen.items()},
+        {
+            a: {
+                b: Interval(_point(terms[a]) - _point(terms[b]), *percentile_interval(resampled[a] - resampled[b]))
+                for b in seen
+                if b != a
+            }
+            for a in seen
+        },
+        resampled,
+    )
+
+
+def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> Scores:
+    cells = np.array([question.cell for question in asked])
+    leaked = _erased_seen(task, found)
+    kept, kept_before = _kept_seen(asked, found), _kept_seen(asked, base)
+    unrelated = np.flatnonzero(cells == "unrelated")
+    same = [np.array_equal(found.images[i], base.images[i]) for i in unrelated]
+    terms = _terms(task, asked, found, base)
+    return Scores(
+        pictures=len(asked),
+        leak={cell: count(leaked[cells == cell]) for cell in (*LEAKS, ATTACK) if (cells == cell).any()},
+        kept={
+            cell: paired_ratio(kept[rows], kept_before[rows])
+            for cell, rows in ((cell, cells == cell) for cell in KEPT)
+            if rows.any()
+        },
+        outside=_outside(task, asked, found, base),
+        untouched=count(np.array(same, bool)),
+        balance=Interval(_point(terms), *percentile_interval(_resampled(terms))),
+    )
+
+
+def _erased_seen(task: Task, found: Seen) -> np.ndarray:
+    """Boolean (N,): does B see any of the task's concepts?"""
+    return np.asarray(found.seen[:, [_CLASSES[name] for name in task.erased]].any(axis=1))
+
+
+def _kept_seen(asked: Sequence[Question], found: Seen) -> np.ndarray:
+    """Boolean (N,): does B see what must be kept? False where there is nothing of the kind."""
+    return np.array([bool(q.kept) and found.seen[i, _CLASSES[q.kept]] for i, q in enumerate(asked)], bool)
+
+
+@dataclass(frozen=True)
+class _Outcomes:
+    """Of one cell: what counts, for each question, as float (N,); ``before`` in the unerased pictures, if kept."""
+
+    after: np.ndarray
+    before: np.ndarray | None
+
+
+def _terms(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> dict[str, _Outcomes]:
+    """The outcomes of every cell that enters H_o."""
+    cells = np.array([question.cell for question in asked])
+    n = len(asked)
+    erased = ~_erased_seen(task, found)[:n]
+    kept, before = _kept_seen(asked, found), _kept_seen(asked, base)
+    outcomes = {}
+    for cell in (*LEAKS, *KEPT):
+        rows = cells == cell
+        if rows.any():
+            after = erased if cell in LEAKS else kept
+            outcomes[cell] = _Outcomes(after[rows].astype(float), before[rows].astype(float) if cell in KEPT else None)
+    return outcomes
+
+
+def _point(outcomes: Mapping[str, _Outcomes]) -> float:
+    """H_o of the outcomes as they are."""
+    even = {cell: np.full((1, len(o.after)), 1 / len(o.after)) for cell, o in outcomes.items()}
+    return float(_balance(outcomes, even)[0])
+
+
+def _resampled(outcomes: Mapping[str, _Outcomes]) -> np.ndarray:
+    """H_o of ``RESAMPLES`` bootstrap samples; the same questions each time it is called for the same cells."""
+    rng = np.random.default_rng(0)
+    return _balance(outcomes, {cell: bootstrap_weights(rng, len(o.after), RESAMPLES) for cell, o in outcomes.items()})
+
+
+def _balance(outcomes: Mapping[str, _Outcomes], weights: Mapping[str, np.ndarray]) -> np.ndarray:
+    """H_o, (resamples,), of outcomes weighted by (resamples, N) for each cell."""
+    erasure, preservation = [], []
+    for cell, o in outcomes.items():
+        share = weights[cell] @ o.after
+        if o.before is None:
+            erasure.append(share)
+        else:
+            before = weights[cell] @ o.before
+            with np.errstate(divide="ignore", invalid="ignore"):
+                preservation.append(np.minimum(1, np.where(before > 0, share / before, np.nan)))
+    sides = [harmonic_mean(np.stack(side)) for side in (erasure, preservation) if side]
+    return harmonic_mean(np.stack(sides))
+
+
+def _outside(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> Interval:
+    if task.of_styles:  # a style has no place
+        return Interval(math.nan, math.nan, math.nan)
+    columns = [_CLASSES[name] for name in task.erased]
+    values = []
+    for i, question in enumerate(asked):
+        if question.cell not in ("plain", "alias", "beside unrelated", "beside neighbour"):
+            continue
+        if not base.seen[i, columns].any():
+            continue
+        named = [column for column in columns if base.seen[i, column]]
+        values.append(psnr(found.images[i], base.images[i], ~_box(np.asarray(base.places[i, named].any(axis=0)))))
+    known = np.array([value for value in values if not math.isnan(value)])
+    if not len(known):
+        return Interval(math.nan, math.nan, math.nan)
+    rng = np.random.default_rng(0)
+    medians = np.median(known[rng.integers(0, len(known), (RESAMPLES, len(known)))], axis=1)
+    low, high = np.sort(medians)[[int(0.025 * RESAMPLES), int(0.975 * RESAMPLES)]]  # some may be infinite
+    return Interval(float(np.median(known)), float(low), float(high))
+
+
+def _box(cells: np.ndarray) -> np.ndarray:
+    """Boolean (64, 64): the bounding box of *cells* (8, 8), widened by a cell; empty where there are none."""
+    inside = np.zeros((cells.shape[0] * CELL, cells.shape[1] * CELL), bool)
+    if cells.any():
+        rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))
+        top, left = max(0, rows[0] - 1), max(0, columns[0] - 1)
+        inside[top * CELL : (rows[-1] + 2) * CELL, left * CELL : (columns[-1] + 2) * CELL] = True
+    return inside
+
+
+def pooled(tasks: Sequence[TaskScores], a: str, b: str | None = None) -> Interval:
+    """H_o of recipe *a*, or its difference to *b*, as the mean over tasks, which are resampled apart."""
+    if b is None:
+        value = float(np.mean([t.recipes[a].balance.value for t in tasks]))
+        return Interval(value, *percentile_interval(np.mean([t.resampled[a] for t in tasks], axis=0)))
+    value = float(np.mean([t.differences[a][b].value for t in tasks]))
+    return Interval(value, *percentile_interval(np.mean([t.resampled[a] - t.resampled[b] for t in tasks], axis=0)))
+
+
+_CLASSES = {name: i for i, name in enumerate(DioramaDetector.classes)}
