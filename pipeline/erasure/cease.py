@@ -30,16 +30,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from pipeline.erasure.alternatives import replaced, swap_pooled
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.gate import EVERYDAY, Hit, TextGate
 from pipeline.erasure.mask import CELLS, PlaceMask
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
-from pipeline.erasure.tokens import end_of_text, replace_spans, token_spans
+from pipeline.erasure.tokens import end_of_text, token_spans
 from pipeline.errors import ConfigError
 from pipeline.models.attention import Layer, split_heads
 from pipeline.models.family import TextStream
 from pipeline.models.load import Model
-from pipeline.prompts.mentions import is_plural, plurals
 
 CHUNK = 8  # alternatives are encoded so many at a time, padded, so that a prompt's embeddings do not depend on the rest
 
@@ -90,6 +90,13 @@ class CEASE(Method):
         self.gate = TextGate(model.family, concepts)
         self.directions = {concept.name: self._direction(concept) for concept in concepts}
 
+    def condition(self, prompts: Prompts) -> Prompts:
+        """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place."""
+        if prompts.positive.pooled is None:
+            return prompts
+        hits = [self.gate.hits(text, self.options.gate) for text in prompts.texts]
+        return swap_pooled(self.model.family, prompts, hits, self.options.means)
+
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering | None:
         options = self.options
         hits = {i: self.gate.hits(text, options.gate) for i, text in enumerate(prompts.texts)}
@@ -109,7 +116,7 @@ class CEASE(Method):
         self, texts: list[str], hits: list[list[Hit]], prompts: Prompts, rows: list[int]
     ) -> list[Alternative]:
         meant = [[hit for hit in found if hit.score >= self.options.means] for found in hits]
-        others = [_replaced(text, found) for text, found in zip(texts, meant, strict=True)]
+        others = [replaced(text, found) for text, found in zip(texts, meant, strict=True)]
         encoded = self._encode([other for other, _ in others])
         alternatives = []
         for i, (text, found, named) in enumerate(zip(texts, hits, meant, strict=True)):
@@ -161,16 +168,6 @@ class CEASE(Method):
         beyond = ((embeds.float() - anchor[kind]) * u[kind]).sum(-1, keepdim=True).relu()
         beyond[0] = 0  # the start token is the same in every prompt
         return (embeds.float() - beyond * u[kind]).to(embeds.dtype)
-
-
-def _replaced(text: str, hits: list[Hit]) -> tuple[str, list[tuple[int, int]]]:
-    """Return *text* with each hit's anchor in its place, in its number, and the character spans of the anchors."""
-    spans = [(hit.start, hit.stop) for hit in hits]
-    anchors = []
-    for hit in hits:
-        many = bool(hit.concept.anchor) and is_plural(text[hit.start : hit.stop], hit.concept)
-        anchors.append(plurals(hit.concept.anchor)[0] if many else hit.concept.anchor)
-    return replace_spans(text, spans, anchors)
 
 
 class CEASESteering(Steering):

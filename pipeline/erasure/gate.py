@@ -1,9 +1,10 @@
 """WHEN: how near the words of a prompt come to a concept, in the text encoder's own eyes. Costs no denoiser forward.
 
 A listed word counts 1. Any other word w counts cos(E(w) - m, E(c) - m), E being the embedding of "a w" at its
-end-of-text token and m the mean of E over everyday words, without which all CLIP embeddings look alike (cosines of .7
-and more). A word that comes nearer to a listed neighbour than to the concept counts 0. On the diorama unlisted synonyms
-score .93 to .98, words for scenes that imply the concept .65 to .97, neighbours at most .5.
+end-of-text token (or, where the architecture has one, its pooled vector) and m the mean of E over everyday words,
+without which all CLIP embeddings look alike (cosines of .7 and more). A word that comes nearer to a listed neighbour
+than to the concept counts 0. On the diorama unlisted synonyms score .93 to .98, words for scenes that imply the concept
+.65 to .97, neighbours at most .5.
 
 Every word is encoded alone, as a batch of one, and remembered: its score does not depend on what came before.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.tokens import end_of_text, word_pattern
+from pipeline.erasure.tokens import word_pattern
 from pipeline.models.family import Family
 
 EVERYDAY = (
@@ -87,8 +88,7 @@ class TextGate:
         return self._scores[word]
 
     def _embed(self, word: str) -> Tensor:
-        text = f"a {word}"
-        return self.family.encode([text]).embeds[0, end_of_text(self.family.streams[0], text)].float()
+        return self.family.summary(f"a {word}").float()
 
     def _direction(self, word: str) -> Tensor:
         return torch.nn.functional.normalize(self._embed(word) - self._mean, dim=0)

@@ -3,4 +3,5 @@
 METHODS: dict[str, str] = {
     "uce": "pipeline.erasure.uce:UCE",
     "cease": "pipeline.erasure.cease:CEASE",
+    "cease_joint": "pipeline.erasure.cease_joint:CEASEJoint",
 }

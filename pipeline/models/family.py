@@ -120,6 +120,15 @@ class Family(ABC):
         """Encode negative prompts. Families in which no negative prompt is not the empty text override it."""
         return self.encode(texts)
 
+    @torch.no_grad()
+    def summary(self, text: str) -> Tensor:
+        """Return one vector for the whole *text*: the pooled one where there is one, else its end-of-text token's."""
+        encoded, stream = self.encode([text]), self.streams[0]
+        if encoded.pooled is not None:
+            return encoded.pooled[0]
+        ids = stream.tokenizer(text, truncation=True, max_length=stream.length).input_ids
+        return encoded.embeds[0, stream.offset + len(ids) - 1]
+
     @abstractmethod
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """Return ``(C, h, w)`` of the latents of one picture; ``ConfigError`` for a size that cannot be made."""

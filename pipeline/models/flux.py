@@ -80,6 +80,11 @@ class Flux(JointFamily):
             return None
         return torch.full((rows,), guidance, device=self.device, dtype=torch.float32)
 
+    @property
+    def depth(self) -> int:
+        transformer = self.pipe.transformer
+        return len(transformer.transformer_blocks) + len(transformer.single_transformer_blocks)
+
     def attach(self, state: AttentionState) -> list[Layer]:
         self.state = state
         transformer = self.pipe.transformer

@@ -88,6 +88,11 @@ class JointFamily(Family):
         if self.state is not None:
             self.state.running = conditioning.embeds
 
+    @property
+    @abstractmethod
+    def depth(self) -> int:
+        """How many layers let text and image attend to each other."""
+
     @abstractmethod
     def enter(self, conditioning: Conditioning, timestep: Tensor, guidance: float) -> EnteredText:
         """Return *conditioning* as it enters the first layer."""

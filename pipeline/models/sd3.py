@@ -75,6 +75,10 @@ class StableDiffusion3(JointFamily):
             return_dict=False,
         )[0]
 
+    @property
+    def depth(self) -> int:
+        return len(self.pipe.transformer.transformer_blocks)
+
     def attach(self, state: AttentionState) -> list[Layer]:
         self.state = state
         layers: list[Layer] = []
