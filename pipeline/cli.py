@@ -1,6 +1,7 @@
 """The `lacuna` command: what a user can ask for, and nothing else.
 
-Every subcommand imports what it needs when it runs, so that `show`, `plan` and `status` never wait for torch.
+Every subcommand imports what it needs when it runs, so that `show`, `plan` and `status` do not wait for torch (but
+where `model.dtype: auto` makes it look for a GPU).
 """
 
 import argparse
@@ -92,14 +93,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _load(args: argparse.Namespace):
     from pipeline.config import load_config
+    from pipeline.models.dtype import settle_dtype
 
-    return load_config(args.config, args.overrides)
+    return settle_dtype(load_config(args.config, args.overrides))
 
 
 def _run(args: argparse.Namespace) -> int:
     from pipeline.cluster.run import run
+    from pipeline.config import load_config
 
-    outcome = run(_load(args), accept_environment=args.accept_environment)
+    config = load_config(args.config, args.overrides)  # a dtype of auto is for the workers' devices to settle
+    outcome = run(config, accept_environment=args.accept_environment)
     print(outcome.message)
     return outcome.exit_code
 

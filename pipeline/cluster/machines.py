@@ -20,8 +20,9 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from pipeline.config.schema import Config, Device
+from pipeline.config.schema import Config, Device, DType
 from pipeline.errors import ConfigError
+from pipeline.models.dtype import fast_dtype
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,12 @@ class Needs:
 def joined() -> Iterator[None]:
     """Join the Ray that ``RAY_ADDRESS``, the job or this machine offers, or start one here; leave it at the end.
 
-    No runtime environment is given: a job has one already, and two that conflict raise.
+    Where this process has joined one, it stays with that. No runtime environment is given: a job has one already, and
+    two that conflict raise.
     """
+    if ray.is_initialized():
+        yield
+        return
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     ray._private.worker.print_to_stdstream = _to_debug_log
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
@@ -115,6 +120,19 @@ def needs(config: Config) -> Needs:
         device = Device.cuda if gpus else Device.cpu
     cpus = config.cluster.cpus_per_worker
     return Needs(device=device.value, cpus=config.cluster.threads_per_worker if cpus is None else cpus)
+
+
+def fast_dtype_of_workers(config: Config) -> DType:
+    """What a device that a worker would get does fast; ``ConfigError`` where none is to be had in time."""
+    wanted = needs(config)
+    asked = ray.remote(fast_dtype).options(**wanted.options()).remote(wanted.device)
+    ended, _ = ray.wait([asked], timeout=config.cluster.startup_timeout)
+    if not ended:
+        raise ConfigError(
+            f"model.dtype: auto asks a worker's device, but no room for {wanted} came free in "
+            f"{config.cluster.startup_timeout:g} s (cluster.startup_timeout); the cluster has {resources()}"
+        )
+    return DType(ray.get(asked))
 
 
 def slots(wanted: Needs) -> int:

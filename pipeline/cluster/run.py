@@ -1,13 +1,13 @@
 """``lacuna run`` from a config to a finished corpus, on Ray or in this process: the order of the steps, no more.
 
-source -> plan -> store (writable? same identity? anything undone?) -> prepare -> generate -> finish -> summary
+dtype -> source -> plan -> store (writable? same identity? anything undone?) -> prepare -> generate -> finish -> summary
 """
 
 import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline.cluster.progress import Progress, open_progress
 from pipeline.cluster.protocol import Counts, FailureKind, Snapshot
 from pipeline.cluster.records import forget_nonces, open_coordinator
 from pipeline.cluster.triage import last_line
-from pipeline.config.schema import Backend, Config
+from pipeline.config.schema import Backend, Config, DType
 from pipeline.corpus import (
     check_writable,
     committed,
@@ -30,6 +30,7 @@ from pipeline.corpus import (
 from pipeline.corpus.evidence import read_pairs
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
+from pipeline.models.dtype import settle_dtype, with_dtype
 from pipeline.prompts import Plan, Sample, open_source
 
 PAIRS = 16  # pictures drawn erased and unerased for the evidence
@@ -55,6 +56,31 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     """
     settle_in(config)
     _refuse_relative_paths(config)
+    with ExitStack() as cluster:
+        return _run(_settled(config, cluster), accept_environment, progress)
+
+
+def _settled(config: Config, cluster: ExitStack) -> Config:
+    """Settle a dtype of auto: as the run was begun, or by what the workers' devices do fast.
+
+    A resume on another kind of device is refused later, by its environment. Ray stays joined for as long as *cluster*.
+    """
+    if config.model.dtype is not DType.auto:
+        return config
+    store = open_store(config.output.path, config.output.storage_options)
+    pinned = read_run_record(store)
+    if pinned is not None:
+        return with_dtype(config, DType(pinned.identity["model.dtype"]))
+    check_writable(store)  # before a cluster is asked
+    if config.cluster.backend is Backend.local:
+        return settle_dtype(config)
+    from pipeline.cluster import machines
+
+    cluster.enter_context(machines.joined())
+    return with_dtype(config, machines.fast_dtype_of_workers(config))
+
+
+def _run(config: Config, accept_environment: bool, progress: Progress | None) -> RunOutcome:
     plan = Plan.build(config, open_source(config.prompts))
     store = open_store(config.output.path, config.output.storage_options)
     pinned = read_run_record(store)

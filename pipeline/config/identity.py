@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from pipeline.config.problem import under
-from pipeline.config.schema import Config, settings
+from pipeline.config.schema import Config, DType, settings
 
 # What the code does with a config. Raise it by hand whenever the same config gives other bytes than before: a golden
 # test of the corpus fails until that is done.
@@ -32,7 +32,12 @@ class Identity:
 
 
 def identity(config: Config, source_fingerprint: str) -> Identity:
-    """Name the corpus that *config* makes of the prompts with this fingerprint."""
+    """Name the corpus that *config* makes of the prompts with this fingerprint.
+
+    Raises ``ValueError`` while ``model.dtype`` is "auto": what that stands for changes bytes, and is known to a device.
+    """
+    if config.model.dtype is DType.auto:
+        raise ValueError("model.dtype is auto; settle it first (pipeline.models.dtype)")
     values = {key: value for key, value, is_identity in leaves(config) if is_identity}
     values |= {"source": source_fingerprint, "semantics": SEMANTICS}
     return Identity({key: _veiled(key, value, config) for key, value in values.items()}, _sha256(values))

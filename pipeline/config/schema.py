@@ -37,6 +37,7 @@ def _declare(is_identity: bool, default: Any, factory: Any) -> Any:
 
 
 class DType(StrEnum):
+    auto = "auto"  # what the device does fast; settled before the identity is computed (pipeline.models.dtype)
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"

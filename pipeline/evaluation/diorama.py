@@ -24,11 +24,12 @@ from pipeline.diorama.world import EVALUATION_SEEDS, OBJECTS, PLAIN, STYLES, sam
 from pipeline.evaluation.diorama_card import card
 from pipeline.evaluation.diorama_prompts import Demand, demands
 from pipeline.evaluation.statistics import count, frechet, kappa, macro_f1
+from pipeline.models.dtype import fast_dtype
+from pipeline.models.load import DTYPES
 
 _BATCH = 16
 _STEPS = 20
 _GUIDANCE = 4.0
-_DTYPE = torch.bfloat16  # as the quickstart: on CPUs with bf16 instructions twice as fast as float32
 _RENDERS_PER_STYLE = 500
 _RENDER_SEEDS = EVALUATION_SEEDS + (1 << 30)  # beyond the scenes whose captions are asked for
 
@@ -42,14 +43,21 @@ def evaluate_diorama(
     """
     out = Path(out_dir)
     (out / "pictures").mkdir(parents=True, exist_ok=True)
-    settings = {"images": images, "guidance": guidance, "steps": _STEPS, "weights": _fingerprint(Path(model))}
+    dtype = fast_dtype("cpu")  # as the quickstart
+    settings = {
+        "images": images,
+        "guidance": guidance,
+        "steps": _STEPS,
+        "dtype": str(dtype),
+        "weights": _fingerprint(Path(model)),
+    }
     stamp = out / "settings.json"
     if stamp.exists() and json.loads(stamp.read_text()) != settings:
         raise ValueError(f"{out}: begun with {stamp.read_text()}, asked for {settings}; use another folder")
     stamp.write_text(json.dumps(settings))
 
     asked = demands(images)
-    pictures, speed = _generate(out, asked, Path(model), guidance)
+    pictures, speed = _generate(out, asked, Path(model), guidance, DTYPES[dtype])
     detectors = {"A": DioramaDetector.load("a"), "B": DioramaDetector.load("b")}
     scores: dict[str, Any] = {"settings": settings, "machine": _machine(), "pictures per second": speed}
     scores |= {"renders": judge_renders(detectors)} if FONT.exists() else {"renders": None}
@@ -63,7 +71,9 @@ def evaluate_diorama(
     return text
 
 
-def _generate(out: Path, asked: list[Demand], model: Path, guidance: float) -> tuple[np.ndarray, float]:
+def _generate(
+    out: Path, asked: list[Demand], model: Path, guidance: float, dtype: torch.dtype
+) -> tuple[np.ndarray, float]:
     """All pictures, uint8 (N, 64, 64, 3), and how many a second were made here (NaN if none were missing)."""
     files = [out / "pictures" / f"{start:05d}.npy" for start in range(0, len(asked), _BATCH)]
     missing = [i for i, path in enumerate(files) if not path.exists()]
@@ -71,7 +81,7 @@ def _generate(out: Path, asked: list[Demand], model: Path, guidance: float) -> t
     if missing:
         from diffusers import StableDiffusionPipeline
 
-        pipe = StableDiffusionPipeline.from_pretrained(model, torch_dtype=_DTYPE)
+        pipe = StableDiffusionPipeline.from_pretrained(model, dtype=dtype)
         pipe.set_progress_bar_config(disable=True)
         for i in tqdm(missing, desc="pictures", unit="batch", mininterval=10):
             batch = asked[i * _BATCH : (i + 1) * _BATCH]

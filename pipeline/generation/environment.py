@@ -7,6 +7,8 @@ import diffusers
 import torch
 import transformers
 
+from pipeline.models.dtype import has_bf16
+
 
 def environment(device: str, threads: int) -> dict[str, Any]:
     """Return the environment of this process. Bytes are promised within one such environment.
@@ -21,5 +23,6 @@ def environment(device: str, threads: int) -> dict[str, Any]:
         "machine": platform.machine(),
     }
     if device == "cpu":
-        return values | {"cpu_capability": torch.backends.cpu.get_cpu_capability(), "threads": threads}
+        capability = torch.backends.cpu.get_cpu_capability()
+        return values | {"cpu_capability": capability, "cpu_bf16": has_bf16(), "threads": threads}
     return values | {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}

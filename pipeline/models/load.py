@@ -25,15 +25,16 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from pipeline.config.schema import ModelConfig
+from pipeline.config.schema import DType, ModelConfig
 from pipeline.diorama import DIORAMA_PATH
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.adapters import fuse_adapters
+from pipeline.models.dtype import fast_dtype
 from pipeline.models.family import Family
 from pipeline.models.registry import FAMILIES, SCHEDULERS
 from pipeline.registry import load_class
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {DType.float32: torch.float32, DType.bfloat16: torch.bfloat16, DType.float16: torch.float16}
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
         library.utils.logging.disable_progress_bar()
         library.utils.logging.set_verbosity_error()
     family_class: type[Family] = load_class("family", class_name, FAMILIES)
-    dtype = DTYPES[config.dtype]
+    dtype = DTYPES[fast_dtype(device.type) if config.dtype is DType.auto else config.dtype]
     # Parts that a model was saved without (SD3 without T5) must be said to be absent.
     absent = {part: None for part, source in index.items() if source == [None, None]}
     options = {**absent, **family_class.load_options}

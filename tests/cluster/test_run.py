@@ -12,8 +12,9 @@ import pytest
 from pipeline.cluster.run import _terminable, run
 from pipeline.config import load_config
 from pipeline.config.schema import Config
-from pipeline.corpus import verify
+from pipeline.corpus import open_store, read_run_record, verify
 from pipeline.errors import ConfigError, LacunaError
+from pipeline.models.dtype import fast_dtype
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +73,17 @@ def test_a_resume_under_another_identity_is_refused_with_the_difference(model: s
     with pytest.raises(LacunaError, match=r"seed.*0 -> 5") as caught:
         run(load(path, "seed=5"), progress=Silent())
     assert "\n" not in str(caught.value)
+
+
+def test_a_dtype_of_auto_is_settled_recorded_and_kept(model: str, tmp_path: Path) -> None:
+    path = write(tmp_path, model)
+    run(load(path, "model.dtype=auto"), progress=Silent())
+    record = read_run_record(open_store(str(tmp_path / "corpus")))
+    assert record is not None
+    assert record.identity["model.dtype"] == record.config["model"]["dtype"] == str(fast_dtype("cpu"))
+    assert run(load(path, "model.dtype=auto"), progress=Silent()).exit_code == 0
+    with pytest.raises(LacunaError, match=r"model.dtype: \"\w+\" -> \"float16\""):
+        run(load(path, "model.dtype=float16"), progress=Silent())
 
 
 def test_a_read_only_output_is_refused_before_any_work(model: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import yaml
 from pipeline.config import identity, identity_difference, load_config, to_public_dict, to_public_yaml
 from pipeline.config.identity import leaves
 from pipeline.config.schema import Config, DType, ErasureList, ImageFormat, Policy, settings
+from pipeline.models.dtype import settle_dtype
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -198,7 +199,7 @@ def test_what_fits_a_type_is_converted_to_it(key, text, value, sound):
 def test_shipped_configs_load(path):
     from pipeline.prompts import Plan, open_source
 
-    config = load_config(path)
+    config = settle_dtype(load_config(path), "cpu")
     plan = Plan.build(config, open_source(config.prompts))
     assert plan.shard(0).samples
     assert config.erasure.concepts
@@ -208,7 +209,7 @@ def test_shipped_configs_load(path):
 def test_the_quickstart_is_as_large_as_promised():
     from pipeline.prompts import Plan, open_source
 
-    config = load_config(CONFIGS / "quickstart.yaml")
+    config = settle_dtype(load_config(CONFIGS / "quickstart.yaml"), "cpu")
     plan = Plan.build(config, open_source(config.prompts))
     assert (plan.samples, plan.shards, config.cluster.workers.max) == (512, 4, 2)
 
