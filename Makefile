@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= configs/quickstart.yaml
 
-.PHONY: run job test lint bench chaos diorama clean
+.PHONY: run job test lint bench gpu-check chaos diorama clean
 
 run: .venv/.run  ## generate a corpus with an erased concept through Ray, and say where to look
 	$(BIN)/lacuna run $(CONFIG)
@@ -20,6 +20,9 @@ lint: .venv/.dev
 
 bench: .venv/.dev  ## ours, a tuned diffusers loop, Ray Data and the ceiling, side by side
 	$(BIN)/python jobs/bench.py
+
+gpu-check: .venv/.run  ## the engine on this machine's GPU: images/s, busy share, share of the roofline
+	$(BIN)/python jobs/gpu_check.py
 
 chaos: .venv/.dev  ## 20 random SIGKILLs, then the same bytes
 	$(BIN)/python jobs/chaos.py

@@ -30,6 +30,7 @@ import torch
 from pipeline.config import load_config
 from pipeline.config.schema import Config, ImageFormat
 from pipeline.generation.encode import encode_image
+from pipeline.models.dtype import settle_dtype
 from pipeline.models.load import load_model
 from pipeline.prompts import Plan, open_source
 
@@ -39,7 +40,7 @@ T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="configs/bench.yaml")
+    parser.add_argument("--config", default=Path(__file__).with_name("bench.yaml"))
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=5, choices=[n + 1 for n in T95])
@@ -49,14 +50,9 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
-    config = load_config(
-        args.config,
-        [
-            f"prompts.limit={args.images}",
-            f"generation.steps={args.steps}",
-            f"cluster.threads_per_worker={args.threads}",
-        ],
-    )
+    overrides = [f"prompts.limit={args.images}", f"generation.steps={args.steps}"]
+    config = load_config(args.config, [*overrides, f"cluster.threads_per_worker={args.threads}"])
+    config = settle_dtype(config, "cpu")
     prompts = [sample.prompt for sample in _samples(config)]
     sides: dict[str, Callable[[], float]] = {
         "ours": lambda: ours(config),
