@@ -60,13 +60,14 @@ class StableDiffusionXL(StableDiffusion):
 
     def decode(self, latents: Tensor) -> Tensor:
         vae = self.pipe.vae
-        latents = latents.to(vae.dtype) / vae.config.scaling_factor
-        if vae.config.latents_mean is not None and vae.config.latents_std is not None:
-            mean, std = (
-                torch.tensor(values, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1)
-                for values in (vae.config.latents_mean, vae.config.latents_std)
-            )
-            latents = latents * std + mean
+        latents = latents.to(vae.dtype)
+        if vae.config.latents_mean is None or vae.config.latents_std is None:
+            return vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        mean, std = (
+            torch.tensor(values, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1)
+            for values in (vae.config.latents_mean, vae.config.latents_std)
+        )
+        latents = latents * std / vae.config.scaling_factor + mean
         return vae.decode(latents, return_dict=False)[0]
 
     def text_projections(self) -> list[TextProjection]:
