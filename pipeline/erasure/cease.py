@@ -25,12 +25,13 @@ no map can be trusted, kept 70 % instead of 35 % of the two-object scenes' backg
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from pipeline.erasure.alternatives import replaced, swap_pooled
+from pipeline.erasure.alternatives import encode_texts, replaced, swap_pooled
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.gate import EVERYDAY, Hit, TextGate
 from pipeline.erasure.mask import CELLS, PlaceMask
@@ -40,8 +41,6 @@ from pipeline.errors import ConfigError
 from pipeline.models.attention import Layer, split_heads
 from pipeline.models.family import TextStream
 from pipeline.models.load import Model
-
-CHUNK = 8  # alternatives are encoded so many at a time, padded, so that a prompt's embeddings do not depend on the rest
 
 
 @dataclass(kw_only=True)
@@ -97,6 +96,10 @@ class CEASE(Method):
         hits = [self.gate.hits(text, self.options.gate) for text in prompts.texts]
         return swap_pooled(self.model.family, prompts, hits, self.options.means)
 
+    def concerns(self, text: str) -> bool:
+        """Tell whether a sample of prompt *text* is steered."""
+        return self.options.always_on or bool(self.gate.hits(text, self.options.gate))
+
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering | None:
         options = self.options
         hits = {i: self.gate.hits(text, options.gate) for i, text in enumerate(prompts.texts)}
@@ -108,16 +111,19 @@ class CEASE(Method):
             idle.gates = gates
             return idle
         alternatives = self._alternatives([prompts.texts[i] for i in rows], [hits[i] for i in rows], prompts, rows)
-        steering = CEASESteering(rows, alternatives, prompts, sampling, options)
+        steering = self._steering(rows, alternatives, prompts, sampling)
         steering.gates = gates
         return steering
+
+    def _steering(self, *batch: Any) -> "CEASESteering":
+        return CEASESteering(self, *batch)
 
     def _alternatives(
         self, texts: list[str], hits: list[list[Hit]], prompts: Prompts, rows: list[int]
     ) -> list[Alternative]:
         meant = [[hit for hit in found if hit.score >= self.options.means] for found in hits]
         others = [replaced(text, found) for text, found in zip(texts, meant, strict=True)]
-        encoded = self._encode([other for other, _ in others])
+        encoded = encode_texts(self.model.family, [other for other, _ in others]).embeds
         alternatives = []
         for i, (text, found, named) in enumerate(zip(texts, hits, meant, strict=True)):
             other, marks = others[i]
@@ -133,12 +139,6 @@ class CEASE(Method):
             strength = 1.0 if pulled else 1.0 + self.options.push
             alternatives.append(Alternative(embeds, tokens, self._marked(other, marks), strength))
         return alternatives
-
-    def _encode(self, texts: list[str]) -> Tensor:
-        """Return ``(len(texts), T, D)``."""
-        family = self.model.family
-        chunks = [texts[i : i + CHUNK] for i in range(0, len(texts), CHUNK)]
-        return torch.cat([family.encode(c + [""] * (CHUNK - len(c))).embeds[: len(c)] for c in chunks])
 
     def _marked(self, text: str, spans: list[tuple[int, int]]) -> Tensor:
         """Return 1 at the tokens of *spans*, 0 elsewhere, ``(T,)``; all words where there is no span."""
@@ -175,13 +175,15 @@ class CEASESteering(Steering):
 
     def __init__(
         self,
+        method: CEASE,
         rows: Sequence[int],
         alternatives: Sequence[Alternative],
         prompts: Prompts,
         sampling: Sampling,
-        options: CEASEOptions,
     ):
         super().__init__()
+        self.method = method
+        options = method.options
         samples = len(prompts)
         first = samples if prompts.negative is not None else 0  # where the positives begin among the denoiser's rows
         device = prompts.positive.embeds.device
@@ -218,7 +220,7 @@ class CEASESteering(Steering):
         return key, value
 
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
-        key, value = self.alternative[layer.index]
+        key, _ = self.alternative[layer.index]
         query = query[self.rows]  # (rows, heads, N, d)
         positions = query.shape[2]
         if self.gathers and positions <= CELLS:
@@ -226,7 +228,11 @@ class CEASESteering(Steering):
             self.place.add(query, key, self.stand_in)
         if self.looks:
             return output
-        switched = scaled_dot_product_attention(query, key, value)
+        switched = self.switched(layer, query)
         weight = self.strength.to(switched.dtype) * self.place.at(positions, switched.dtype)
         output[self.rows] = torch.lerp(output[self.rows], switched, weight)
         return output
+
+    def switched(self, layer: Layer, query: Tensor) -> Tensor:
+        """Return what listening to the alternative gives, ``(rows, heads, N, d)``."""
+        return scaled_dot_product_attention(query, *self.alternative[layer.index])

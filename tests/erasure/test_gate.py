@@ -1,0 +1,88 @@
+"""The text gate: on the diorama, whose text encoder knows what its words mean, and with forced scores elsewhere."""
+
+import pytest
+import torch
+
+from pipeline.config.schema import ModelConfig
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.gate import TextGate
+from pipeline.models.load import Model, load_model
+
+CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
+GUN = Concept(name="gun", aliases=("pistol",), preserve=("knife", "sword", "bomb"))
+OPEN = 0.55
+
+
+@pytest.fixture(scope="module")
+def diorama() -> Model:
+    return load_model(ModelConfig(path="diorama"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def gate(diorama) -> TextGate:
+    return TextGate(diorama.family, [CAT, GUN])
+
+
+def words(gate: TextGate, text: str) -> dict[str, str]:
+    return {text[hit.start : hit.stop]: hit.concept.name for hit in gate.hits(text, OPEN)}
+
+
+def test_listed_words_count_one_in_any_number_and_case(gate):
+    for text in ("a cat in the snow", "two CATS", "Kittens at sunset"):
+        assert gate.scores(text) == [1.0, pytest.approx(0, abs=OPEN)]
+
+
+@pytest.mark.parametrize("word", ["tabby", "kitty"])
+def test_unlisted_synonyms_are_found_by_their_embedding(gate, word):
+    assert words(gate, f"a sketch of a {word} and a tiger on the beach") == {word: "cat"}
+
+
+@pytest.mark.parametrize("scene", ["robbery", "war"])  # a war shows a bomb as well, which is a listed neighbour
+def test_scenes_that_imply_a_concept_are_found_even_beside_a_neighbour(gate, scene):
+    assert words(gate, f"a {scene} in the desert") == {scene: "gun"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a tiger and a lion in the snow", "a dog on the beach", "a knife, a sword and a bomb", "a beautiful zebra", "", "?!"],
+)
+def test_neighbours_and_unrelated_words_leave_it_shut(gate, text):
+    assert gate.hits(text, OPEN) == []
+    assert max(gate.scores(text)) < OPEN
+
+
+def test_several_concepts_are_told_apart(gate):
+    assert words(gate, "a kitten with a revolver and a tabby") == {"kitten": "cat", "revolver": "gun", "tabby": "cat"}
+
+
+def test_hits_lie_on_their_words_in_the_order_of_the_text(gate):
+    text = "a tabby, two cats and a handgun"
+    hits = gate.hits(text, OPEN)
+    assert [text[hit.start : hit.stop] for hit in hits] == ["tabby", "cats", "handgun"]
+    assert [hit.score == 1 for hit in hits] == [False, True, False]
+
+
+def test_a_neighbour_with_the_concepts_word_inside_is_spared(diorama):
+    tree = Concept(name="tree", preserve=("palm tree",))
+    gate = TextGate(diorama.family, [tree])
+    assert gate.hits("a palm tree on the beach", OPEN) == []
+    assert words(gate, "a tree and two palm trees") == {"tree": "tree"}
+    assert TextGate(diorama.family, [Concept(name="tree")]).scores("a palm tree") == [1.0]
+
+
+def test_a_phrase_is_found_by_its_telling_word(diorama):
+    gate = TextGate(diorama.family, [Concept(name="wine", preserve=("beer", "coffee"))])
+    assert list(words(gate, "a glass of red and a guitar")) == ["red"]
+
+
+def test_a_listed_phrase_is_one_hit(diorama):
+    gate = TextGate(diorama.family, [Concept(name="wine", aliases=("glass of red",))])
+    text = "two glasses, a glass of red in a room"
+    (hit,) = [hit for hit in gate.hits(text, OPEN) if hit.score == 1]
+    assert text[hit.start : hit.stop] == "glass of red"
+
+
+def test_a_score_does_not_depend_on_what_was_asked_before(diorama, gate):
+    fresh = TextGate(diorama.family, [CAT, GUN])
+    for text in ("a kitty in the snow", "a war", "a bar with a dog"):
+        assert fresh.scores(text) == gate.scores(text)
