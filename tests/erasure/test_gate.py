@@ -44,7 +44,14 @@ def test_scenes_that_imply_a_concept_are_found_even_beside_a_neighbour(gate, sce
 
 @pytest.mark.parametrize(
     "text",
-    ["a tiger and a lion in the snow", "a dog on the beach", "a knife, a sword and a bomb", "a beautiful zebra", "", "?!"],
+    [
+        "a tiger and a lion in the snow",
+        "a dog on the beach",
+        "a knife, a sword and a bomb",
+        "a beautiful zebra",
+        "",
+        "?!",
+    ],
 )
 def test_neighbours_and_unrelated_words_leave_it_shut(gate, text):
     assert gate.hits(text, OPEN) == []
