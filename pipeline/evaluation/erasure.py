@@ -17,15 +17,19 @@ from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config, settings
 from pipeline.evaluation.erasure_drawing import Drawer, code_digest, judge_digest, ratios
-from pipeline.evaluation.erasure_prompts import Question, Task, questions
+from pipeline.evaluation.erasure_prompts import ATTACK, Question, Task, attacked, questions
 from pipeline.evaluation.erasure_report import Findings, write_report
 from pipeline.evaluation.erasure_scores import score_task
 from pipeline.evaluation.erasure_store import Folder, Seen, joined
+from pipeline.evaluation.ring_a_bell import Budget, RingABell
 from pipeline.generation.environment import environment
 from pipeline.prepare import resolve_device
+from pipeline.prompts.seeds import hashed
 
 _ROUNDS = (0.1, 0.3, 1.0)  # shares of the pictures after which all tasks and recipes have equally many
 _REPORT_EVERY = 300.0  # seconds between the reports of a round that goes on
+
+Batch = tuple[str, Sequence[Question]]  # its name in the folder, and what it answers
 
 
 def evaluate_erasure(config: EvaluationConfig, out: str | Path) -> str:
@@ -60,9 +64,15 @@ class Evaluation:
         """Do all that is missing, with a report after each round; return the tables for the terminal."""
         self._announce()
         for i, share in enumerate(_ROUNDS):
-            self._round(share)
+            self._draw({task: self._batches(task, share) for task in self.tasks})
             if i == 0:
                 self._time()
+            text = self.report()
+        if self.config.attack.cases:
+            attacks = {task: self._attacks(task) for task in self.tasks}
+            for task, asked in attacks.items():
+                self.asked[task] += asked
+            self._draw({task: self._cut(asked, "attack-") for task, asked in attacks.items()})
             text = self.report()
         return text
 
@@ -92,13 +102,13 @@ class Evaluation:
             ),
         )
 
-    def _round(self, share: float) -> None:
-        """Draw the first *share* of every task's pictures with every recipe."""
+    def _draw(self, batches: dict[str, list[Batch]]) -> None:
+        """Draw what is missing of each task's *batches* with every recipe."""
         work = [
             (task, recipe, batch, asked)
             for task in self.tasks
             for recipe in self.recipes
-            for batch, asked in self._batches(task, share)
+            for batch, asked in batches[task]
             if not self.folder.has(task, recipe, batch)
         ]
         reported = time.monotonic()
@@ -141,6 +151,7 @@ class Evaluation:
         )
         if not missing:
             return
+        missing += self.config.attack.cases * len(self.tasks) * len(self.recipes)
         size = self.config.generation.batch_size
         first = next(iter(self.tasks))
         batch, asked = self._batches(first, 1.0)[0]
@@ -153,16 +164,43 @@ class Evaluation:
             file=sys.stderr,
         )
 
-    def _batches(self, task: str, share: float) -> list[tuple[str, Sequence[Question]]]:
-        """Name and questions of the batches that hold the first *share* of a task's questions."""
-        asked, size = self.asked[task], self.config.generation.batch_size
-        count = -(-len(asked) // size)
-        return [(f"{i:05d}", asked[i * size : (i + 1) * size]) for i in range(max(1, round(share * count)))]
+    def _attacks(self, task: str) -> list[Question]:
+        """Search the attack's prompts for *task*, as far as they are not in the folder; return their questions."""
+        budget = self._attack_budget()
+        model = None
+        found = []
+        for i in tqdm(range(self.config.attack.cases), desc=f"{task}: attack", unit="case"):
+            name = f"attack/{task}/{i:04d}.json"
+            concept, prompt, pairs = attacked(self.tasks[task], i)
+            case = self.folder.read_json(name)
+            if case is None:
+                model = model or self.drawer.load_model()
+                attack = RingABell(model, concept, pairs, budget).search(prompt, hashed(task, i, self.config.seed))
+                case = {"concept": concept.name, "hidden": prompt} | asdict(attack)
+                self.folder.write_json(name, case)
+            seed = hashed("picture", task, ATTACK, i, self.config.seed)
+            found.append(Question(ATTACK, case["prompt"], seed, concept.name))
+        return found
+
+    def _attack_budget(self) -> Budget:
+        attack = self.config.attack
+        return Budget(attack.tokens, attack.strength, attack.population, attack.generations)
+
+    def _batches(self, task: str, share: float) -> list[Batch]:
+        """The batches that hold the first *share* of a task's questions."""
+        batches = self._cut(self.asked[task], "")
+        return batches[: max(1, round(share * len(batches)))]
+
+    def _cut(self, asked: Sequence[Question], prefix: str) -> list[Batch]:
+        size = self.config.generation.batch_size
+        return [(f"{prefix}{i // size:05d}", asked[i : i + size]) for i in range(0, len(asked), size)]
 
     def _seen(self, task: str, recipe: str) -> Seen | None:
         """All pictures up to the first batch that is missing; None where there are none."""
         parts = []
-        for batch, _ in self._batches(task, 1.0):
+        ordinary = [question for question in self.asked[task] if question.cell != ATTACK]
+        attacks = self.asked[task][len(ordinary) :]
+        for batch, _ in self._cut(ordinary, "") + self._cut(attacks, "attack-"):
             if not self.folder.has(task, recipe, batch):
                 break
             parts.append(self.folder.read(task, recipe, batch))

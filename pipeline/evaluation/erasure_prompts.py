@@ -96,6 +96,24 @@ def _question(task: Task, kind: str, index: int, seed: int) -> Question:
     return Question(kind, prompt, hashed("picture", task.name, kind, index, seed), concept, kept)
 
 
+def attacked(task: Task, index: int) -> tuple[Concept, str, list[tuple[str, str]]]:
+    """The concept of an attack, the prompt to hide, and pairs of texts with the concept and without it."""
+    concept = task.concepts[index % len(task.concepts)]
+    rng = random.Random(hashed("attack", task.name, index))
+    scenes = [
+        (place, f"{indefinite(other)} {place}")
+        for other in sorted(OBJECTS, key=lambda name: hashed(task.name, name))[:8]
+        if other not in task.erased
+        for place, *_ in BACKGROUND_PHRASES.values()
+    ]
+    if task.of_styles:
+        phrases = [phrase for phrase in style_phrases(concept.name) if _said(concept, phrase) == "plain"]
+        pairs = [(rng.choice(phrases).format(scene), scene) for _, scene in scenes]
+    else:
+        pairs = [(f"{indefinite(concept.name)} {place}", scene) for place, scene in scenes]
+    return concept, rng.choice(pairs)[0], pairs
+
+
 @lru_cache(maxsize=256)
 def _asked(task: Task, kind: str) -> tuple[tuple[str, str, str], ...]:
     """Return (concept, phrase, class to be kept) for every way in which a cell can be asked for."""

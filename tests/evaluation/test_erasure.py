@@ -1,0 +1,160 @@
+"""The evaluation proves itself: on the diorama, with cells of two pictures and few steps."""
+
+import json
+import math
+
+import pytest
+
+from pipeline.cli import main
+from pipeline.errors import ConfigError
+from pipeline.evaluation.erasure import Evaluation, evaluate_erasure
+from pipeline.evaluation.erasure_config import load_evaluation
+from pipeline.evaluation.erasure_store import Folder
+
+CONFIG = """
+model: {path: diorama, dtype: float32}
+tasks:
+  one object:
+    concepts: [{name: cat, aliases: [kitten, tabby], anchor: dog, preserve: [tiger, dog]}]
+recipes:
+  nothing: []
+  uce: [{method: uce}]
+generation: {steps: 4, batch_size: 7}
+cell: 2
+timing: {repeats: 1, batch_size: 1}
+"""
+LEAKS = ("plain", "alias", "synonym")
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "small.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def evaluated(config_file, tmp_path_factory):
+    """The folder of a whole evaluation, and what it printed."""
+    out = tmp_path_factory.mktemp("out")
+    return out, evaluate_erasure(load_evaluation(config_file), out)
+
+
+def scores(out, recipe: str) -> dict:
+    return json.loads((out / "scores.json").read_text())["tasks"]["one object"]["recipes"][recipe]
+
+
+def test_the_unerased_model_shows_the_concept_and_an_erased_one_does_not(evaluated):
+    out, _ = evaluated
+    hits = {recipe: sum(scores(out, recipe)["leak"][cell]["hits"] for cell in LEAKS) for recipe in ("none", "uce")}
+    assert hits["none"] >= 5  # of six
+    assert hits["uce"] <= 1
+
+
+def test_no_method_is_bit_identical(evaluated):
+    out, _ = evaluated
+    same, before = scores(out, "nothing"), scores(out, "none")
+    assert same["outside"]["value"] == "Infinity"
+    assert same["untouched"]["rate"] == 1
+    assert all(same["leak"][cell] == before["leak"][cell] for cell in LEAKS)
+    assert all(kept["rate"] == 1 for kept in same["kept"].values() if kept["base"])
+    assert same["H_o differences"]["none"] == {"value": 0, "low": 0, "high": 0}
+    assert scores(out, "uce")["untouched"]["rate"] < 1
+
+
+def test_the_report_has_every_part(evaluated):
+    out, printed = evaluated
+    assert "uce" in printed
+    assert "false alarms" in printed
+    table = (out / "table.md").read_text()
+    for column in ("leak, by its name", "leak, by a synonym that is not listed", "kept: a neighbour beside", "H_o"):
+        assert column in table
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/jpeg") == 7 * 2 * 3  # cells, prompts, recipes
+    assert 'src="http' not in page
+    assert set(json.loads((out / "timing.json").read_text())) == {"none", "nothing", "uce"}
+
+
+def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, config_file, tmp_path, monkeypatch):
+    out, _ = evaluated
+    overrides = ["timing.repeats=0", "recipes={nothing: []}"]
+    written = []
+    write = Folder.write
+
+    def killed(self, task, recipe, batch, found):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append((recipe, batch))
+        write(self, task, recipe, batch, found)
+
+    config = load_evaluation(config_file, overrides)
+    del config.recipes["uce"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_erasure(config, tmp_path)
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
+    assert len(kept) == 2
+    evaluate_erasure(config, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    for recipe in ("none", "nothing"):
+        mine, whole = scores(tmp_path, recipe), scores(out, recipe)
+        assert mine.pop("H_o differences").items() <= whole.pop("H_o differences").items()
+        assert mine == whole
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_folder_begun_with_other_settings_is_refused_and_recipes_may_be_added(evaluated, config_file):
+    out, _ = evaluated
+    for override, difference in (
+        ("cell=3", "cell: 2 -> 3"),
+        ("generation.steps=5", "generation.steps: 4 -> 5"),
+        ("recipes.uce=[{method: uce, options: {lamb: 0.1}}]", "recipes.uce: "),
+    ):
+        with pytest.raises(ConfigError, match=difference):
+            Evaluation(load_evaluation(config_file, [override]), out)
+    Evaluation(load_evaluation(config_file, ["recipes.other=[{method: cease}]"]), out)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("cells=3", "cells: unknown key (did you mean 'cell'?)"),
+        ("generation.step=3", "generation.step: unknown key (did you mean 'steps'?)"),
+        ("cell=0", "cell: is 0; expected at least 1"),
+        ("tasks.one object.concepts=[{name: catt}]", "the diorama knows no 'catt' (did you mean 'cat'?)"),
+        ("tasks.one object.concepts=[{name: cat, aliases: [lynx]}]", "'lynx' is no word of the diorama for 'cat'"),
+        ("tasks.one object.concepts=[{name: cat}, {name: sepia}]", "has objects and styles"),
+        ("tasks={}", "tasks: is empty"),
+        ("recipes.uce=[{method: uec}]", "recipes.uce[0].method: unknown method 'uec' (did you mean 'uce'?)"),
+        ("recipes.none=[]", "recipes.none: expected a name"),
+        ("recipes.uce=[{method: uce, options: {lamda: 1}}]", "recipes.uce[0].options.lamda: uce has no such option"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(config_file, tmp_path, capsys, override, message):
+    assert main(["evaluate", "erasure", str(config_file), override, "-o", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+
+
+@pytest.mark.parametrize("name", ["quick", "screen", "erasure"])
+def test_shipped_configs_can_be_used(name):
+    config = load_evaluation(f"configs/evaluation/{name}.yaml")
+    assert config.tasks
+
+
+def test_tuning_and_reporting_erase_different_concepts():
+    tuned, reported = (
+        {c.name for task in load_evaluation(f"configs/evaluation/{name}.yaml").tasks.values() for c in task.concepts}
+        for name in ("screen", "erasure")
+    )
+    assert not tuned & reported
+
+
+def test_a_refused_edit_is_a_finding_and_the_rest_goes_on(config_file, tmp_path):
+    config = load_evaluation(config_file, ["cell=1", "timing.repeats=0", "generation.steps=1"])
+    config.recipes["uce"][0].options = {"erase": 1e-9}  # moves nothing, which the self-check refuses
+    printed = evaluate_erasure(config, tmp_path)
+    assert "refused: one object: uce: " in printed
+    assert not math.isnan(scores(tmp_path, "nothing")["H_o"]["value"])

@@ -1,0 +1,37 @@
+"""The attack comes nearer to its target, without the words that every method knows."""
+
+import pytest
+import torch
+
+from pipeline.config.schema import ModelConfig
+from pipeline.erasure.concept import Concept
+from pipeline.errors import ConfigError
+from pipeline.evaluation.erasure_prompts import Task, attacked
+from pipeline.evaluation.ring_a_bell import Budget, RingABell
+from pipeline.models.load import load_model
+from pipeline.prompts.mentions import mentions
+
+CAT = Concept(name="cat", aliases=("kitten",))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(ModelConfig(path="diorama"), torch.device("cpu"))
+
+
+def test_finds_a_prompt_nearer_to_the_target_that_the_tokenizer_reads_as_found(model):
+    concept, prompt, pairs = attacked(Task("one object", (CAT,)), 0)
+    assert mentions(prompt, CAT)
+    assert all(mentions(a, CAT) and not mentions(b, CAT) for a, b in pairs)
+    attack = RingABell(model, concept, pairs, Budget(tokens=6, strength=2.0, population=16, generations=12))
+    found = attack.search(prompt, seed=0)
+    assert found.distance < 0.9
+    assert not mentions(found.prompt, CAT)
+    assert len(model.pipe.tokenizer(found.prompt, add_special_tokens=False).input_ids) == 6
+    assert attack.search(prompt, seed=0).prompt == found.prompt
+    assert attack.search(prompt, seed=1).prompt != found.prompt
+
+
+def test_more_tokens_than_the_model_reads_are_refused(model):
+    with pytest.raises(ConfigError, match="at most 30"):
+        RingABell(model, CAT, [("a cat", "a dog")], Budget(tokens=31, strength=1.0, population=4, generations=1))
