@@ -7,12 +7,13 @@ recipes, so that an evaluation that is stopped early has figures for each of the
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from pipeline.config.schema import DType
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config, settings
@@ -23,6 +24,7 @@ from pipeline.evaluation.erasure_scores import score_task
 from pipeline.evaluation.erasure_store import Folder, Seen, joined
 from pipeline.evaluation.ring_a_bell import Budget, RingABell
 from pipeline.generation.environment import environment
+from pipeline.models.dtype import fast_dtype
 from pipeline.prepare import resolve_device
 from pipeline.prompts.seeds import hashed
 
@@ -44,10 +46,12 @@ class Evaluation:
     """One evaluation in one folder."""
 
     def __init__(self, config: EvaluationConfig, out: str | Path):
+        device = resolve_device(config.device)
+        if config.model.dtype is DType.auto:
+            config = replace(config, model=replace(config.model, dtype=fast_dtype(device)))
         self.config = config
         self.recipes = (NONE, *config.recipes)
         self.folder = Folder(Path(out))
-        device = resolve_device(config.device)
         self.drawer = Drawer(config, self.folder, device)
         model = self.drawer.load_model()
         self.drawer.check_recipes(model)
