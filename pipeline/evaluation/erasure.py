@@ -108,13 +108,7 @@ class Evaluation:
 
     def _draw(self, batches: dict[str, list[Batch]]) -> None:
         """Draw what is missing of each task's *batches* with every recipe."""
-        work = [
-            (task, recipe, batch, asked)
-            for task in self.tasks
-            for recipe in self.recipes
-            for batch, asked in batches[task]
-            if not self.folder.has(task, recipe, batch)
-        ]
+        work = self._missing(batches)
         reported = time.monotonic()
         with tqdm(total=sum(len(asked) for *_, asked in work), unit="picture", disable=not work) as bar:
             for task, recipe, batch, asked in work:
@@ -145,28 +139,34 @@ class Evaluation:
         self.folder.write_json("timing.json", self.drawer.time(task, usable, prompts["plain"], prompts["unrelated"]))
 
     def _announce(self) -> None:
-        """Say how much there is to draw and about how long it will take, measured on a first batch."""
-        missing = sum(
-            len(asked)
-            for task in self.tasks
-            for recipe in self.recipes
-            for batch, asked in self._batches(task, 1.0)
-            if not self.folder.has(task, recipe, batch)
-        )
+        """Say how much there is to draw and about how long it will take, measured on the first batch of it."""
+        missing = self._missing({task: self._batches(task, 1.0) for task in self.tasks})
         if not missing:
             return
-        missing += self.config.attack.cases * len(self.tasks) * len(self.recipes)
-        size = self.config.generation.batch_size
-        first = next(iter(self.tasks))
-        batch, asked = self._batches(first, 1.0)[0]
-        pace = self.drawer.draw(first, NONE, batch, asked) / size
+        task, recipe, batch, asked = missing[0]
+        try:
+            pace = self.drawer.draw(task, recipe, batch, asked) / self.config.generation.batch_size
+        except ConfigError:  # an edit that the self-check refuses; said when its turn comes
+            return
+        pictures = sum(len(asked) for *_, asked in missing)
+        attacks = self.config.attack.cases * len(self.tasks) * len(self.recipes)
         timed = self.config.timing.repeats * 2 * len(self.recipes) * self.config.timing.batch_size
         print(
-            f"{missing:,} pictures to draw ({len(self.tasks)} tasks, {len(self.recipes)} recipes with the unerased "
-            f"model, {self.config.cell} prompts a cell): about {_duration((missing + timed) * pace)} at "
-            f"{1 / pace:.2f} pictures/s, if all recipes were as fast as the unerased model",
+            f"{pictures:,} pictures to draw ({len(self.tasks)} tasks, {len(self.recipes)} recipes with the unerased "
+            f"model, {self.config.cell} prompts a cell): about {_duration((pictures + attacks + timed) * pace)} at "
+            f"{1 / pace:.2f} pictures/s, if all recipes were as fast as {recipe!r}",
             file=sys.stderr,
         )
+
+    def _missing(self, batches: dict[str, list[Batch]]) -> list[tuple[str, str, str, Sequence[Question]]]:
+        """Task, recipe, name and questions of each of *batches* that is not in the folder, in the order of work."""
+        return [
+            (task, recipe, batch, asked)
+            for task in self.tasks
+            for recipe in self.recipes
+            for batch, asked in batches[task]
+            if not self.folder.has(task, recipe, batch)
+        ]
 
     def _attacks(self, task: str) -> list[Question]:
         """Search the attack's prompts for *task*, as far as they are not in the folder; return their questions."""
