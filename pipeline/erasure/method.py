@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.registry import METHODS
 from pipeline.errors import ConfigError, nearest
@@ -92,12 +93,13 @@ class Steering:
     def __init__(self) -> None:
         self.gates: dict[str, Tensor] = {}  # as Prompts.gates; read after the last step
         self.branch: Branch | None = None
+        self.stale = False  # set by ``begin`` where ``text`` has another answer from this step on
 
     def begin(self, step: int, timestep: Tensor) -> None:
         """Called before each run of the denoiser."""
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Change keys and values ``(R, heads, T, d)`` of a layer; called once per batch."""
+        """Change keys and values ``(R, heads, T, d)`` of a layer; called once per batch, and when one is stale."""
         return key, value
 
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
@@ -152,6 +154,15 @@ class Method:
     @classmethod
     def has(cls, hook: str) -> bool:
         return getattr(cls, hook) is not getattr(Method, hook)
+
+    @classmethod
+    def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
+        """Raise ``ConfigError`` where the method could do nothing, as pictures are to be sampled."""
+        if "guidance" in cls.requires and generation.guidance <= 1:
+            raise ConfigError(
+                f"it needs generation.guidance above 1, which is {generation.guidance:g}: without guidance there is no "
+                "negative branch"
+            )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 
 from pipeline.config.schema import Config
 from pipeline.erasure.concept import concepts_of
-from pipeline.erasure.method import Method, apply_tensors, read_steps
+from pipeline.erasure.method import Method, Step, apply_tensors, read_steps
 from pipeline.erasure.selfcheck import SelfCheck
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.models.load import Model
@@ -56,7 +56,7 @@ def compile_recipe(config: Config, model: Model) -> CompiledRecipe:
 
     Raises ``ConfigError`` for a recipe that does not fit the model, and for an edit that the self-check refuses.
     """
-    steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), model.family)
+    steps = _steps(config, model)
     tensors: dict[str, bytes] = {}
     records: list[dict[str, Any]] = []
     for i, step in enumerate(steps):
@@ -85,5 +85,16 @@ def compile_recipe(config: Config, model: Model) -> CompiledRecipe:
 
 def active_methods(config: Config, model: Model) -> list[Method]:
     """Build the methods that act while sampling, in the recipe's order; *model* has its edits already."""
-    steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), model.family)
+    steps = _steps(config, model)
     return [step.build(model) for step in steps if step.method.has("condition") or step.method.has("steer")]
+
+
+def _steps(config: Config, model: Model) -> list[Step]:
+    """Read the recipe of *config*, and check each step against how the pictures are to be sampled."""
+    steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), model.family)
+    for i, step in enumerate(steps):
+        try:
+            step.method.check_sampling(step.options, config.generation)
+        except ConfigError as error:
+            raise ConfigError(f"erasure.recipe[{i}].method: {step.name!r} cannot work here: {error}") from error
+    return steps

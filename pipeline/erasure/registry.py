@@ -2,6 +2,11 @@
 
 METHODS: dict[str, str] = {
     "uce": "pipeline.erasure.uce:UCE",
+    "safree": "pipeline.erasure.safree:SAFREE",
+    "semantic_surgery": "pipeline.erasure.semantic_surgery:SemanticSurgery",
     "cease": "pipeline.erasure.cease:CEASE",
     "cease_joint": "pipeline.erasure.cease_joint:CEASEJoint",
+    "adavd": "pipeline.erasure.adavd:AdaVD",
+    "sld": "pipeline.erasure.sld:SLD",
+    "negative_prompt": "pipeline.erasure.negative_prompt:NegativePrompt",
 }

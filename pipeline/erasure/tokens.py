@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 
 from pipeline.erasure.concept import Concept
+from pipeline.errors import ConfigError
 from pipeline.models.family import TextStream
 from pipeline.prompts.mentions import concept_pattern
 
@@ -69,3 +70,32 @@ def end_of_text(stream: TextStream, text: str) -> int:
     """Return the row of ``embeds`` that holds the end-of-text token of *text*."""
     ids = stream.tokenizer(text, truncation=True, max_length=stream.length).input_ids
     return stream.offset + len(ids) - 1
+
+
+def check_words(stream: TextStream, concepts: Sequence[Concept], label: str) -> None:
+    """Raise ``ConfigError``, beginning with *label*, for a word of *concepts* that tokenises to nothing."""
+    for concept in concepts:
+        for word in concept.words:
+            if not token_spans(stream, word, [(0, len(word))])[0]:
+                raise ConfigError(f"{label}: the word {word!r} of concept {concept.name!r} tokenises to nothing")
+
+
+def joined_words(stream: TextStream, concepts: Sequence[Concept], label: str) -> str:
+    """Return one text that asks for all *concepts*: their names, then as many of their aliases as the encoder reads.
+
+    Raises ``ConfigError`` where not even the names fit: the last ones would be cut off, and pass unnoticed.
+    """
+    check_words(stream, concepts, label)
+    names = [concept.name for concept in concepts]
+    aliases = [alias for concept in concepts for alias in concept.aliases]
+    if not _fits(stream, names):
+        raise ConfigError(
+            f"{label}: the names of its {len(names)} concepts are more than the {stream.length} tokens that the text "
+            "encoder reads; give it fewer concepts"
+        )
+    kept = next(n for n in range(len(aliases), -1, -1) if _fits(stream, names + aliases[:n]))
+    return ", ".join(names + aliases[:kept])
+
+
+def _fits(stream: TextStream, words: Sequence[str]) -> bool:
+    return len(stream.tokenizer(", ".join(words)).input_ids) <= stream.length

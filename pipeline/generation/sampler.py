@@ -56,6 +56,8 @@ class Sampler:
             for step, timestep in enumerate(timesteps):
                 for steering in steerings:
                     steering.begin(step, timestep)
+                if any(steering.stale for steering in steerings):
+                    self.state.forget()
                 scaled = scale(latents, timestep)
                 guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
                 latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **draws)[0]

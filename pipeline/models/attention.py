@@ -31,7 +31,7 @@ class AttentionSteering(Protocol):
     """What may act inside attention. Rows are those of the denoiser's batch: all negatives, then all positives."""
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Change keys and values ``(R, heads, T, d)``; called once per batch and layer."""
+        """Change keys and values ``(R, heads, T, d)``; called once per batch and layer, and again after ``forget``."""
 
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
         """Change the output ``(R, heads, N, d)`` for queries ``(R, heads, N, d)``; called at every step."""
@@ -65,10 +65,14 @@ class AttentionState:
             yield
         finally:
             self._source, self.text_steerings, self.blend_steerings, self.joint_steerings = None, (), (), ()
-            self._keys_values.clear()
+            self.forget()
 
     def steers(self, embeds: Tensor) -> bool:
         return embeds is self._source
+
+    def forget(self) -> None:
+        """Have keys and values made, and steered, anew at the next forward."""
+        self._keys_values.clear()
 
     def joint_now(self) -> "Sequence[JointSteering]":
         """Return who acts in the forward that runs now, which is told by ``running``."""

@@ -85,7 +85,8 @@ class Family(ABC):
 
     ``offers`` lists what methods may ask for: "text_projections" (linear layers fed by text), "cross_attention" (keys
     and values that depend on the prompt alone), "joint_attention" (text and image tokens in one attention),
-    "guidance" (a negative branch). ``lacks`` gives, for what is not offered, the reason that a refused user reads.
+    "guidance" (a negative branch), "token_ids" (``encode_ids``). ``lacks`` gives, for what is not offered, the reason
+    that a refused user reads.
     """
 
     name: ClassVar[str]
@@ -128,6 +129,10 @@ class Family(ABC):
             return encoded.pooled[0]
         ids = stream.tokenizer(text, truncation=True, max_length=stream.length).input_ids
         return encoded.embeds[0, stream.offset + len(ids) - 1]
+
+    def encode_ids(self, ids: Tensor) -> Tensor:
+        """Return the ``embeds`` of token ids ``(B, length)`` of the first stream, for texts that no words spell."""
+        raise NotImplementedError(f"{self.name} does not offer token_ids")
 
     @abstractmethod
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:

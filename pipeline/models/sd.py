@@ -18,7 +18,7 @@ class StableDiffusion(Family):
     """``StableDiffusionPipeline``: SD 1.x and 2.x, base and v-prediction."""
 
     name = "Stable Diffusion 1.x/2.x"
-    offers = frozenset({"text_projections", "cross_attention", "guidance"})
+    offers = frozenset({"text_projections", "cross_attention", "guidance", "token_ids"})
     lacks: ClassVar[dict[str, str]] = {"joint_attention": "its text enters by cross-attention; cease steers that"}
     load_options: ClassVar[dict[str, Any]] = {
         "safety_checker": None,
@@ -45,6 +45,10 @@ class StableDiffusion(Family):
         # SD was trained with attention to the padding, and only a few fine-tunes say otherwise.
         mask = tokens.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
         return Conditioning(encoder(tokens.input_ids, attention_mask=mask)[0].to(self.dtype))
+
+    @torch.no_grad()
+    def encode_ids(self, ids: Tensor) -> Tensor:
+        return self.pipe.text_encoder(ids.to(self.device))[0].to(self.dtype)
 
     @property
     def factor(self) -> int:

@@ -34,6 +34,12 @@ class StableDiffusionXL(StableDiffusion):
         second, pooled = clip_tokens_and_pooled(pipe.tokenizer_2, pipe.text_encoder_2, texts, length, self.device)
         return Conditioning(torch.cat([first, second], dim=-1).to(self.dtype), pooled.to(self.dtype))
 
+    @torch.no_grad()
+    def encode_ids(self, ids: Tensor) -> Tensor:
+        encoders = (self.pipe.text_encoder, self.pipe.text_encoder_2)
+        outputs = [encoder(ids.to(self.device), output_hidden_states=True).hidden_states[-2] for encoder in encoders]
+        return torch.cat(outputs, dim=-1).to(self.dtype)
+
     def encode_negative(self, texts: Sequence[str]) -> Conditioning:
         """Encode negative prompts; an empty one is all zeros, where the model was trained so."""
         encoded = self.encode(texts)
