@@ -1,15 +1,17 @@
 """A tiny Stable Diffusion with random weights and a real CLIP tokenizer, made on the spot and saved like any model."""
 
 import functools
-import json
+import re
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipeline.config.schema import Config, ModelConfig
@@ -25,25 +27,39 @@ LENGTH = 24  # tokens of a prompt
 
 
 def tokenizer(sentences: Sequence[str] = SENTENCES) -> CLIPTokenizer:
-    """A byte-level BPE tokenizer of CLIP's conventions, learned from a few sentences."""
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.normalizer = normalizers.Lowercase()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
+    """A byte-level BPE tokenizer of CLIP's conventions, learned from a few sentences, the same in every process."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=700, initial_alphabet=alphabet, end_of_word_suffix="</w>", show_progress=False
-    )
-    bpe.train_from_iterator(list(sentences) * 4, trainer)
+    merges = _merges(sentences)
     pieces = [*alphabet, *(letter + "</w>" for letter in alphabet)]
-    pieces += [piece for piece in sorted(bpe.get_vocab(), key=bpe.get_vocab().__getitem__) if piece not in set(pieces)]
-    merges = [tuple(merge) for merge in json.loads(bpe.to_str())["model"]["merges"]]
+    pieces += [piece for piece in dict.fromkeys(map("".join, merges)) if piece not in set(pieces)]
     start, end = "<|startoftext|>", "<|endoftext|>"
     return CLIPTokenizer(
         vocab={piece: i for i, piece in enumerate([*pieces, start, end])},
         merges=merges, bos_token=start, eos_token=end, unk_token=end, pad_token=end, model_max_length=LENGTH,
     )  # fmt: skip
+
+
+def _merges(sentences: Sequence[str]) -> list[tuple[str, str]]:
+    """Return every merge of pieces that the words lead to, the most frequent first; ties go by the alphabet.
+
+    The trainer of ``tokenizers`` breaks ties by the order of a hash table, so that each process learns other ids.
+    """
+    counts = Counter(word for sentence in sentences for word in re.findall(r"\w+|[^\w\s]+", sentence.lower()))
+    words = {word: [*word[:-1], word[-1] + "</w>"] for word in counts}
+    merges = []
+    while True:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, parts in words.items():
+            for pair in pairwise(parts):
+                pairs[pair] += counts[word]
+        if not pairs:
+            return merges
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        for parts in words.values():
+            for i in range(len(parts) - 2, -1, -1):
+                if (parts[i], parts[i + 1 : i + 2]) == (best[0], [best[1]]):
+                    parts[i : i + 2] = ["".join(best)]
 
 
 def pipeline(prediction_type: str = "epsilon", seed: int = 0) -> StableDiffusionPipeline:

@@ -192,6 +192,8 @@ class SAFREESteering(Steering):
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         changed = self.until >= self.step
+        if not changed.any():
+            return key, value
         rows, change = self.rows[changed], self.change[changed]
         key, value = key.clone(), value.clone()
         key[rows] += split_heads(layer.module.to_k(change), layer.heads)

@@ -1,0 +1,69 @@
+"""Semantic Surgery against the authors' code, and its gate."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.config.schema import StepConfig
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.method import Prompts
+from pipeline.erasure.semantic_surgery import SemanticSurgery, SemanticSurgeryOptions
+from pipeline.errors import ConfigError
+from tests.erasure import tiny_oracle
+from tests.erasure.steering import draw, engine
+from tests.erasure.test_safree import PROMPTS
+
+
+def test_takes_what_the_authors_code_takes():
+    """Up to three concepts together; embeddings of norm 6 agree to 1e-4, strengths to 1e-4."""
+    model = tiny_oracle.model()
+    expected = load_file(tiny_oracle.FIXTURES / "semantic_surgery.safetensors")
+    concepts = [Concept(name=name) for name in ("cat", "house", "tiger")]
+    method = SemanticSurgery(model, concepts, SemanticSurgeryOptions(), label="surgery")
+    after = method.condition(
+        Prompts(tuple(PROMPTS), ("",) * len(PROMPTS), model.family.encode(PROMPTS), model.family.encode([""]))
+    )
+    strengths = torch.stack(list(after.gates.values())).amax(0)
+    for i in range(len(PROMPTS)):
+        theirs, alpha = expected[f"embeds.{i}"], expected[f"alpha.{i}"]
+        assert (after.positive.embeds[i, : len(theirs)] - theirs).abs().max() < 1e-4
+        assert abs((strengths[i] if strengths[i] >= 0.5 else 0) - alpha) < 1e-4
+
+
+def test_prompts_below_the_threshold_are_bit_identical():
+    gates = draw(engine(StepConfig(method="semantic_surgery", options={"threshold": 1.0}))).gates
+    threshold = float(np.sort(gates["semantic_surgery:cat"])[1:3].mean())  # two of four prompts reach it
+    step = StepConfig(method="semantic_surgery", options={"threshold": threshold})
+    plain, steered = draw(engine()), draw(engine(step))
+    present = steered.gates["semantic_surgery:cat"] >= threshold
+    assert present.sum() == 2
+    assert np.array_equal(steered.gates["semantic_surgery:cat"], gates["semantic_surgery:cat"])
+    for i, there in enumerate(present):
+        assert np.array_equal(plain.images[i], steered.images[i]) != there
+
+
+def test_an_alias_counts_as_its_concept():
+    model = tiny_oracle.model()
+    prompts = Prompts(("a kitten",), ("",), model.family.encode(["a kitten"]), None)
+    alphas = [
+        SemanticSurgery(model, [Concept(name="cat", aliases=aliases)], SemanticSurgeryOptions(), label="s")
+        .condition(prompts)
+        .gates["s:cat"]
+        .item()
+        for aliases in ((), ("kitten",))
+    ]
+    assert alphas[1] > max(0.5, alphas[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gamma": 0.0}, "gamma is 0; expected more than 0"),
+        ({"beta": -2.0}, "added to a cosine"),
+        ({"threshold": 2.0}, "0 to 1"),
+    ],
+)
+def test_options_that_cannot_work(options, message):
+    with pytest.raises(ConfigError, match=message):
+        SemanticSurgeryOptions(**options)
