@@ -46,7 +46,7 @@ def _merges(sentences: Sequence[str]) -> list[tuple[str, str]]:
     """
     counts = Counter(word for sentence in sentences for word in re.findall(r"\w+|[^\w\s]+", sentence.lower()))
     words = {word: [*word[:-1], word[-1] + "</w>"] for word in counts}
-    merges = []
+    merges: list[tuple[str, str]] = []
     while True:
         pairs: Counter[tuple[str, str]] = Counter()
         for word, parts in words.items():

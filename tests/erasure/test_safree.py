@@ -85,6 +85,7 @@ def test_filter_gives_each_sample_its_own_embeddings_back(model):
     ours, _ = Sampler(model, [method]).sample(prompts, seeds, 8, 8, steps=4, guidance=2.0)
     masked = method._masked(prompts.texts)
     safe = torch.stack([method.safe(e, m) for e, m in zip(prompts.positive.embeds, masked, strict=True)])
+    noise = torch.stack([torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     negative, own = prompts.negative.embeds, prompts.positive.embeds
 
     def swap(pipe, step, timestep, tensors):
@@ -92,7 +93,7 @@ def test_filter_gives_each_sample_its_own_embeddings_back(model):
 
     theirs = model.pipe(
         prompt_embeds=safe, negative_prompt_embeds=negative, num_inference_steps=4, guidance_scale=2.0,
-        latents=torch.stack([torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(s)) for s in seeds]).double(),
+        latents=noise.double(),
         width=8, height=8, output_type="latent",
         callback_on_step_end=swap, callback_on_step_end_tensor_inputs=["prompt_embeds"],
     ).images  # fmt: skip
