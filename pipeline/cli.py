@@ -71,6 +71,13 @@ def _parser() -> argparse.ArgumentParser:
     preview.add_argument("-n", "--images", type=int, default=16, help="how many prompts to draw (default 16)")
     preview.add_argument("-o", "--output", metavar="FILE", help="the page (default: preview.html in the evidence)")
 
+    explain = commands.add_parser("explain", help="draw what the recipe makes of one prompt, as one page")
+    explain.add_argument("config", metavar="CONFIG", help="a YAML file")
+    explain.add_argument("prompt", metavar="PROMPT", help="any prompt, such as 'a cat and a tiger on the beach'")
+    explain.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, such as seed=1")
+    explain.add_argument("-o", "--output", metavar="FILE", help="the page (default: explain.html in the evidence)")
+    explain.set_defaults(command=_explain)
+
     with_corpus("status", _status, "progress, yield and failures, read from storage alone")
     with_corpus("verify", _verify, "re-read every file of a corpus and say what is wrong with it, a line each")
     with_corpus("finish", _finish, "derive card, indexes and report anew from commits and manifests")
@@ -137,6 +144,13 @@ def _preview(args: argparse.Namespace) -> int:
     from pipeline.preview import write_preview
 
     print(write_preview(_load(args), args.images, args.output))
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    from pipeline.explain import write_explanation
+
+    print(write_explanation(_load(args), args.prompt, args.output))
     return 0
 
 

@@ -18,9 +18,17 @@ because a concept's features are localised in the cross-attention maps. This is 
   where it listens to the concept's words. From then on m is that place, kept up to date with where the alternative's
   stand-in is listened to. Outside it the picture goes on listening to the prompt as it was.
 
-On the diorama (cat to dog, 20 prompts each, 16 steps, detector A) looking first, rather than switching everywhere while
-no map can be trusted, kept 70 % instead of 35 % of the two-object scenes' backgrounds, at the same leak of 0 %; with
-``look`` at .3 unlisted synonyms began to leak (10 %).
+Chosen by ``jobs/ablate_cease.py`` on the diorama ({cat, gun, wine, house}, 56 pictures of 10 steps that show what they
+ask for unerased, detector A; "other" is the second object of a scene, "apart" the PSNR outside the concept's place):
+
+                         leak: plain, synonym, implied   other   apart     apart > 20 dB
+    as it is                   .00    .00      .00        .96    26.2 dB       .88
+    WHERE: everywhere          .04    .00      .00        .79    20.1 dB       .50
+    HOW: value projection      .54    .75      .42       1.00    30.4 dB       .96
+
+Values alone keep a picture best and erase least: where to draw what is in the keys as much. Switching everywhere from
+the first step redraws the whole scene, and still leaks no less. With ``look`` at .3 unlisted
+synonyms began to leak (10 % of 20 pictures of 16 steps, cat to dog).
 """
 
 from collections.abc import Sequence
@@ -115,6 +123,20 @@ class CEASE(Method):
         steering.gates = gates
         return steering
 
+    def explain(self, text: str) -> list[str]:
+        hits = self.gate.hits(text, self.options.gate)
+        lines = [
+            f"“{text[hit.start : hit.stop]}” {'means' if hit.score >= self.options.means else 'implies'} "
+            f"{hit.concept.name} ({hit.score:.2f})"
+            for hit in hits
+        ]
+        meant = [hit for hit in hits if hit.score >= self.options.means]
+        if meant:
+            lines.append(f"inside its place the picture listens to “{' '.join(replaced(text, meant)[0].split())}”")
+        if len(meant) < len(hits) or (self.options.always_on and not hits):
+            lines.append("inside its place the concept's direction is taken from the prompt's embeddings")
+        return lines or [f"no word comes near enough to a concept (gate {self.options.gate}): left alone, bit for bit"]
+
     def _steering(self, *batch: Any) -> "CEASESteering":
         return CEASESteering(self, *batch)
 
@@ -184,6 +206,7 @@ class CEASESteering(Steering):
         super().__init__()
         self.method = method
         options = method.options
+        self.samples, self.members = len(prompts), list(rows)
         samples = len(prompts)
         first = samples if prompts.negative is not None else 0  # where the positives begin among the denoiser's rows
         device = prompts.positive.embeds.device
@@ -232,6 +255,13 @@ class CEASESteering(Steering):
         weight = self.strength.to(switched.dtype) * self.place.at(positions, switched.dtype)
         output[self.rows] = torch.lerp(output[self.rows], switched, weight)
         return output
+
+    def masks(self) -> dict[str, Tensor]:
+        if self.looks:  # nothing is switched yet: what was gathered so far, as it would be switched
+            self.place.update()
+        masks = torch.zeros((self.samples, *self.place.size), device=self.place.sum.device)
+        masks[self.members] = self.place.mask[:, 0]
+        return {"looks" if self.looks else "switches": masks}
 
     def switched(self, layer: Layer, query: Tensor) -> Tensor:
         """Return what listening to the alternative gives, ``(rows, heads, N, d)``."""

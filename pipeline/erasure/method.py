@@ -116,6 +116,10 @@ class Steering:
         """
         return output
 
+    def masks(self) -> dict[str, Tensor]:
+        """Return, for whoever watches, where it acts at this step: float ``(B, h, w)`` in 0..1 by what it is."""
+        return {}
+
     def guide(self, prediction: Prediction) -> Tensor:
         """Return what goes to the scheduler, ``(B, C, h, w)``."""
         return prediction.guided
@@ -150,6 +154,10 @@ class Method:
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering | None:
         """Return the part to play in sampling a batch, or ``None`` where no sample of it is concerned."""
         raise NotImplementedError
+
+    def explain(self, text: str) -> list[str]:
+        """Return, a sentence each, what the method makes of prompt *text*; for people, and before sampling."""
+        return []
 
     @classmethod
     def has(cls, hook: str) -> bool:

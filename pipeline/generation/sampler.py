@@ -6,7 +6,7 @@ device or on its neighbours. Guidance runs both branches as one doubled batch: a
 
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -33,9 +33,19 @@ class Sampler:
 
     @torch.inference_mode()
     def sample(
-        self, prompts: Prompts, seeds: Sequence[int], width: int, height: int, steps: int, guidance: float
+        self,
+        prompts: Prompts,
+        seeds: Sequence[int],
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        watch: Callable[[int, Sequence[Steering]], None] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return pixels, float ``(B, 3, H, W)`` in about -1..1, and the gates, float32 ``(B,)`` by name."""
+        """Return pixels, float ``(B, 3, H, W)`` in about -1..1, and the gates, float32 ``(B,)`` by name.
+
+        ``watch`` is called after each run of the denoiser, with the step and the steerings at work.
+        """
         family, device = self.model.family, self.model.device
         shape = family.latent_shape(width, height)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -60,6 +70,8 @@ class Sampler:
                     self.state.forget()
                 scaled = scale(latents, timestep)
                 guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
+                if watch is not None:
+                    watch(step, steerings)
                 latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **draws)[0]
         gates = dict(prompts.gates)
         for steering in steerings:

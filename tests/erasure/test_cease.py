@@ -1,0 +1,163 @@
+"""CEASE: what must stay bit-identical (on a tiny random model), and that it erases in its place (on the diorama)."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config.schema import ModelConfig, StepConfig
+from pipeline.diorama.detector import DioramaDetector
+from pipeline.diorama.lexicon import OBJECTS
+from pipeline.erasure.cease import CEASE, CEASEOptions
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.method import read_options
+from pipeline.erasure.recipe import compile_recipe
+from pipeline.errors import ConfigError
+from pipeline.generation.engine import Engine
+from pipeline.generation.pixels import finish
+from pipeline.generation.sampler import Sampler
+from pipeline.generation.text import encode_texts
+from pipeline.models.load import Model, load_model
+from tests import tiny
+from tests.erasure.conftest import config, uce_step
+
+CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
+NOTHING = Concept(name="cat", aliases=("kitten",))
+PROMPTS = ["a cat by a road", "a bowl of fruit", "two kittens at night", "the red car"]
+CONCERNED = [0, 2]
+
+
+def cease(model: Model, *concepts: Concept, **options) -> CEASE:
+    # A random text encoder knows no synonyms: only listed words open the gate.
+    return CEASE(model, concepts or (CAT,), CEASEOptions(**{"gate": 1.0, **options}), label="cease")
+
+
+def draw(model: Model, methods, prompts, seeds=None, guidance: float = 5.0) -> np.ndarray:
+    settings = tiny.config(tiny.path())
+    settings.generation.steps, settings.generation.guidance = 4, guidance
+    settings.generation.batch_size = len(prompts)
+    samples = [tiny.sample(i, p, seed=(seeds or range(100, 200))[i]) for i, p in enumerate(prompts)]
+    (batch,) = Engine(settings, model, methods).generate(samples)
+    return batch.images
+
+
+@pytest.mark.parametrize("concept", [CAT, NOTHING], ids=["anchor", "no anchor"])
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_ungated_samples_of_a_mixed_batch_are_bit_identical_and_gated_ones_change(model, concept, guidance):
+    plain = draw(model, [], PROMPTS, guidance=guidance)
+    steered = draw(model, [cease(model, concept)], PROMPTS, guidance=guidance)
+    for i in range(4):
+        assert (plain[i] == steered[i]).all() == (i not in CONCERNED), PROMPTS[i]
+
+
+def test_a_batch_without_concerned_samples_is_bit_identical(model):
+    prompts = ["a tree", "a bowl of fruit", "mountains at night", "the red car"]
+    assert (draw(model, [], prompts) == draw(model, [cease(model)], prompts)).all()
+
+
+def test_a_sample_comes_out_the_same_at_another_position(model):
+    order = [2, 1, 3, 0]
+    one = draw(model, [cease(model)], PROMPTS, seeds=[1, 2, 3, 4])
+    other = draw(model, [cease(model)], [PROMPTS[i] for i in order], seeds=[i + 1 for i in order])
+    assert (one[order] == other).all()
+
+
+def test_always_on_steers_every_prompt(model):
+    plain, steered = draw(model, [], PROMPTS), draw(model, [cease(model, always_on=True)], PROMPTS)
+    assert all((plain[i] != steered[i]).any() for i in range(4))
+
+
+def test_gates_are_reported_for_every_sample_and_concept(model):
+    dog = Concept(name="dog", anchor="tree")
+    method = cease(model, NOTHING, dog)
+    prompts = encode_texts(model.family, [(p, "") for p in ["a cat", "a dog and a cat", "a dog"]], [], True).batch(
+        [("a cat", ""), ("a dog and a cat", ""), ("a dog", "")], torch.device("cpu")
+    )
+    _, gates = Sampler(model, [method]).sample(prompts, [1, 2, 3], 32, 32, 2, 5.0)
+    assert [score == 1 for score in gates["cease:cat"].tolist()] == [True, True, False]
+    assert [score == 1 for score in gates["cease:dog"].tolist()] == [False, True, True]
+
+
+def test_several_concepts_are_each_replaced_by_their_own_anchor(model):
+    method = cease(model, CAT, Concept(name="house", anchor="tree"))
+    assert method.explain("two kittens and a house")[-1] == (
+        "inside its place the picture listens to “two dogs and a tree”"
+    )
+    changed = draw(model, [method], ["a house", "a cat", "the red car"]) != draw(
+        model, [], ["a house", "a cat", "the red car"]
+    )
+    assert changed.any((1, 2, 3)).tolist() == [True, True, False]
+
+
+def test_stacks_with_uce():
+    steps = [uce_step(), StepConfig(method="cease", options={"gate": 1.0})]
+    both, edit = config(*steps), config(steps[0])
+    recipe = compile_recipe(both, load_model(both.model, torch.device("cpu")))
+    images = {}
+    for name, settings in (("both", both), ("edit", edit)):
+        settings.generation.batch_size = len(PROMPTS)
+        samples = [tiny.sample(i, p) for i, p in enumerate(PROMPTS)]
+        engine = Engine.load(settings, recipe, "cpu")
+        (batch,) = engine.generate(samples)
+        images[name] = batch.images
+    same = (images["both"] == images["edit"]).all((1, 2, 3))
+    assert same.tolist() == [i not in CONCERNED for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gate": 1.5}, "gate is 1.5; expected 0 to 1"),
+        ({"look": -0.1}, "look is -0.1; expected 0 to 1"),
+        ({"gates": 0.5}, "did you mean 'gate'"),
+        ({"push": "far"}, "push"),
+    ],
+)
+def test_bad_options_give_one_line(options, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        read_options("erasure.recipe[0].options", "cease", CEASEOptions, options)
+    assert "\n" not in str(error.value)
+
+
+def test_a_word_that_tokenises_to_nothing_is_refused(model):
+    with pytest.raises(ConfigError, match="tokenises to nothing"):
+        cease(model, Concept(name=" "))
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """Two-object scenes of the diorama, unerased and erased, and the masks of the last step; seeds that show both."""
+    model = load_model(ModelConfig(path="diorama"), torch.device("cpu"))
+    prompts = ["a cat and a bicycle on the beach"] * 6
+    pairs = [(p, "") for p in prompts]
+    texts = encode_texts(model.family, pairs, [], True).batch(pairs, torch.device("cpu"))
+    masks = []
+    keep = lambda step, steerings: masks.append([s.masks() for s in steerings])  # noqa: E731
+    method = CEASE(model, [CAT], CEASEOptions(), label="cease")
+    before, _ = Sampler(model, []).sample(texts, range(6), 64, 64, 8, 5.0)
+    after, _ = Sampler(model, [method]).sample(texts, range(6), 64, 64, 8, 5.0, keep)
+    detector = DioramaDetector.load("a")
+    before, after = finish(before)[0], finish(after)[0]
+    cat = OBJECTS.index("cat")
+    shown = detector.probabilities(before)[:, cat] >= 0.5
+    assert shown.sum() >= 2
+    return before, after, detector, cat, shown, [step[0] for step in masks]
+
+
+def test_the_concept_goes_and_the_rest_of_the_scene_stays(scene):
+    before, after, detector, cat, shown, _ = scene
+    assert not (detector.probabilities(after)[shown, cat] >= 0.5).any()
+    outside = detector.maps(before)[shown, cat] < 0.05  # (n, 8, 8)
+    outside = outside.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    change = (before[shown].float() - after[shown].float()).abs().mean(-1)
+    assert change[outside].mean() < 0.5 * change[~outside].mean()
+
+
+def test_the_mask_lies_on_the_concepts_place(scene):
+    before, _, detector, cat, shown, masks = scene
+    assert "looks" in masks[0]
+    assert "switches" in masks[-1]
+    mask = masks[-1]["switches"][shown]  # (n, 16, 16)
+    place = torch.nn.functional.interpolate(detector.maps(before)[shown, cat][:, None], mask.shape[1:])[:, 0]
+    inside = (mask * place).sum() / place.sum()
+    outside = (mask * (1 - place)).sum() / (1 - place).sum()
+    assert inside > 2 * outside

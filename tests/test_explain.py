@@ -1,0 +1,62 @@
+"""`lacuna explain`: a page for any recipe, with gates and masks where the methods have them."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config.schema import StepConfig
+from pipeline.erasure.recipe import active_methods
+from pipeline.errors import ConfigError
+from pipeline.explain import draw, write_explanation
+from pipeline.generation.engine import Engine
+from pipeline.models.load import load_model
+from tests import tiny
+from tests.erasure.conftest import config
+
+CEASE = StepConfig(method="cease", options={"gate": 1.0})
+
+
+def explained(prompt: str, path, *steps: StepConfig) -> str:
+    assert write_explanation(config(*steps), prompt, str(path)) == str(path)
+    return path.read_text()
+
+
+def test_a_concerned_prompt_shows_gate_alternative_and_masks(tmp_path):
+    text = explained("two kittens <by> a road", tmp_path / "new" / "page.html", CEASE)
+    assert "“kittens” means cat (1.00)" in text
+    assert "listens to “two dogs &lt;by&gt; a road”" in text
+    assert "cease:cat" in text
+    assert len(re.findall(r"step \d: (?:looks|switches)", text)) == 3
+    assert text.count("data:image/png") == 3 + 3
+    assert not re.search(r'(?:src|href)="(?!data:)', text)  # self-contained
+
+
+def test_an_unconcerned_prompt_is_bit_identical_and_says_so(tmp_path):
+    text = explained("a bowl of fruit", tmp_path / "page.html", CEASE)
+    assert "nothing: bit-identical" in text
+    assert "left alone" in text
+    assert "No method of this recipe acted in a place" in text
+
+
+def test_a_recipe_without_steps_has_a_page_too(tmp_path):
+    assert "nothing is erased" in explained("a cat", tmp_path / "page.html")
+
+
+def test_watching_changes_no_picture():
+    settings = config(CEASE)
+    model = load_model(settings.model, torch.device("cpu"))
+    trace = draw(settings, model, active_methods(settings, model), "a cat by a road")
+    assert [step for step, _, _ in trace.masks] == [0, 1, 2]
+
+    settings.generation.batch_size = 1
+    (batch,) = Engine(settings, model, active_methods(settings, model)).generate(
+        [tiny.sample(0, "a cat by a road", seed=settings.seed)]
+    )
+    assert np.abs(batch.images[0].astype(int) - trace.image).max() == 0
+
+
+def test_an_empty_prompt_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="the prompt is empty"):
+        write_explanation(config(CEASE), "  ", str(tmp_path / "page.html"))
