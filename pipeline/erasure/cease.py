@@ -25,10 +25,12 @@ ask for unerased, detector A; "other" is the second object of a scene, "apart" t
     as it is                   .00    .00      .00        .96    26.2 dB       .88
     WHERE: everywhere          .04    .00      .00        .79    20.1 dB       .50
     HOW: value projection      .54    .75      .42       1.00    30.4 dB       .96
+    HOW: embeddings (*)        .00    .00      .00        .38    16.2 dB       .25
 
-Values alone keep a picture best and erase least: where to draw what is in the keys as much. Switching everywhere from
-the first step redraws the whole scene, and still leaks no less. With ``look`` at .3 unlisted
-synonyms began to leak (10 % of 20 pictures of 16 steps, cat to dog).
+(*) less the concept's direction, with ``push``, also where a word means the concept: it drives out the rest of a scene
+along with it, so it is kept for what is only implied, where there is no word to replace. Values alone keep a picture
+best and erase least. Switching everywhere from the first step redraws the scene, and leaks no less. With ``look`` at .3
+unlisted synonyms began to leak (10 % of 20 pictures of 16 steps, cat to dog).
 """
 
 from collections.abc import Sequence
