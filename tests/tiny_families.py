@@ -4,6 +4,8 @@ Their text encoders listen mostly to what a token says, and their denoisers to t
 """
 
 import functools
+import re
+import string
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -37,18 +38,11 @@ T5_LENGTH = 20  # tokens of a prompt
 
 
 def t5_tokenizer() -> T5Tokenizer:
-    """A unigram tokenizer of T5's conventions, learned from a few sentences."""
-    unigram = Tokenizer(models.Unigram())
-    unigram.normalizer = normalizers.Lowercase()
-    unigram.pre_tokenizer = pre_tokenizers.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=120, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
-    )
-    unigram.train_from_iterator(list(tiny.SENTENCES) * 8, trainer)
-    scores = dict.fromkeys(("<pad>", "</s>", "<unk>"), 0.0)
-    pieces = sorted(unigram.get_vocab(), key=unigram.get_vocab().__getitem__)
-    # The trainer's own scores are not exposed; longer pieces are likelier, so that words stay whole.
-    vocab = [(piece, scores.get(piece, -10.0 + len(piece))) for piece in pieces]
+    """A unigram tokenizer of T5's conventions: the words of a few sentences, and letters for all others."""
+    words = sorted({word for sentence in tiny.SENTENCES for word in re.findall(r"\w+", sentence)})
+    pieces = [*(f"▁{word}" for word in words), "▁", *sorted(string.ascii_letters + string.digits + string.punctuation)]
+    vocab = [(token, 0.0) for token in ("<pad>", "</s>", "<unk>")]
+    vocab += [(piece, -2.0 if len(piece) > 1 else -10.0) for piece in pieces]
     return T5Tokenizer(vocab=vocab, extra_ids=0, model_max_length=T5_LENGTH)
 
 

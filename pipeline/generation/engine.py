@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.config.schema import Config
 from pipeline.erasure.method import Method, Prompts
 from pipeline.erasure.recipe import CompiledRecipe, active_methods
+from pipeline.errors import ConfigError
 from pipeline.generation.pixels import Clock, finish, to_host
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import PADDING, Pair, encode_texts
@@ -47,6 +48,10 @@ class Engine:
         generation = config.generation
         self.guided = generation.guidance > 1 and "guidance" in model.family.offers
         model.family.latent_shape(*generation.size)  # refuses a size that cannot be made before any work
+        if generation.negative_prompt and "guidance" not in model.family.offers:
+            raise ConfigError(
+                f"generation.negative_prompt: {model.family.name} takes none: {model.family.lacks['guidance']}"
+            )
 
     @classmethod
     def load(cls, config: Config, recipe: CompiledRecipe | None, device: str) -> "Engine":

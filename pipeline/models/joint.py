@@ -74,7 +74,8 @@ class JointFamily(Family):
 
     lacks: ClassVar[dict[str, str]] = {
         "cross_attention": "its text tokens change with the image in every layer and step (joint attention), so there "
-        "are no keys and values of a prompt to work on; cease_joint steers joint attention"
+        "are no keys and values of a prompt to work on; cease_joint steers joint attention",
+        "token_ids": "T5 has a vocabulary of its own, so that ids of one tokenizer alone spell no text",
     }
     denoiser_name = "transformer"
     flow = True

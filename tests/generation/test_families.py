@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline.config.schema import ModelConfig
+from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
 from tests import tiny, tiny_families
@@ -74,3 +75,10 @@ def test_sdxl_takes_no_negative_prompt_as_zeros_and_another_as_it_is():
     got = ours(model, 5.0, NEGATIVES)
     assert np.abs(got[:2] - zeros[:2]).max() <= 1
     assert np.abs(got[2] - given[2]).max() <= 1
+
+
+def test_a_negative_prompt_is_refused_where_there_is_no_negative_branch():
+    config = tiny.config("unused")
+    config.generation.negative_prompt = "night"
+    with pytest.raises(ConfigError, match=r"negative_prompt: FLUX\.1 takes none: its guidance is distilled"):
+        Engine(config, load("flux"), ())
