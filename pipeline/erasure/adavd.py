@@ -19,6 +19,10 @@ and never from the start token. Of a concept's words each token is compared with
   the projection onto the values of what is to be preserved and u the unit vector of (1 - P) t, a token is changed where
   r = |<u, (1 - P) v>| / ||(1 - P) v|| reaches ``tau``, and then v' = v - <u, v> u + ``replace`` <u, v> a, a being the
   unit vector of what the anchor's value has beyond P and u. A prompt in which no token reaches ``tau`` is not touched.
+
+Chosen by measurement: on the diorama (cat, gun, wine, house with one alias each; 10 steps, float32; of 12 pictures a
+cell detector A sees, unerased, the object in 12 plain, 11 of unlisted synonyms, 10 of neighbours, 10 unrelated) the
+authors' shift leaves 0, 2, 10, 10; S = 1 leaves 3, 1, 11, 10; the gated projection with tau 0.5 leaves 7, 8, 10, 10.
 """
 
 from collections.abc import Sequence
