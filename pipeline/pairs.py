@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Sequence
 
 import numpy as np
+from tqdm import tqdm
 
 from pipeline.audit.auditor import Auditor
 from pipeline.config.schema import Config, ImageFormat
@@ -45,8 +46,9 @@ def draw_pairs(
     config: Config, recipe: CompiledRecipe, samples: Sequence[Sample], auditor: Auditor | None, device: str
 ) -> list[Pair]:
     """Draw *samples* with and without the recipe. One model is in memory at a time."""
-    before, before_scores, _ = _draw(Engine.load(config, None, device), samples, auditor)
-    after, after_scores, gates = _draw(Engine.load(config, recipe, device), samples, auditor)
+    with tqdm(desc="pairs", total=2 * len(samples), unit="image", leave=False, disable=None) as bar:
+        before, before_scores, _ = _draw(Engine.load(config, None, device), samples, auditor, bar)
+        after, after_scores, gates = _draw(Engine.load(config, recipe, device), samples, auditor, bar)
     return [
         Pair(
             prompt=sample.prompt,
@@ -63,13 +65,14 @@ def draw_pairs(
 
 
 def _draw(
-    engine: Engine, samples: Sequence[Sample], auditor: Auditor | None
+    engine: Engine, samples: Sequence[Sample], auditor: Auditor | None, bar: tqdm
 ) -> tuple[list[np.ndarray], list[dict[str, float]], list[dict[str, float]]]:
     images: list[np.ndarray] = []
     scores: list[dict[str, float]] = []
     gates: list[dict[str, float]] = []
     for batch in engine.generate(samples):
         images.extend(batch.images)
+        bar.update(len(batch.images))
         scores.extend([v.scores for v in auditor.judge(batch.images)] if auditor else [{} for _ in batch.samples])
         gates.extend(
             {name: float(values[i]) for name, values in batch.gates.items()} for i in range(len(batch.samples))

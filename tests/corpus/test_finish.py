@@ -1,0 +1,103 @@
+"""What finish derives: a card that the hub reads, indexes that are true of the tars, pages that show the right."""
+
+import hashlib
+import json
+import re
+
+import yaml
+
+from pipeline.config.schema import ImageFormat
+from pipeline.corpus import finish, open_store
+from pipeline.corpus.evidence import Pair, read_pairs, write_pairs
+from pipeline.generation.encode import encode_image
+from tests.corpus.conftest import picture
+
+
+def opened(corpus):
+    path, options = corpus
+    return path, open_store(path, options), open_store(f"{path}.evidence", options), options
+
+
+def test_the_card_has_a_header_that_pins_the_shards(corpus):
+    path, store, _, options = opened(corpus)
+    finish(path, options)
+    _, header, text = store.read("README.md").decode().split("---\n", 2)
+    facts = yaml.safe_load(header)
+    assert facts["configs"] == [{"config_name": "default", "data_files": [{"split": "train", "path": "train/*.tar"}]}]
+    assert facts["size_categories"] == ["n<1K"]
+    for said in (
+        "12 synthetic pictures",
+        "`tiny`",
+        "revision `r`",
+        "3 failed, 12 ok, 3 quarantined",
+        "| cat | kitten | dog | tiger |",
+    ):
+        assert said in text
+    assert "| cat | 20.00% (7.05% to 45.19%) | 0.00% (0.00% to 24.25%) |" in text  # 3 of 15 drawn, 0 of 12 kept
+
+
+def test_the_indexes_are_true_of_the_tars(corpus):
+    path, store, _, options = opened(corpus)
+    finish(path, options)
+    wids = json.loads(store.read("wids-train.json"))
+    assert (wids["__kind__"], wids["wids_version"]) == ("wids-shard-index-v1", 1)
+    for shard in wids["shardlist"]:
+        data = store.read(shard["url"])
+        assert shard["md5sum"] == hashlib.md5(data).hexdigest()
+        assert (shard["filesize"], shard["nsamples"]) == (len(data), 4)
+    assert json.loads(store.read("train/sizes.json")) == {f"{i:06d}.tar": 4 for i in range(3)}
+    head, *lines = store.read("train/000001.idx").decode().splitlines()
+    assert head == "v1.2 4"
+    tar = store.read("train/000001.tar")
+    for number, line in enumerate(lines):
+        words = line.split()
+        for extension, offset, size, name in zip(*(words[i::4] for i in range(4)), strict=True):
+            data = tar[int(offset) : int(offset) + int(size)]
+            assert name == f"00000100{number:03d}.{extension}"
+            assert data == f"number {number}".encode() or extension != "txt"
+            assert extension != "png" or data.startswith(b"\x89PNG")
+            assert extension != "json" or json.loads(data)["key"] == name.partition(".")[0]
+
+
+def test_the_report_shows_kept_pictures_alone_and_needs_no_other_file(corpus):
+    path, store, _, options = opened(corpus)
+    finish(path, options)
+    page = store.read("report.html").decode()
+    assert page.count("<img") == 12
+    assert all(source.startswith("data:image/") for source in re.findall(r'src="?([^"> ]+)', page))
+    assert not re.findall(r"(?:href|src)=.?https?:", page)
+    assert "a cat number" not in page  # prompts are not for training; captions are shown
+    assert "number 0" in page
+
+
+def test_the_evidence_page_shows_pairs_and_what_was_quarantined(corpus):
+    path, _, evidence, options = opened(corpus)
+    images = [encode_image(picture(i), ImageFormat.png, 0) for i in range(2)]
+    pair = Pair(
+        prompt="a <cat>", key="00000000000", seed=7, unerased=images[0], erased=images[1],
+        unerased_scores={"cat": 0.9}, erased_scores={"cat": 0.1}, gates={"cease": 1.0},
+    )  # fmt: skip
+    write_pairs(evidence, [pair])
+    assert read_pairs(evidence) == [pair]
+    written = finish(path, options)
+    assert written[-1] == f"{evidence.url}/report.html"
+    page = evidence.read("report.html").decode()
+    assert page.count("<img") == 2 + 3
+    for said in (
+        "a &lt;cat&gt;",
+        "seed 7",
+        "cat 0.90 → cat 0.10",
+        "gate cease 1.00",
+        "cat: cat 0.90",
+        "a cat number 4",
+    ):
+        assert said in page
+
+
+def test_a_corpus_that_is_not_complete_is_finished_as_it_is(corpus):
+    path, store, _, options = opened(corpus)
+    for name in ("commits/000002.json", "train/000002.tar", "manifests/000002.parquet"):
+        store.delete(name)
+    finish(path, options)
+    assert "2 of 3 planned shards" in store.read("README.md").decode()
+    assert len(json.loads(store.read("wids-train.json"))["shardlist"]) == 2

@@ -1,0 +1,114 @@
+"""What the corpus asks of storage, on disk and on an S3 server: the same answers from both."""
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from pipeline.corpus import check_writable, open_store
+from pipeline.corpus.stores import Store
+from pipeline.errors import StoreError
+
+
+@pytest.fixture
+def store(place) -> Store:
+    path, options = place
+    return open_store(path, options)
+
+
+def test_what_is_written_is_read_whole_or_in_part(store: Store, tmp_path: Path) -> None:
+    store.write("a/b.bin", b"0123456789")
+    assert store.read("a/b.bin") == b"0123456789"
+    assert store.read_range("a/b.bin", 3, 4) == b"3456"
+    assert store.read_range("a/b.bin", 8, 100) == b"89"
+    assert (store.exists("a/b.bin"), store.size("a/b.bin"), store.exists("a")) == (True, 10, False)
+    (tmp_path / "file").write_bytes(b"from a file")
+    store.write("a/b.bin", tmp_path / "file")
+    assert store.read("a/b.bin") == b"from a file"
+
+
+def test_create_writes_only_where_nothing_is(store: Store) -> None:
+    assert store.create("commits/0.json", b"first")
+    assert not store.create("commits/0.json", b"second")
+    assert store.read("commits/0.json") == b"first"
+
+
+def test_copy_replaces_and_the_source_stays(store: Store) -> None:
+    store.write("x", b"new")
+    store.write("y", b"old")
+    store.copy("x", "y")
+    store.copy("x", "y")  # redone by whoever finds it undone
+    assert (store.read("x"), store.read("y")) == (b"new", b"new")
+
+
+def test_what_is_missing_is_file_not_found(store: Store) -> None:
+    for call in (lambda: store.read("no"), lambda: store.size("no"), lambda: store.read_range("no", 0, 1)):
+        with pytest.raises(FileNotFoundError):
+            call()
+    with pytest.raises(FileNotFoundError):
+        store.copy("no", "there")
+    store.delete("no")
+    assert store.delete_tree("no") == 0
+    assert list(store.list("no")) == []
+
+
+def test_listings_are_sorted_and_of_a_folder_not_of_a_prefix_of_names(store: Store) -> None:
+    for name in ("b/2", "b/10/x", "b/1", "bb/1", "a"):
+        store.write(name, name.encode())
+    assert [entry.path for entry in store.list("b")] == ["b/1", "b/10/x", "b/2"]
+    assert next((entry.path, entry.size) for entry in store.list()) == ("a", 1)
+    assert store.delete_tree("b") == 3
+    assert [entry.path for entry in store.list()] == ["a", "bb/1"]
+
+
+def test_a_store_travels_to_another_process(store: Store) -> None:
+    store.write("x", b"1")
+    assert pickle.loads(pickle.dumps(store)).read("x") == b"1"
+
+
+def test_being_writable_leaves_nothing_behind(store: Store) -> None:
+    check_writable(store)
+    assert list(store.list()) == []
+
+
+def test_an_unknown_scheme_names_the_nearest() -> None:
+    with pytest.raises(StoreError, match=r"unknown kind of storage 's4' \(did you mean 's3'\?\)"):
+        open_store("s4://bucket/x")
+
+
+def test_a_bucket_that_is_not_there_is_one_line(s3) -> None:
+    with pytest.raises(StoreError, match="there is no such bucket") as caught:
+        check_writable(open_store("s3://nobodys-bucket/x", s3))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_path_through_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"not a folder|a file stands") as caught:
+        check_writable(open_store(str(tmp_path / "file" / "corpus")))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_one_line(tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    with pytest.raises(StoreError, match="permission denied"):
+        check_writable(open_store(str(tmp_path)))
+
+
+def test_a_crashed_writers_leavings_are_not_listed_and_are_swept(tmp_path: Path) -> None:
+    import socket
+
+    from pipeline.corpus.local import LocalStore
+
+    store = LocalStore(tmp_path)
+    store.write("x", b"1")
+    (tmp_path / ".tmp").mkdir(exist_ok=True)
+    dead = 2**22 - 1  # beyond any process id in use
+    (tmp_path / ".tmp" / f"{socket.gethostname()}-{dead}-00").write_bytes(b"half")
+    living = tmp_path / ".tmp" / f"{socket.gethostname()}-{os.getpid()}-00"
+    living.write_bytes(b"half")
+    assert [entry.path for entry in store.list()] == ["x"]
+    store.sweep()
+    assert [path.name for path in (tmp_path / ".tmp").iterdir()] == [living.name]

@@ -1,0 +1,60 @@
+"""The self-check refuses an edit that moved nothing, everything, or the wrong way, and passes one that is right."""
+
+import pytest
+import torch
+
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.selfcheck import SelfCheck
+from pipeline.errors import ConfigError
+from pipeline.models.load import Model
+
+CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion"))
+
+
+def projections(model: Model, kind: str) -> list[torch.Tensor]:
+    return [p.weight for p in model.family.text_projections() if p.kind == kind]
+
+
+def test_an_edit_that_moved_nothing_is_refused(model: Model) -> None:
+    check = SelfCheck(model, [CAT])
+    with pytest.raises(ConfigError, match=r"^step one moved nothing: 'cat' shifted by 0.000 .* 'dog'") as caught:
+        check.judge("step one")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_edit_of_layers_that_do_not_see_the_text_is_refused(model: Model) -> None:
+    """The commonest fault of published code: it runs, on the wrong layers, and erases nothing."""
+    check = SelfCheck(model, [CAT])
+    for name, module in model.pipe.unet.named_modules():
+        if name.endswith("attn1"):
+            module.to_v.weight.mul_(0.5)
+    with pytest.raises(ConfigError, match=r"moved everything|moved nothing|wrong layers"):
+        check.judge("step one")
+
+
+def test_an_edit_that_moved_everything_is_refused(model: Model) -> None:
+    check = SelfCheck(model, [CAT])
+    for weight in projections(model, "value"):
+        weight.zero_()
+    with pytest.raises(ConfigError, match=r"moved everything: neighbours and unrelated texts shifted"):
+        check.judge("step one")
+
+
+def test_figures_of_an_edit_that_is_right(model: Model) -> None:
+    """Where the concept's embedding itself becomes the anchor's, all of the way is gone and nothing else moves."""
+    check = SelfCheck(model, [CAT])
+    encode = model.family.encode
+    model.family.encode = lambda texts: encode([text.replace("cat", "dog") for text in texts])  # type: ignore[method-assign]
+    figures = check.judge("step one")["cat"]
+    assert figures["target_shift"] == pytest.approx(1, abs=0.01)
+    assert figures["erased"] == pytest.approx(1, abs=0.01)
+    assert figures["neighbour_shift"] == pytest.approx(0, abs=0.01)
+    assert figures["control_shift"] == pytest.approx(0, abs=0.01)
+
+
+def test_an_edit_in_the_wrong_direction_is_refused(model: Model) -> None:
+    check = SelfCheck(model, [CAT])
+    encode = model.family.encode
+    model.family.encode = lambda texts: encode([text.replace("cat", "lion at night") for text in texts])  # type: ignore[method-assign]
+    with pytest.raises(ConfigError, match=r"but not towards 'dog'"):
+        check.judge("step one")

@@ -1,0 +1,126 @@
+"""The command line, as a user has it: each command on a small corpus, exit codes, and one line for what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import main
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = """
+model: {{path: {model}}}
+erasure:
+  concepts: [{{name: light, anchor: dark}}]
+prompts: {{source: prompts.txt}}
+generation: {{steps: 2, size: [32, 32], batch_size: 4}}
+audit: {{detector: "tests.eyes:Brightness", options: {{cut: 0.0}}, policy: quarantine}}
+output: {{path: {output}, samples_per_shard: 4}}
+cluster: {{backend: local, device: cpu}}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config, and its corpus in ``corpus``: everything is light, so everything is quarantined."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "prompts.txt").write_text("".join(f"a light and a dog {i}\n" for i in range(8)))
+    (folder / "config.yaml").write_text(CONFIG.format(model=tiny.path(), output=folder / "corpus"))
+    assert main(["run", str(folder / "config.yaml")]) == 0
+    return folder
+
+
+def test_run_says_what_came_of_it_and_a_second_one_finds_nothing_to_do(folder: Path, capsys) -> None:
+    assert main(["run", str(folder / "config.yaml")]) == 0
+    assert f"{folder}/corpus: 2 of 2 shards, 8 quarantined" in capsys.readouterr().out
+
+
+def test_show_prints_a_config_that_loads_again_and_its_identity(folder: Path, capsys, tmp_path: Path) -> None:
+    assert main(["show", str(folder / "config.yaml"), "seed=3"]) == 0
+    shown = capsys.readouterr().out
+    assert "seed: 3" in shown
+    assert "# identity: " in shown
+    (tmp_path / "again.yaml").write_text(shown)
+    assert main(["show", str(tmp_path / "again.yaml")]) == 0
+    assert capsys.readouterr().out == shown
+
+
+def test_show_settles_a_dtype_of_auto(folder: Path, capsys) -> None:
+    assert main(["show", str(folder / "config.yaml"), "model.dtype=auto"]) == 0
+    assert "dtype: auto" not in capsys.readouterr().out
+
+
+def test_plan_without_and_with_a_measured_batch(folder: Path, capsys) -> None:
+    assert main(["plan", "--no-measure", str(folder / "config.yaml")]) == 0
+    dry = capsys.readouterr().out
+    for said in ("8", "2", "00000000000", "a light and a dog 0"):
+        assert said in dry
+    assert main(["plan", "--price", "2", str(folder / "config.yaml"), "generation.batch_size=2"]) == 0
+    assert len(capsys.readouterr().out) > len(dry)
+
+
+def test_plan_show_and_status_import_no_torch(folder: Path) -> None:
+    commands = [["plan", "--no-measure", str(folder / "config.yaml")], ["show", str(folder / "config.yaml")]]
+    commands += [["status", str(folder / "corpus")]]
+    script = f"import sys; from pipeline.cli import main\nfor c in {commands!r}: assert main(c) == 0\n"
+    script += "assert not {'torch', 'diffusers', 'ray'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_preview_prints_the_page(folder: Path, capsys) -> None:
+    assert main(["preview", "-n", "2", str(folder / "config.yaml"), "-o", str(folder / "page.html")]) == 0
+    assert capsys.readouterr().out.strip() == str(folder / "page.html")
+
+
+def test_status_verify_finish_and_purge(folder: Path, capsys) -> None:
+    corpus = str(folder / "corpus")
+    assert main(["status", corpus]) == 0
+    assert "2 of 2 shards, 8 of 8 samples" in capsys.readouterr().out
+    assert main(["verify", corpus]) == 0
+    assert capsys.readouterr().out == f"{corpus}: sound\n"
+    assert main(["finish", corpus]) == 0
+    assert f"{corpus}/report.html" in capsys.readouterr().out
+    assert main(["purge", corpus]) == 0
+    assert "files of evidence deleted" in capsys.readouterr().out
+    assert main(["verify", corpus]) == 0
+    assert "light: 8 quarantined" in status(corpus, capsys)  # the record stays
+    manifest = folder / "corpus/manifests/000001.parquet"
+    data = manifest.read_bytes()
+    manifest.unlink()
+    assert main(["verify", corpus]) == 1
+    assert "manifests/000001.parquet: missing" in capsys.readouterr().out
+    manifest.write_bytes(data)
+
+
+def status(corpus: str, capsys) -> str:
+    capsys.readouterr()
+    assert main(["status", corpus]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["show", "nowhere.yaml"], "lacuna: nowhere.yaml: no such config file"),
+        (["status", "nowhere"], "no corpus is here"),
+        (["verify", "s4://bucket"], "unknown kind of storage 's4'"),
+        (["status", "nowhere", "--storage", "endpoint"], "--storage endpoint: expected KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_code_two(words, expected, capsys, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert expected in err
+
+
+@pytest.mark.parametrize("words", [[], ["rnu"], ["run"], ["show", "c.yaml", "--fast"]])
+def test_words_that_are_no_command_exit_with_two(words, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage: lacuna" in capsys.readouterr().err

@@ -1,0 +1,56 @@
+"""A page of erased beside unerased pictures before a run, and the figures of one measured batch."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.pairs import choose_samples
+from pipeline.preview import measure, write_preview
+from pipeline.prompts import Plan, open_source
+from tests import tiny
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    animals = ("dog", "cat", "lion", "tiger", "wolf")
+    (tmp_path / "prompts.txt").write_text("".join(f"a photo of a {animals[i % 5]} <{i}>\n" for i in range(20)))
+    config = tiny.config(tiny.path())
+    config.prompts.source = str(tmp_path / "prompts.txt")
+    config.erasure = ErasureConfig(
+        concepts=[ConceptConfig(name="cat", anchor="dog")], recipe=[StepConfig(method="cease")]
+    )
+    config.audit = AuditConfig(detector=None)
+    config.output.path = str(tmp_path / "corpus")
+    return config
+
+
+def test_the_page_shows_pairs_half_of_which_name_the_concept(config: Config, tmp_path: Path) -> None:
+    path = Path(write_preview(config, 6, None))
+    assert path == tmp_path / "corpus.evidence" / "preview.html"  # unerased pictures lie in no corpus
+    page = path.read_text()
+    assert page.count("<img") == 12
+    assert page.count("a photo of a cat &lt;") == 3
+    assert "gate cease" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_the_page_may_be_put_elsewhere(config: Config, tmp_path: Path) -> None:
+    assert write_preview(config, 2, str(tmp_path / "there/page.html")) == str(tmp_path / "there/page.html")
+
+
+def test_half_of_the_samples_name_the_concept_and_all_prompts_differ(config: Config) -> None:
+    plan = Plan.build(config, open_source(config.prompts))
+    from pipeline.erasure.concept import concepts_of
+
+    chosen = choose_samples(plan, concepts_of(config.erasure), 8)
+    assert len({sample.prompt for sample in chosen}) == 8
+    assert sum("cat" in sample.prompt for sample in chosen) == 4
+    assert [sample.index for sample in chosen] == sorted(sample.index for sample in chosen)
+
+
+def test_one_batch_is_measured(config: Config) -> None:
+    measured = measure(config, Plan.build(config, open_source(config.prompts)))
+    assert measured.seconds_per_image > 0
+    assert 100 < measured.bytes_per_image < 100_000

@@ -1,0 +1,151 @@
+"""One planned shard in, one commit out: what each audit policy makes of the same pictures, and what is recorded."""
+
+import io
+import statistics
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config.schema import AuditConfig, CaptionPolicy, ConceptConfig, Config, ErasureConfig, ImageFormat, Policy
+from pipeline.corpus import evidence_url, open_store, verify
+from pipeline.corpus.manifest import Row, Status, read_rows
+from pipeline.errors import ConfigError
+from pipeline.prepare import prepare
+from pipeline.prompts import Plan, further_seed, open_source
+from pipeline.worker import Worker
+from tests import tiny
+
+SAMPLES = 8
+EYE = "tests.eyes:Brightness"
+
+
+def configure(folder: Path, **audit: Any) -> Config:
+    """Eight prompts that say "light", in one shard, two batches."""
+    folder.mkdir(exist_ok=True)
+    (folder / "prompts.txt").write_text("".join(f"a light and a dog {i}\n" for i in range(SAMPLES)))
+    config = tiny.config(tiny.path())
+    config.prompts.source = str(folder / "prompts.txt")
+    config.erasure = ErasureConfig(concepts=[ConceptConfig(name="light", anchor="dark")])
+    config.audit = AuditConfig(detector=EYE, **audit)
+    config.output.path, config.output.samples_per_shard = str(folder / "corpus"), SAMPLES
+    config.output.image_format = ImageFormat.png
+    return config
+
+
+def work(config: Config, excluded: frozenset[str] = frozenset()) -> tuple[Plan, list[Row]]:
+    """Do the one shard; return the plan and the rows of its manifest."""
+    plan = Plan.build(config, open_source(config.prompts))
+    record = prepare(config, plan.summary(), device="cpu")
+    worker = Worker(config, record, device="cpu")
+    assert worker.process(plan.shard(0), "first", excluded).result().won
+    worker.close()
+    assert verify(config.output.path) == []
+    return plan, read_rows(open_store(config.output.path).read("manifests/000000.parquet"))
+
+
+def tar_keys(data: bytes) -> list[str]:
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        return sorted({name.partition(".")[0] for name in tar.getnames()})
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+    """The rows where nothing is done about what is seen."""
+    config = configure(tmp_path_factory.mktemp("kept") / "run", policy=Policy.keep, options={"cut": 0.0})
+    return work(config)[1]
+
+
+@pytest.fixture(scope="module")
+def cut(kept: list[Row]) -> float:
+    """A threshold that half of the pictures reach."""
+    return statistics.median(row.scores["light"] for row in kept)
+
+
+def test_keep_keeps_and_says_what_was_seen(kept: list[Row]) -> None:
+    assert {row.status for row in kept} == {Status.ok}
+    assert all(row.reason == "light" and row.found == ("light",) for row in kept)
+    assert len({row.scores["light"] for row in kept}) == SAMPLES
+
+
+@pytest.mark.parametrize(("policy", "status"), [(Policy.drop, Status.dropped), (Policy.quarantine, Status.quarantined)])
+def test_drop_and_quarantine_take_what_is_seen_out_of_the_tar(
+    policy: Policy, status: Status, tmp_path: Path, kept: list[Row], cut: float
+) -> None:
+    config = configure(tmp_path / "run", policy=policy, options={"cut": cut})
+    _, rows = work(config)
+    assert [row.scores for row in rows] == [row.scores for row in kept]  # the same pictures
+    bad = [row.key for row in rows if row.scores["light"] >= cut]
+    assert 0 < len(bad) < SAMPLES
+    assert [row.key for row in rows if row.status is status] == bad
+    store, evidence = open_store(config.output.path), open_store(evidence_url(config.output.path))
+    assert tar_keys(store.read("train/000000.tar")) == [row.key for row in rows if row.key not in bad]
+    if policy is Policy.quarantine:
+        (name,) = [entry.path for entry in evidence.list() if entry.path.endswith(".tar")]
+        assert tar_keys(evidence.read(name)) == bad
+    else:
+        assert not list(evidence.list())
+
+
+def test_a_threshold_in_the_config_outweighs_the_detectors_own(tmp_path: Path) -> None:
+    config = configure(tmp_path / "run", options={"cut": 0.0}, thresholds={"light": 1.0})
+    assert {row.status for row in work(config)[1]} == {Status.ok}
+
+
+def test_regenerate_tries_further_seeds_and_records_every_attempt(tmp_path: Path, kept: list[Row], cut: float) -> None:
+    config = configure(tmp_path / "run", policy=Policy.regenerate, attempts=2, options={"cut": cut})
+    plan, rows = work(config)
+    for sample, row, before in zip(plan.shard(0).samples, rows, kept, strict=True):
+        assert 1 <= len(row.attempts) <= 3
+        assert [attempt.seed for attempt in row.attempts] == [further_seed(sample, i) for i in range(len(row.attempts))]
+        assert row.attempts[0].scores == before.scores
+        assert all(attempt.status is Status.quarantined for attempt in row.attempts[:-1])
+        last = row.attempts[-1]
+        assert (row.seed, row.status, row.reason, row.scores) == (last.seed, last.status, last.reason, last.scores)
+        assert row.status is Status.ok or len(row.attempts) == 3
+    assert any(len(row.attempts) > 1 for row in rows)
+    assert sum(row.status is Status.ok for row in rows) > sum(before.scores["light"] < cut for before in kept)
+
+
+def test_the_caption_says_the_anchor_only_where_it_is_seen(tmp_path: Path, cut: float) -> None:
+    # "dark" is seen from 1 - cut of black on, so just where "light" is not.
+    config = configure(
+        tmp_path / "run", policy=Policy.keep, options={"cut": 1 - cut}, captions=CaptionPolicy.anchor,
+        thresholds={"light": cut},
+    )  # fmt: skip
+    _, rows = work(config)
+    captions = {row.caption.rstrip(" 0123456789") for row in rows}
+    assert captions == {"a dark and a dog", "a dog"}
+    assert all(("dark" in row.caption) == (1 - row.scores["light"] >= 1 - cut) for row in rows)
+
+
+def test_excluded_samples_are_failed_rows_and_their_neighbours_stay_the_same(tmp_path: Path, kept: list[Row]) -> None:
+    config = configure(tmp_path / "run", policy=Policy.keep, options={"cut": 0.0})
+    _, rows = work(config, excluded=frozenset({kept[2].key}))
+    assert (rows[2].status, rows[2].reason, rows[2].sha256) == (Status.failed, "excluded", None)
+    assert [row.sha256 for i, row in enumerate(rows) if i != 2] == [row.sha256 for i, row in enumerate(kept) if i != 2]
+
+
+def test_a_second_attempt_at_a_shard_changes_nothing(tmp_path: Path) -> None:
+    config = configure(tmp_path / "run")
+    plan, _ = work(config)
+    store = open_store(config.output.path)
+    before = {entry.path: store.read(entry.path) for entry in store.list()}
+    record = prepare(config, plan.summary(), device="cpu")
+    worker = Worker(config, record, device="cpu")
+    assert not worker.process(plan.shard(0), "second").result().won
+    worker.close()
+    assert {entry.path: store.read(entry.path) for entry in store.list()} == before
+
+
+def test_another_environment_is_refused_unless_accepted(tmp_path: Path) -> None:
+    config = configure(tmp_path / "run")
+    plan, _ = work(config)
+    record = prepare(config, plan.summary(), device="cpu")
+    config.cluster.threads_per_worker = 2
+    with pytest.raises(ConfigError, match=r"begun in another environment \(threads: 1 -> 2\)"):
+        Worker(config, record, device="cpu")
+    worker = Worker(config, record, device="cpu", accept_environment=True)
+    assert worker.environment["threads"] == 2
+    worker.close()
