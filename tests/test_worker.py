@@ -93,7 +93,8 @@ def test_a_threshold_in_the_config_outweighs_the_detectors_own(tmp_path: Path) -
     assert {row.status for row in work(config)[1]} == {Status.ok}
 
 
-def test_regenerate_tries_further_seeds_and_records_every_attempt(tmp_path: Path, kept: list[Row], cut: float) -> None:
+def test_regenerate_tries_further_seeds_and_records_every_attempt(tmp_path: Path, kept: list[Row]) -> None:
+    cut = sorted(row.scores["light"] for row in kept)[-3]
     config = configure(tmp_path / "run", policy=Policy.regenerate, attempts=2, options={"cut": cut})
     plan, rows = work(config)
     for sample, row, before in zip(plan.shard(0).samples, rows, kept, strict=True):

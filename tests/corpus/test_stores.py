@@ -73,8 +73,8 @@ def test_being_writable_leaves_nothing_behind(store: Store) -> None:
 
 
 def test_an_unknown_scheme_names_the_nearest() -> None:
-    with pytest.raises(StoreError, match=r"unknown kind of storage 's4' \(did you mean 's3'\?\)"):
-        open_store("s4://bucket/x")
+    with pytest.raises(StoreError, match=r"unknown kind of storage 's3a' \(did you mean 's3'\?\)"):
+        open_store("s3a://bucket/x")
 
 
 def test_a_bucket_that_is_not_there_is_one_line(s3) -> None:
