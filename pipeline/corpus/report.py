@@ -112,7 +112,8 @@ def evidence_page(pairs: Sequence[Pair], shown: Sequence[Picture], concepts: Seq
     """Return the evidence page: pairs for the same prompt and seed, then quarantined pictures."""
     body = [
         "<h1>Evidence</h1>",
-        "<p class=soft>Not for training: unerased and quarantined pictures. <code>lacuna purge</code> deletes them.</p>",
+        "<p class=soft>Not for training: unerased and quarantined pictures. "
+        "<code>lacuna purge</code> deletes them.</p>",
         f"<p>Erased: {escape(', '.join(concepts)) or 'nothing'}.</p>",
     ]
     if pairs:
