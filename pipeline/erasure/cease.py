@@ -61,7 +61,7 @@ class CEASEOptions:
     means: float = 0.85  # from here on a word means the concept, below it only implies it
     always_on: bool = False  # treat every prompt as concerned, whatever its score
     push: float = 1.0  # how far beyond the alternative to go, where nothing pulls towards an anchor
-    look: float = 0.15  # until then only maps are gathered
+    look: float = 0.15  # until then only maps are gathered; 0, for models of few steps: the first switches everywhere
     gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
     threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
 
@@ -209,7 +209,7 @@ class CEASESteering(Steering):
         self.method = method
         options = method.options
         self.samples, self.members = len(prompts), list(rows)
-        samples = len(prompts)
+        samples = self.samples
         first = samples if prompts.negative is not None else 0  # where the positives begin among the denoiser's rows
         device = prompts.positive.embeds.device
         # All of a batch is the commonest case, and a slice of it is a view where a list of rows would be a copy.
@@ -229,11 +229,13 @@ class CEASESteering(Steering):
         self.looks = self.gathers = True
 
     def begin(self, step: int, timestep: Tensor) -> None:
-        done = step / self.steps
-        self.looks = step == 0 or done < self.options.look  # before the first step there is no map to switch by
-        if not self.looks and self.gathers:
+        done, look = step / self.steps, self.options.look
+        self.looks = self.steps > 1 and look > 0 and (step == 0 or done < look)
+        if step == 0:
+            self.place.everywhere()  # before the first step there is no map to switch by
+        elif not self.looks and self.gathers:
             self.place.update()
-        self.gathers = done < self.options.gather
+        self.gathers = self.looks or step == 0 or done < self.options.gather
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         attn = layer.module
@@ -255,7 +257,10 @@ class CEASESteering(Steering):
             return output
         switched = self.switched(layer, query)
         weight = self.strength.to(switched.dtype) * self.place.at(positions, switched.dtype)
-        output[self.rows] = torch.lerp(output[self.rows], switched, weight)
+        if isinstance(self.rows, slice):
+            output[self.rows].lerp_(switched, weight)
+        else:
+            output[self.rows] = torch.lerp(output[self.rows], switched, weight)
         return output
 
     def masks(self) -> dict[str, Tensor]:

@@ -56,6 +56,11 @@ class PlaceMask:
         self.mask = avg_pool2d(wide, 3, stride=1, padding=1, count_include_pad=False)
         self._at = {}
 
+    def everywhere(self) -> None:
+        """Make it the whole picture, until the next ``update``."""
+        self.mask = torch.ones_like(self.sum)
+        self._at = {}
+
     def at(self, positions: int, dtype: torch.dtype) -> Tensor:
         """Return the mask ``(rows, 1, N, 1)`` for a layer of N *positions*."""
         if positions not in self._at:

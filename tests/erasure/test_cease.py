@@ -31,9 +31,9 @@ def cease(model: Model, *concepts: Concept, **options) -> CEASE:
     return CEASE(model, concepts or (CAT,), CEASEOptions(**{"gate": 1.0, **options}), label="cease")
 
 
-def draw(model: Model, methods, prompts, seeds=None, guidance: float = 5.0) -> np.ndarray:
+def draw(model: Model, methods, prompts, seeds=None, guidance: float = 5.0, steps: int = 4) -> np.ndarray:
     settings = tiny.config(tiny.path())
-    settings.generation.steps, settings.generation.guidance = 4, guidance
+    settings.generation.steps, settings.generation.guidance = steps, guidance
     settings.generation.batch_size = len(prompts)
     samples = [tiny.sample(i, p, seed=(seeds or range(100, 200))[i]) for i, p in enumerate(prompts)]
     (batch,) = Engine(settings, model, methods).generate(samples)
@@ -64,6 +64,17 @@ def test_a_sample_comes_out_the_same_at_another_position(model):
 def test_always_on_steers_every_prompt(model):
     plain, steered = draw(model, [], PROMPTS), draw(model, [cease(model, always_on=True)], PROMPTS)
     assert all((plain[i] != steered[i]).any() for i in range(4))
+
+
+@pytest.mark.parametrize("options", [{"look": 0.0}, {"gather": 0.0}, {"look": 0.6, "gather": 0.1}, {"look": 1.0}])
+def test_any_look_and_gather_work_and_only_a_look_to_the_end_changes_nothing(model, options):
+    changed = (draw(model, [], PROMPTS) != draw(model, [cease(model, **options)], PROMPTS)).any((1, 2, 3))
+    assert changed.tolist() == [i in CONCERNED and options.get("look") != 1.0 for i in range(4)]
+
+
+def test_a_single_step_is_switched_everywhere(model):
+    changed = draw(model, [], PROMPTS, steps=1) != draw(model, [cease(model)], PROMPTS, steps=1)
+    assert changed.any((1, 2, 3)).tolist() == [i in CONCERNED for i in range(4)]
 
 
 def test_gates_are_reported_for_every_sample_and_concept(model):
