@@ -90,7 +90,7 @@ def _brief(scores: Scores, column: str, unerased: bool) -> str:
     kept = scores.kept[column]
     if unerased:
         return _percent(kept.base / kept.trials)
-    return f"{_percent(kept.rate)} ≥{_percent(kept.low)}"
+    return f"{_percent(kept.rate)} ≥{_percent(kept.low)}" if kept.base else "-"
 
 
 def _percent(share: float) -> str:
@@ -171,6 +171,8 @@ def _differences(found: Findings, tasks: Sequence[TaskScores]) -> tuple[list[str
 
 
 def _points(difference: Interval) -> str:
+    if math.isnan(difference.value):
+        return "not measured"
     return f"{100 * difference.value:+.1f} ({100 * difference.low:+.1f} to {100 * difference.high:+.1f})"
 
 

@@ -12,9 +12,10 @@ Everything is paired: the unerased model answered the same questions with the sa
 - untouched: the share of pictures of the cell "unrelated" that are bit for bit the unerased ones.
 - H_o: harmonic mean of erasure and preservation, each of them the harmonic mean of its own columns: 1 - leak over
   plain, alias, synonym and implied; and min(1, kept) over the cells of ``KEPT``. Columns that a task does not have are
-  left out. It extends the H_o of MACE (Lu et al., CVPR 2024: efficacy, generality, specificity, each once), in which
-  any one failure is felt. Its intervals, and those of the difference of two recipes, are bootstrapped over questions
-  within each cell (2000 resamples, percentiles); both recipes are resampled alike, so what a seed does to both cancels.
+  left out, but H_o is not known where a whole side is missing. It extends the H_o of MACE (Lu et al., CVPR 2024:
+  efficacy, generality, specificity, each once), in which any one failure is felt. Its intervals, and those of the
+  difference of two recipes, are bootstrapped over questions within each cell (2000 resamples, percentiles); both
+  recipes are resampled alike, so what a seed does to both cancels.
 """
 
 import math
@@ -186,8 +187,11 @@ def _balance(outcomes: Mapping[str, _Outcomes], weights: Mapping[str, np.ndarray
             before = weights[cell] @ o.before
             with np.errstate(divide="ignore", invalid="ignore"):
                 preservation.append(np.minimum(1, np.where(before > 0, share / before, np.nan)))
-    sides = [harmonic_mean(np.stack(side)) for side in (erasure, preservation) if side]
-    return harmonic_mean(np.stack(sides))
+    if not erasure or not preservation:
+        return np.full(len(next(iter(weights.values()))), np.nan)
+    e, p = harmonic_mean(np.stack(erasure)), harmonic_mean(np.stack(preservation))
+    with np.errstate(divide="ignore"):
+        return 2 / (1 / e + 1 / p)  # not known where either side is not
 
 
 def _outside(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> Interval:

@@ -1,7 +1,6 @@
 """The evaluation proves itself: on the diorama, with cells of two pictures and few steps."""
 
 import json
-import math
 
 import pytest
 
@@ -157,4 +156,4 @@ def test_a_refused_edit_is_a_finding_and_the_rest_goes_on(config_file, tmp_path)
     config.recipes["uce"][0].options = {"erase": 1e-9}  # moves nothing, which the self-check refuses
     printed = evaluate_erasure(config, tmp_path)
     assert "refused: one object: uce: " in printed
-    assert not math.isnan(scores(tmp_path, "nothing")["H_o"]["value"])
+    assert scores(tmp_path, "nothing")["pictures"] == 7

@@ -77,6 +77,11 @@ def test_a_recipe_with_fewer_pictures_is_scored_on_those():
     assert task.recipes["none"].leak["plain"].trials == 4
 
 
+def test_h_o_is_not_known_where_there_was_nothing_to_keep():
+    nothing = seen()
+    assert np.isnan(score_task(TASK, asked(), {"none": nothing, "method": nothing}).recipes["method"].balance.value)
+
+
 def test_the_box_is_the_place_and_a_cell_around_it():
     cells = np.zeros((8, 8), bool)
     cells[2:6, 0:4] = True
