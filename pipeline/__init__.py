@@ -1,19 +1,21 @@
 """Lacuna: text-to-image corpora from concept-erased diffusion pipelines, with evidence that they are clean."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pipeline.corpus.reading import open_corpus
+    from pipeline.erasure.esd import compute_erasure_loss
 
-__all__ = ["__version__", "open_corpus"]
+__all__ = ["__version__", "compute_erasure_loss", "open_corpus"]
+
+_PLACES = {"open_corpus": "pipeline.corpus.reading", "compute_erasure_loss": "pipeline.erasure.esd"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``open_corpus`` on first use: importing the package must not wait for webdataset."""
-    if name == "open_corpus":
-        from pipeline.corpus.reading import open_corpus
-
-        return open_corpus
+    """Import on first use: importing the package must wait neither for webdataset nor for torch."""
+    if name in _PLACES:
+        return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")

@@ -37,9 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lacuna {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    def with_config(name: str, run, help: str) -> argparse.ArgumentParser:
+    def with_config(name: str, run, help: str, positional: dict[str, str] | None = None) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=help, description=help)
         command.add_argument("config", metavar="CONFIG", help="a YAML file")
+        for dest, metavar in (positional or {}).items():
+            command.add_argument(dest, metavar=metavar)
         command.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, such as seed=1")
         command.set_defaults(command=run)
         return command
@@ -70,6 +72,28 @@ def _parser() -> argparse.ArgumentParser:
     preview = with_config("preview", _preview, "draw erased beside unerased pictures of this config as one page")
     preview.add_argument("-n", "--images", type=int, default=16, help="how many prompts to draw (default 16)")
     preview.add_argument("-o", "--output", metavar="FILE", help="the page (default: preview.html in the evidence)")
+    finetune = with_config(
+        "finetune",
+        _finetune,
+        "train the steps of the recipe that have to be trained (esd), once, into the folder erasure.finetuned; "
+        "killed and given again, it goes on; afterwards any run of a config with the same model, concepts and "
+        "options uses the result",
+    )
+    finetune.add_argument(
+        "--checkpoint-every", type=_positive, default=25, metavar="N", help="iterations between checkpoints (25)"
+    )
+
+    export = with_config(
+        "export",
+        _export,
+        "write the model with the recipe's edits folded in as a diffusers folder, for any tool's from_pretrained",
+        positional={"folder": "DIR"},
+    )
+    export.add_argument(
+        "--edits-only",
+        action="store_true",
+        help="export even where steps of the recipe act while sampling, which no folder can hold; they are left out",
+    )
 
     explain = commands.add_parser("explain", help="draw what the recipe makes of one prompt, as one page")
     explain.add_argument("config", metavar="CONFIG", help="a YAML file")
@@ -96,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     erasure.add_argument("-o", "--output", metavar="DIR", help="the folder (default: out/evaluate-NAME of the config)")
     erasure.set_defaults(command=_evaluate_erasure)
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)
 
 
 def _load(args: argparse.Namespace):
@@ -151,6 +181,21 @@ def _explain(args: argparse.Namespace) -> int:
     from pipeline.explain import write_explanation
 
     print(write_explanation(_load(args), args.prompt, args.output))
+    return 0
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from pipeline.finetune import finetune
+
+    for path in finetune(_load(args), args.checkpoint_every):
+        print(path)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    from pipeline.export import export
+
+    print(export(_load(args), args.folder, edits_only=args.edits_only))
     return 0
 
 

@@ -120,6 +120,7 @@ class ErasureConfig:
     lists: list[str] = operational(factory=list)  # YAML files with `concepts:`, relative to the config
     concepts: list[ConceptConfig] = identity(factory=list)
     recipe: list[StepConfig] = identity(factory=list)
+    finetuned: str = operational("out/finetuned")  # folder of what `lacuna finetune` made, relative to where you stand
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,7 @@
 """The contract of an erasure method: up to three hooks, each optional, all per sample inside a mixed batch.
 
-- ``edit`` weights, once, when a run is prepared: returns new tensors, which are pinned in the corpus;
+- ``edit`` weights, once, when a run is prepared: returns new tensors, which are pinned in the corpus. Where that takes
+  long, ``train`` stands in for it: `lacuna finetune` runs it beforehand, and a run takes its result (``trained.py``);
 - ``condition``: change what the denoiser is told of a prompt, once per distinct prompt, before sampling;
 - ``steer``: take part in sampling: in attention (keys, values, output) or in the guided prediction.
 
@@ -14,7 +15,7 @@ So a steering writes only the rows it means, and further branches run as forward
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from omegaconf import OmegaConf
@@ -128,6 +129,25 @@ class Steering:
         return getattr(type(self), hook) is not getattr(Steering, hook)
 
 
+class Training(Protocol):
+    """A fine-tuning under way. Iteration *i* depends on *i* and the state alone, so that one that was interrupted
+    comes to the same result as one that was not."""
+
+    iterations: int
+
+    def iterate(self, i: int) -> float:
+        """Run iteration *i*, counted from 0; return its loss."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return all that iterations have changed, to be saved after any of them."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take up a saved state."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the trained weights as ``Method.edit`` does, in float32."""
+
+
 class Method:
     """Base of all methods. A subclass names its ``Options`` dataclass and what it ``requires`` of a family.
 
@@ -145,6 +165,10 @@ class Method:
 
     def edit(self) -> dict[str, Tensor]:
         """Return new values, in full, by parameter name from the pipeline on ("unet.….weight"), solved jointly."""
+        raise NotImplementedError
+
+    def train(self) -> "Training":
+        """Begin to train what ``edit`` would otherwise return."""
         raise NotImplementedError
 
     def condition(self, prompts: Prompts) -> Prompts:
@@ -182,6 +206,11 @@ class Step:
     method: type[Method]
     concepts: tuple[Concept, ...]
     options: Any
+
+    @property
+    def edits(self) -> bool:
+        """Whether the step changes weights, solved or trained."""
+        return self.method.has("edit") or self.method.has("train")
 
     def build(self, model: Model) -> Method:
         return self.method(model, self.concepts, self.options, label=self.label)

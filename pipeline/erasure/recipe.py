@@ -16,6 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.method import Method, Step, apply_tensors, read_steps
 from pipeline.erasure.selfcheck import SelfCheck
+from pipeline.erasure.trained import Trained, read_trained
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.models.load import Model
 
@@ -51,9 +52,10 @@ class CompiledRecipe:
                 apply_tensors(model, load(self.tensors[step["file"]]))
 
 
-def compile_recipe(config: Config, model: Model) -> CompiledRecipe:
+def compile_recipe(config: Config, model: Model, trained: Trained = read_trained) -> CompiledRecipe:
     """Solve and check the edits of *config* on *model*, which is left with them applied.
 
+    ``trained`` gives the result of a step that has to be trained; by default what `lacuna finetune` left of it.
     Raises ``ConfigError`` for a recipe that does not fit the model, and for an edit that the self-check refuses.
     """
     steps = _steps(config, model)
@@ -66,9 +68,9 @@ def compile_recipe(config: Config, model: Model) -> CompiledRecipe:
             "concepts": [concept.name for concept in step.concepts],
             "options": asdict(step.options),
         }
-        if step.method.has("edit"):
+        if step.edits:
             check = SelfCheck(model, step.concepts)
-            edited = step.build(model).edit()
+            edited = trained(config, model, steps, i) if step.method.has("train") else step.build(model).edit()
             for name, tensor in edited.items():
                 if not torch.isfinite(tensor).all():
                     raise ConfigError(f"erasure.recipe[{i}]: {step.label} gave weights that are not finite ({name})")

@@ -2,6 +2,8 @@
 
 METHODS: dict[str, str] = {
     "uce": "pipeline.erasure.uce:UCE",
+    "esd": "pipeline.erasure.esd:ESD",
+    "weights": "pipeline.erasure.weights:Weights",
     "safree": "pipeline.erasure.safree:SAFREE",
     "semantic_surgery": "pipeline.erasure.semantic_surgery:SemanticSurgery",
     "cease": "pipeline.erasure.cease:CEASE",

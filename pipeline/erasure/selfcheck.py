@@ -9,7 +9,12 @@ so 1 means "moved as far as from the concept to its anchor". And, for the concep
 
     erased = 1 - ||e'(x_t, c) - e(x_t, a)|| / ||e(x_t, c) - e(x_t, a)||
 
-1 where the concept now predicts what its anchor does, 0 where nothing changed, negative where it moved elsewhere.
+1 where the concept now predicts what its anchor does, 0 where nothing changed, negative where it moved elsewhere or far
+past the anchor, as methods do that push away from the concept. Those are told apart by how far it went that way:
+
+    towards = <e'(x_t, c) - e(x_t, c), e(x_t, a) - e(x_t, c)> / ||e(x_t, c) - e(x_t, a)||^2
+
+1 at the anchor and beyond 1 past it, near 0 where it moved elsewhere.
 """
 
 from collections.abc import Sequence
@@ -31,17 +36,20 @@ CELLS = 32 * 32  # latents of at most this many positions: text acts alike at an
 NOTHING = 0.1  # a smaller target shift is "moved nothing"
 EVERYTHING = 0.7  # neighbours shifted by more than this share of the targets: "moved everything"
 TOWARDS = 0.1  # erased less than this, though moved: elsewhere, not to the anchor
+PAST = 0.5  # unless it went at least so far in the anchor's direction
 GONE = 0.2  # before the edit, concept and anchor differ by less than this share of what unrelated texts do
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one concept: its own shift, the mean shift of its neighbours and of unrelated texts, and how far erased."""
+    """Of one concept: its own shift, the mean shift of its neighbours and of unrelated texts, how far it is erased, and
+    how far it went towards its anchor."""
 
     target_shift: float
     neighbour_shift: float
     control_shift: float
     erased: float
+    towards: float
 
 
 class SelfCheck:
@@ -72,7 +80,7 @@ class SelfCheck:
                     f"{where} moved everything: neighbours and unrelated texts shifted by {others:.3f} where "
                     f"{concept.name!r} shifted by {f.target_shift:.3f}; lower its strength or list more to preserve"
                 )
-            if f.erased < TOWARDS and not already:
+            if f.erased < TOWARDS and f.towards < PAST and not already:
                 raise ConfigError(
                     f"{where} moved {concept.name!r} by {f.target_shift:.3f}, but not towards "
                     f"{concept.anchor or 'nothing'!r} (erased {f.erased:.3f}, expected at least {TOWARDS}): "
@@ -113,11 +121,17 @@ class SelfCheck:
             (after[c] - self.before[a]).norm().item()
             for c, a in zip(_texts(concept.name), _texts(concept.anchor), strict=True)
         ) / len(TEMPLATES)
+        ways = [
+            (after[c] - self.before[c], self.before[a] - self.before[c])
+            for c, a in zip(_texts(concept.name), _texts(concept.anchor), strict=True)
+        ]
         return Figures(
             target_shift=shift(_texts(concept.name)),
             neighbour_shift=shift([text for word in neighbours for text in _texts(word)]),
             control_shift=shift(controls),
             erased=1 - left / scale,
+            towards=sum((moved * way).sum().item() for moved, way in ways)
+            / sum((way**2).sum().item() for _, way in ways),
         )
 
     def _scale(self, concept: Concept) -> float:

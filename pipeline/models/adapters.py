@@ -1,17 +1,25 @@
-"""The user's own LoRAs, folded into the weights before any erasure looks at them."""
+"""LoRAs, folded into the weights: the user's own, before any erasure looks at them, and those that erase.
+
+diffusers reads them, so its own layout, peft's and kohya's all do.
+"""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from pipeline.config.schema import AdapterConfig
 from pipeline.errors import ConfigError
+
+# How a LoRA's two matrices of a layer are called: by peft, by diffusers of old, by kohya.
+_MATRICES = ("lora_A", "lora_B", "lora.down", "lora.up", "lora_down", "lora_up")
 
 
 def fuse_adapters(pipe: Any, adapters: Sequence[AdapterConfig]) -> list[str]:
@@ -22,27 +30,73 @@ def fuse_adapters(pipe: Any, adapters: Sequence[AdapterConfig]) -> list[str]:
     digests = []
     for i, adapter in enumerate(adapters):
         where = f"model.adapters[{i}].path: {adapter.path}"
-        path = _file(where, adapter)
+        path = safetensors_file(where, adapter.path, adapter.revision)
         try:
             state = load_file(path)
-            pipe.load_lora_weights(state, adapter_name=f"adapter{i}")
-            pipe.fuse_lora(lora_scale=adapter.weight)
-            pipe.unload_lora_weights()
-        except (SafetensorError, ValueError, RuntimeError, LookupError) as error:
-            raise ConfigError(
-                f"{where} does not fit this model as a LoRA: {' '.join(str(error).split())[:200]}"
-            ) from error
+        except SafetensorError as error:
+            raise _unfit(where, error) from error
+        lora_weights(pipe, state, adapter.weight, where, keep=True)
         with path.open("rb") as file:
             digests.append(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
     return digests
 
 
-def _file(where: str, adapter: AdapterConfig) -> Path:
-    """Return the adapter's one safetensors file, from disk or from the hub."""
-    path = Path(adapter.path).expanduser()
+def is_lora(state: Mapping[str, Tensor]) -> bool:
+    return any("lora" in key for key in state)
+
+
+def lora_weights(
+    pipe: Any, state: Mapping[str, Tensor], scale: float, where: str, keep: bool = False
+) -> dict[str, Tensor]:
+    """Return the weights that the LoRA *state* changes, by name from the pipeline on, with it folded in.
+
+    *pipe* itself is as before, unless ``keep``. Raises ``ConfigError`` where matrices of it have no place in *pipe*.
+    """
+    try:
+        pipe.load_lora_weights(dict(state), adapter_name="lacuna")
+        layers = dict(_lora_layers(pipe))
+        matrices = sum(key.rpartition(".")[0].endswith(_MATRICES) or key.endswith(_MATRICES) for key in state)
+        if 2 * len(layers) < matrices:
+            raise ValueError(f"only {2 * len(layers)} of its {matrices} matrices have a place")
+        before = {name: layer.get_base_layer().weight.detach().clone() for name, layer in layers.items()}
+        pipe.fuse_lora(lora_scale=scale)
+        pipe.unload_lora_weights()
+    except (ValueError, RuntimeError, LookupError) as error:
+        pipe.unload_lora_weights()
+        raise _unfit(where, error) from error
+    folded = {}
+    for name, weight in before.items():
+        part, _, path = name.partition(".")
+        parameter = getattr(pipe, part).get_parameter(f"{path}.weight")
+        folded[f"{name}.weight"] = parameter.detach().clone()
+        if not keep:
+            with torch.no_grad():
+                parameter.copy_(weight)
+    return folded
+
+
+def _lora_layers(pipe: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the layers of *pipe* that a LoRA was put round, by name from the pipeline on."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for part, component in pipe.components.items():
+        if isinstance(component, torch.nn.Module):
+            for name, module in component.named_modules():
+                if isinstance(module, BaseTunerLayer):
+                    yield f"{part}.{name}", module
+
+
+def _unfit(where: str, error: Exception) -> ConfigError:
+    return ConfigError(f"{where} does not fit this model as a LoRA: {' '.join(str(error).split())[:200]}")
+
+
+def safetensors_file(where: str, name: str, revision: str | None) -> Path:
+    """Return the one safetensors file that *name* is or holds, on disk or on the hub; ``ConfigError`` from *where*."""
+    path = Path(name).expanduser()
     if path.is_file():
         if path.suffix != ".safetensors":
-            raise ConfigError(f"{where} is not a .safetensors file")
+            reason = ".pt, .ckpt and .bin are not read, because they can run code"
+            raise ConfigError(f"{where} is not a .safetensors file; {reason}")
         return path
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))
@@ -50,12 +104,12 @@ def _file(where: str, adapter: AdapterConfig) -> Path:
             raise ConfigError(f"{where} holds {len(files)} .safetensors files; name the one to use")
         return files[0]
     try:
-        info = HfApi().model_info(adapter.path, revision=adapter.revision)
+        info = HfApi().model_info(name, revision=revision)
         names = [f.rfilename for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
         if len(names) != 1:
             raise ConfigError(
                 f"{where} holds {len(names)} .safetensors files; download the one to use and give its path"
             )
-        return Path(hf_hub_download(adapter.path, names[0], revision=info.sha))
+        return Path(hf_hub_download(name, names[0], revision=info.sha))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ConfigError(f"{where} is neither a file here nor readable on the hub") from error

@@ -1,0 +1,164 @@
+"""ESD's loss against its equation and against the authors' code; what learns."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from pipeline import compute_erasure_loss
+from pipeline.cli import main
+from pipeline.erasure.concept import Concept
+from pipeline.erasure.esd import ESD, ESDOptions, ESDTraining, _Sampled, trainable
+from pipeline.errors import ConfigError
+from pipeline.models.family import Conditioning
+from pipeline.models.load import load_model
+from tests import tiny
+from tests.erasure.conftest import KEEP
+
+CAT = Concept(name="cat", aliases=("kitten",), anchor="dog")
+# Enough to pass the self-check on the tiny model, whose few dimensions let an edit spill over.
+QUICK = {
+    "variant": "x-strict", "iterations": 24, "lr": 0.002, "batch_size": 4, "steps": 4, "reuse": 4, "preserve": 4.0,
+    "keep": KEEP[:4],
+}  # fmt: skip
+OFFICIAL = Path(__file__).parent / "fixtures" / "esd.safetensors"  # how it was made: fixtures/README.md
+
+
+def training(model, **options) -> ESDTraining:
+    return ESD(model, (CAT,), ESDOptions(**options), label="esd").train()
+
+
+def test_loss_is_the_equation_and_its_gradient_is_the_students_alone():
+    generator = torch.Generator().manual_seed(0)
+    x, student_weight, teacher_weight = (
+        torch.randn(shape, generator=generator) for shape in ((2, 4, 3, 3), (4,), (4,))
+    )
+    c, n, f = (torch.randn(2, generator=generator) for _ in range(3))
+    student_weight.requires_grad_()
+    teacher_weight.requires_grad_()
+
+    def predict(weight):
+        return lambda latents, timestep, told: latents * weight[:, None, None] + timestep * told[:, None, None, None]
+
+    t, eta = torch.tensor(7.0), 1.5
+    loss = compute_erasure_loss(
+        predict(student_weight), predict(teacher_weight), x, t, c, n, erase_from=f, negative_guidance=eta
+    )
+    e = lambda weight, told: predict(weight)(x, t, told)  # noqa: E731
+    target = e(teacher_weight, f) - eta * (e(teacher_weight, c) - e(teacher_weight, n))
+    assert loss.item() == pytest.approx(((e(student_weight, f) - target) ** 2).mean().item(), rel=1e-6)
+    loss.backward()
+    assert student_weight.grad is not None
+    assert teacher_weight.grad is None
+    # With f = c and eta = 2 it is the paper's own form: e(n) - 1 (e(c) - e(n)).
+    ours = compute_erasure_loss(predict(student_weight), predict(teacher_weight), x, t, c, n)
+    paper = e(teacher_weight, n) - 1.0 * (e(teacher_weight, c) - e(teacher_weight, n))
+    assert ours.item() == pytest.approx(((e(student_weight, c) - paper) ** 2).mean().item(), rel=1e-5)
+
+
+def test_starts_loss_and_gradients_are_those_of_the_authors_code(model):
+    official = load_file(OFFICIAL)
+    # Embeddings are part of the fixture: the tiny tokenizer's ids vary from process to process.
+    concept, neutral = Conditioning(official["concept"]), Conditioning(official["neutral"])
+    esd = ESD(model, (CAT,), ESDOptions(variant="x", steps=10, templates=["{}"]), label="esd").train()
+    steps, etas = official["run_till"].tolist(), official["negative_guidance"].tolist()
+    for i, (step, eta) in enumerate(zip(steps, etas, strict=True)):
+        sampled = _Sampled(esd, concept, neutral, neutral, official["noise"][i], torch.Generator())
+        latents, timestep = sampled.at(step)
+        assert (latents - official["latents"][i]).abs().max() < 1e-4
+        assert timestep == official["timesteps"][i]
+        for weight in esd.student.values():  # the authors' student, moved off the teacher in the same way
+            weight.grad = None
+            with torch.no_grad():
+                weight.copy_(weight if i else weight * 1.05)
+        loss = compute_erasure_loss(
+            esd._student, esd._teacher, latents, timestep, concept, neutral, negative_guidance=eta
+        )
+        assert loss.item() == pytest.approx(official["losses"][i].item(), rel=1e-4)
+        loss.backward()
+        gradients = torch.stack([weight.grad.norm() for weight in esd.student.values()])
+        assert len(gradients) == official["gradients"].shape[1]
+        assert torch.allclose(gradients, official["gradients"][i], rtol=1e-3, atol=1e-7)
+
+
+def test_variants_train_what_they_say(model):
+    names = {variant: set(trainable(model.family, variant)) for variant in ("x", "x-strict", "u", "all")}
+    assert all(".attn2.to_k." in name or ".attn2.to_v." in name for name in names["x-strict"])
+    assert names["x-strict"] < names["x"]
+    assert any(name.endswith("attn2.to_out.0.bias") for name in names["x"])
+    assert not any("norm" in name.split(".")[-2] for name in names["all"])
+    assert names["x"] | names["u"] == names["all"]
+    assert not names["x"] & names["u"]
+    assert any("conv_in" in name for name in names["u"])
+
+
+def test_student_starts_as_the_teacher_and_leaves_the_model_alone(model):
+    before = {name: parameter.clone() for name, parameter in model.pipe.unet.named_parameters()}
+    options = {"lr": 0.01, "batch_size": 4, "steps": 4, "reuse": 4, "preserve": 0.0, "negative_guidance": 1.0}
+    esd = training(model, **{**QUICK, **options})
+    sampled = esd._sampling(0)
+    latents, timestep = sampled.at(2)
+    same = esd._student(latents, timestep, sampled.concept)
+    assert torch.equal(same.detach(), esd._teacher(latents, timestep, sampled.concept))
+    losses = [esd.iterate(i) for i in range(12)]
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.pipe.unet.named_parameters())
+    assert sum(losses[-4:]) < sum(losses[:4])
+
+
+def test_half_precision_models_learn_in_single():
+    half = load_model(tiny.config(tiny.path()).model.__class__(path=tiny.path(), dtype="bfloat16"), torch.device("cpu"))
+    esd = training(half, **{**QUICK, "iterations": 1, "lr": 1e-5, "batch_size": 1})
+    name, weight = next(iter(esd.student.items()))
+    before = weight.detach().clone()
+    esd.iterate(0)
+    assert esd.tensors()[name].dtype == torch.float32
+    assert 0 < (weight.detach() - before).abs().max() < 2e-5
+
+
+def write_config(folder: Path, **options) -> Path:
+    path = folder / "config.yaml"
+    settings = {
+        "model": {"path": tiny.path()},
+        "erasure": {
+            "concepts": [{"name": "cat", "anchor": "dog"}],
+            "recipe": [{"method": "esd", "options": {**QUICK, **options}}],
+            "finetuned": str(folder / "finetuned"),
+        },
+        "prompts": {"template": "a {animal}", "values": {"animal": ["cat", "dog"]}},
+        "generation": {"steps": 2, "size": [32, 32], "batch_size": 2},
+        "output": {"path": str(folder / "corpus")},
+        "cluster": {"backend": "local", "device": "cpu"},
+    }
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def finetuned(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "finetuned").iterdir())
+
+
+def test_a_recipe_without_training(tmp_path: Path, capsys):
+    path = write_config(tmp_path)
+    assert main(["finetune", str(path), "erasure.recipe=[]"]) == 2
+    assert "no step of it has to be trained" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"variant": "strict"}, "variant 'strict' is unknown (did you mean 'x-strict'?)"),
+        ({"iterations": 0}, "iterations is 0; expected 1 or more"),
+        ({"lr": 0.0}, "lr is 0.0; expected more than 0"),
+        ({"guidance": 0.5}, "guidance is 0.5"),
+        ({"preserve": -1.0}, "preserve is -1.0"),
+        ({"size": [64]}, "size is [64]; expected [width, height]"),
+        ({"templates": ["a photo"]}, "must hold '{}' or '{plural}' once"),
+        ({"templates": []}, "templates is empty"),
+    ],
+)
+def test_options_that_cannot_work(options, message):
+    with pytest.raises(ConfigError) as caught:
+        ESDOptions(**options)
+    assert message in str(caught.value)
