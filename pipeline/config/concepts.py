@@ -27,10 +27,14 @@ def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
         for j, kept in enumerate(concept.preserve):
             key = f"erasure.concepts[{i}].preserve[{j}]"
             _check_word(key, kept)
-            if _folded(kept) in owners:
-                whose = owners[_folded(kept)]
+            for word, whose in owners.items():
                 what = "this concept itself" if whose == concept.name else f"the erased concept {whose!r}"
-                raise Problem(key, f"{kept!r} is a word for {what}; expected what must stay unharmed")
+                if _folded(kept) == word:
+                    raise Problem(key, f"{kept!r} is a word for {what}; expected what must stay unharmed")
+                if _contains(_folded(kept), word):
+                    raise Problem(key, f"{kept!r} contains {word!r}, a word for {what}; expected other words")
+            if _folded(kept) in map(_folded, concept.preserve[:j]):
+                raise Problem(key, f"{kept!r} is listed already; expected every neighbour once")
     return [concept.name for concept in concepts]
 
 
@@ -52,8 +56,12 @@ def _check_anchor(key: str, concept: ConceptConfig, owners: dict[str, str]) -> N
     if whose is not None:
         raise Problem(key, f"{concept.anchor!r} is a word for the erased concept {whose!r}; expected one that is kept")
     for word, owner in owners.items():
-        if owner == concept.name and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", anchor):
+        if owner == concept.name and _contains(anchor, word):
             raise Problem(key, f"{concept.anchor!r} contains {word!r}, which is to be erased; expected other words")
+
+
+def _contains(text: str, word: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
 
 
 def _folded(word: str) -> str:

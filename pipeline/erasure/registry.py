@@ -6,6 +6,8 @@ METHODS: dict[str, str] = {
     "weights": "pipeline.erasure.weights:Weights",
     "safree": "pipeline.erasure.safree:SAFREE",
     "semantic_surgery": "pipeline.erasure.semantic_surgery:SemanticSurgery",
+    "rece": "pipeline.erasure.rece:RECE",
+    "speed": "pipeline.erasure.speed:SPEED",
     "cease": "pipeline.erasure.cease:CEASE",
     "cease_joint": "pipeline.erasure.cease_joint:CEASEJoint",
     "adavd": "pipeline.erasure.adavd:AdaVD",

@@ -70,6 +70,8 @@ SPOILT = {
     "anchor that is erased": ("anchor: dog", "anchor: knife", "is a word for the erased concept 'knife'"),
     "anchor that contains its concept": ("anchor: dog", "anchor: a toy cat", "'a toy cat' contains 'cat'"),
     "preserve contains the concept": ("[tiger, lion", "[cat, lion", "preserve[0]: 'cat' is a word for this concept"),
+    "preserve holds a word of the concept": ("[tiger, lion", "[toy cat, lion", "'toy cat' contains 'cat', a word for"),
+    "neighbour listed twice": ("[tiger, lion", "[tiger, Tiger", "preserve[1]: 'Tiger' is listed already"),
     "preserve contains another": ("[tiger, lion", "[tiger, knife", "preserve[1]: 'knife' is a word for the erased"),
     "unknown method": (
         "method: uce",

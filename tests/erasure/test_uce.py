@@ -1,4 +1,6 @@
-"""UCE against eq. 7 written out in numpy, and what its pairs are made of."""
+"""UCE against eq. 7 written out in numpy and against the authors' code, what its pairs are made of, and the diorama."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,16 +8,24 @@ import torch
 
 from pipeline.config.schema import DType, ModelConfig
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.uce import UCE, Pairs, UCEOptions, fill, solve
+from pipeline.erasure.pairs import Moments, Pairs, TokenPairs, fill
+from pipeline.erasure.uce import UCE, UCEOptions, text_map
 from pipeline.errors import ConfigError
 from pipeline.models.load import load_model
 from tests import tiny
+from tests.erasure import diorama, oracle
+from tests.erasure.conftest import KEEP
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger",))
 
 
 def method(model, concepts=(CAT,), **options) -> UCE:
     return UCE(model, concepts, UCEOptions(**options), label="uce")
+
+
+def pairs_of(model, concepts=(CAT,), **options) -> Pairs:
+    made = TokenPairs(model.family, concepts, UCEOptions(**options), label="uce")
+    return Pairs.cat([*made.erased(), *made.kept()])
 
 
 def test_closed_form_equals_the_papers_formula():
@@ -32,10 +42,26 @@ def test_closed_form_equals_the_papers_formula():
         left += weights[9 + j] * np.outer(w @ k[j], k[j])
         right += weights[9 + j] * np.outer(k[j], k[j])
     expected = left @ np.linalg.inv(right)
-    pairs = Pairs(*(torch.from_numpy(x) for x in (np.vstack([c, k]), np.vstack([a, k]), weights)))
-    ours = solve(torch.from_numpy(w), pairs, lamb)
-    assert ours.dtype == torch.float64
-    assert np.abs(ours.numpy() - expected).max() < 1e-10
+    erased = Pairs(*(torch.from_numpy(x) for x in (c, a, weights[:9])))
+    kept = Pairs(*(torch.from_numpy(x) for x in (k, k, weights[9:])))
+    m = text_map(Moments.of([erased, kept]), lamb, "uce")
+    assert m.dtype == torch.float64
+    assert np.abs(w @ m.numpy() - expected).max() < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("case", "concept", "keep"),
+    [
+        ("anchored", replace(CAT, preserve=("tiger", "lion")), ["two people talking"]),
+        ("nothing", replace(CAT, aliases=(), anchor=""), []),
+    ],
+)
+def test_the_authors_code_gives_the_same_weights(model, case, concept, keep):
+    oracle.same_inputs(model)
+    edited = method(model, (concept,), tokens="subject", templates=["{}"], keep=keep).edit()
+    assert oracle.difference(edited, oracle.group("original")) > 0.05
+    # The authors invert in float32, we solve in float64.
+    assert oracle.difference(edited, oracle.group(f"uce/{case}")) < 1e-4
 
 
 def test_edits_keys_and_values_of_every_cross_attention_layer_and_nothing_else(model):
@@ -46,8 +72,9 @@ def test_edits_keys_and_values_of_every_cross_attention_layer_and_nothing_else(m
 
 
 def test_the_concepts_tokens_land_on_the_anchors_in_any_context_and_preserved_ones_stay(model):
-    pairs = method(model).token_pairs()
-    name, new = next(iter(method(model, lamb=1e-3).edit().items()))
+    few = {"templates": ["{}", "a {}", "a photo of a {}"], "keep": KEEP}
+    pairs = pairs_of(model, **few)
+    name, new = next(iter(method(model, lamb=1e-3, **few).edit().items()))
     old = model.pipe.unet.get_parameter(name.removeprefix("unet.")).double()
 
     def error(weight, inputs, targets):
@@ -62,8 +89,8 @@ def test_the_concepts_tokens_land_on_the_anchors_in_any_context_and_preserved_on
 
 
 def test_padding_carries_the_concept_and_is_erased_too(model):
-    without = method(model, pads=0.0).token_pairs()
-    with_pads = method(model, pads=4.0).token_pairs()
+    without = pairs_of(model, pads=0.0)
+    with_pads = pairs_of(model, pads=4.0)
     weight = lambda pairs: pairs.weights[(pairs.inputs != pairs.targets).any(1)].sum().item()  # noqa: E731
     # 2 words in 6 templates, whose padding weighs 4 each
     assert weight(with_pads) - weight(without) == pytest.approx(2 * 6 * 4)
@@ -76,7 +103,7 @@ def test_solves_jointly_and_does_not_preserve_what_it_erases(model):
     name = next(iter(joint))
     assert not torch.equal(joint[name], apart[name])
     embedding = model.family.encode(["cat"]).embeds[0, 1].double()
-    pairs = method(model, (CAT, dog)).token_pairs()
+    pairs = pairs_of(model, (CAT, dog))
     kept = pairs.inputs[(pairs.inputs == pairs.targets).all(1)]
     assert (kept - embedding).norm(dim=1).min() > 1e-3
 
@@ -93,7 +120,17 @@ def test_fill():
     assert [fill("two {plural}", "fox"), fill("a {} and a tree", ""), fill("{}", "")] == ["two foxes", "and a tree", ""]
 
 
-@pytest.mark.parametrize("options", [{"lamb": 0.0}, {"erase": -1.0}, {"templates": ["a photo"]}])
+BAD = [
+    {"lamb": 0.0},
+    {"erase": -1.0},
+    {"templates": ["a photo"]},
+    {"templates": []},
+    {"keep": ["a tree", "a tree"]},
+    {"tokens": "subjects"},
+]
+
+
+@pytest.mark.parametrize("options", BAD)
 def test_options_that_cannot_work(options):
     with pytest.raises(ConfigError):
         UCEOptions(**options)
@@ -102,3 +139,16 @@ def test_options_that_cannot_work(options):
 def test_a_word_that_tokenises_to_nothing_is_refused(model):
     with pytest.raises(ConfigError, match="tokenises to nothing"):
         method(model, (Concept(name="a tree " * 20 + "cat"),)).edit()
+
+
+def test_a_singular_system_is_refused(model):
+    with pytest.raises(ConfigError, match="uce: the system is singular; raise lamb"):
+        method(model, lamb=1e-30, tokens="subject", templates=["{}"], keep=[]).edit()
+
+
+def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
+    recipe = diorama.compiled("uce", diorama.CAT, diorama.GUN)  # the self-check is passed, or this raises
+    for figures in diorama.figures(recipe).values():
+        assert figures["erased"] > 0.5
+        assert max(figures["neighbour_shift"], figures["control_shift"]) < 0.5 * figures["target_shift"]
+    assert diorama.edited("uce", diorama.CAT, diorama.GUN) == recipe.tensors["00-uce.safetensors"]
