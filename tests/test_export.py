@@ -11,6 +11,8 @@ from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.models.load import load_model
+from pipeline.prepare import pinned_recipe, prepare
+from pipeline.prompts import Plan, open_source
 from tests import tiny
 from tests.erasure.conftest import KEEP
 
@@ -72,6 +74,21 @@ def test_folder_holds_the_models_of_a_run_and_everything_besides(path: Path, tmp
     assert "sha256" in card
     # It is a model like any other: it can be configured and erased further.
     assert load_model(load_config(path, [f"model.path={folder}"]).model, torch.device("cpu")).revision
+
+
+def test_a_corpus_that_was_begun_gives_its_pinned_tensors(path: Path, tmp_path: Path, capsys):
+    config = load_config(path)
+    record = prepare(config, Plan.build(config, open_source(config.prompts)).summary(), device="cpu")
+    assert main(["export", str(path), str(tmp_path / "one")]) == 0
+    assert f"as pinned in {config.output.path}" in capsys.readouterr().out
+    from pipeline.corpus import open_store
+
+    model = load_model(config.model, torch.device("cpu"))
+    pinned_recipe(record, open_store(config.output.path)).apply(model)
+    assert same_weights(exported(tmp_path / "one"), model)
+    # Another recipe than the corpus' is solved anew, though it has the same place for its output.
+    assert main(["export", str(path), str(tmp_path / "two"), "erasure.recipe[0].options.lamb=0.4"]) == 0
+    assert "as pinned" not in capsys.readouterr().out
 
 
 def test_what_acts_while_sampling_is_refused_or_named(path: Path, tmp_path: Path, capsys):

@@ -1,16 +1,18 @@
-"""ESD's loss against its equation and against the authors' code; what learns."""
+"""ESD's loss against its equation and against the authors' code; what learns; `lacuna finetune`."""
 
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from pipeline import compute_erasure_loss
 from pipeline.cli import main
+from pipeline.config import load_config
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.esd import ESD, ESDOptions, ESDTraining, _Sampled, trainable
+from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
 from pipeline.models.load import load_model
@@ -137,6 +139,33 @@ def write_config(folder: Path, **options) -> Path:
 
 def finetuned(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "finetuned").iterdir())
+
+
+def test_finetune_then_run(tmp_path: Path, capsys):
+    path = write_config(tmp_path)
+    capsys.readouterr()
+    assert main(["run", str(path)]) == 2
+    refusal = capsys.readouterr().err
+    assert "erasure.recipe[0]: esd has not been trained for this model, concepts and options" in refusal
+    assert "run `lacuna finetune` with the same config first" in refusal
+    assert len(refusal.strip().splitlines()) == 1
+
+    assert main(["finetune", str(path)]) == 0
+    printed = Path(capsys.readouterr().out.strip())
+    assert [printed.name] == finetuned(tmp_path)
+    trained = load_file(printed)
+    assert {name.rpartition(".attn2.")[2] for name in trained} == {"to_k.weight", "to_v.weight"}
+
+    # Any corpus of the same recipe finds it and pins it; another option does not.
+    elsewhere = load_config(path, [f"output.path={tmp_path / 'other'}", "seed=1"])
+    model = load_model(elsewhere.model, torch.device("cpu"))
+    recipe = compile_recipe(elsewhere, model)
+    pinned = load(recipe.tensors[recipe.record["steps"][0]["file"]])
+    assert pinned.keys() == trained.keys()
+    assert all(torch.equal(pinned[name], trained[name]) for name in pinned)
+    other = load_config(path, ["erasure.recipe[0].options.lr=0.02"])
+    with pytest.raises(ConfigError, match="has not been trained"):
+        compile_recipe(other, load_model(other.model, torch.device("cpu")))
 
 
 def test_a_recipe_without_training(tmp_path: Path, capsys):
