@@ -5,7 +5,8 @@ code takes one token, the last of the concept's name, and so "runs and erases no
 encoder every token from there on carries the concept: the words after it, the end-of-text token and all the padding,
 which makes up most of the sequence and draws much of the attention. So c runs over all of them, aligned with the anchor
 prompt's tokens at the same distance from its last word; all padding of a prompt together weighs as ``pads`` tokens, so
-that 70 of them do not drown the name itself. Several templates, some going on after the name, make it hold in context.
+that 70 of them do not drown the name itself. In T5, which reads in both directions, the words before the name carry it
+as well, and c runs over them too. Several templates, some going on after the name, make it hold in context.
 The authors' choices stay available as ``tokens: subject`` (UCE, SPEED) and ``tokens: all`` (RECE).
 
 A solve needs its pairs only as sums of outer products (``Moments``), so memory does not grow with the concepts.
@@ -14,6 +15,7 @@ A solve needs its pairs only as sums of outer products (``Moments``), so memory 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -135,11 +137,19 @@ class Moments:
 
 
 class TokenPairs:
-    """The pairs of some concepts on one model's text encoder."""
+    """The pairs of some concepts in one of a model's text streams, by default its first."""
 
-    def __init__(self, family: Family, concepts: Sequence[Concept], options: PairOptions, *, label: str):
+    def __init__(
+        self,
+        family: Family,
+        concepts: Sequence[Concept],
+        options: PairOptions,
+        *,
+        label: str,
+        stream: TextStream | None = None,
+    ):
         self.family = family
-        self.stream: TextStream = family.streams[0]
+        self.stream = stream or family.streams[0]
         self.concepts = tuple(concepts)
         self.options = options
         self.label = label
@@ -147,23 +157,16 @@ class TokenPairs:
 
     def erased(self) -> Iterator[Pairs]:
         """Yield (c_i, a_i) of every word of the concepts in every template."""
-        edits = [
-            (fill(template, word), fill(template, concept.anchor), word, concept)
-            for concept in self.concepts
-            for word in concept.words
-            for template in self.options.templates
-        ]
-        for start in range(0, len(edits), CHUNK):
-            chunk = edits[start : start + CHUNK]
+        for chunk in _chunks(self.edits()):
             embeds, anchors = self._embed([edit[0] for edit in chunk]), self._embed([edit[1] for edit in chunk])
             for c, a, (text, other, word, concept) in zip(embeds, anchors, chunk, strict=True):
-                last = self._last_token(text, word)
-                if last is None:
+                name = self._name(text, word)
+                if not name:
                     raise ConfigError(
                         f"{self.label}: the word {word!r} of concept {concept.name!r} tokenises to nothing"
                         f" in the {self.stream.length} tokens of a prompt"
                     )
-                rows, others, weights = zip(*self._aligned(text, other, last, bool(concept.anchor)), strict=True)
+                rows, others, weights = zip(*self._aligned(text, other, name, bool(concept.anchor)), strict=True)
                 yield Pairs(c[list(rows)], a[list(others)], torch.tensor(weights, dtype=c.dtype, device=c.device))
 
     def kept(self, *, empty: bool = True, most_pads: int | None = None) -> Iterator[Pairs]:
@@ -172,20 +175,42 @@ class TokenPairs:
         Texts that name an erased concept are left out. At most *most_pads* of a text's padding, evenly spaced, stand
         for all of it. Without anything to keep, nothing is yielded.
         """
-        words = {word for concept in self.concepts for word in (*concept.preserve, concept.anchor)}
-        filled = [fill(t, word) for word in sorted(words) if word for t in self.options.templates]
-        texts = [text for text in dict.fromkeys([*filled, *self.options.keep]) if not self.erased_words.search(text)]
-        texts = ["", *texts] if empty else texts
-        for start in range(0, len(texts), CHUNK):
-            chunk = texts[start : start + CHUNK]
+        for chunk in _chunks([""] * empty + self.keeps()):
             for c, text in zip(self._embed(chunk), chunk, strict=True):
                 rows, weights = zip(*self._whole(text, most_pads), strict=True)
                 inputs = c[list(rows)]
                 yield Pairs(inputs, inputs, torch.tensor(weights, dtype=c.dtype, device=c.device))
 
-    def _aligned(self, text: str, other: str, last: int, anchored: bool) -> Iterator[tuple[int, int, float]]:
+    def pooled_erased(self) -> Iterator[Pairs]:
+        """As ``erased``, of the vectors of whole prompts (``Conditioning.pooled``), each of weight 1."""
+        for chunk in _chunks(self.edits()):
+            c, a = self._pooled([edit[0] for edit in chunk]), self._pooled([edit[1] for edit in chunk])
+            yield Pairs(c, a, c.new_ones(len(c)))
+
+    def pooled_kept(self) -> Iterator[Pairs]:
+        """As ``kept``, of the vectors of whole prompts."""
+        for chunk in _chunks(["", *self.keeps()]):
+            c = self._pooled(chunk)
+            yield Pairs(c, c, c.new_ones(len(c)))
+
+    def edits(self) -> list[tuple[str, str, str, Concept]]:
+        """Return every template with a concept's word in it, with its anchor in it, that word and the concept."""
+        return [
+            (fill(template, word), fill(template, concept.anchor), word, concept)
+            for concept in self.concepts
+            for word in concept.words
+            for template in self.options.templates
+        ]
+
+    def keeps(self) -> list[str]:
+        """Return the texts to keep, the empty one aside."""
+        words = {word for concept in self.concepts for word in (*concept.preserve, concept.anchor)}
+        filled = [fill(t, word) for word in sorted(words) if word for t in self.options.templates]
+        return [text for text in dict.fromkeys([*filled, *self.options.keep]) if not self.erased_words.search(text)]
+
+    def _aligned(self, text: str, other: str, name: range, anchored: bool) -> Iterator[tuple[int, int, float]]:
         """Yield rows of *text*, the rows of *other* that they are to become, and their weights."""
-        stream = self.stream
+        stream, last = self.stream, name[-1]
         stop, other_stop = end_of_text(stream, text), end_of_text(stream, other)
         if self.options.tokens == "all":
             for i in range(stream.offset, stream.offset + stream.length):
@@ -194,9 +219,13 @@ class TokenPairs:
         if self.options.tokens == "subject":
             yield last, other_stop - 1, 1.0
             return
+        if not stream.causal:  # the words before know the name too, and the name's first tokens how it ends
+            for i in range(stream.first, last):
+                j = other_stop - (stop - last) if i in name else min(i, other_stop - 1)
+                yield i, max(j, stream.first), 1.0
         for i in range(last, stop):  # the name and the words after it, at the same distance from the end
             j = other_stop - (stop - i)
-            yield i, j if anchored else max(j, stream.offset + 1), 1.0
+            yield i, j if anchored else max(j, stream.first), 1.0
         yield stop, other_stop, 1.0
         pads = range(stop + 1, stream.offset + stream.length)
         for i in pads:
@@ -216,16 +245,27 @@ class TokenPairs:
         for i in pads:
             yield i, 1.0 if self.options.tokens == "all" else self.options.pads / len(pads)
 
-    def _last_token(self, text: str, word: str) -> int | None:
-        """Return the row of the last token of *word* in *text*; ``None`` where it has none or is cut off."""
+    def _name(self, text: str, word: str) -> range:
+        """Return the rows of *word* in *text*; none where it has no tokens or is cut off."""
         spans = word_spans(text, [word])[:1]
         (tokens,) = token_spans(self.stream, text, spans)
         whole = len(self.stream.tokenizer(text[: spans[0][1]]).input_ids) <= self.stream.length
-        return tokens[-1] if tokens and whole else None
+        return tokens if whole else range(0)
 
     def _embed(self, texts: Sequence[str]) -> Tensor:
         """Return the token embeddings ``(len(texts), T, D)``, float64."""
         return self.family.encode(list(texts)).embeds.double()
+
+    def _pooled(self, texts: Sequence[str]) -> Tensor:
+        """Return the vectors of whole prompts ``(len(texts), P)``, float64."""
+        pooled = self.family.encode(list(texts)).pooled
+        assert pooled is not None
+        return pooled.double()
+
+
+def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
 
 
 def fill(template: str, word: str) -> str:

@@ -23,14 +23,16 @@ The authors' settings: reg 0.1 for 3 rounds (nudity), 0.1 for 2 (unsafe), 0.001 
 for 1 (easy ones); lamb and preserve 0.1 in the rounds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from pipeline.erasure.pairs import check_not_negative, right_solve
+from pipeline.erasure.pairs import Moments, check_not_negative, right_solve
 from pipeline.erasure.uce import UCE, UCEOptions, text_map
 from pipeline.errors import ConfigError
+from pipeline.models.family import TextProjection
 
 
 @dataclass(kw_only=True)
@@ -52,21 +54,20 @@ class RECEOptions(UCEOptions):
 
 
 class RECE(UCE):
-    """Edits keys and values of all cross-attention layers."""
+    """Edits what UCE edits."""
 
     Options = RECEOptions
     options: RECEOptions
 
-    def edit(self) -> dict[str, Tensor]:
+    def map(self, erased: Moments, kept: Moments, projections: Sequence[TextProjection]) -> Tensor:
         options = self.options
-        erased, kept = self.moments()
-        m = text_map(erased * options.erase + kept * options.preserve, options.lamb, self.label)
-        s = sum_of_squares([p.weight for p in self.projections()])
+        m = super().map(erased, kept, projections)
+        s = sum_of_squares([p.weight[:, : p.width] for p in projections])
         for _ in range(options.rounds):
             found = erased.through(adversarial_map(s, m, options.reg, self.label))
             pairs = found * options.round_erase + erased * options.hold + kept * options.round_preserve
             m = m @ text_map(pairs, options.round_lamb, self.label)
-        return self.mapped(m)
+        return m
 
 
 def sum_of_squares(weights: list[Tensor]) -> Tensor:

@@ -63,7 +63,7 @@ class SPEED(Method):
     """Edits keys and values, or one of them, of all cross-attention layers."""
 
     Options = SPEEDOptions
-    requires = frozenset({"text_projections"})
+    requires = frozenset({"text_projections", "cross_attention"})  # its choice is between keys and values
     options: SPEEDOptions
 
     def edit(self) -> dict[str, Tensor]:

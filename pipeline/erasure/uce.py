@@ -11,7 +11,9 @@ Since v* is linear in W, the edit is one map of text embeddings, the same for ev
     W' = W M,   M = I + (A - C) (lamb I + C)^-1,   A = sum w a c^T, C = sum w c c^T over all pairs, a_j = c_j.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -38,28 +40,52 @@ class UCEOptions(PairOptions):
 
 
 class UCE(Method):
-    """Edits keys and values of all cross-attention layers."""
+    """Edits every layer that text enters: keys and values of cross-attention, or the one before joint attention; and,
+    where a prompt has one vector besides, the projection of that, with pairs of its own."""
 
     Options = UCEOptions
     requires = frozenset({"text_projections"})
     options: UCEOptions
 
     def edit(self) -> dict[str, Tensor]:
-        erased, kept = self.moments()
-        pairs = erased * self.options.erase + kept * self.options.preserve
-        return self.mapped(text_map(pairs, self.options.lamb, self.label))
+        tokens = self.projections()
+        edited = mapped(tokens, self.map(*self.moments(), tokens))
+        pooled = [p for p in self.model.family.text_projections() if p.kind == "pooled"]
+        if pooled:
+            pairs = TokenPairs(self.model.family, self.concepts, self.options, label=self.label)
+            erased, kept = Moments.of(pairs.pooled_erased()), Moments.of(pairs.pooled_kept())
+            edited |= mapped(pooled, self.map(erased, kept, pooled))
+        return edited
 
     def moments(self) -> tuple[Moments, Moments]:
-        """Return what is known of the pairs of all concepts, and of all that is preserved."""
-        pairs = TokenPairs(self.model.family, self.concepts, self.options, label=self.label)
-        return Moments.of(pairs.erased()), Moments.of(pairs.kept())
+        """Return what is known of the token pairs of all concepts, and of all that is preserved, over all streams."""
+        family = self.model.family
+        pairs = [
+            TokenPairs(family, self.concepts, self.options, label=self.label, stream=stream)
+            for stream in family.streams
+        ]
+        return (
+            Moments.of(chain.from_iterable(p.erased() for p in pairs)),
+            Moments.of(chain.from_iterable(p.kept() for p in pairs)),
+        )
 
     def projections(self) -> list[TextProjection]:
-        return [p for p in self.model.family.text_projections() if p.kind in ("key", "value")]
+        """Return the layers that tokens enter."""
+        return [p for p in self.model.family.text_projections() if p.kind != "pooled"]
 
-    def mapped(self, m: Tensor) -> dict[str, Tensor]:
-        """Return W M for every projection W, of its dtype."""
-        return {p.name: (p.weight.double() @ m).to(p.weight.dtype) for p in self.projections()}
+    def map(self, erased: Moments, kept: Moments, projections: Sequence[TextProjection]) -> Tensor:
+        """Return M ``(D, D)``, float64, for *projections*, given what is known of the pairs of all concepts, and of all
+        that is preserved."""
+        return text_map(erased * self.options.erase + kept * self.options.preserve, self.options.lamb, self.label)
+
+
+def mapped(projections: Sequence[TextProjection], m: Tensor) -> dict[str, Tensor]:
+    """Return W M for every projection W, of its dtype; columns that text does not meet stay."""
+    edited = {}
+    for p in projections:
+        text, rest = p.weight[:, : p.width], p.weight[:, p.width :]
+        edited[p.name] = torch.cat([(text.double() @ m).to(p.weight.dtype), rest], dim=1)
+    return edited
 
 
 def text_map(pairs: Moments, lamb: float, label: str) -> Tensor:
