@@ -36,8 +36,13 @@ class StableDiffusionXL(StableDiffusion):
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Tensor:
-        encoders = (self.pipe.text_encoder, self.pipe.text_encoder_2)
-        outputs = [encoder(ids.to(self.device), output_hidden_states=True).hidden_states[-2] for encoder in encoders]
+        ids, (first, second) = ids.to(self.device), (self.pipe.tokenizer, self.pipe.tokenizer_2)
+        ended = (ids == first.eos_token_id).cumsum(1) - (ids == first.eos_token_id).long() > 0
+        both = ids, torch.where(ended, second.pad_token_id, ids)  # the second tokenizer pads otherwise
+        outputs = [
+            encoder(own, output_hidden_states=True).hidden_states[-2]
+            for encoder, own in zip((self.pipe.text_encoder, self.pipe.text_encoder_2), both, strict=True)
+        ]
         return torch.cat(outputs, dim=-1).to(self.dtype)
 
     def encode_negative(self, texts: Sequence[str]) -> Conditioning:

@@ -95,6 +95,14 @@ def test_streams_lie_end_to_end_within_the_embeddings(family: str):
     assert driver.summary("a cat").shape == encoded.pooled[0].shape
 
 
+def test_sdxl_encodes_ids_as_it_does_the_text_that_they_spell():
+    driver = load("sdxl").family
+    (stream,) = driver.streams
+    texts = ["a cat by a tree", ""]
+    ids = stream.tokenizer(texts, padding="max_length", max_length=stream.length, return_tensors="pt").input_ids
+    assert torch.equal(driver.encode_ids(ids), driver.encode(texts).embeds)
+
+
 @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
 def test_adapters_are_fused(family: str, tmp_path):
     model = load(family)
