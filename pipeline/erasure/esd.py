@@ -39,8 +39,8 @@ from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
 from pipeline.erasure.method import Method, Training
+from pipeline.erasure.pairs import KEEP, fill
 from pipeline.erasure.tokens import word_pattern
-from pipeline.erasure.uce import KEEP, fill
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.load import Model
