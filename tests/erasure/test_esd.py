@@ -1,5 +1,9 @@
-"""ESD's loss against its equation and against the authors' code; what learns; `lacuna finetune`."""
+"""ESD's loss against its equation and against the authors' code; what learns; `lacuna finetune`, killed and resumed."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -166,6 +170,29 @@ def test_finetune_then_run(tmp_path: Path, capsys):
     other = load_config(path, ["erasure.recipe[0].options.lr=0.02"])
     with pytest.raises(ConfigError, match="has not been trained"):
         compile_recipe(other, load_model(other.model, torch.device("cpu")))
+
+
+def test_killed_and_given_again_it_ends_with_the_same_bytes(tmp_path: Path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+        settings = yaml.safe_load(write_config(folder).read_text())
+        settings["erasure"]["recipe"][0]["method"] = "tests.erasure.fragile:FragileESD"
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    again = [str(cut / "config.yaml"), "--checkpoint-every", "3"]
+    command = [sys.executable, "-m", "pipeline.cli", "finetune", *again]
+    killed = subprocess.run(command, env={**os.environ, "KILL_AT": "5"}, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (checkpoint,) = (cut / "finetuned").iterdir()
+    assert checkpoint.suffix == ".checkpoint"
+    # Iteration 3 is the first after the checkpoint: were it begun anew, this would kill.
+    monkeypatch.setenv("KILL_AT", "2")
+    assert main(["finetune", *again]) == 0
+    monkeypatch.delenv("KILL_AT")
+    assert main(["finetune", str(whole / "config.yaml")]) == 0
+    (result,) = (whole / "finetuned").iterdir()
+    assert finetuned(cut) == [result.name]
+    assert (cut / "finetuned" / result.name).read_bytes() == result.read_bytes()
 
 
 def test_a_recipe_without_training(tmp_path: Path, capsys):
