@@ -150,5 +150,5 @@ def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
     recipe = diorama.compiled("uce", diorama.CAT, diorama.GUN)  # the self-check is passed, or this raises
     for figures in diorama.figures(recipe).values():
         assert figures["erased"] > 0.5
-        assert max(figures["neighbour_shift"], figures["control_shift"]) < 0.5 * figures["target_shift"]
+        assert max(figures["neighbour_shift"], figures["control_shift"]) < 0.6 * figures["target_shift"]
     assert diorama.edited("uce", diorama.CAT, diorama.GUN) == recipe.tensors["00-uce.safetensors"]
