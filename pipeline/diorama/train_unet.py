@@ -28,7 +28,7 @@ _UNIFORM_SHARE = 0.3  # of noise levels; the rest is logit-normal round the midd
 
 def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
     """*count* timesteps in 0..999, int64, denser in the middle."""
-    middle = torch.sigmoid(torch.randn(count, generator=generator) + 0.2)
+    middle = torch.sigmoid(torch.randn(count, generator=generator) + 0.6)
     even = torch.rand(count, generator=generator)
     share = torch.where(torch.rand(count, generator=generator) < _UNIFORM_SHARE, even, middle)
     return (share * 1000).long().clamp(max=999)

@@ -23,6 +23,7 @@ from pipeline.diorama.render import FONT, render
 from pipeline.diorama.world import EVALUATION_SEEDS, OBJECTS, PLAIN, STYLES, sample_scene
 from pipeline.evaluation.diorama_card import card
 from pipeline.evaluation.diorama_prompts import Demand, demands
+from pipeline.evaluation.labelled import judge_labelled, load_labelled
 from pipeline.evaluation.statistics import count, frechet, kappa, macro_f1
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import DTYPES
@@ -62,6 +63,7 @@ def evaluate_diorama(
     scores: dict[str, Any] = {"settings": settings, "machine": _machine(), "pictures per second": speed}
     scores |= {"renders": judge_renders(detectors)} if FONT.exists() else {"renders": None}
     scores |= judge_generated(detectors, pictures, asked)
+    scores["labelled"] = judge_labelled(detectors, load_labelled())
     training = Path(model) / "training.json"
     scores["training"] = json.loads(training.read_text()) if training.exists() else None
     (out / "scores.json").write_text(json.dumps(scores, indent=2, default=_plain) + "\n")
@@ -209,10 +211,11 @@ def _named(names: tuple[str, ...], probabilities: torch.Tensor) -> np.ndarray:
 
 
 def _fingerprint(folder: Path) -> str:
-    """Sixteen hex digits over the UNet's and the decoder's weights."""
+    """Sixteen hex digits over all weights that draw."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*/*.safetensors")):
-        digest.update(path.read_bytes())
+    for part in ("text_encoder", "unet", "vae"):
+        for path in sorted((folder / part).glob("*.safetensors")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 

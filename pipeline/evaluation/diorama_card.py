@@ -51,6 +51,7 @@ def card(scores: dict[str, Any]) -> str:
         f"object {ab['kappa per object']:.3f}.\n"
     )
     parts.append(_detectors(scores["renders"]))
+    parts.append(_labelled(scores["labelled"]))
     return "\n".join(parts)
 
 
@@ -85,4 +86,15 @@ def _detectors(renders: dict[str, Any] | None) -> str:
         lines.append(f"| macro F1, {style} | {f1:.4f} | {renders['B']['macro F1 by style'][style]:.4f} |")
     for name in ("objects found", "pictures with a false alarm", "style right", "background right"):
         lines.append(f"| {name} | {renders['A'][name]} | {renders['B'][name]} |")
+    return "\n".join(lines) + "\n"
+
+
+def _labelled(scores: dict[str, Any]) -> str:
+    lines = [
+        f"On {scores['pictures']} generated pictures that were labelled by looking at them "
+        "(`pipeline/evaluation/labelled`):\n",
+        "| | A | B |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {name} | {scores['A'][name]} | {scores['B'][name]} |" for name in scores["A"]]
     return "\n".join(lines) + "\n"
