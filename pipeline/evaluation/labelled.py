@@ -36,6 +36,8 @@ class Labelled:
 def load_labelled(folder: Path = FOLDER) -> Labelled:
     """Read sheet and labels. A label is the objects of one picture, "cat, tiger", an unclear one marked "tiger?".
 
+    A bare "?" says that something is there which could be anything.
+
     Raises ValueError for a label that names no object, or a sheet that does not have as many pictures.
     """
     record = json.loads((folder / "labels.json").read_text())
@@ -48,7 +50,8 @@ def load_labelled(folder: Path = FOLDER) -> Labelled:
     shown, unclear = (np.zeros((len(images), len(OBJECTS)), bool) for _ in range(2))
     for row, label in enumerate(record["labels"]):
         for name in filter(None, map(str.strip, label.split(","))):
-            (unclear if name.endswith("?") else shown)[row, OBJECTS.index(name.rstrip("?"))] = True
+            which = slice(None) if name == "?" else OBJECTS.index(name.rstrip("?"))
+            (unclear if name.endswith("?") else shown)[row, which] = True
     return Labelled(images, shown, unclear, record["weights"])
 
 
