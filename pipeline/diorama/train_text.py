@@ -1,10 +1,10 @@
 """Trains the text encoder, text alone, against the ground truth of the world; the UNet then finds it frozen, as in SD.
 
 Every token that ends the name of an object (or a synonym, or a plural) learns which object it names, its family, the
-very word, what it looks like (an 8x8 thumbnail), and whether it is the first, second or third that is named: so "kitten"
-lies near "cat", and "tiger" nearer than "church". The end mark and the padding after it learn the whole scene: objects,
-their number, who is left, in the middle and right, background, style. Implied scenes are learnt there. Attention is
-causal, as in CLIP.
+very word, what it looks like (an 8x8 thumbnail), and whether it is the first, second or third that is named: so
+"kitten" lies near "cat", and "tiger" nearer than "church". The end mark and the padding after it learn the whole scene:
+objects, their number, who is left, in the middle and right, background, style. Implied scenes are learnt there.
+Attention is causal, as in CLIP.
 
 Without the order a UNet that saw 70,000 pictures drew "a lion and a bus" as two buses more often than not: both places
 have to agree on who goes where, and nothing in the text told them.

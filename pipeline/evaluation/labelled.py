@@ -50,6 +50,8 @@ def load_labelled(folder: Path = FOLDER) -> Labelled:
     shown, unclear = (np.zeros((len(images), len(OBJECTS)), bool) for _ in range(2))
     for row, label in enumerate(record["labels"]):
         for name in filter(None, map(str.strip, label.split(","))):
+            if name != "?" and name.rstrip("?") not in OBJECTS:
+                raise ValueError(f"{folder}: picture {row} is labelled {name!r}, which is no object of the diorama")
             which = slice(None) if name == "?" else OBJECTS.index(name.rstrip("?"))
             (unclear if name.endswith("?") else shown)[row, which] = True
     return Labelled(images, shown, unclear, record["weights"])
