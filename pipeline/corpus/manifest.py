@@ -147,7 +147,11 @@ def write_manifest(rows: Iterable[Row], schema: pa.Schema) -> bytes:
 def read_manifest(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """Return a manifest as a table; ``CorpusError`` where the bytes are not parquet."""
     try:
-        return pq.read_table(io.BytesIO(data), columns=list(columns) if columns else None)
+        # On one thread: a manifest is small, and arrow's threads, still at work on a Python file when the interpreter
+        # ends, once ended `lacuna status` with "terminate called without an active exception".
+        return pq.read_table(
+            pa.BufferReader(data), columns=list(columns) if columns else None, use_threads=False, pre_buffer=False
+        )
     except (pa.ArrowInvalid, OSError) as error:
         raise CorpusError(f"not a readable manifest: {str(error).splitlines()[0]}") from error
 
