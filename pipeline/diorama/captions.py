@@ -25,7 +25,7 @@ _FILLER_SAID = 0.1
 _TAGS_SAID = 0.08
 # People name what they see in reading order. A model that may rely on it need not first agree with itself on which
 # object goes where, which is what two objects in one picture cost most training for.
-_ANY_ORDER = 0.2
+_ANY_ORDER = 0.05
 
 
 def describe(
