@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.models.attention import AttentionState, Layer, merge_heads
 from pipeline.models.encoders import t5_tokens, token_ids
@@ -118,6 +117,8 @@ def _places(height: int, width: int, like: Tensor) -> Tensor:
 class FluxLayer(JointLayer):
     """What double and single layers share. Text tokens have no position, so they are never rotated."""
 
+    text_first = True
+
     def _qkv(self, hidden: Tensor, projections: Sequence[Any], norms: Sequence[Any]) -> QKV:
         query, key, value = (p(hidden).unflatten(-1, (self.heads, -1)) for p in projections)
         return QKV(norms[0](query).transpose(1, 2), norms[1](key).transpose(1, 2), value.transpose(1, 2))
@@ -187,12 +188,7 @@ class FluxProcessor:
         cos, sin = image_rotary_emb
         image = layer.image(hidden_states, (cos[length:], sin[length:]))
         text = layer.text(encoder_hidden_states)
-        output = scaled_dot_product_attention(
-            torch.cat([text.query, image.query], dim=2),
-            torch.cat([text.key, image.key], dim=2),
-            torch.cat([text.value, image.value], dim=2),
-        )
-        seen, heard = output[:, :, length:], merge_heads(output[:, :, :length])
+        seen, heard = layer.meet(text, image)
         for steering in self.state.joint_now():
             seen = steering.joint(layer, image, text, seen)
         if not double:

@@ -52,6 +52,7 @@ class JointLayer(Layer):
     """One layer in which image and text attend to each other. ``block`` is the transformer block round it."""
 
     block: Any = field(compare=False, repr=False)
+    text_first: ClassVar[bool]  # the order of tokens in diffusers' own processor: another sums with other rounding
 
     @abstractmethod
     def follow(self, text: EnteredText, image: QKV) -> tuple[Tensor, EnteredText]:
@@ -60,13 +61,15 @@ class JointLayer(Layer):
 
     def meet(self, text: QKV, image: QKV) -> tuple[Tensor, Tensor]:
         """Return what image ``(R, heads, N, d)`` and text ``(R, T, heads * d)`` get from attending to both."""
-        length = text.query.shape[2]
+        first, second = (text, image) if self.text_first else (image, text)
         output = scaled_dot_product_attention(
-            cat([text.query, image.query], dim=2),
-            cat([text.key, image.key], dim=2),
-            cat([text.value, image.value], dim=2),
+            cat([first.query, second.query], dim=2),
+            cat([first.key, second.key], dim=2),
+            cat([first.value, second.value], dim=2),
         )
-        return output[:, :, length:], merge_heads(output[:, :, :length])
+        one, other = output.tensor_split([first.query.shape[2]], dim=2)
+        heard, seen = (one, other) if self.text_first else (other, one)
+        return seen, merge_heads(heard)
 
 
 class JointFamily(Family):

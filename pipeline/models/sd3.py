@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 
 from pipeline.models.attention import AttentionState, Layer, merge_heads, split_heads
 from pipeline.models.encoders import clip_tokens_and_pooled, t5_tokens
@@ -97,6 +97,8 @@ class StableDiffusion3(JointFamily):
 class SD3Layer(JointLayer):
     """The attention of a ``JointTransformerBlock``. The last one forgets its text."""
 
+    text_first = False
+
     def image(self, hidden: Tensor) -> QKV:
         attn = self.module
         query, key, value = (split_heads(x(hidden), self.heads) for x in (attn.to_q, attn.to_k, attn.to_v))
@@ -136,14 +138,9 @@ class SD3Processor:
         attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Map image tokens ``(R, N, C)`` and text tokens ``(R, T, C)`` to the same shapes, attending to both."""
-        layer, positions = self.layer, hidden_states.shape[1]
+        layer = self.layer
         image, text = layer.image(hidden_states), layer.text(encoder_hidden_states)
-        output = scaled_dot_product_attention(
-            torch.cat([image.query, text.query], dim=2),
-            torch.cat([image.key, text.key], dim=2),
-            torch.cat([image.value, text.value], dim=2),
-        )
-        seen, heard = output[:, :, :positions], merge_heads(output[:, :, positions:])
+        seen, heard = layer.meet(text, image)
         for steering in self.state.joint_now():
             seen = steering.joint(layer, image, text, seen)
         if not attn.context_pre_only:
