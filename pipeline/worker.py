@@ -10,7 +10,7 @@ environment). Nothing of who did it, when, or in which attempt gets there; that 
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -87,18 +87,22 @@ class Worker:
         self._pending = threading.BoundedSemaphore(PENDING)
 
     def process(
-        self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = frozenset()
+        self,
+        planned: PlannedShard,
+        attempt: str,
+        excluded: frozenset[str] = frozenset(),
+        drew: Callable[[int], None] = lambda images: None,
     ) -> Future[ShardResult]:
         """Generate *planned* on the calling thread; the future resolves once it is committed.
 
         ``attempt`` names this attempt and no other. ``excluded`` are keys of samples known to kill a worker: their
-        slots are filled with padding and their rows say ``failed``. Errors of generation are raised here, those of
-        storage by the future.
+        slots are filled with padding and their rows say ``failed``. ``drew`` is called, on the calling thread, with the
+        number of pictures of each batch. Errors of generation are raised here, those of storage by the future.
         """
         started = time.monotonic()
         self._pending.acquire()
         try:
-            outcomes, images, device_seconds = self._generate(planned, excluded)
+            outcomes, images, device_seconds = self._generate(planned, excluded, drew)
         except BaseException:
             self._pending.release()
             raise
@@ -109,14 +113,16 @@ class Worker:
     def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = frozenset()) -> None:
         """Generate only the samples *keys* of a shard, in their own slots, and write nothing: does it survive?"""
         others = frozenset(sample.key for sample in planned.samples) - keys
-        self._generate(planned, excluded | others)
+        self._generate(planned, excluded | others, lambda images: None)
 
     def close(self) -> None:
         """Wait for the commits under way."""
         self._finisher.shutdown(wait=True)
         self._encoders.shutdown(wait=True)
 
-    def _generate(self, planned: PlannedShard, excluded: frozenset[str]) -> tuple[list[Outcome], int, float]:
+    def _generate(
+        self, planned: PlannedShard, excluded: frozenset[str], drew: Callable[[int], None]
+    ) -> tuple[list[Outcome], int, float]:
         outcomes = {sample.key: Outcome(sample=sample) for sample in planned.samples}
         images, device_seconds = 0, 0.0
         tries = 1 + (self.config.audit.attempts if self.config.audit.policy is Policy.regenerate else 0)
@@ -127,6 +133,7 @@ class Worker:
                 device_seconds += batch.device_seconds
                 images += len(batch.samples)
                 self._judge(batch, attempt, outcomes)
+                drew(len(batch.samples))
             samples = [sample for sample in samples if self._again(outcomes[sample.key])]
             if not samples:
                 break

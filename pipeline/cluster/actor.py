@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError
 from pipeline.cluster.coordinator import SHORTEST_WAIT, Coordinator
 from pipeline.cluster.environment import settle_in
 from pipeline.cluster.loop import Answer, Loop
-from pipeline.cluster.protocol import FailureKind, Held, Planner, Report, Snapshot, Wait
+from pipeline.cluster.protocol import Drawn, FailureKind, Held, Planner, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator, read_nonce
 from pipeline.config.schema import Config
 
@@ -34,8 +34,8 @@ class CoordinatorActor:
     def next(self, worker: str, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Answer:
         return self._coordinator.next(worker, done, holding, running)
 
-    def report(self, worker: str, done: Sequence[Report]) -> None:
-        self._coordinator.report(worker, done)
+    def report(self, worker: str, done: Sequence[Report], drawn: Drawn | None) -> None:
+        self._coordinator.report(worker, done, drawn)
 
     def leave(self, worker: str) -> None:
         self._coordinator.leave(worker)
@@ -101,11 +101,11 @@ class RayDesk:
 
         return answer
 
-    def report(self, done: Sequence[Report]) -> None:
+    def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None:
         with self._changed:
             # With no coordinator a report is dropped: commits are in storage, where the next one will find them.
-            if done and self._coordinator is not None:
-                self._coordinator.report.remote(self._worker, done)
+            if (done or drawn) and self._coordinator is not None:
+                self._coordinator.report.remote(self._worker, done, drawn)
 
     def leave(self) -> None:
         with self._changed:

@@ -47,6 +47,7 @@ class Book:
     def __init__(self) -> None:
         self.workers: dict[str, WorkerState] = {}
         self._where: dict[str, tuple[str, str]] = {}  # attempt -> (worker, lease id)
+        self._drawn: dict[str, float] = {}  # attempt -> share of its samples; of open ones only
 
     def __len__(self) -> int:
         """Tasks in the hands of workers."""
@@ -67,10 +68,21 @@ class Book:
         if lease is not None and lease.started is None:
             lease.started = now
 
+    @property
+    def drawn(self) -> float:
+        """The shares of open tasks that are drawn, summed."""
+        return sum(self._drawn.values())
+
+    def draw(self, attempt: str, share: float) -> None:
+        """So much of a task is drawn; nothing happens if it is in nobody's hands."""
+        if attempt in self._where:
+            self._drawn[attempt] = share
+
     def close(self, attempt: str) -> Open | None:
         """Take one task out of its worker's hands; None if it is in nobody's."""
         if attempt not in self._where:
             return None
+        self._drawn.pop(attempt, None)
         worker, lease_id = self._where.pop(attempt)
         leases = self.workers[worker].leases
         lease = leases[lease_id]

@@ -20,6 +20,7 @@ from pipeline.cluster.judgement import FirstTasks, Places, place
 from pipeline.cluster.pace import Pace
 from pipeline.cluster.protocol import (
     Counts,
+    Drawn,
     Failure,
     FailureKind,
     Held,
@@ -115,8 +116,11 @@ class Coordinator:
             return Stop(reason="draining" if state.draining else "no work left for this worker")
         return Wait(seconds=max(SHORTEST_WAIT, len(self._idle) / CALLS_OF_THE_IDLE))
 
-    def report(self, worker: str, done: Sequence[Report]) -> None:
-        """Take in reports without asking for work."""
+    def report(self, worker: str, done: Sequence[Report], drawn: Drawn | None = None) -> None:
+        """Take in reports, and how far the task at work has come, without asking for work."""
+        if drawn is not None:
+            self._images += drawn.images
+            self._book.draw(drawn.attempt, drawn.share)
         for report in done:
             opened = self._book.close(report.attempt)
             if opened is None:
@@ -184,6 +188,7 @@ class Coordinator:
             done=len(self._done),
             resumed=self._resumed,
             leased=len(self._book),
+            under_way=self._book.drawn,
             workers=len(self._book.workers),
             counts=dict(self._counts),
             images=self._images,

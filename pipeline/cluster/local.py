@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.loop import Answer, Loop, Processor
 from pipeline.cluster.progress import Progress
-from pipeline.cluster.protocol import Report, Snapshot
+from pipeline.cluster.protocol import Drawn, Report, Snapshot
 
 NAME = "local#1"
 
@@ -27,9 +27,9 @@ class LocalDesk:
             self._show()
         return lambda: answer
 
-    def report(self, done: Sequence[Report]) -> None:
+    def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None:
         with self._lock:
-            self._coordinator.report(NAME, done)
+            self._coordinator.report(NAME, done, drawn)
             self._show()
 
     def leave(self) -> None:

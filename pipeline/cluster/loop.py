@@ -11,19 +11,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.cluster.protocol import Held, Lease, Report, Stop, Task, Wait
+from pipeline.cluster.protocol import Drawn, Held, Lease, Report, Stop, Task, Wait
 from pipeline.prompts import PlannedShard
 
 if TYPE_CHECKING:
     from pipeline.worker import ShardResult
 
 Answer = Lease | Wait | Stop
+SECONDS_BETWEEN_WORDS = 1.0  # of pictures drawn, at least; many workers let more pass, as with reports
 
 
 class Processor(Protocol):
     """The part of ``worker.Worker`` that the loop drives."""
 
-    def process(self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = ...) -> "Future[ShardResult]": ...
+    def process(
+        self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = ..., drew: Callable[[int], None] = ...
+    ) -> "Future[ShardResult]": ...
     def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = ...) -> None: ...
     def close(self) -> None: ...
 
@@ -32,8 +35,24 @@ class Desk(Protocol):
     """How one worker reaches its coordinator. No call may block except the one that ``ask`` returns."""
 
     def ask(self, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Callable[[], Answer]: ...
-    def report(self, done: Sequence[Report]) -> None: ...
+    def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None: ...
     def leave(self) -> None: ...
+
+
+class Told:
+    """Counts the pictures of one task as they are drawn. ``images`` are those that the coordinator has been told of."""
+
+    def __init__(self, tell: Callable[[Drawn], bool], task: Task):
+        self._tell, self._task = tell, task
+        self._drawn = 0
+        self.images = 0
+
+    def __call__(self, images: int) -> None:
+        """So many more are drawn."""
+        self._drawn += images
+        share = min(1.0, self._drawn / len(self._task.planned.samples))  # with further seeds there are more pictures
+        if self._tell(Drawn(attempt=self._task.attempt, images=self._drawn - self.images, share=share)):
+            self.images = self._drawn
 
 
 class Loop:
@@ -102,21 +121,22 @@ class Loop:
     def _do(self, task: Task) -> None:
         """Run one task; whatever it raises is the task's failure, and becomes its report."""
         shard = task.planned.index
+        told = Told(self._tell, task)
         try:
             if task.probe is not None:
                 self._worker.probe(task.planned, task.probe, task.excluded)
                 self._end(Report(shard=shard, attempt=task.attempt))
                 return
-            future = self._worker.process(task.planned, task.attempt, task.excluded)
+            future = self._worker.process(task.planned, task.attempt, task.excluded, told)
         except Exception:
             self._broken = self._fragile
             self._end(Report(shard=shard, attempt=task.attempt, error=traceback.format_exc()))
             return
         with self._lock:
             self._under_way += 1
-        future.add_done_callback(lambda done: self._committed(task, done))
+        future.add_done_callback(lambda done: self._committed(task, told.images, done))
 
-    def _committed(self, task: Task, future: "Future[ShardResult]") -> None:
+    def _committed(self, task: Task, told: int, future: "Future[ShardResult]") -> None:
         """A commit has ended, well or not (on the worker's thread)."""
         shard, error = task.planned.index, future.exception()
         if error is not None:
@@ -129,7 +149,7 @@ class Loop:
                     shard=shard,
                     attempt=task.attempt,
                     counts=result.counts,
-                    images=result.images,
+                    images=result.images - told,
                     seconds=result.seconds,
                     device_seconds=result.device_seconds,
                 )
@@ -137,6 +157,16 @@ class Loop:
         with self._lock:
             self._under_way -= 1
             self._lock.notify_all()
+
+    def _tell(self, drawn: Drawn) -> bool:
+        """Pass on how far a task has come, and what else there is to report, unless something was said just now."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._last_call < max(self._report_every, SECONDS_BETWEEN_WORDS):
+                return False
+            self._last_call = now
+            self._desk.report(self._take(), drawn)
+            return True
 
     def _end(self, report: Report) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from typing import Protocol, TextIO
 from pipeline.cluster.protocol import Snapshot
 
 WINDOW = 60.0  # seconds that rates look back on, or
-SHARDS = 10  # so many shards, whichever is longer: a shard may take many minutes
+NEWS = 20  # so many snapshots with new pictures, whichever is longer: a batch may take minutes
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -25,56 +25,67 @@ class Progress(Protocol):
 
 
 class Rate:
-    """Images per second and time to go, from snapshots."""
+    """Images per second and time to go, from snapshots; ``None`` until the first batch is drawn.
+
+    The time before the first lease, in which models load, counts for nothing.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
-        self._points: deque[tuple[float, int, int]] = deque()  # (seconds, images, shards done), where these changed
+        # (seconds, images, shards done and parts of shards), where these changed
+        self._points: deque[tuple[float, int, float]] = deque()
         self._now = 0.0
+        self._begun = False  # a shard was leased: a device is at work
+        self._images = 0  # of the last snapshot
+        self._before = 0  # what coordinators counted that are gone: a new one begins from nought
 
     def update(self, snapshot: Snapshot) -> None:
         """Take in a snapshot."""
         self._now = self._clock()
-        point = (self._now, snapshot.images, snapshot.done)
-        if self._points and snapshot.images < self._points[-1][1]:
-            self._points.clear()  # a new coordinator counts from nought
+        if snapshot.images < self._images:
+            self._before += self._images
+        self._images = snapshot.images
+        point = (self._now, self._before + snapshot.images, snapshot.done + snapshot.under_way)
+        if not self._begun:
+            self._points.clear()
+        self._begun = self._begun or snapshot.leased > 0 or snapshot.images > 0
         if not self._points or point[1:] != self._points[-1][1:]:
             self._points.append(point)
-        while len(self._points) > 2 and self._is_old(*self._points[1]):
+        while len(self._points) > NEWS and self._now - self._points[1][0] > WINDOW:
             self._points.popleft()
 
-    def _is_old(self, seconds: float, images: int, done: int) -> bool:
-        return self._now - seconds > WINDOW and self._points[-1][2] - done >= SHARDS
-
-    def images_per_second(self) -> float:
-        """Images committed per second, in the window."""
+    def images_per_second(self) -> float | None:
+        """Images drawn per second, further seeds included, in the window."""
         start, images, _ = self._points[0]
-        return (self._points[-1][1] - images) / (self._now - start) if self._now > start else 0.0
+        return (self._points[-1][1] - images) / (self._now - start) if self._points[-1][1] > images else None
 
-    def eta(self, snapshot: Snapshot) -> str:
-        """Time to go as ``h:mm:ss``, or ``?`` before the first shard is done."""
-        start, _, done = self._points[0]
-        left = snapshot.shards - snapshot.done - len(snapshot.given_up)
-        if snapshot.done == done:
-            return "?"
-        seconds = round(left * (self._now - start) / (snapshot.done - done))
+    def eta(self, snapshot: Snapshot) -> str | None:
+        """Time to go as ``h:mm:ss``."""
+        start, _, before = self._points[0]
+        gone = self._points[-1][2] - before
+        if gone <= 0:
+            return None
+        left = snapshot.shards - len(snapshot.given_up) - self._points[-1][2]
+        seconds = max(0, round(left * (self._now - start) / gone))
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
 def describe(snapshot: Snapshot, rate: Rate) -> str:
     """One line: what a person wants to know of a run, most important first."""
-    parts = [
-        f"{snapshot.done}/{snapshot.shards} shards",
-        f"{rate.images_per_second():.1f} images/s",
-        f"{snapshot.workers} worker{'s' * (snapshot.workers != 1)}",
-    ]
+    speed, eta = rate.images_per_second(), rate.eta(snapshot)
+    parts = [f"{snapshot.done}/{snapshot.shards} shards"]
+    if speed is not None:
+        parts.append(f"{speed:.1f} images/s" if speed >= 1 else f"{speed:.2g} images/s")
+    elif not (snapshot.finished or snapshot.stopped):
+        parts.append("warming up")
+    parts.append(f"{snapshot.workers} worker{'s' * (snapshot.workers != 1)}")
     for status in ("quarantined", "dropped", "failed"):
         if snapshot.counts.get(status):
             parts.append(f"{snapshot.counts[status]} {status}")
     if snapshot.given_up:
         parts.append(f"{len(snapshot.given_up)} shard{'s' * (len(snapshot.given_up) != 1)} given up")
-    if not snapshot.finished:
-        parts.append(f"ETA {rate.eta(snapshot)}")
+    if eta is not None and not (snapshot.finished or snapshot.stopped):
+        parts.append(f"ETA {eta}")
     return ", ".join(parts)
 
 
@@ -124,7 +135,7 @@ class Bar:
         self._rate.update(snapshot)
         for line in snapshot.log:
             self.say(line)
-        done = snapshot.done + len(snapshot.given_up)
+        done = snapshot.done + snapshot.under_way + len(snapshot.given_up)
         self._bar.update(self._task, total=snapshot.shards, completed=done, description=describe(snapshot, self._rate))
 
     def say(self, line: str) -> None:

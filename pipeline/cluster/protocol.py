@@ -96,9 +96,18 @@ class Report:
     attempt: str
     error: str | None = None
     counts: Counts = field(default_factory=dict)
-    images: int = 0  # generated, further seeds included
+    images: int = 0  # generated, further seeds included, and not in a ``Drawn`` before
     seconds: float = 0.0  # from its start to its commit
     device_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """How far a task that is not done has come: a shard may take many minutes, and somebody watches."""
+
+    attempt: str
+    images: int  # generated since the last word of it
+    share: float  # of its samples, drawn by now: 0..1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +126,7 @@ class Snapshot:
     done: int  # committed, in this run or before
     resumed: int  # of these, committed before this coordinator began
     leased: int  # shards in the hands of workers
+    under_way: float  # of these, the parts that are drawn, summed
     workers: int
     counts: Counts  # samples per status in the committed shards
     images: int  # generated since this coordinator began, further seeds included

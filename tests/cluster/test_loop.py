@@ -11,7 +11,7 @@ import pytest
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.local import LocalDesk, run_local
 from pipeline.cluster.loop import Loop
-from pipeline.cluster.protocol import Failure, FailureKind, Lease, Report, Snapshot, Wait
+from pipeline.cluster.protocol import Drawn, Failure, FailureKind, Lease, Report, Snapshot, Wait
 from pipeline.prompts import PlannedShard, Sample
 
 
@@ -49,8 +49,15 @@ class Result:
 class Pretender:
     """Commits into a dict, on a thread of its own, some time after the device is done."""
 
-    def __init__(self, poison: str = "", commit_seconds: float = 0.01, broken_storage: frozenset[int] = frozenset()):
+    def __init__(
+        self,
+        poison: str = "",
+        commit_seconds: float = 0.01,
+        broken_storage: frozenset[int] = frozenset(),
+        batch_seconds: float = 0.0,
+    ):
         self.poison, self.commit_seconds, self.broken_storage = poison, commit_seconds, broken_storage
+        self.batch_seconds = batch_seconds
         self.committed: dict[int, dict[str, int]] = {}
         self.excluded: dict[int, frozenset[str]] = {}
         self.on_device: list[tuple[int, int]] = []  # (shard, commits under way when it began)
@@ -58,9 +65,18 @@ class Pretender:
         self.closed = False
         self._threads = ThreadPoolExecutor(1)
 
-    def process(self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = frozenset()) -> Future[Result]:
+    def process(
+        self,
+        planned: PlannedShard,
+        attempt: str,
+        excluded: frozenset[str] = frozenset(),
+        drew: Callable[[int], None] = lambda images: None,
+    ) -> Future[Result]:
         self.on_device.append((planned.index, self.under_way))
         self._generate(planned, {sample.key for sample in planned.samples} - excluded)
+        for _ in range(2):
+            time.sleep(self.batch_seconds)
+            drew(len(planned.samples) // 2)
         self.under_way += 1
         return self._threads.submit(self._commit, planned, excluded)
 
@@ -115,6 +131,38 @@ def test_every_shard_is_committed_and_counted() -> None:
     assert records == []
 
 
+class Seen(Silent):
+    """A progress that remembers."""
+
+    def __init__(self) -> None:
+        self.snapshots: list[Snapshot] = []
+
+    def update(self, snapshot: Snapshot) -> None:
+        self.snapshots.append(snapshot)
+
+
+def test_pictures_are_counted_as_batches_are_drawn_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.loop.SECONDS_BETWEEN_WORDS", 0.0)
+    worker, seen = Pretender(batch_seconds=0.1), Seen()  # longer than report_every of one worker, 0.06 s
+    last = run_local(coordinator_for(worker, []), worker, seen)
+    assert (last.images, last.under_way) == (48, 0.0)
+    drawn = [(snapshot.images, snapshot.done + snapshot.under_way) for snapshot in seen.snapshots]
+    assert drawn == sorted(drawn)
+    for half in range(1, 13):
+        assert (4 * half, half / 2) in drawn
+
+
+def test_many_workers_say_less_and_no_picture_is_lost() -> None:
+    """Ten thousand workers may each call every ten minutes: what was drawn between is told with the next report."""
+    from pipeline.cluster.protocol import Stop, Task
+
+    task = Task(planned=Shards().shard(0), attempt="a0")
+    desk = Recorder([Lease(id="l0", tasks=(task,), report_every=600.0), Wait(seconds=0.01), Stop(reason="finished")])
+    Loop(Pretender(batch_seconds=0.01), desk).run()
+    assert desk.drawn == []
+    assert [report.images for report in desk.reported] == [8]
+
+
 def test_the_device_does_not_wait_for_commits() -> None:
     worker = Pretender(commit_seconds=0.1)
     run_local(coordinator_for(worker, []), worker, Silent())
@@ -164,6 +212,7 @@ class Recorder:
         self.answers = list(answers)
         self.asked: list[tuple[list[Report], list[str], str | None]] = []
         self.reported: list[Report] = []
+        self.drawn: list[Drawn] = []
         self.lock = threading.Lock()
 
     def ask(self, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Callable[[], object]:
@@ -171,8 +220,9 @@ class Recorder:
         self.reported += done
         return lambda: self.answers.pop(0)
 
-    def report(self, done: Sequence[Report]) -> None:
+    def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None:
         self.reported += done
+        self.drawn += [drawn] if drawn is not None else []
 
     def leave(self) -> None: ...
 

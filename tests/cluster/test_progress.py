@@ -14,6 +14,7 @@ START = Snapshot(
     done=0,
     resumed=0,
     leased=2,
+    under_way=0.0,
     workers=2,
     counts={},
     images=0,
@@ -39,8 +40,8 @@ def test_rate_and_time_to_go_follow_the_recent_past() -> None:
     clock = Clock()
     rate = Rate(clock)
     rate.update(START)
-    assert rate.images_per_second() == 0.0
-    assert rate.eta(START) == "?"
+    assert rate.images_per_second() is None
+    assert rate.eta(START) is None
     images = 0
     for second in range(1, 401):
         clock.now = float(second)
@@ -63,13 +64,47 @@ def test_long_shards_have_a_rate_too() -> None:
     assert rate.eta(state).startswith("0:59:") or rate.eta(state).startswith("1:00:")
 
 
+def test_one_big_shard_has_a_rate_and_a_time_to_go_after_its_first_batch() -> None:
+    clock = Clock()
+    out = io.StringIO()
+    lines = Lines(out, clock)
+    whole = replace(START, shards=1, leased=0, workers=0)
+    lines.update(whole)
+    clock.now = 50.0  # the model has been loaded
+    drawing = replace(whole, leased=1, workers=1)
+    lines.update(drawing)
+    clock.now = 60.0
+    lines.update(replace(drawing, images=32, under_way=0.125))
+    clock.now = 75.0
+    lines.update(replace(drawing, images=64, under_way=0.25))
+    assert out.getvalue().splitlines() == [
+        "lacuna: 0/1 shards, warming up, 0 workers",
+        "lacuna: 0/1 shards, warming up, 1 worker",
+        "lacuna: 0/1 shards, 2.6 images/s, 1 worker, ETA 0:01:15",
+    ], "the seconds before the first lease do not count, and lines are 15 s apart"
+    clock.now = 130.0
+    lines.update(replace(drawing, done=1, leased=0, images=256, finished=True))
+    lines.close()
+    assert out.getvalue().splitlines()[-1] == "lacuna: 1/1 shards, 3.2 images/s, 1 worker"
+
+
+def test_a_slow_rate_is_not_rounded_to_nothing() -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    rate.update(START)
+    clock.now = 100.0
+    state = replace(START, images=1, under_way=0.1)
+    rate.update(state)
+    assert describe(state, rate) == "0/10 shards, 0.01 images/s, 2 workers, ETA 2:45:00"
+
+
 def test_a_new_coordinator_does_not_make_the_rate_negative() -> None:
     clock = Clock()
     rate = Rate(clock)
     for seconds, images in ((0.0, 0), (10.0, 100), (11.0, 0), (12.0, 10)):
         clock.now = seconds
         rate.update(replace(START, images=images))
-    assert rate.images_per_second() == pytest.approx(10.0)
+    assert rate.images_per_second() == pytest.approx(110 / 12)
 
 
 def test_a_line_says_what_matters() -> None:
@@ -77,7 +112,7 @@ def test_a_line_says_what_matters() -> None:
     state = replace(START, done=4, counts={"ok": 90, "quarantined": 7, "failed": 2, "dropped": 0}, given_up={3: "no"})
     rate.update(state)
     line = describe(state, rate)
-    assert line == "4/10 shards, 0.0 images/s, 2 workers, 7 quarantined, 2 failed, 1 shard given up, ETA ?"
+    assert line == "4/10 shards, warming up, 2 workers, 7 quarantined, 2 failed, 1 shard given up"
 
 
 def test_plain_lines_come_now_and_then_and_at_the_end() -> None:
@@ -89,11 +124,11 @@ def test_plain_lines_come_now_and_then_and_at_the_end() -> None:
         lines.update(
             replace(START, done=second // 4, images=second, log=["shard 000001: error"] if second == 5 else [])
         )
-    lines.update(replace(START, done=10, finished=True))
+    lines.update(replace(START, done=10, images=39, finished=True))
     lines.close()
     lines.close()
     printed = out.getvalue().splitlines()
-    assert len([line for line in printed if "images/s" in line]) == 1 + 39 // int(SECONDS_BETWEEN_LINES) + 1
+    assert len([line for line in printed if "shards, " in line]) == 1 + 39 // int(SECONDS_BETWEEN_LINES) + 1
     assert "lacuna: shard 000001: error" in printed
     assert "10/10 shards" in printed[-1]
     assert "ETA" not in printed[-1]
