@@ -43,9 +43,14 @@ def existing_run(config: Config, summary: PlanSummary, store: Store) -> RunRecor
     record = read_run_record(store)
     if record is None or record.digest == summary.identity.digest:
         return record
-    differing = "; ".join(identity_difference(record.identity, summary.identity.fields))
+    differing = identity_difference(record.identity, summary.identity.fields)
+    if [line.split(":")[0] for line in differing] == ["semantics"]:
+        raise ConfigError(
+            f"{config.output.path}: another version of Lacuna began it, which drew other bytes from the same config "
+            f"({differing[0]}); choose another output.path, or go on with that version"
+        )
     raise ConfigError(
-        f"{config.output.path}: holds another corpus ({differing}); "
+        f"{config.output.path}: holds another corpus ({'; '.join(differing)}); "
         "choose another output.path, or give the config that it was begun with"
     )
 

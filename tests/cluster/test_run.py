@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cluster.run import _terminable, run
-from pipeline.config import load_config
+from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
 from pipeline.corpus import open_store, read_run_record, verify
 from pipeline.errors import ConfigError, LacunaError
@@ -73,6 +73,18 @@ def test_a_resume_under_another_identity_is_refused_with_the_difference(model: s
     with pytest.raises(LacunaError, match=r"seed.*0 -> 5") as caught:
         run(load(path, "seed=5"), progress=Silent())
     assert "\n" not in str(caught.value)
+
+
+def test_a_corpus_of_another_version_is_refused_as_such(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, model, prompts=4)
+    module = sys.modules["pipeline.config.identity"]  # by its name one would get the function
+    monkeypatch.setattr(module, "SEMANTICS", SEMANTICS - 1)
+    run(load(path), progress=Silent())
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=rf"another version of Lacuna.*\(semantics: {SEMANTICS - 1} -> {SEMANTICS}\)"):
+        run(load(path), progress=Silent())
 
 
 def test_a_dtype_of_auto_is_settled_recorded_and_kept(model: str, tmp_path: Path) -> None:
