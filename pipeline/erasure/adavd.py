@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.method import Method, Prompts, Sampling, Steering
+from pipeline.erasure.method import Method, Prompts, Sampling, Steering, wide
 from pipeline.erasure.tokens import check_words, end_of_text
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.attention import Layer, merge_heads, split_heads
@@ -41,7 +41,7 @@ from pipeline.models.load import Model
 
 PROJECTIONS = ("shifted", "gated")
 BRANCHES = ("both", "positive")
-RIDGE = 1e-6  # of the Gram matrix's mean diagonal: concepts with nearly the same value share what is taken
+RIDGE = 8.0  # roundings of the Gram matrix's mean diagonal: concepts with nearly the same value share what is taken
 
 
 @dataclass(kw_only=True)
@@ -114,7 +114,7 @@ class AdaVD(Method):
     def targets(self, layer: Layer) -> Targets:
         """Return what *layer* makes of the words, the same for every batch."""
         if layer.index not in self._targets:
-            values, kept, anchors = (layer.module.to_v(x).float() for x in (self.words, self.kept, self.anchors))
+            values, kept, anchors = (wide(layer.module.to_v(x)) for x in (self.words, self.kept, self.anchors))
             basis = torch.linalg.qr(kept.T).Q.T
             if self.options.projection == "gated":
                 values = normalize(beyond(values, basis), dim=-1)
@@ -147,7 +147,7 @@ class AdaVDSteering(Steering):
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         options, targets = self.method.options, self.method.targets(layer)
-        merged = merge_heads(value).float()  # (R, T, C)
+        merged = wide(merge_heads(value))  # (R, T, C)
         positive = merged[-self.samples :]
         change = torch.zeros_like(merged)
         if options.projection == "gated":
@@ -196,7 +196,7 @@ def gated(positive: Tensor, targets: Targets, options: AdaVDOptions) -> tuple[Te
     b, r = inner.gather(-1, nearest_word), ratios.gather(-1, nearest_word)
     on = r >= options.tau
     gram = targets.gram[nearest_word[..., :, None], nearest_word[..., None, :]]
-    gram = torch.where(on[..., :, None] & on[..., None, :], gram, torch.eye(b.shape[-1], device=b.device))
+    gram = torch.where(on[..., :, None] & on[..., None, :], gram, torch.eye(b.shape[-1]).to(b))
     taken = solve(gram, b * on)
     by_word = torch.zeros_like(inner).scatter_(-1, nearest_word, taken)
     return by_word @ (targets.values - options.replace * targets.stand_in), r
@@ -204,9 +204,8 @@ def gated(positive: Tensor, targets: Targets, options: AdaVDOptions) -> tuple[Te
 
 def solve(gram: Tensor, b: Tensor) -> Tensor:
     """Return the coefficients G^-1 b for ``(..., K, K)`` and ``(..., K)``."""
-    ridge = RIDGE * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    eye = torch.eye(b.shape[-1], device=b.device)
-    return torch.linalg.solve(gram + ridge * eye, b)
+    ridge = RIDGE * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    return torch.linalg.solve(gram + ridge * torch.eye(b.shape[-1]).to(b), b)
 
 
 def beyond(vectors: Tensor, basis: Tensor) -> Tensor:

@@ -278,3 +278,9 @@ def apply_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:
             raise ConfigError(f"edited tensor {name} {tuple(tensor.shape)} does not fit this model ({have})")
         with torch.no_grad():
             parameters[path].copy_(tensor)
+
+
+def wide(values: Tensor) -> Tensor:
+    """Return *values* in float32, or in float64 where they are already: what methods compute in, whatever the model's
+    dtype."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.method import Method, Prompts
+from pipeline.erasure.method import Method, Prompts, wide
 from pipeline.erasure.tokens import check_words
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
@@ -59,7 +59,7 @@ class SemanticSurgery(Method):
         check_words(model.family.streams[0], concepts, label)
         self.neutral = model.family.encode([options.neutral])
         words = [word for concept in concepts for word in concept.words]
-        self.directions = torch.cat([self._direction(word).embeds for word in words]).float()  # (words, T, D)
+        self.directions = wide(torch.cat([self._direction(word).embeds for word in words]))  # (words, T, D)
         self.owner = [i for i, concept in enumerate(concepts) for _ in concept.words]
         self._taken: dict[tuple[str, ...], Conditioning] = {}
 
@@ -74,22 +74,20 @@ class SemanticSurgery(Method):
             if names not in self._taken:
                 self._taken[names] = self._direction(", ".join(names))
             taken, alpha = self._taken[names], alphas[row].max()
-            embeds[row] = (embeds[row].float() - alpha * taken.embeds[0].float()).to(embeds.dtype)
+            embeds[row] = (wide(embeds[row]) - alpha * wide(taken.embeds[0])).to(embeds.dtype)
             if pooled is not None and taken.pooled is not None:
-                pooled[row] = (pooled[row].float() - alpha * taken.pooled[0].float()).to(pooled.dtype)
-        gates = {f"{self.label}:{concept.name}": alphas[:, i] for i, concept in enumerate(self.concepts)}
+                pooled[row] = (wide(pooled[row]) - alpha * wide(taken.pooled[0])).to(pooled.dtype)
+        gates = {f"{self.label}:{concept.name}": alphas[:, i].float() for i, concept in enumerate(self.concepts)}
         return prompts.changed(positive=Conditioning(embeds, pooled), gates=gates)
 
     def _alphas(self, embeds: Tensor) -> Tensor:
         """Return a_i of prompts ``(B, T, D)``, ``(B, concepts)``: of each concept's most present word."""
         similar = torch.stack(
-            [cosine_similarity(direction, embeds.float(), dim=-1).mean(-1) for direction in self.directions], dim=1
+            [cosine_similarity(direction, wide(embeds), dim=-1).mean(-1) for direction in self.directions], dim=1
         )  # (B, words)
         alphas = torch.sigmoid((similar + self.options.beta) / self.options.gamma)
         owner = torch.tensor(self.owner, device=alphas.device).expand_as(alphas)
-        return torch.zeros(len(alphas), len(self.concepts), device=alphas.device).scatter_reduce(
-            1, owner, alphas, "amax"
-        )
+        return alphas.new_zeros(len(alphas), len(self.concepts)).scatter_reduce(1, owner, alphas, "amax")
 
     def _direction(self, text: str) -> Conditioning:
         """Return e(text) - e(n), one row."""

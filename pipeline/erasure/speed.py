@@ -20,8 +20,9 @@ take a concept's last token (``tokens: subject``), and thresholds of 0.1 for a f
 What differs here: the tokens (``pairs.py``); keys are edited too (on the diorama, cat to dog, the self-check's "erased"
 is 0.56 with values alone and 0.84 with both, at a neighbour shift of 0.02 and 0.04); a mean over pairs is weighted as
 they are; the centroids are found from a fixed start; copies are drawn from a fixed seed, and filtered over all of R
-instead of 128 at a time. Embeddings are measured in units of their own root mean square (``relative``), so that
-``threshold`` and ``retain_scale`` mean the same on every text encoder.
+instead of 128 at a time; ``filter`` and ``augment`` are independent, while the authors' code filters only where it
+augments (``aug_num`` 0 retains every text, whatever is asked for). Embeddings are measured in units of their own root
+mean square (``relative``), so that ``threshold`` and ``retain_scale`` mean the same on every text encoder.
 """
 
 from dataclasses import dataclass
