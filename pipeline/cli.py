@@ -5,6 +5,7 @@ where `model.dtype: auto` makes it look for a GPU).
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 
@@ -68,9 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     with_config("show", _show, "print the resolved config and the identity of its corpus")
     plan = with_config("plan", _plan, "dry run: what would be generated, its size, time and cost")
     plan.add_argument("--no-measure", action="store_true", help="do not generate a batch to estimate time and bytes")
-    plan.add_argument("--price", type=float, metavar="X", help="price of one worker per hour, for the cost")
+    plan.add_argument("--price", type=_price, metavar="X", help="price of one worker per hour, for the cost")
     preview = with_config("preview", _preview, "draw erased beside unerased pictures of this config as one page")
-    preview.add_argument("-n", "--images", type=int, default=16, help="how many prompts to draw (default 16)")
+    preview.add_argument("-n", "--images", type=_positive, default=16, help="how many prompts to draw (default 16)")
     preview.add_argument("-o", "--output", metavar="FILE", help="the page (default: preview.html in the evidence)")
     finetune = with_config(
         "finetune",
@@ -111,7 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     what = evaluate.add_subparsers(required=True, metavar="WHAT")
     diorama = what.add_parser("diorama", help="score the built-in model and its detectors")
     diorama.add_argument("-o", "--output", default="out/evaluate-diorama", help="folder of the scores and the card")
-    diorama.add_argument("-n", "--images", type=int, default=2000, help="pictures to generate in all (default 2000)")
+    diorama.add_argument(
+        "-n", "--images", type=_positive, default=2000, help="pictures to generate in all (default 2000)"
+    )
     diorama.set_defaults(command=_evaluate_diorama)
     help = "measure recipes against each other and the unerased model, judged by detector B; goes on where it stopped"
     erasure = what.add_parser("erasure", help=help, description=help)
@@ -126,6 +129,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = math.nan
+    if not 0 <= price < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is no price of at least 0")
+    return price
 
 
 def _load(args: argparse.Namespace):

@@ -6,14 +6,13 @@ default it is written to the evidence.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.audit.auditor import Auditor
 from pipeline.config.schema import Config, ImageFormat
-from pipeline.corpus.layout import evidence_url
+from pipeline.corpus.evidence import write_page
 from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.method import Method, Steering
 from pipeline.erasure.recipe import active_methods, compile_recipe
@@ -72,10 +71,7 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
         "<h2>Masks over the steps, on the unerased picture</h2>",
         _masks(before.image, after.masks),
     ]
-    path = Path(output or f"{evidence_url(config.output.path)}/explain.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(f"explain: {prompt}", [_STYLE, *body]))
-    return str(path)
+    return write_page(page(f"explain: {prompt}", [_STYLE, *body]), config.output, "explain.html", output)
 
 
 def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -> Trace:

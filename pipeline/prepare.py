@@ -65,7 +65,9 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     if existing is not None:
         return existing
     torch.set_num_threads(config.cluster.threads_per_worker)
-    Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
+    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
+    if auditor is not None:
+        auditor.check_size(*config.generation.size)
     model = load_model(config.model, torch.device(device))
     recipe = compile_recipe(config, model)
     batch_size = settled_batch_size(config, model)

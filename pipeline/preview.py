@@ -1,13 +1,12 @@
 """Before a run: a page of erased beside unerased pictures, and the figures of one measured batch."""
 
 import time
-from pathlib import Path
 
 import torch
 
 from pipeline.audit.auditor import Auditor
 from pipeline.config.schema import Config
-from pipeline.corpus.layout import evidence_url
+from pipeline.corpus.evidence import write_page
 from pipeline.corpus.report import evidence_page
 from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
@@ -29,10 +28,8 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
     auditor = Auditor.load(config.audit, concepts, device)
     config, recipe = _compiled(config, device)
     pairs = draw_pairs(config, recipe, choose_samples(plan, concepts, images), auditor, device)
-    path = Path(output or f"{evidence_url(config.output.path)}/preview.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(evidence_page(pairs, (), [concept.name for concept in concepts]))
-    return str(path)
+    text = evidence_page(pairs, (), [concept.name for concept in concepts])
+    return write_page(text, config.output, "preview.html", output)
 
 
 def _compiled(config: Config, device: str) -> tuple[Config, CompiledRecipe]:

@@ -18,11 +18,11 @@ def check_name(kind: str, name: str, table: Mapping[str, str]) -> None:
         )
 
 
-def load_class(kind: str, name: str, table: Mapping[str, str]) -> type:
+def load_class(kind: str, name: str, table: Mapping[str, str], base: type) -> type:
     """Import the class that *name* stands for.
 
-    Raises ``ConfigError`` where the name is unknown or its module or class does not exist. An error raised inside the
-    module itself propagates: it is a fault in that code, and its traceback is what its author needs.
+    Raises ``ConfigError`` where the name is unknown, its module or class does not exist, or it is no *base*. An error
+    raised inside the module itself propagates: it is a fault in that code, and its traceback is what its author needs.
     """
     check_name(kind, name, table)
     module_name, _, class_name = table.get(name, name).partition(":")
@@ -34,4 +34,7 @@ def load_class(kind: str, name: str, table: Mapping[str, str]) -> type:
         raise ConfigError(f"{kind} {name!r}: there is no module {module_name!r} to import") from error
     if not hasattr(module, class_name):
         raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no class {class_name!r}")
-    return getattr(module, class_name)
+    found = getattr(module, class_name)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"{kind} {name!r}: is no subclass of {base.__module__}.{base.__name__}")
+    return found

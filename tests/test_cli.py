@@ -118,6 +118,34 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_two(words, expected, caps
     assert expected in err
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ('erasure.recipe=[{"method":"json:JSONDecoder"}]', "is no subclass of pipeline.erasure.method.Method"),
+        ("audit.detector=json:JSONDecoder", "is no subclass of pipeline.audit.detector.Detector"),
+        ("audit.detector=diorama audit.options={}", "cannot judge the concept 'light'"),
+        (
+            "audit.detector=diorama audit.options={} erasure.concepts.0.name=cat erasure.concepts.0.anchor=dog",
+            "cannot judge pictures of 32x32 pixels",
+        ),
+        ("model.path=tests", "model.path: "),
+    ],
+)
+def test_what_a_run_cannot_use_is_one_line_and_exit_code_two(overrides, expected, folder, tmp_path, capsys) -> None:
+    words = [f"output.path={tmp_path / 'corpus'}", *overrides.split(" ")]
+    assert main(["run", str(folder / "config.yaml"), *words]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1), err
+    assert expected in err
+
+
+@pytest.mark.parametrize("words", [["preview", "-n", "0"], ["plan", "--price", "-1"], ["plan", "--price", "nan"]])
+def test_numbers_that_cannot_be_are_refused(words, folder: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main([*words, str(folder / "config.yaml")])
+    assert caught.value.code == 2
+
+
 @pytest.mark.parametrize("words", [[], ["rnu"], ["run"], ["show", "c.yaml", "--fast"]])
 def test_words_that_are_no_command_exit_with_two(words, capsys) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -49,6 +49,14 @@ class Auditor:
             return None
         return cls(load_detector(config, device), concepts, config.thresholds)
 
+    def check_size(self, width: int, height: int) -> None:
+        """Raise ``ConfigError`` if pictures of this size cannot be judged."""
+        if not self.detector.takes(width, height):
+            raise ConfigError(
+                f"audit.detector: {type(self.detector).__name__} cannot judge pictures of {width}x{height} pixels; "
+                "use one that can, another generation.size, or `audit: {detector: null}` to run without an audit"
+            )
+
     def judge(self, images: np.ndarray) -> list[Verdict]:
         """Return one verdict per picture of *images*, uint8 ``(B, H, W, 3)``."""
         scores = self.detector.score(images, self.terms)

@@ -26,6 +26,10 @@ class Detector(ABC):
     def knows(self, term: str) -> bool:
         """Tell whether *term* can be judged at all."""
 
+    def takes(self, width: int, height: int) -> bool:
+        """Tell whether pictures of so many pixels can be judged."""
+        return True
+
     @abstractmethod
     def threshold(self, term: str) -> float:
         """Return the probability from which *term* counts as seen, unless the config sets another."""
@@ -38,7 +42,7 @@ class Detector(ABC):
 def load_detector(config: AuditConfig, device: str) -> Detector:
     """Build the detector that the config names; ``ConfigError`` for an unknown name or unknown options."""
     assert config.detector is not None
-    detector_class = load_class("detector", config.detector, DETECTORS)
+    detector_class = load_class("detector", config.detector, DETECTORS, Detector)
     options: dict[str, Any] = dict(config.options)
     try:
         return detector_class(device, **options)

@@ -7,7 +7,7 @@ import torch
 
 from pipeline.audit.detector import Detector
 from pipeline.diorama.detector import DioramaDetector
-from pipeline.diorama.world import canonical
+from pipeline.diorama.world import PICTURE_SIZE, canonical
 
 
 class DioramaAudit(Detector):
@@ -18,6 +18,9 @@ class DioramaAudit(Detector):
 
     def knows(self, term: str) -> bool:
         return self._class(term) in self.model.classes
+
+    def takes(self, width: int, height: int) -> bool:
+        return (width, height) == (PICTURE_SIZE, PICTURE_SIZE)
 
     def threshold(self, term: str) -> float:
         return self.model.thresholds[self._class(term)]

@@ -1,13 +1,9 @@
-"""The Ray cluster as machines with room for workers: joining or starting it, its slots, its losses.
+"""The Ray cluster as machines with room for workers: its slots, its losses.
 
-Knows nothing of shards. Ray's private interfaces are used here and nowhere else.
+Knows nothing of shards. Ray's private interfaces are used here and in ``joining``, and nowhere else.
 """
 
-import logging
-import os
-import socket
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,18 +20,9 @@ from pipeline.config.schema import Config, Device, DType
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import fast_dtype
 
-log = logging.getLogger(__name__)
-
 # A process or machine is gone: replace it. Deliberately not RayTaskError, which is an error raised by code, ours or the
 # user's, and must show; nor ObjectLostError, which we cannot cause, because no pixels go through the object store.
 DEATHS = (RayActorError, NodeDiedError, WorkerCrashedError, OutOfMemoryError, LocalRayletDiedError)
-
-OBJECT_STORE = 128 * 2**20  # bytes; of a Ray that we start: prompts and reports are all that passes through it
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else every start warns of a future change
-    "RAY_DEDUP_LOGS": "1",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,57 +46,6 @@ class Needs:
 
     def __str__(self) -> str:
         return f"{'1 GPU and ' if self.device == 'cuda' else ''}{self.cpus} CPU{'s' * (self.cpus != 1)}"
-
-
-@contextmanager
-def joined() -> Iterator[None]:
-    """Join the Ray that ``RAY_ADDRESS``, the job or this machine offers, or start one here; leave it at the end.
-
-    Where this process has joined one, it stays with that. No runtime environment is given: a job has one already, and
-    two that conflict raise.
-    """
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
-    ray._private.worker.print_to_stdstream = _to_debug_log
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    address = os.environ.get("RAY_ADDRESS")
-    _check_address(address)
-    try:
-        ray.init(address="auto", **options)
-    except ConnectionError:
-        if address is not None:
-            raise ConfigError(
-                f"RAY_ADDRESS={address}: that Ray does not let us in; if it asks for a token, set RAY_AUTH_MODE=token"
-            ) from None
-        ray.init(include_dashboard=False, object_store_memory=OBJECT_STORE, **options)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_address(address: str | None) -> None:
-    """Refuse at once what Ray itself would give up on after minutes."""
-    if address in (None, "", "auto", "local"):
-        return
-    host, _, port = str(address).rpartition(":")
-    if not host or not port.isdigit():
-        raise ConfigError(f"RAY_ADDRESS={address}: expected HOST:PORT of a Ray head, such as 10.0.0.1:6379")
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except OSError as error:
-        raise ConfigError(
-            f"RAY_ADDRESS={address}: no Ray answers there ({error.strerror or error}); start one, or unset RAY_ADDRESS"
-        ) from None
-
-
-def _to_debug_log(data: dict[str, Any], ignore_prefix: bool = False) -> None:
-    """Take the place of Ray's printing, even with ``log_to_driver=False``, of a paragraph on stdout per dead worker:
-    the run says so itself, in a line."""
-    for line in data["lines"]:
-        log.debug("%s", line)
 
 
 def needs(config: Config) -> Needs:

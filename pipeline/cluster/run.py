@@ -74,10 +74,11 @@ def _settled(config: Config, cluster: ExitStack) -> Config:
     check_writable(store)  # before a cluster is asked
     if config.cluster.backend is Backend.local:
         return settle_dtype(config)
-    from pipeline.cluster import machines
+    from pipeline.cluster.joining import joined
+    from pipeline.cluster.machines import fast_dtype_of_workers
 
-    cluster.enter_context(machines.joined())
-    return with_dtype(config, machines.fast_dtype_of_workers(config))
+    cluster.enter_context(joined())
+    return with_dtype(config, fast_dtype_of_workers(config))
 
 
 def _run(config: Config, accept_environment: bool, progress: Progress | None) -> RunOutcome:
@@ -119,9 +120,9 @@ def _generate(
     pair_samples = _pair_samples(config, plan)
     if config.cluster.backend is Backend.local:
         return _generate_here(config, plan, progress, pair_samples, accept_environment)
-    from pipeline.cluster import machines
+    from pipeline.cluster.joining import joined
 
-    with machines.joined(), _terminable():  # again, because Ray takes SIGTERM for itself on starting
+    with joined(), _terminable():  # again, because Ray takes SIGTERM for itself on starting
         from pipeline.cluster.driver import Driver
 
         driver = Driver(

@@ -44,6 +44,8 @@ def read_tree(path: Path, what: str = "config") -> DictConfig:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {_reason(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: is nested too deeply to be read") from None
     assert isinstance(tree, DictConfig)
     return tree
 
@@ -53,7 +55,7 @@ def apply_overrides(tree: DictConfig, overrides: Sequence[str]) -> dict[str, str
     applied = {}
     for override in overrides:
         key, equals, text = override.partition("=")
-        if not equals or not key.strip():
+        if not equals or not all(part.strip() for part in key.split(".")):
             raise ConfigError(f"override {override!r}: expected KEY=VALUE, such as seed=1")
         try:
             value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)

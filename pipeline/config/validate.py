@@ -175,9 +175,11 @@ def _audit(audit: AuditConfig, names: list[str]) -> None:
 def _output(output: OutputConfig) -> None:
     if not output.path.strip():
         raise Problem("output.path", "is empty; expected a folder or an s3://, gs:// or az:// URL")
-    scheme, separator, _ = output.path.partition("://")
+    scheme, separator, rest = output.path.partition("://")
     if separator and scheme not in STORE_SCHEMES:
         raise _unknown("output.path", f"{scheme}://", [f"{known}://" for known in STORE_SCHEMES])
+    if separator and not rest.split("/")[0]:
+        raise Problem("output.path", f"is {show(output.path)}; expected {scheme}://BUCKET/FOLDER")
     if output.storage_options and not separator:
         raise Problem(
             "output.storage_options", "are given for a local folder; expected only with s3://, gs:// or az://"

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
+from pipeline.config.schema import OutputConfig
 from pipeline.corpus import layout
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import Store, open_store
@@ -55,3 +57,16 @@ def purge_evidence(path: str, options: Mapping[str, str] | None = None) -> int:
     """
     require_run_record(open_store(path, options))
     return open_store(layout.evidence_url(path), options).delete_tree("")
+
+
+def write_page(text: str, corpus: OutputConfig, name: str, file: str | None) -> str:
+    """Write an HTML page that may show unerased pictures: as *name* to the evidence of *corpus*, or to *file*.
+
+    Returns where it is. Raises ``StoreError`` where it cannot be written.
+    """
+    if file is not None:
+        open_store(str(Path(file).parent)).write(Path(file).name, text.encode())
+        return file
+    evidence = layout.evidence_url(corpus.path)
+    open_store(evidence, corpus.storage_options).write(name, text.encode())
+    return f"{evidence}/{name}"

@@ -226,7 +226,7 @@ def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Famil
     by_name = {concept.name: concept for concept in concepts}
     for i, config in enumerate(recipe):
         where = f"erasure.recipe[{i}]"
-        method: type[Method] = load_class("method", config.method, METHODS)
+        method: type[Method] = load_class("method", config.method, METHODS, Method)
         _check_fits(where, config.method, method, family)
         names = list(by_name) if config.concepts == "all" else list(config.concepts)
         for name in names:

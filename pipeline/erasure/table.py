@@ -16,7 +16,7 @@ HOOKS = {"edit": "edits", "train": "trains", "condition": "conditions", "steer":
 
 def families() -> list[type[Family]]:
     """Return the families, in the registry's order."""
-    return [load_class("family", name, FAMILIES) for name in FAMILIES]
+    return [load_class("family", name, FAMILIES, Family) for name in FAMILIES]
 
 
 def refusals(method: type[Method], family: type[Family]) -> list[str]:
@@ -36,7 +36,7 @@ def family_table() -> str:
         "|---" * (len(columns) + 2) + "|",
     ]
     for name in METHODS:
-        method: type[Method] = load_class("method", name, METHODS)
+        method: type[Method] = load_class("method", name, METHODS, Method)
         cells = []
         for family in columns:
             marks = []

@@ -73,7 +73,7 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
     for library in (diffusers, transformers):  # their bars and hints would fill every worker's log
         library.utils.logging.disable_progress_bar()
         library.utils.logging.set_verbosity_error()
-    family_class: type[Family] = load_class("family", class_name, FAMILIES)
+    family_class: type[Family] = load_class("family", class_name, FAMILIES, Family)
     dtype = DTYPES[fast_dtype(device.type) if config.dtype is DType.auto else config.dtype]
     # Parts that a model was saved without (SD3 without T5) must be said to be absent.
     absent = {part: None for part, source in index.items() if source == [None, None]}

@@ -113,7 +113,9 @@ class Csv(TextFile):
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                raise QuotingError(f"is not valid {self.path.suffix[1:].upper()}: {error}") from None
+                raise QuotingError(
+                    f"prompts.source: {self.path} is not valid {self.path.suffix[1:].upper()}: {error}"
+                ) from None
             if fields is None:
                 return
             if fields:

@@ -85,5 +85,7 @@ def _web(source: str) -> list[Place]:
 
 
 def _first_line(error: Exception) -> str:
+    if error.__cause__ is not None and isinstance(error, FileNotFoundError):  # fsspec's, of whatever went wrong
+        error = error.__cause__  # type: ignore[assignment]
     strerror = getattr(error, "strerror", None)
     return strerror or (str(error).splitlines() or [type(error).__name__])[0]

@@ -158,6 +158,7 @@ SPOILT = {
         "path: s4://bucket/x",
         "output.path: unknown 's4://' (did you mean 's3://'?)",
     ),
+    "store without a bucket": ("path: out/x", "path: 's3://'", "output.path: is 's3://'; expected s3://BUCKET/FOLDER"),
     "storage options for a folder": (
         "path: out/x",
         "path: out/x, storage_options: {a: b}",
@@ -206,6 +207,10 @@ def test_each_kind_gives_one_clear_line(kind, sound):
         ("hello\n", "is plain text at its top level"),
         ("model: {path: [diorama\nseed: 1\n", ":2:5: not valid YAML"),
         ("model:\n\tpath: diorama\n", ":2:1: not valid YAML"),
+        ("model: &m {path: diorama, scheduler_options: *m}\n", ":1:8: not valid YAML: YAML recursive aliases"),
+        ("seed: " + "[" * 3000 + "]" * 3000, "is nested too deeply to be read"),
+        ("seed: 1\n---\nseed: 2\n", ":2:1: not valid YAML"),
+        ("model: !!python/object/apply:os.getcwd []\n", ":1:8: not valid YAML"),
     ],
 )
 def test_files_that_are_no_config(text, expected, tmp_path):
@@ -228,6 +233,7 @@ def test_no_file_a_folder_and_bytes(tmp_path):
     [
         ("seed", "expected KEY=VALUE"),
         ("=3", "expected KEY=VALUE"),
+        ("model..path=x", "override 'model..path=x': expected KEY=VALUE"),
         ("sed=3", "override 'sed=3': sed: unknown key (did you mean 'seed'?)"),
         ("generation.steps=many", "override 'generation.steps=many': generation.steps: is 'many'; expected a whole"),
         ("generation={stepz: 3}", "generation.stepz: unknown key (did you mean 'steps'?)"),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.erasure.method import Method
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.erasure.registry import METHODS
 from pipeline.erasure.table import families, family_table, refusals
@@ -25,7 +26,7 @@ def test_every_registered_method_is_in_it():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_what_cannot_work_is_refused_by_name_and_reason(name: str):
-    method = load_class("method", name, METHODS)
+    method = load_class("method", name, METHODS, Method)
     for family in families():
         if family.name not in TINY or not refusals(method, family):
             continue

@@ -7,6 +7,7 @@ from peft.utils import get_peft_model_state_dict
 
 from pipeline.config.schema import AdapterConfig, DType, ModelConfig
 from pipeline.errors import ConfigError
+from pipeline.models.family import Family
 from pipeline.models.load import load_model
 from pipeline.models.registry import FAMILIES
 from pipeline.registry import load_class
@@ -122,5 +123,5 @@ def test_adapters_are_fused(family: str, tmp_path):
 
 def test_every_family_names_what_it_does_not_offer():
     for name in FAMILIES:
-        family = load_class("family", name, FAMILIES)
+        family = load_class("family", name, FAMILIES, Family)
         assert not family.offers & family.lacks.keys()

@@ -1,0 +1,133 @@
+"""Into Ray: which cluster a run joins, or the one that it starts on this machine; what cannot be joined, in one line.
+
+Ray itself tries for minutes to reach what is not there, and says so over and over: so it is asked first whether there
+is a head, which takes seconds. Its private interfaces are used here and in ``machines``, and nowhere else.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc  # type: ignore[import-untyped] # comes with ray[default]
+import ray
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+from pipeline.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 10.0  # seconds for a head to answer
+SECONDS_BETWEEN_LOOKS = 10.0  # at whether it is still there
+OBJECT_STORE = 128 * 2**20  # bytes; of a Ray that we start: prompts and reports are all that passes through it
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else every start warns of a future change
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the Ray that ``RAY_ADDRESS``, the job or a ``ray start`` on this machine offers, or start one; leave it at
+    the end. ``ConfigError`` where it can be neither joined nor started.
+
+    Where this process has joined one, it stays with that. A Ray that another program has started for itself is left
+    alone: it would end with that program. No runtime environment is given: a job has one already, and two that conflict
+    raise.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
+    ray._private.worker.print_to_stdstream = _to_debug_log
+    logging.getLogger("ray").setLevel(logging.ERROR)  # else it praises its token
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    address = head()
+    # "local", because without an address Ray would look for one again, and find the head that does not answer
+    wanted: dict[str, Any] = {"address": address}
+    if address is None:
+        wanted = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
+    try:
+        ray.init(**wanted, **options)
+    except Exception as error:  # Ray raises any kind here, Exception itself included
+        why = " ".join(str(error).split())[:300] or type(error).__name__
+        if address is not None:
+            raise ConfigError(f"the Ray at {address} cannot be joined: {why}") from None
+        raise ConfigError(f"Ray does not start on this machine: {why}; cluster.backend=local does without it") from None
+    done = threading.Event()
+    threading.Thread(target=_watch, args=(ray.get_runtime_context().gcs_address, done), daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+        ray.shutdown()
+
+
+def head() -> str | None:
+    """Return HOST:PORT of the head to join, which has answered, or None where Ray is to be started.
+
+    Raises ``ConfigError`` where ``RAY_ADDRESS`` names one that cannot be joined.
+    """
+    asked = os.environ.get("RAY_ADDRESS", "")
+    if asked == "local":
+        return None
+    # As `ray start` does: a token that lies in ~/.ray is used, unless RAY_AUTH_MODE says otherwise.
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    if asked in ("", "auto"):
+        found = ray._private.utils.read_ray_address()  # what the last `ray start` left; it may be dead
+        if found is not None and (why := unusable(found)) is not None:
+            log.warning("the Ray that was started here, %s, is not used: %s", found, why)
+            found = None
+        if asked == "auto" and found is None:
+            raise ConfigError("RAY_ADDRESS=auto: no Ray that `ray start` began answers on this machine")
+        return found
+    host, _, port = asked.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        raise ConfigError(f"RAY_ADDRESS={asked}: expected HOST:PORT of a Ray head, such as 10.0.0.1:6379")
+    if (why := unusable(asked)) is not None:
+        raise ConfigError(f"RAY_ADDRESS={asked}: {why}")
+    return asked
+
+
+def unusable(address: str) -> str | None:
+    """Say why there is no joining the head at *address*, or None where it answers as it should."""
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
+    from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
+
+    with init_grpc_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
+        try:
+            answer = NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=PATIENCE)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                return "that Ray asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as it was started with"
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return "that is not the port of a Ray head, which is 6379 unless it was started with another"
+            return "no Ray answers there; start one, or unset RAY_ADDRESS"
+    if answer.ray_version and answer.ray_version != ray.__version__:
+        return f"that is Ray {answer.ray_version}, and this is {ray.__version__}"
+    return None
+
+
+def _watch(address: str, done: threading.Event) -> None:
+    """Say so when the head is gone: Ray waits for it for a minute and then ends this process, without a word of ours.
+
+    On a thread of its own, because whoever asks Ray for anything meanwhile is kept waiting.
+    """
+    while not done.wait(SECONDS_BETWEEN_LOOKS):
+        if unusable(address) is not None and unusable(address) is not None and not done.is_set():
+            log.warning(
+                "the Ray head at %s is gone; unless it comes back within a minute this run ends, and the same command "
+                "goes on from what is committed", address,
+            )  # fmt: skip
+            return
+
+
+def _to_debug_log(data: dict[str, Any], ignore_prefix: bool = False) -> None:
+    """Take the place of Ray's printing, even with ``log_to_driver=False``, of a paragraph on stdout per dead worker:
+    the run says so itself, in a line."""
+    for line in data["lines"]:
+        log.debug("%s", line)
