@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.config.schema import Config
-from pipeline.erasure.method import Step
+from pipeline.erasure.method import Step, Training
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.erasure.trained import checkpoint_path, read_trained, result_path
 from pipeline.errors import ConfigError
@@ -51,41 +51,61 @@ def finetune(config: Config, checkpoint_every: int = EVERY) -> list[Path]:
 
 def _train(path: Path, step: Step, model: Model, every: int) -> None:
     training, checkpoint = step.build(model).train(), checkpoint_path(path)
-    begin = 0
-    if checkpoint.exists():
-        begin, state = _read_checkpoint(checkpoint)
-        training.restore(state)
+    begin = _resume(training, checkpoint, path.name) if checkpoint.exists() else 0
+    _make_folder(path.parent)
     names = ", ".join(concept.name for concept in step.concepts)
     with tqdm(initial=begin, total=training.iterations, desc=f"{step.label}: {names}", unit="it") as bar:
         for i in range(begin, training.iterations):
             loss = training.iterate(i)
             if not math.isfinite(loss):
-                raise ConfigError(f"{step.label}: the loss is {loss} at iteration {i}; lower the option lr")
+                raise ConfigError(f"{step.label}: the loss is {loss} at iteration {i}; {training.advice}")
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update()
             if (i + 1) % every == 0 and i + 1 < training.iterations:
-                _write(checkpoint, save(_plain(training.state()), {"iterations": str(i + 1)}))
+                _check_finite(step, training, i)
+                _write(checkpoint, save(_plain(training.state()), {"iterations": str(i + 1), "result": path.name}))
+    _check_finite(step, training, training.iterations - 1)
     _write(path, save(_plain(training.tensors())))
     checkpoint.unlink(missing_ok=True)
 
 
-def _read_checkpoint(path: Path) -> tuple[int, dict[str, Tensor]]:
+def _check_finite(step: Step, training: Training, i: int) -> None:
+    """A step too long shows in the loss only at the next one: what is written must be sound before that."""
+    for name, tensor in training.tensors().items():
+        if not torch.isfinite(tensor).all():
+            raise ConfigError(f"{step.label}: {name} is not finite after iteration {i}; {training.advice}")
+
+
+def _resume(training: Training, checkpoint: Path, result: str) -> int:
+    """Take up the state in *checkpoint*, if it is one on the way to the file *result*; return the iterations done."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return int(file.metadata()["iterations"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ConfigError(f"{path}: is damaged ({error}); delete it to begin anew") from error
+        with safe_open(checkpoint, framework="pt") as file:
+            told = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if told.get("result") != result:
+            raise ConfigError(f"it was written for {told.get('result', 'something else')}")
+        training.restore(state)
+        return int(told["iterations"])
+    except (OSError, SafetensorError, ConfigError) as error:
+        raise ConfigError(f"{checkpoint}: is damaged ({error}); delete it to begin anew") from error
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
+def _make_folder(folder: Path) -> None:
+    """Before there is anything to lose by it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"erasure.finetuned: {folder} cannot be made: {error.strerror}") from error
+
+
 def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, whatever dies; ``ConfigError`` where it cannot be written."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()

@@ -34,7 +34,7 @@ from torch.nn.functional import normalize
 
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering, wide
-from pipeline.erasure.tokens import check_words, end_of_text
+from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.attention import Layer, merge_heads, split_heads
 from pipeline.models.load import Model
@@ -97,7 +97,6 @@ class AdaVD(Method):
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: AdaVDOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        check_words(model.family.streams[0], concepts, label)
         self.start = model.family.streams[0].offset
         words = [word for concept in concepts for word in concept.words]
         owner = torch.tensor([i for i, concept in enumerate(concepts) for _ in concept.words])

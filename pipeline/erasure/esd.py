@@ -46,6 +46,7 @@ from pipeline.models.family import Conditioning, Family
 from pipeline.models.load import Model
 
 VARIANTS = ("x", "x-strict", "u", "all")
+RANGE = 1e36  # Adam multiplies by 10 in its first step; float32 ends at 3.4e38
 C = TypeVar("C")
 
 
@@ -111,8 +112,8 @@ class ESDOptions:
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 1 or more")
         for name in ("lr", "negative_guidance"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0")
+            if not 0 < getattr(self, name) < RANGE:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0, and within float32's range")
         if self.preserve < 0:
             raise ConfigError(f"preserve is {self.preserve}; expected 0 or more")
         if self.guidance < 1:
@@ -134,10 +135,6 @@ class ESD(Method):
     options: ESDOptions
 
     def train(self) -> Training:
-        for concept in self.concepts:
-            for word in concept.words:
-                if not self.model.family.streams[0].tokenizer(word, add_special_tokens=False).input_ids:
-                    raise ConfigError(f"{self.label}: the word {word!r} of {concept.name!r} tokenises to nothing")
         return ESDTraining(self.model, self._prompts(), self._kept(), self.options)
 
     def _prompts(self) -> list[tuple[str, str]]:
@@ -180,6 +177,7 @@ class ESDTraining:
     def __init__(self, model: Model, prompts: list[tuple[str, str]], kept: list[str], options: ESDOptions):
         self.model, self.prompts, self.kept, self.options = model, prompts, kept, options
         self.iterations = options.iterations
+        self.advice = f"lower the option lr, which is {options.lr:g}"
         self.student = {
             name: parameter.detach().float().clone().requires_grad_()
             for name, parameter in trainable(model.family, options.variant).items()
@@ -225,6 +223,12 @@ class ESDTraining:
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
+        for name, weight in self.student.items():
+            full = tuple(weight.shape)
+            for part, shape in (("", full), (":step", ()), (":exp_avg", full), (":exp_avg_sq", full)):
+                have = tuple(state[name + part].shape) if name + part in state else "missing"
+                if have != shape:
+                    raise ConfigError(f"{name}{part} is {have}, but {shape} is expected")
         with torch.no_grad():
             for name, weight in self.student.items():
                 weight.copy_(state[name])

@@ -25,6 +25,7 @@ from torch import Tensor
 from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.registry import METHODS
+from pipeline.erasure.tokens import check_concepts
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.attention import Layer
 from pipeline.models.family import Conditioning, Family
@@ -134,6 +135,7 @@ class Training(Protocol):
     comes to the same result as one that was not."""
 
     iterations: int
+    advice: str  # what to change where the loss or the weights are no longer finite: "lower lr, which is 1"
 
     def iterate(self, i: int) -> float:
         """Run iteration *i*, counted from 0; return its loss."""
@@ -142,7 +144,7 @@ class Training(Protocol):
         """Return all that iterations have changed, to be saved after any of them."""
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Take up a saved state."""
+        """Take up a saved state. Raises ``ConfigError`` for one of another training, and has then changed nothing."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the trained weights as ``Method.edit`` does, in float32."""
@@ -151,7 +153,8 @@ class Training(Protocol):
 class Method:
     """Base of all methods. A subclass names its ``Options`` dataclass and what it ``requires`` of a family.
 
-    Constructing one may raise ``ConfigError`` for concepts it cannot work with.
+    Constructing one raises ``ConfigError`` for concepts that no method can work with (``check_concepts``), or that it
+    cannot.
     """
 
     Options: ClassVar[type]
@@ -162,6 +165,7 @@ class Method:
         self.concepts = tuple(concepts)
         self.options = options
         self.label = label  # unique in the recipe, the prefix of gates and messages: "cease", or "cease-2"
+        check_concepts(model.family.streams, concepts, label)
 
     def edit(self) -> dict[str, Tensor]:
         """Return new values, in full, by parameter name from the pipeline on ("unet.….weight"), solved jointly."""
@@ -269,15 +273,24 @@ def read_options(where: str, name: str, options_class: type, values: Mapping[str
 
 
 def apply_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:
-    """Write edited weights into the model in place. Raises ``ConfigError`` where one does not fit it."""
+    """Write edited weights, by name from the pipeline on, into the model in place.
+
+    Raises ``ConfigError`` where one does not fit it; the model is then as it was.
+    """
+    check_tensors(model, tensors)
+    parameters = dict(model.parameters())
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            parameters[name].copy_(tensor)
+
+
+def check_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ``ConfigError`` for edited weights that the model has not, or has in another shape."""
+    parameters = dict(model.parameters())
     for name, tensor in tensors.items():
-        part, _, path = name.partition(".")
-        parameters = dict(getattr(model.pipe, part).named_parameters())
-        if path not in parameters or parameters[path].shape != tensor.shape:
-            have = tuple(parameters[path].shape) if path in parameters else "no such weight"
+        if name not in parameters or parameters[name].shape != tensor.shape:
+            have = tuple(parameters[name].shape) if name in parameters else "no such weight"
             raise ConfigError(f"edited tensor {name} {tuple(tensor.shape)} does not fit this model ({have})")
-        with torch.no_grad():
-            parameters[path].copy_(tensor)
 
 
 def wide(values: Tensor) -> Tensor:

@@ -71,11 +71,11 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
         if step.edits:
             check = SelfCheck(model, step.concepts)
             edited = trained(config, model, steps, i) if step.method.has("train") else step.build(model).edit()
+            # Saved as the model holds them: what is checked here is then, bit for bit, what every worker applies.
+            edited = {name: tensor.to("cpu", model.dtype).contiguous() for name, tensor in edited.items()}
             for name, tensor in edited.items():
                 if not torch.isfinite(tensor).all():
                     raise ConfigError(f"erasure.recipe[{i}]: {step.label} gave weights that are not finite ({name})")
-            # Saved as the model holds them: what is checked here is then, bit for bit, what every worker applies.
-            edited = {name: tensor.to("cpu", model.dtype).contiguous() for name, tensor in edited.items()}
             apply_tensors(model, edited)
             record["selfcheck"] = check.judge(f"erasure.recipe[{i}]: {step.label}")
             name = f"{i:02d}-{step.label}.safetensors"

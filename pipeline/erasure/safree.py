@@ -30,7 +30,7 @@ from torch.nn.functional import cosine_similarity
 
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
-from pipeline.erasure.tokens import check_words, end_of_text
+from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError
 from pipeline.models.attention import Layer, split_heads
 from pipeline.models.load import Model
@@ -76,7 +76,6 @@ class SAFREE(Method):
     def __init__(self, model: Model, concepts: Sequence[Concept], options: SAFREEOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
         self.stream = model.family.streams[0]
-        check_words(self.stream, concepts, label)
         words = [word for concept in concepts for word in concept.words]
         ends = [model.family.encode([word]).embeds[0, end_of_text(self.stream, word)] for word in words]
         self.concept_basis = orthonormal(torch.stack(ends))

@@ -17,6 +17,7 @@ past the anchor, as methods do that push away from the concept. Those are told a
 1 at the anchor and beyond 1 past it, near 0 where it moved elsewhere.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -68,6 +69,8 @@ class SelfCheck:
         for concept in self.concepts:
             f = self._figures(concept, after)
             figures[concept.name] = {key: round(value, 4) for key, value in asdict(f).items()}
+            if not all(map(math.isfinite, asdict(f).values())):  # no comparison below would be true of it
+                raise ConfigError(f"{where} leaves predictions that are not finite for {concept.name!r}")
             already = self._scale(concept) < GONE * self._control_scale()  # as after an earlier edit of the same
             others = max(f.neighbour_shift, f.control_shift)
             if f.target_shift < NOTHING and not already:

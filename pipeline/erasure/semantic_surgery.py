@@ -26,7 +26,6 @@ from torch.nn.functional import cosine_similarity
 
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.method import Method, Prompts, wide
-from pipeline.erasure.tokens import check_words
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
 from pipeline.models.load import Model
@@ -56,7 +55,6 @@ class SemanticSurgery(Method):
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: SemanticSurgeryOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        check_words(model.family.streams[0], concepts, label)
         self.neutral = model.family.encode([options.neutral])
         words = [word for concept in concepts for word in concept.words]
         self.directions = wide(torch.cat([self._direction(word).embeds for word in words]))  # (words, T, D)

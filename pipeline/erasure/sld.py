@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering
+from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering, wide
 from pipeline.erasure.tokens import joined_words
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.load import Model
@@ -114,11 +114,12 @@ class SLDSteering(Steering):
         assert prediction.negative is not None, "refused by check_sampling"
         assert prediction.branch is not None
         delta, s_S, threshold, s_m, beta_m = self.options.values
-        e_p, e_0, e_s = prediction.positive, prediction.negative, prediction.branch
+        e_p, e_0, e_s = wide(prediction.positive), wide(prediction.negative), wide(prediction.branch)
         phi = ((e_p - e_s).abs() * s_S).clamp(max=1)
         mu = torch.where(e_p - e_s >= threshold, torch.zeros_like(phi), phi)  # (B, C, h, w)
         momentum = torch.zeros_like(e_p) if self.momentum is None else self.momentum
         nu = mu * (e_s - e_0) + s_m * momentum
         self.momentum = beta_m * momentum + (1 - beta_m) * nu
-        self.gate += mu.float().mean((1, 2, 3)) / self.steps
-        return prediction.guided - self.guidance * nu if prediction.step >= delta else prediction.guided
+        self.gate += mu.mean((1, 2, 3)) / self.steps
+        guided = prediction.guided
+        return (wide(guided) - self.guidance * nu).to(guided.dtype) if prediction.step >= delta else guided

@@ -72,12 +72,33 @@ def end_of_text(stream: TextStream, text: str) -> int:
     return stream.offset + len(ids) - 1
 
 
-def check_words(stream: TextStream, concepts: Sequence[Concept], label: str) -> None:
-    """Raise ``ConfigError``, beginning with *label*, for a word of *concepts* that tokenises to nothing."""
+def check_concepts(streams: Sequence[TextStream], concepts: Sequence[Concept], label: str) -> None:
+    """Raise ``ConfigError``, beginning with *label*, for concepts that no method can work with.
+
+    That is: a word that tokenises to nothing, or whose end is beyond what an encoder reads; and a neighbour that is one
+    of the erased words, in the plural too, or has one in it. (That a word of the concept has a neighbour in it is no
+    fault: "sneaker" may stay where one maker's sneaker goes.)
+    """
+    erased = word_pattern([word for concept in concepts for word in concept.words])
     for concept in concepts:
         for word in concept.words:
-            if not token_spans(stream, word, [(0, len(word))])[0]:
-                raise ConfigError(f"{label}: the word {word!r} of concept {concept.name!r} tokenises to nothing")
+            for stream in streams:
+                if fault := _unread(stream, word):
+                    raise ConfigError(f"{label}: the word {word!r} of concept {concept.name!r} {fault}")
+        for kept in concept.preserve:
+            if found := erased.search(kept):
+                raise ConfigError(
+                    f"{label}: {kept!r}, which {concept.name!r} is to preserve, names {found[0]!r}, which is to go"
+                )
+
+
+def _unread(stream: TextStream, word: str) -> str:
+    """Return why the encoder does not read all of *word*, or nothing."""
+    if not token_spans(stream, word, [(0, len(word))])[0]:
+        return "tokenises to nothing"
+    if len(stream.tokenizer(word).input_ids) > stream.length:
+        return f"is longer than the {stream.length} tokens that the text encoder reads"
+    return ""
 
 
 def joined_words(stream: TextStream, concepts: Sequence[Concept], label: str) -> str:
@@ -85,7 +106,6 @@ def joined_words(stream: TextStream, concepts: Sequence[Concept], label: str) ->
 
     Raises ``ConfigError`` where not even the names fit: the last ones would be cut off, and pass unnoticed.
     """
-    check_words(stream, concepts, label)
     names = [concept.name for concept in concepts]
     aliases = [alias for concept in concepts for alias in concept.aliases]
     if not _fits(stream, names):

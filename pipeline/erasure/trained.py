@@ -17,7 +17,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from pipeline.config.schema import Config
-from pipeline.erasure.method import Step
+from pipeline.erasure.method import Step, check_tensors
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 
@@ -36,9 +36,11 @@ def read_trained(config: Config, model: Model, steps: Sequence[Step], i: int) ->
             f"run `lacuna finetune` with the same config first ({path} is missing)"
         )
     try:
-        return load(path.read_bytes())
-    except SafetensorError as error:
+        tensors = load(path.read_bytes())
+        check_tensors(model, tensors)
+    except (OSError, SafetensorError, ConfigError) as error:
         raise ConfigError(f"{path}: is damaged ({error}); delete it and run `lacuna finetune` again") from error
+    return tensors
 
 
 def result_path(config: Config, model: Model, steps: Sequence[Step], i: int) -> Path:

@@ -88,8 +88,11 @@ def mapped(projections: Sequence[TextProjection], m: Tensor) -> dict[str, Tensor
     return edited
 
 
-def text_map(pairs: Moments, lamb: float, label: str) -> Tensor:
-    """Return M ``(D, D)``, float64, of the pairs, already weighted."""
+def text_map(pairs: Moments, lamb: float, label: str, remedy: str = "raise lamb") -> Tensor:
+    """Return M ``(D, D)``, float64, of the pairs, already weighted.
+
+    Raises ``ConfigError``, with the *remedy*, where the system is singular.
+    """
     identity = torch.eye(len(pairs.gram), dtype=pairs.gram.dtype, device=pairs.gram.device)
-    change = right_solve(pairs.cross - pairs.gram, lamb * identity + pairs.gram, label, "raise lamb")
+    change = right_solve(pairs.cross - pairs.gram, lamb * identity + pairs.gram, label, remedy)
     return identity + change

@@ -9,7 +9,6 @@ diffusers', peft's or kohya's layout, is read by diffusers and folded in.
 The recipe's self-check judges the result like any edit, by the concepts that the step names.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -65,7 +64,7 @@ class Weights(Method):
             )
         denoiser = self.model.family.denoiser_name
         compvis = compvis_names(self.model.family.denoiser) if denoiser == "unet" else {}
-        parameters = dict(self._parameters())
+        parameters = dict(self.model.parameters())
         placed: dict[str, Tensor] = {}
         strange: list[str] = []
         for key, tensor in state.items():
@@ -91,7 +90,7 @@ class Weights(Method):
         return placed
 
     def _changed(self, placed: dict[str, Tensor], where: str) -> dict[str, Tensor]:
-        parameters = dict(self._parameters())
+        parameters = dict(self.model.parameters())
         changed = {
             name: tensor
             for name, tensor in placed.items()
@@ -100,8 +99,3 @@ class Weights(Method):
         if not changed:
             raise ConfigError(f"{where} changes nothing: all its weights are those of the model")
         return changed
-
-    def _parameters(self) -> Iterator[tuple[str, Tensor]]:
-        for part, module in self.model.pipe.components.items():
-            if isinstance(module, torch.nn.Module):
-                yield from module.named_parameters(prefix=part)

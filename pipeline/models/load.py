@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,12 @@ class Model:
     revision: str
     device: torch.device
     dtype: torch.dtype
+
+    def parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """Yield the weights of all parts, by name from the pipeline on ("unet.….weight")."""
+        for part, module in self.pipe.components.items():
+            if isinstance(module, torch.nn.Module):
+                yield from module.named_parameters(prefix=part)
 
 
 def load_model(config: ModelConfig, device: torch.device) -> Model:

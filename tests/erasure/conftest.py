@@ -10,6 +10,12 @@ from tests import tiny
 # Texts in the tiny tokenizer's own words: in its few dimensions an edit spills over to what it was not told to keep.
 KEEP = ["a house by a road", "a bowl of fruit", "two people talking", "mountains at night", "a tree", "the red car"]
 
+# An ESD that passes the self-check on the tiny model, whose few dimensions let an edit spill over.
+QUICK_ESD = {
+    "variant": "x-strict", "iterations": 24, "lr": 0.002, "batch_size": 4, "steps": 4, "reuse": 4, "preserve": 4.0,
+    "keep": KEEP[:4],
+}  # fmt: skip
+
 
 def uce_step(**options) -> StepConfig:
     return StepConfig(method="uce", options={"keep": KEEP, "templates": ["{}", "a {}", "a photo of a {}"], **options})

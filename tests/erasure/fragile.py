@@ -1,7 +1,10 @@
-"""ESD whose process is killed, as by the system, before the iteration that ``KILL_AT`` names."""
+"""ESDs that go wrong: killed, as by the system, before the iteration that ``KILL_AT`` names; or with weights that
+overflow in a step whose loss was finite."""
 
 import os
 import signal
+
+import torch
 
 from pipeline.erasure.esd import ESD
 from pipeline.erasure.method import Training
@@ -18,4 +21,19 @@ class FragileESD(ESD):
             return iterate(i)
 
         training.iterate = fragile
+        return training
+
+
+class OverflowingESD(ESD):
+    def train(self) -> Training:
+        training = super().train()
+        iterate = training.iterate
+
+        def overflowing(i: int) -> float:
+            loss = iterate(i)
+            with torch.no_grad():
+                next(iter(training.student.values())).mul_(float("inf"))
+            return loss
+
+        training.iterate = overflowing
         return training

@@ -1,34 +1,21 @@
-"""ESD's loss against its equation and against the authors' code; what learns; `lacuna finetune`, killed and resumed."""
+"""ESD's loss against its equation and against the authors' code, and what learns (runs: tests/test_finetune.py)."""
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from safetensors.torch import load, load_file
+from safetensors.torch import load_file
 
 from pipeline import compute_erasure_loss
-from pipeline.cli import main
-from pipeline.config import load_config
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.esd import ESD, ESDOptions, ESDTraining, _Sampled, trainable
-from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
 from pipeline.models.load import load_model
 from tests import tiny
-from tests.erasure.conftest import KEEP
+from tests.erasure.conftest import QUICK_ESD as QUICK
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog")
-# Enough to pass the self-check on the tiny model, whose few dimensions let an edit spill over.
-QUICK = {
-    "variant": "x-strict", "iterations": 24, "lr": 0.002, "batch_size": 4, "steps": 4, "reuse": 4, "preserve": 4.0,
-    "keep": KEEP[:4],
-}  # fmt: skip
 OFFICIAL = Path(__file__).parent / "fixtures" / "esd.safetensors"  # how it was made: fixtures/README.md
 
 
@@ -121,84 +108,6 @@ def test_half_precision_models_learn_in_single():
     esd.iterate(0)
     assert esd.tensors()[name].dtype == torch.float32
     assert 0 < (weight.detach() - before).abs().max() < 2e-5
-
-
-def write_config(folder: Path, **options) -> Path:
-    path = folder / "config.yaml"
-    settings = {
-        "model": {"path": tiny.path()},
-        "erasure": {
-            "concepts": [{"name": "cat", "anchor": "dog"}],
-            "recipe": [{"method": "esd", "options": {**QUICK, **options}}],
-            "finetuned": str(folder / "finetuned"),
-        },
-        "prompts": {"template": "a {animal}", "values": {"animal": ["cat", "dog"]}},
-        "generation": {"steps": 2, "size": [32, 32], "batch_size": 2},
-        "output": {"path": str(folder / "corpus")},
-        "cluster": {"backend": "local", "device": "cpu"},
-    }
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
-def finetuned(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "finetuned").iterdir())
-
-
-def test_finetune_then_run(tmp_path: Path, capsys):
-    path = write_config(tmp_path)
-    capsys.readouterr()
-    assert main(["run", str(path)]) == 2
-    refusal = capsys.readouterr().err
-    assert "erasure.recipe[0]: esd has not been trained for this model, concepts and options" in refusal
-    assert "run `lacuna finetune` with the same config first" in refusal
-    assert len(refusal.strip().splitlines()) == 1
-
-    assert main(["finetune", str(path)]) == 0
-    printed = Path(capsys.readouterr().out.strip())
-    assert [printed.name] == finetuned(tmp_path)
-    trained = load_file(printed)
-    assert {name.rpartition(".attn2.")[2] for name in trained} == {"to_k.weight", "to_v.weight"}
-
-    # Any corpus of the same recipe finds it and pins it; another option does not.
-    elsewhere = load_config(path, [f"output.path={tmp_path / 'other'}", "seed=1"])
-    model = load_model(elsewhere.model, torch.device("cpu"))
-    recipe = compile_recipe(elsewhere, model)
-    pinned = load(recipe.tensors[recipe.record["steps"][0]["file"]])
-    assert pinned.keys() == trained.keys()
-    assert all(torch.equal(pinned[name], trained[name]) for name in pinned)
-    other = load_config(path, ["erasure.recipe[0].options.lr=0.02"])
-    with pytest.raises(ConfigError, match="has not been trained"):
-        compile_recipe(other, load_model(other.model, torch.device("cpu")))
-
-
-def test_killed_and_given_again_it_ends_with_the_same_bytes(tmp_path: Path, monkeypatch):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    for folder in (whole, cut):
-        folder.mkdir()
-        settings = yaml.safe_load(write_config(folder).read_text())
-        settings["erasure"]["recipe"][0]["method"] = "tests.erasure.fragile:FragileESD"
-        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    again = [str(cut / "config.yaml"), "--checkpoint-every", "3"]
-    command = [sys.executable, "-m", "pipeline.cli", "finetune", *again]
-    killed = subprocess.run(command, env={**os.environ, "KILL_AT": "5"}, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    (checkpoint,) = (cut / "finetuned").iterdir()
-    assert checkpoint.suffix == ".checkpoint"
-    # Iteration 3 is the first after the checkpoint: were it begun anew, this would kill.
-    monkeypatch.setenv("KILL_AT", "2")
-    assert main(["finetune", *again]) == 0
-    monkeypatch.delenv("KILL_AT")
-    assert main(["finetune", str(whole / "config.yaml")]) == 0
-    (result,) = (whole / "finetuned").iterdir()
-    assert finetuned(cut) == [result.name]
-    assert (cut / "finetuned" / result.name).read_bytes() == result.read_bytes()
-
-
-def test_a_recipe_without_training(tmp_path: Path, capsys):
-    path = write_config(tmp_path)
-    assert main(["finetune", str(path), "erasure.recipe=[]"]) == 2
-    assert "no step of it has to be trained" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.schema import DType, ModelConfig
 from pipeline.erasure import speed
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.pairs import Moments, Pairs, TokenPairs
 from pipeline.erasure.speed import SPEED, SPEEDOptions, augmented, invariants
 from pipeline.errors import ConfigError
-from pipeline.models.load import load_model
-from tests import tiny
 from tests.erasure import diorama, oracle
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion"))
@@ -109,14 +106,6 @@ def test_the_empty_text_is_untouched_and_values_or_keys_alone_can_be_edited(mode
     assert set(method(model, keep=KEEP, params="K").edit()) == {f"unet.{layer}.to_k.weight" for layer in layers}
 
 
-def test_half_precision_models_are_solved_in_double(model):
-    half = load_model(ModelConfig(path=tiny.path(), dtype=DType.bfloat16), torch.device("cpu"))
-    edited, exact = method(half, keep=KEEP).edit(), method(model, keep=KEEP).edit()
-    name = next(iter(exact))
-    assert edited[name].dtype == torch.bfloat16
-    assert ((edited[name].float() - exact[name]).norm() / exact[name].norm()).item() < 0.1
-
-
 @pytest.mark.parametrize(
     "options",
     [{"threshold": 0.0}, {"retain_scale": 0.0}, {"params": "v"}, {"augment": -1}, {"lamb": -0.1}, {"pads": -1.0}],
@@ -132,8 +121,6 @@ def test_what_cannot_be_solved_is_refused(model):
         method(model)._change(everything, Moments(everything, everything, 1.0), everything, empty)
     with pytest.raises(ConfigError, match="nothing is retained"):
         method(model, (Concept(name="cat"),), keep=[]).edit()
-    with pytest.raises(ConfigError, match=r"speed: the word .* tokenises to nothing"):
-        method(model, (Concept(name="a tree " * 20 + "cat"),)).edit()
 
 
 def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():

@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.schema import DType, ModelConfig
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.pairs import Moments, Pairs, TokenPairs, fill
 from pipeline.erasure.uce import UCE, UCEOptions, text_map
 from pipeline.errors import ConfigError
-from pipeline.models.load import load_model
-from tests import tiny
 from tests.erasure import diorama, oracle
 from tests.erasure.conftest import KEEP
 
@@ -97,23 +94,15 @@ def test_padding_carries_the_concept_and_is_erased_too(model):
 
 
 def test_solves_jointly_and_does_not_preserve_what_it_erases(model):
-    dog = Concept(name="dog", anchor="tree", preserve=("cat", "wolf"))
+    dog = Concept(name="dog", anchor="tree", preserve=("wolf",))
     joint = method(model, (CAT, dog)).edit()
     apart = method(model, (CAT,)).edit()
     name = next(iter(joint))
     assert not torch.equal(joint[name], apart[name])
-    embedding = model.family.encode(["cat"]).embeds[0, 1].double()
+    embedding = model.family.encode(["dog"]).embeds[0, 1].double()  # the cat's anchor: kept, were it not erased too
     pairs = pairs_of(model, (CAT, dog))
     kept = pairs.inputs[(pairs.inputs == pairs.targets).all(1)]
     assert (kept - embedding).norm(dim=1).min() > 1e-3
-
-
-def test_half_precision_models_are_solved_in_double(model):
-    half = load_model(ModelConfig(path=tiny.path(), dtype=DType.bfloat16), torch.device("cpu"))
-    edited, exact = method(half).edit(), method(model).edit()
-    name = next(iter(exact))
-    assert edited[name].dtype == torch.bfloat16
-    assert ((edited[name].float() - exact[name]).norm() / exact[name].norm()).item() < 0.05
 
 
 def test_fill():
@@ -134,11 +123,6 @@ BAD = [
 def test_options_that_cannot_work(options):
     with pytest.raises(ConfigError):
         UCEOptions(**options)
-
-
-def test_a_word_that_tokenises_to_nothing_is_refused(model):
-    with pytest.raises(ConfigError, match="tokenises to nothing"):
-        method(model, (Concept(name="a tree " * 20 + "cat"),)).edit()
 
 
 def test_a_singular_system_is_refused(model):
