@@ -24,8 +24,6 @@ REPORT = "report.html"
 WIDS = "wids-train.json"
 SIZES = "train/sizes.json"
 
-_SHARD = re.compile(r"(?:^|/)(\d{6,})(?=[-./]|$)")
-
 
 def recipe(name: str) -> str:
     return f"{RECIPE}/{name}"
@@ -67,12 +65,6 @@ def quarantine_tar(shard: int) -> str:
 def evidence_url(path: str) -> str:
     """Return the URL or folder of the evidence beside the corpus *path*."""
     return f"{str(path).rstrip('/')}.evidence"
-
-
-def shard_of(path: str) -> int | None:
-    """Return the shard that a path of the corpus belongs to, or None for files of the whole corpus."""
-    match = _SHARD.search(path)
-    return int(match[1]) if match else None
 
 
 def attempt_of(path: str) -> tuple[int, str] | None:

@@ -71,6 +71,15 @@ def schedule(step: int, total: int, warmup: int = 100, decay_share: float = 0.25
     return max(0.0, min(1.0, (step + 1) / warmup, remaining))
 
 
+def take_step(parts: Iterable[torch.optim.Optimizer], lr: float) -> None:
+    """Let all optimizers of a model take one step at learning rate *lr*, and clear the gradients."""
+    for part in parts:
+        for group in part.param_groups:
+            group["lr"] = lr
+        part.step()
+        part.zero_grad(set_to_none=True)
+
+
 class Average:
     """An exponential moving average of a model's weights, whose memory grows from nothing to *decay*."""
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pipeline.diorama.detector import DioramaDetector, presence
 from pipeline.diorama.latents import FIRST_SEED, cache_latents
 from pipeline.diorama.lexicon import BACKGROUNDS, OBJECTS
-from pipeline.diorama.optimizer import Average, optimizers, schedule
+from pipeline.diorama.optimizer import Average, optimizers, schedule, take_step
 from pipeline.diorama.render import render
 from pipeline.diorama.settings import Settings, record
 from pipeline.diorama.world import Scene, sample_scene
@@ -155,11 +155,7 @@ def train_detector(settings: Settings, which: Literal["a", "b"]) -> None:
         goal = {name: value.to(settings.device) for name, value in truth(scenes).items()}
         loss = detector_loss(detector, pixels.to(settings.device), goal, settings.bf16)
         loss.backward()
-        for part in parts:
-            for group in part.param_groups:
-                group["lr"] = stage.lr * schedule(step, steps, decay_share=0.5)
-            part.step()
-            part.zero_grad(set_to_none=True)
+        take_step(parts, stage.lr * schedule(step, steps, decay_share=0.5))
         average.update(detector)
         if step % 25 == 0:
             progress.set_postfix(loss=f"{loss:.4f}", refresh=False)

@@ -24,7 +24,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipeline.diorama.lexicon import BACKGROUNDS, FAMILIES, OBJECTS, STYLES, SYNONYMS, family_of, plural
 from pipeline.diorama.networks import TEXT_LENGTH, TEXT_WIDTH, text_encoder
-from pipeline.diorama.optimizer import Average, optimizers, schedule
+from pipeline.diorama.optimizer import Average, optimizers, schedule, take_step
 from pipeline.diorama.render import sticker
 from pipeline.diorama.settings import Settings, record
 from pipeline.diorama.tokenizer import train_tokenizer
@@ -169,11 +169,7 @@ def train_text(settings: Settings) -> None:
                 before = first(ids).last_hidden_state
             loss = loss + _NEAR * mse_loss(embeddings, before)
         loss.backward()
-        for part in parts:
-            for group in part.param_groups:
-                group["lr"] = settings.text.lr * schedule(step, steps, decay_share=0.5)
-            part.step()
-            part.zero_grad(set_to_none=True)
+        take_step(parts, settings.text.lr * schedule(step, steps, decay_share=0.5))
         average.update(encoder)
         if step % 50 == 0:
             end = ids.argmax(dim=1)

@@ -19,7 +19,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipeline.diorama.latents import FIRST_SEED, cache_latents
 from pipeline.diorama.networks import scheduler, unet
-from pipeline.diorama.optimizer import Average, optimizers, schedule
+from pipeline.diorama.optimizer import Average, optimizers, schedule, take_step
 from pipeline.diorama.settings import Settings, logger, record
 from pipeline.diorama.train_text import tokenize
 from pipeline.diorama.world import recaption, sample_scene
@@ -98,11 +98,7 @@ class Trainer:
         """One step of all optimizers, learning rate and average."""
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for part in self.parts:
-            for group in part.param_groups:
-                group["lr"] = self.settings.unet.lr * schedule(self.step, self.total, decay_share=self.settings.decay)
-            part.step()
-            part.zero_grad(set_to_none=True)
+        take_step(self.parts, self.settings.unet.lr * schedule(self.step, self.total, decay_share=self.settings.decay))
         self.step += 1
         self.pictures += self.settings.unet.batch_size
         self.average.update(self.model)

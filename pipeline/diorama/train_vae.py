@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.diorama.networks import autoencoder
-from pipeline.diorama.optimizer import Average, optimizers, schedule
+from pipeline.diorama.optimizer import Average, optimizers, schedule, take_step
 from pipeline.diorama.render import render
 from pipeline.diorama.settings import Settings, logger, record
 from pipeline.diorama.world import sample_scene
@@ -56,11 +56,7 @@ def train_vae(settings: Settings) -> None:
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         reconstruction = reconstruction_loss(output, pixels)
         (reconstruction + _KL_WEIGHT * kl).backward()
-        for part in parts:
-            for group in part.param_groups:
-                group["lr"] = stage.lr * schedule(step, steps, decay_share=0.4)
-            part.step()
-            part.zero_grad(set_to_none=True)
+        take_step(parts, stage.lr * schedule(step, steps, decay_share=0.4))
         average.update(vae)
         if step % 25 == 0:
             psnr = -10 * (output - pixels).square().mean().div(4).log10()

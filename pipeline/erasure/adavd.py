@@ -34,6 +34,7 @@ from torch.nn.functional import normalize
 
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering, wide
+from pipeline.erasure.safree import orthonormal
 from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.attention import Layer, merge_heads, split_heads
@@ -114,7 +115,7 @@ class AdaVD(Method):
         """Return what *layer* makes of the words, the same for every batch."""
         if layer.index not in self._targets:
             values, kept, anchors = (wide(layer.module.to_v(x)) for x in (self.words, self.kept, self.anchors))
-            basis = torch.linalg.qr(kept.T).Q.T
+            basis = orthonormal(kept).to(kept.dtype)
             if self.options.projection == "gated":
                 values = normalize(beyond(values, basis), dim=-1)
                 anchors = beyond(anchors, basis)

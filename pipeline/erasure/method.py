@@ -231,7 +231,8 @@ def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Famil
     for i, config in enumerate(recipe):
         where = f"erasure.recipe[{i}]"
         method: type[Method] = load_class("method", config.method, METHODS, Method)
-        _check_fits(where, config.method, method, family)
+        for reason in refusals(method, family):
+            raise ConfigError(f"{where}.method: {config.method!r} does not work on {family.name}: {reason}")
         names = list(by_name) if config.concepts == "all" else list(config.concepts)
         for name in names:
             if name not in by_name:
@@ -246,10 +247,10 @@ def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Famil
     return steps
 
 
-def _check_fits(where: str, name: str, method: type[Method], family: Family) -> None:
-    for need in sorted(method.requires - family.offers):
-        reason = family.lacks.get(need, f"{family.name} does not offer {need!r}")
-        raise ConfigError(f"{where}.method: {name!r} does not work on {family.name}: {reason}")
+def refusals(method: type[Method], family: Family | type[Family]) -> list[str]:
+    """Return, for everything that *method* requires and *family* does not offer, the reason."""
+    missing = sorted(method.requires - family.offers)
+    return [family.lacks.get(need, f"{family.name} does not offer {need!r}") for need in missing]
 
 
 def read_options(where: str, name: str, options_class: type, values: Mapping[str, Any]) -> Any:

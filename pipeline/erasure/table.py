@@ -5,7 +5,7 @@
 A test compares the two, so the page cannot go stale.
 """
 
-from pipeline.erasure.method import Method
+from pipeline.erasure.method import Method, refusals
 from pipeline.erasure.registry import METHODS
 from pipeline.models.family import Family
 from pipeline.models.registry import FAMILIES
@@ -17,14 +17,6 @@ HOOKS = {"edit": "edits", "train": "trains", "condition": "conditions", "steer":
 def families() -> list[type[Family]]:
     """Return the families, in the registry's order."""
     return [load_class("family", name, FAMILIES, Family) for name in FAMILIES]
-
-
-def refusals(method: type[Method], family: type[Family]) -> list[str]:
-    """Return, for everything that *method* requires and *family* does not offer, the reason."""
-    return [
-        family.lacks.get(need, f"{family.name} does not offer {need!r}")
-        for need in sorted(method.requires - family.offers)
-    ]
 
 
 def family_table() -> str:

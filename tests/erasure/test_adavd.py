@@ -137,3 +137,15 @@ def test_gated_rows_are_bit_identical_and_the_gate_is_in_the_manifest(model):
 def test_options_that_cannot_work(options, message):
     with pytest.raises(ConfigError, match=message):
         AdaVDOptions(**options)
+
+
+def test_neighbours_of_one_value_are_preserved_as_one(model):
+    """ "tiger" twice, in the eyes of a tokenizer that knows no capitals: another direction must not go with them."""
+    once, twice = (
+        AdaVD(model, [Concept(name="cat", preserve=kept)], AdaVDOptions(projection="gated"), label="adavd").targets(
+            model.family.attach(AttentionState())[0]
+        )
+        for kept in (("tiger",), ("tiger", "Tiger"))
+    )
+    assert once.kept.shape == twice.kept.shape
+    assert (once.values - twice.values).abs().max() < 1e-5
