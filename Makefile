@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 CONFIG ?= configs/quickstart.yaml
+# Of one thread each, for a machine of 2 cores. A file's tests stay together, because they share what they set up, and
+# files go in their order, because the longest (those with a cluster) are among the first.
+TEST_PROCESSES ?= 2
 
 .PHONY: run job test lint bench gpu-check chaos diorama clean
 
@@ -13,7 +16,7 @@ job: .venv/.run  ## the same through `ray job submit`, on a head started for it
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh jobs/submit.sh $(CONFIG)
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

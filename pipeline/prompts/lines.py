@@ -85,8 +85,12 @@ class Csv(TextFile):
         self.header: list[str] = []
         with path.open("rb") as file:
             rows = self._rows(file, 0)
-            self.header = next(rows, (0, []))[1]
-            self.start = next(rows, (path.stat().st_size, []))[0]
+            try:
+                self.header = next(rows, (0, []))[1]
+                self.start = next(rows, (path.stat().st_size, []))[0]
+            except ConfigError as error:
+                where = "row 1" if self.header else "the header"
+                raise type(error)(f"prompts.source: {path}: {where} {error}") from None
         if column not in self.header:
             has = f"{nearest(column, self.header)}; it has {', '.join(self.header) or 'none'}"
             raise ConfigError(f"prompts.column: {path} has no column {column!r}{has}")
@@ -113,9 +117,7 @@ class Csv(TextFile):
             try:
                 fields = next(reader, None)
             except csv.Error as error:
-                raise QuotingError(
-                    f"prompts.source: {self.path} is not valid {self.path.suffix[1:].upper()}: {error}"
-                ) from None
+                raise QuotingError(f"is not valid {self.path.suffix[1:].upper()}: {error}") from None
             if fields is None:
                 return
             if fields:
