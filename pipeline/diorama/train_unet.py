@@ -25,6 +25,7 @@ from pipeline.diorama.train_text import tokenize
 from pipeline.diorama.world import recaption, sample_scene
 
 _UNIFORM_SHARE = 0.3  # of noise levels; the rest is logit-normal round the middle
+_EXTRA_IMPLIED = 0.15  # scenes that imply what they show are 8 % of the world's, and were learnt last
 
 
 def draw_timesteps(count: int, generator: torch.Generator) -> Tensor:
@@ -42,10 +43,15 @@ class Batches:
         self.latents = cache_latents(settings)
         self.size = settings.unet.batch_size
         self.settings = settings
+        scenes = (sample_scene(FIRST_SEED + row) for row in range(len(self.latents)))
+        self.implied = np.array([row for row, scene in enumerate(scenes) if scene.implied])
 
     def __call__(self, step: int) -> tuple[Tensor, list[str]]:
         rng = np.random.default_rng((self.settings.seed, step))
         rows = rng.integers(len(self.latents), size=self.size)
+        if len(self.implied):
+            extra = rng.random(self.size) < _EXTRA_IMPLIED
+            rows[extra] = rng.choice(self.implied, size=extra.sum())
         captions = [
             recaption(sample_scene(FIRST_SEED + int(row)), int(rng.integers(1 << 40)))
             if rng.random() >= self.settings.caption_dropout
