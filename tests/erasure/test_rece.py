@@ -70,8 +70,8 @@ def test_options_that_cannot_work(options):
 
 
 def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
-    # Three kinds jointly: erased .94 to .95, neighbours .03 to .07 of the concept's own shift. Texts of words that the
-    # diorama does not know move by .60 to .66 (cat alone: .42), below the self-check's .7, or this raises.
+    # Three kinds jointly: erased .94 to .95, neighbours .03 to .07 of the concept's own shift. The self-check's
+    # unrelated texts move by .60 to .66 (cat alone: .42), below its limit of .7, or this raises.
     concepts = [
         ConceptConfig(name="cat", aliases=["kitten"], anchor="dog", preserve=["tiger"]),
         ConceptConfig(name="helicopter", aliases=["chopper"], anchor="airplane", preserve=["rocket"]),
