@@ -1,11 +1,14 @@
 """What CEASE costs: the time of a batch without it, with it and no sample concerned, and with every sample concerned.
 
+"listens" is the second with attention evidence, which no picture of it reaches.
+
     python jobs/bench_cease.py [--images 32] [--steps 10] [--repeats 7] [--threads 1]
 
 Sides are interleaved (none, shut, open, none, ...), so that a machine whose speed drifts drifts under all of them, and
 ratios are taken within a repeat. Besides wall time the process's own CPU time is taken, which other work on the machine
 disturbs less. Everything but loading counts: gates, alternatives, encoding, sampling, decoding. Every repeat has new
-seeds and a gate that has seen none of the prompts' words. Pictures of the shut side must be the plain ones, bit by bit.
+seeds and a gate that has seen none of the prompts' words. Pictures of the sides without concerned samples must be
+the plain ones, bit by bit.
 """
 
 import argparse
@@ -43,7 +46,7 @@ def main() -> int:
     model = load_model(ModelConfig(path=args.model, dtype=DType.float32), torch.device(args.device))
     config = Config(model=ModelConfig(path=args.model))
     config.generation.steps, config.generation.batch_size = args.steps, args.images
-    sides = ("none", "shut", "open")
+    sides = ("none", "shut", "listens", "open")
     wall: dict[str, list[float]] = {side: [] for side in sides}
     cpu: dict[str, list[float]] = {side: [] for side in sides}
     identical = True
@@ -56,13 +59,13 @@ def main() -> int:
                     wall[side].append(seconds)
                     cpu[side].append(used)
                 bar.update()
-            identical &= bool((images["none"] == images["shut"]).all())
+            identical &= all((images["none"] == images[side]).all() for side in ("shut", "listens"))
     print(f"{args.images} pictures of {args.steps} steps, {args.model} in float32 on {args.device}, ratios to none")
     for name, times in (("wall", wall), ("CPU", cpu)):
         for side in sides[1:]:
             ratios = [a / b for a, b in zip(times[side], times["none"], strict=True)]
             print(
-                f"{name:>5} {side:<5} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}); "
+                f"{name:>5} {side:<7} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}); "
                 f"{statistics.median(times[side]):.2f} s of {statistics.median(times['none']):.2f} s"
             )
     print(f"pictures with the gate shut: {'bit-identical' if identical else 'DIFFERENT'}")
@@ -80,7 +83,8 @@ def timed(model: Model, config: Config, side: str, repeat: int, images: int) -> 
         )
         for i, prompt in enumerate(prompts)
     ]  # fmt: skip
-    methods = [] if side == "none" else [CEASE(model, [CAT], CEASEOptions(), label="cease")]
+    options = CEASEOptions(evidence=0.37 if side == "listens" else 1.0)
+    methods = [] if side == "none" else [CEASE(model, [CAT], options, label="cease")]
     engine = Engine(config, model, methods)
     started, used = time.perf_counter(), time.process_time()
     (batch,) = engine.generate(samples)

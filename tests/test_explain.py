@@ -15,7 +15,7 @@ from pipeline.models.load import load_model
 from tests import tiny
 from tests.erasure.conftest import config
 
-CEASE = StepConfig(method="cease", options={"gate": 1.0})
+CEASE = StepConfig(method="cease", options={"gate": 1.0, "context": 1.0})
 
 
 def explained(prompt: str, path, *steps: StepConfig) -> str:

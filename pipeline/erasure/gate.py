@@ -10,6 +10,13 @@ On the diorama, of 1,500 captions of its world, words that mean or imply one of 
 all others at most .52. Embeddings of the whole prompt tell less: at the end of the text they are diluted by what else
 the prompt names (.21 and more against .50), at each token in its context they come from .58 against .60.
 
+Words that tell nothing alone may ask for a concept together: Ring-A-Bell's search, kept from words of .55 and more,
+found eight texts of which six drew a cat, their words scoring .10 to .23. ``Context`` reads the prompt as the denoiser
+is told it: what the embeddings from the end of the text on, where a causal encoder sums up, have beyond the empty
+text's, against the concept's word beyond common things. In 232 prompts objects that were neither asked for nor seen
+come to at most .35 (14,565 pairs), those six texts to .52 and more. In scenes of three what is asked for comes down to
+.18, so each word is asked too.
+
 Every word is encoded alone, as a batch of one, and remembered: its score does not depend on what came before.
 """
 
@@ -21,12 +28,18 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.tokens import word_pattern
+from pipeline.erasure.tokens import end_of_text, word_pattern
 from pipeline.models.family import Family
 
 EVERYDAY = (
     "house", "tree", "car", "person", "photo", "beach", "snow", "night", "bus", "apple", "picture", "room", "water",
     "city", "street", "food", "man", "woman", "day", "color",
+)  # fmt: skip
+# Things, so that what any thing has in common counts nothing: against EVERYDAY, of which the diorama knows a quarter,
+# its objects come near each other by .35.
+THINGS = (
+    "dog", "horse", "bird", "fish", "car", "bus", "bicycle", "airplane", "apple", "banana", "pizza", "cake", "tree",
+    "rose", "house", "church", "guitar", "ball", "cup", "moon",
 )  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]{3,}")  # shorter ones are articles and prepositions
 
@@ -39,6 +52,47 @@ class Hit:
     start: int
     stop: int
     score: float
+
+
+class Context:
+    """Scores prompts as a whole, from their embeddings. For encoders that read from the first word to the last."""
+
+    def __init__(self, family: Family, concepts: Sequence[Concept]):
+        self.stream = family.streams[0]
+        self.family = family
+        self.empty = family.encode([""]).embeds[0].float()  # (T, D)
+        self.things = {word: self._end(word) for word in THINGS}
+        erased = word_pattern([word for concept in concepts for word in concept.words])
+        kept = [[w for w in (*c.preserve, c.anchor) if w and not erased.fullmatch(w)] for c in concepts]
+        self.sizes = [(len(c.words), len(words)) for c, words in zip(concepts, kept, strict=True)]
+        asked = [(w, c) for c, words in zip(concepts, kept, strict=True) for w in (*c.words, *words)]
+        self.directions = torch.stack([self.direction(word, concept) for word, concept in asked])  # (W, D)
+
+    def scores(self, text: str, embeds: Tensor) -> list[float]:
+        """Return, per concept, how near *text* comes as it was encoded, ``embeds (T, D)``: a cosine in -1..1.
+
+        It is that of the concept's nearest word, less what a listed neighbour comes nearer by.
+        """
+        end = end_of_text(self.stream, text)
+        summary = (embeds.float() - self.empty)[end : self.stream.offset + self.stream.length].mean(0)
+        cosines = (self.directions @ torch.nn.functional.normalize(summary, dim=0)).tolist()
+        scores, at = [], 0
+        for words, neighbours in self.sizes:
+            own, others = cosines[at : at + words], cosines[at + words : at + words + neighbours]
+            near = max(own)
+            scores.append(near - max([0.0, *(rival - near for rival in others)]))
+            at += words + neighbours
+        return scores
+
+    def direction(self, word: str, concept: Concept) -> Tensor:
+        """Return what *word* has beyond common things, other than *concept* itself: ``(D,)``, of length 1."""
+        own = word_pattern(concept.words)
+        things = torch.stack([end for thing, end in self.things.items() if not own.fullmatch(thing)])
+        return torch.nn.functional.normalize(self._end(word) - things.mean(0), dim=0)
+
+    def _end(self, word: str) -> Tensor:
+        text = f"a {word}"
+        return self.family.encode([text]).embeds[0, end_of_text(self.stream, text)].float()
 
 
 class TextGate:

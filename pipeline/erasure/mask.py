@@ -44,7 +44,10 @@ class PlaceMask:
         rows, _, positions, d = query.shape
         logits = (query * d**-0.5) @ key.transpose(-1, -2)  # (rows, heads, N, T)
         seen = (logits.float().softmax(-1) * tokens[:, None, None]).sum(-1).mean(1)  # (rows, N)
-        maps = seen.view(rows, 1, *grid(positions, self.latent_shape))
+        self.gather(seen.view(rows, 1, *grid(positions, self.latent_shape)))
+
+    def gather(self, maps: Tensor) -> None:
+        """Add *maps* ``(rows, 1, h, w)``, at least 0, each relative to its own peak."""
         maps = maps / maps.amax((2, 3), keepdim=True).clamp_min(1e-12)
         self.sum += interpolate(maps, self.size, mode="bilinear", align_corners=False)
 

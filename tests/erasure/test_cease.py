@@ -24,11 +24,12 @@ CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", 
 NOTHING = Concept(name="cat", aliases=("kitten",))
 PROMPTS = ["a cat by a road", "a bowl of fruit", "two kittens at night", "the red car"]
 CONCERNED = [0, 2]
+LISTED = {"gate": 1.0, "context": 1.0}
 
 
 def cease(model: Model, *concepts: Concept, **options) -> CEASE:
     # A random text encoder knows no synonyms: only listed words open the gate.
-    return CEASE(model, concepts or (CAT,), CEASEOptions(**{"gate": 1.0, **options}), label="cease")
+    return CEASE(model, concepts or (CAT,), CEASEOptions(**{**LISTED, **options}), label="cease")
 
 
 def draw(model: Model, methods, prompts, seeds=None, guidance: float = 5.0, steps: int = 4) -> np.ndarray:
@@ -100,7 +101,7 @@ def test_several_concepts_are_each_replaced_by_their_own_anchor(model):
 
 
 def test_stacks_with_uce():
-    steps = [uce_step(), StepConfig(method="cease", options={"gate": 1.0})]
+    steps = [uce_step(), StepConfig(method="cease", options=LISTED)]
     both, edit = config(*steps), config(steps[0])
     recipe = compile_recipe(both, load_model(both.model, torch.device("cpu")))
     images = {}
@@ -119,6 +120,7 @@ def test_stacks_with_uce():
     [
         ({"gate": 1.5}, "gate is 1.5; expected 0 to 1"),
         ({"look": -0.1}, "look is -0.1; expected 0 to 1"),
+        ({"evidence": 2}, "evidence is 2.0; expected 0 to 1"),
         ({"gates": 0.5}, "did you mean 'gate'"),
         ({"push": "far"}, "push"),
     ],
@@ -132,6 +134,69 @@ def test_bad_options_give_one_line(options, message):
 def test_a_word_that_tokenises_to_nothing_is_refused(model):
     with pytest.raises(ConfigError, match="tokenises to nothing"):
         cease(model, Concept(name=" "))
+
+
+UNNAMED = ["a tree", "a bowl of fruit", "mountains at night", "the red car"]
+
+
+def heard(model: Model, prompts: list[str], guidance: float = 5.0, **options) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of *prompts*, and how much of the cat each of them hears."""
+    settings = tiny.config(tiny.path())
+    settings.generation.guidance, settings.generation.batch_size = guidance, len(prompts)
+    samples = [tiny.sample(i, prompt, seed=sum(map(ord, prompt))) for i, prompt in enumerate(prompts)]
+    (batch,) = Engine(settings, model, [cease(model, **options)]).generate(samples)
+    return batch.images, batch.gates["cease:cat heard"]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_listening_alone_changes_no_bit_and_what_hears_enough_is_switched(model, guidance):
+    plain, scores = heard(model, UNNAMED, guidance, evidence=0.999)
+    assert (plain == draw_seeded(model, UNNAMED, guidance)).all()
+    threshold = float(np.sort(scores)[1:3].mean())  # between the second and the third
+    steered, again = heard(model, UNNAMED, guidance, evidence=threshold)
+    assert (scores == again).all()
+    assert ((plain != steered).any((1, 2, 3)) == (scores >= threshold)).all()
+
+
+def draw_seeded(model: Model, prompts: list[str], guidance: float) -> np.ndarray:
+    """The same pictures, unerased."""
+    steps = tiny.config(tiny.path()).generation.steps
+    return draw(model, [], prompts, [sum(map(ord, prompt)) for prompt in prompts], guidance, steps)
+
+
+def test_what_is_heard_does_not_depend_on_the_place_in_the_batch(model):
+    _, scores = heard(model, UNNAMED, evidence=0.999)
+    threshold = float(np.sort(scores)[1:3].mean())
+    one, _ = heard(model, UNNAMED, evidence=threshold)
+    other, _ = heard(model, UNNAMED[::-1], evidence=threshold)
+    assert (one == other[::-1]).all()
+
+
+def test_evidence_joins_samples_that_words_have_gated(model):
+    prompts = ["a cat by a road", *UNNAMED[:3]]
+    plain, scores = heard(model, prompts, evidence=0.999)
+    threshold = float(np.sort(scores[1:])[-2:].mean())  # one of those without the word
+    steered, _ = heard(model, prompts, evidence=threshold)
+    changed = (plain != steered).any((1, 2, 3))
+    assert changed.tolist() == [False, *(scores[1:] >= threshold)]  # the first is gated, and steered, in both alike
+    assert (plain[0] != draw_seeded(model, prompts, 5.0)[0]).any()
+
+
+def test_a_single_step_leaves_nothing_to_hear(model):
+    prompts = UNNAMED
+    assert (draw(model, [], prompts, steps=1) == draw(model, [cease(model, evidence=0.0)], prompts, steps=1)).all()
+
+
+def test_the_context_of_a_prompt_opens_the_gate_whatever_its_words(model):
+    context = cease(model, context=0.5).context
+    embeds = model.family.encode(UNNAMED).embeds
+    scores = np.array([context.scores(text, own)[0] for text, own in zip(UNNAMED, embeds, strict=True)])
+    threshold = float(np.sort(scores)[1:3].mean())  # between the second and the third
+    method = cease(model, context=threshold)
+    near = [method.explain(prompt)[0].startswith("the prompt as a whole comes near cat") for prompt in UNNAMED]
+    assert near == (scores >= threshold).tolist()
+    changed = (draw(model, [], UNNAMED) != draw(model, [method], UNNAMED)).any((1, 2, 3))
+    assert changed.tolist() == near
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +237,18 @@ def test_the_mask_lies_on_the_concepts_place(scene):
     inside = (mask * place).sum() / place.sum()
     outside = (mask * (1 - place)).sum() / (1 - place).sum()
     assert inside > 2 * outside
+
+
+def test_attention_tells_unlisted_synonyms_and_implied_scenes_from_neighbours():
+    """With no help from words or context; the neighbours' pictures stay as they were, bit for bit."""
+    model = load_model(ModelConfig(path="diorama"), torch.device("cpu"))
+    gun = Concept(name="gun", aliases=("pistol",), preserve=("knife", "sword", "bomb"))
+    method = CEASE(model, [CAT, gun], CEASEOptions(**LISTED, evidence=0.37), label="cease")
+    prompts = ["a kitty in the snow", "a robbery in a room", "a revolver", "a tiger in the snow", "a bomb", "a bicycle"]
+    pairs = [(p, "") for p in prompts]
+    texts = encode_texts(model.family, pairs, [], True).batch(pairs, torch.device("cpu"))
+    before, _ = Sampler(model, []).sample(texts, range(6), 64, 64, 3, 5.0)
+    after, gates = Sampler(model, [method]).sample(texts, range(6), 64, 64, 3, 5.0)
+    assert (gates["cease:cat heard"] >= 0.37).tolist() == [True] + [False] * 5
+    assert (gates["cease:gun heard"] >= 0.37).tolist() == [False, True, True, False, False, False]
+    assert (before != after).flatten(1).any(1).tolist() == [True] * 3 + [False] * 3

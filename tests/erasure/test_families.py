@@ -102,7 +102,7 @@ def test_cease_on_sdxl_leaves_unconcerned_samples_and_places_alone(steps: tuple[
     steered, _ = engine("sdxl", *edits, step("cease"))
     without, _ = engine("sdxl", *edits)
     first, second, plain = draw(steered, PROMPTS), draw(steered, PROMPTS[::-1]), draw(without, PROMPTS)
-    concerned = first.gates["cease:cat"] >= 0.55
+    concerned = (first.gates["cease:cat"] >= 0.55) | (first.gates["cease:cat in context"] >= 0.4)
     assert list(concerned[[0, 2]]) == [True, True]
     for i in range(len(PROMPTS)):
         if not concerned[i]:
@@ -113,7 +113,7 @@ def test_cease_on_sdxl_leaves_unconcerned_samples_and_places_alone(steps: tuple[
 
 
 def test_cease_swaps_the_pooled_vector_on_sdxl():
-    steered, _ = engine("sdxl", step("cease"))
+    steered, _ = engine("sdxl", step("cease", context=1.0))  # of a random encoder the context means nothing
     method: Method = steered.methods[0]
     from pipeline.erasure.method import Prompts
 
