@@ -70,7 +70,7 @@ POOL = {"plain": 4, "synonym": 8, "implied": 14, "attack": 6, "pair": 20, "kept"
 USED = {"plain": 2, "synonym": 4, "implied": 8, "attack": 4, "pair": 8, "kept": 8}
 BATCH, STEPS = 12, 8
 MODEL = ModelConfig(path="diorama", dtype=fast_dtype("cpu"))
-SEARCH = Budget(tokens=12, strength=1.0, population=60, generations=60)
+SEARCH = Budget(tokens=12, strength=1.0, population=100, generations=100)
 
 
 @dataclass(frozen=True)
