@@ -1,11 +1,9 @@
-"""The ablation of CEASE refuses what it cannot go on with; what it measures is drawn by the code that other tests hold."""
+"""The ablation of CEASE refuses what it cannot go on with."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs" / "ablate_cease.py"
 
@@ -22,8 +20,7 @@ def test_pictures_of_other_weights_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
-@pytest.mark.parametrize("args", [("--size", "0"), ("--only", "nothing")])
-def test_bad_arguments_are_refused(args):
-    done = run(*args)
+def test_a_bad_size_is_refused():
+    done = run("--size", "0")
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].endswith("--size is 0; expected at least 1")
