@@ -3,32 +3,38 @@
     python jobs/bench.py [--images 96] [--steps 20] [--repeats 5] [--threads 2]
 
 - ours: `pipeline.worker.Worker`, audit off: encode, denoise, decode, JPEG, tar, manifest, commit;
+- ours on ray: the same worker as a run has it, leased to by the coordinator; timed from the first lease to the last
+  commit, as the driver sees them (it looks every 0.25 s);
 - loop: a tuned diffusers loop: the same pipeline class, batch, dtype and scheduler, uint8 on the device, JPEG by the
-  same encoder in a thread, tar written as it goes; no manifest, no commit;
+  same encoder in as many threads as ours, tar written as it goes; no manifest, no commit;
 - ceiling: denoise and decode only, from ready embeddings; nothing is encoded or written;
 - ray data: the same pipeline in `map_batches` on one actor, `write_webdataset`; timed from its first batch on.
 
-All sides use one process for the device work with the same number of threads. Repeats are interleaved (A B C D A B C
-D ...), so that a machine whose speed drifts drifts under all of them. Each ratio is taken within a repeat; the interval
-is a 95 % Student interval over the repeats.
+All sides use one process for the device work with the same number of threads. Repeats are interleaved, and every other
+one runs backwards (A B C D, D C B A, ...), so that a machine whose speed drifts drifts under all of them alike. Each
+ratio is taken within a repeat; the interval is a 95 % Student interval over the repeats. Ours makes its worker and
+model anew in each repeat, outside of what is timed; loop and ceiling keep theirs, which is to their advantage.
 """
 
 import argparse
+import copy
 import io
 import json
+import os
 import statistics
+import sys
 import tarfile
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.config import load_config
-from pipeline.config.schema import Config, ImageFormat
+from pipeline.config.schema import Backend, Config, ImageFormat
 from pipeline.generation.encode import encode_image
 from pipeline.models.dtype import settle_dtype
 from pipeline.models.load import load_model
@@ -49,6 +55,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every single time there")
     args = parser.parse_args()
 
+    load = os.getloadavg()[0]
     torch.set_num_threads(args.threads)
     overrides = [f"prompts.limit={args.images}", f"generation.steps={args.steps}"]
     config = load_config(args.config, [*overrides, f"cluster.threads_per_worker={args.threads}"])
@@ -61,13 +68,20 @@ def main() -> None:
     }
     if not args.without_ray:
         sides["ray data"] = ray_data(config, prompts, args.threads)
+        sides["on ray"] = lambda: ours_on_ray(config)
+
+    batch = config.generation.batch_size
+    print(f"{len(prompts)} pictures, {args.steps} steps, {config.model.dtype}, batches of {batch}")
+    print(f"{args.threads} threads of {os.cpu_count()} cores, torch {torch.__version__}, load {load:.1f} before")
+    if load > 0.5:
+        print("bench: this machine is at other work; its figures are worth little", file=sys.stderr)
 
     for side in sides.values():  # one warm-up each: allocators, kernels, imports
         side()
     times: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(args.repeats):
-        for name, side in sides.items():
-            times[name].append(side())
+        for name in list(sides) if repeat % 2 == 0 else list(reversed(sides)):
+            times[name].append(sides[name]())
         print(f"repeat {repeat + 1}: " + ", ".join(f"{n} {len(prompts) / t[-1]:.2f}/s" for n, t in times.items()))
     print(table(times, len(prompts)))
     if args.json:
@@ -76,7 +90,6 @@ def main() -> None:
 
 def ours(config: Config) -> float:
     """Seconds for the worker to turn the whole plan into a committed corpus, model loading left out."""
-    from pipeline.corpus import evidence_url, open_store
     from pipeline.prepare import prepare
     from pipeline.worker import Worker
 
@@ -85,13 +98,39 @@ def ours(config: Config) -> float:
         plan = Plan.build(config, open_source(config.prompts))
         record = prepare(config, plan.summary(), device="cpu")
         worker = Worker(config, record, device="cpu")
-        assert evidence_url(config.output.path) != open_store(config.output.path).url
         started = time.perf_counter()
         pending = [worker.process(plan.shard(i), f"bench-{i}") for i in range(plan.shards)]
         assert all(result.result().won for result in pending)
         seconds = time.perf_counter() - started
         worker.close()
     return seconds
+
+
+def ours_on_ray(config: Config) -> float:
+    """Seconds of a whole run on Ray with one worker, from its first lease to its last commit."""
+    from pipeline.cluster.protocol import Snapshot
+    from pipeline.cluster.run import run
+
+    class Stopwatch:
+        began = ended = 0.0
+
+        def update(self, snapshot: Snapshot) -> None:
+            if snapshot.leased and not self.began:
+                self.began = time.perf_counter()
+            if snapshot.finished and not self.ended:
+                self.ended = time.perf_counter()
+
+        def say(self, line: str) -> None: ...
+        def close(self) -> None: ...
+
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder:
+        on_ray = copy.deepcopy(config)
+        on_ray.output.path, on_ray.cluster.backend = f"{folder}/corpus", Backend.ray
+        on_ray.cluster.workers.max = 1
+        outcome = run(on_ray, progress=watch)
+        assert outcome.exit_code == 0, outcome.message
+    return watch.ended - watch.began
 
 
 def _samples(config: Config) -> list:
@@ -113,7 +152,8 @@ def tuned_loop(config: Config, prompts: list[str]) -> Callable[[], float]:
         started = time.perf_counter()
         with (
             tempfile.TemporaryDirectory() as folder,
-            ThreadPoolExecutor(1) as pool,
+            ThreadPoolExecutor(config.cluster.threads_per_worker) as encoders,
+            ThreadPoolExecutor(1) as writer,
             tarfile.open(f"{folder}/0.tar", "w") as tar,
         ):
             writes = []
@@ -121,7 +161,8 @@ def tuned_loop(config: Config, prompts: list[str]) -> Callable[[], float]:
                 generators = [torch.Generator().manual_seed(start * g.batch_size + i) for i in range(len(batch))]
                 images = _uint8(_denoise(pipe, config, generators, prompt=batch))
                 for i, (image, prompt) in enumerate(zip(images, batch, strict=True)):
-                    writes.append(pool.submit(_write, tar, f"{start:05d}{i:03d}", image, prompt))
+                    encoded = encoders.submit(encode_image, image, ImageFormat.jpg, 95)
+                    writes.append(writer.submit(_write, tar, f"{start:05d}{i:03d}", encoded, prompt))
             for write in writes:
                 write.result()
         return time.perf_counter() - started
@@ -168,8 +209,8 @@ def _uint8(images: torch.Tensor) -> np.ndarray:
     return images.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def _write(tar: tarfile.TarFile, key: str, image: np.ndarray, prompt: str) -> None:
-    for name, data in ((f"{key}.jpg", encode_image(image, ImageFormat.jpg, 95)), (f"{key}.txt", prompt.encode())):
+def _write(tar: tarfile.TarFile, key: str, encoded: "Future[bytes]", prompt: str) -> None:
+    for name, data in ((f"{key}.jpg", encoded.result()), (f"{key}.txt", prompt.encode())):
         info = tarfile.TarInfo(name)
         info.size = len(data)
         tar.addfile(info, io.BytesIO(data))
@@ -180,7 +221,9 @@ def ray_data(config: Config, prompts: list[str], threads: int) -> Callable[[], f
     import ray
     import ray.data
 
-    ray.init(num_cpus=max(2, threads), include_dashboard=False, logging_level="error", log_to_driver=False)
+    # Of our own, whatever RAY_ADDRESS says; and one CPU more than the actor's, for the tasks that read and write.
+    quiet = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
+    ray.init(address="local", num_cpus=threads + 1, **quiet)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     class Generate:
@@ -203,7 +246,7 @@ def ray_data(config: Config, prompts: list[str], threads: int) -> Callable[[], f
         rows = [{"__key__": f"{i:08d}", "txt": prompt} for i, prompt in enumerate(prompts)]
         with tempfile.TemporaryDirectory() as folder:
             ray.data.from_items(rows).map_batches(
-                Generate, batch_size=config.generation.batch_size, concurrency=1, num_cpus=1
+                Generate, batch_size=config.generation.batch_size, concurrency=1, num_cpus=threads
             ).write_webdataset(folder)
             ended = time.time()
             started = ended
@@ -224,12 +267,19 @@ def table(times: dict[str, list[float]], images: int) -> str:
         rates = [images / s for s in seconds]
         line = f"{name:<10}{statistics.median(rates):>10.2f}{min(rates):>8.2f}{max(rates):>8.2f}"
         if name != "ours":
-            ratios = [theirs / mine for mine, theirs in zip(times["ours"], seconds, strict=True)]
-            half = T95[len(ratios) - 1] * statistics.stdev(ratios) / len(ratios) ** 0.5
-            mean = statistics.mean(ratios)
-            line += f"   {mean:.3f} ({mean - half:.3f} to {mean + half:.3f})"
+            line += f"   {_ratio(times['ours'], seconds)}"
         lines.append(line)
+    if "on ray" in times:
+        lines.append(f"ours on ray over ray data: {_ratio(times['on ray'], times['ray data'])}")
     return "\n".join(lines)
+
+
+def _ratio(ours: list[float], theirs: list[float]) -> str:
+    """How many times as fast ours is: the mean of the ratios within each repeat, and its interval."""
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    half = T95[len(ratios) - 1] * statistics.stdev(ratios) / len(ratios) ** 0.5
+    mean = statistics.mean(ratios)
+    return f"{mean:.3f} ({mean - half:.3f} to {mean + half:.3f})"
 
 
 if __name__ == "__main__":

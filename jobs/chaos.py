@@ -141,6 +141,8 @@ def done(output: Path) -> int:
 def strike(kind: str, machines: Machines, run: Run, rng: random.Random) -> bool:
     """Kill one of that kind; False where none was there to kill."""
     if kind == "driver":
+        if run.process.poll() is not None:
+            return False
         run.process.kill()
         run.process.wait()
         return True
@@ -175,7 +177,9 @@ def torment(run: Run, machines: Machines, output: Path, shards: int, kills: int,
     for number, kind in enumerate(kinds):
         wait_for(max(1, number * shards // (kills + 1)), run, output)
         time.sleep(rng.uniform(0.0, 2.0))
-        while not strike(kind, machines, run, rng):
+        while done(output) == shards or not strike(kind, machines, run, rng):
+            if done(output) == shards:  # a kill of what has nothing left to do would prove nothing
+                raise SystemExit(f"chaos: done before kill {number + 1} of {kills}; take more --shards or --steps")
             time.sleep(0.2)
             run.revive()
         before, seconds = done(output), time.monotonic() - began
