@@ -8,7 +8,8 @@
 - loop: a tuned diffusers loop: the same pipeline class, batch, dtype and scheduler, uint8 on the device, JPEG by the
   same encoder in as many threads as ours, tar written as it goes; no manifest, no commit;
 - ceiling: denoise and decode only, from ready embeddings; nothing is encoded or written;
-- ray data: the same pipeline in `map_batches` on one actor, `write_webdataset`; timed from its first batch on.
+- ray data: the same pipeline in `map_batches` on one actor, `write_webdataset`; timed from its first batch to its last
+  tar.
 
 All sides use one process for the device work with the same number of threads. Repeats are interleaved, and every other
 one runs backwards (A B C D, D C B A, ...), so that a machine whose speed drifts drifts under all of them alike. Each
@@ -239,6 +240,7 @@ def ray_data(config: Config, prompts: list[str], threads: int) -> Callable[[], f
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]
             images = _uint8(_denoise(self.pipe, config, generators, prompt=list(batch["txt"])))
             batch["jpg"] = [encode_image(image, ImageFormat.jpg, 95) for image in images]
+            batch["txt"] = [prompt.encode() for prompt in batch["txt"]]
             batch["json"] = [json.dumps({"started": self.started}).encode()] * len(seeds)
             return batch
 
@@ -247,10 +249,10 @@ def ray_data(config: Config, prompts: list[str], threads: int) -> Callable[[], f
         with tempfile.TemporaryDirectory() as folder:
             ray.data.from_items(rows).map_batches(
                 Generate, batch_size=config.generation.batch_size, concurrency=1, num_cpus=threads
-            ).write_webdataset(folder)
-            ended = time.time()
-            started = ended
-            for path in Path(folder).glob("*.tar"):
+            ).write_webdataset(folder, encoder=None)  # all is bytes; its own encoder takes no encoded picture
+            tars = list(Path(folder).glob("*.tar"))
+            started = ended = max(path.stat().st_mtime for path in tars)  # before Ray Data tidies up
+            for path in tars:
                 with tarfile.open(path) as tar:
                     for member in tar:
                         if member.name.endswith(".json"):
