@@ -74,8 +74,6 @@ def head() -> str | None:
     asked = os.environ.get("RAY_ADDRESS", "")
     if asked == "local":
         return None
-    # As `ray start` does: a token that lies in ~/.ray is used, unless RAY_AUTH_MODE says otherwise.
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     if asked in ("", "auto"):
         found = ray._private.utils.read_ray_address()  # what the last `ray start` left; it may be dead
         if found is not None and (why := unusable(found)) is not None:
@@ -103,6 +101,10 @@ def unusable(address: str) -> str | None:
             answer = NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=PATIENCE)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                # The token that lies in ~/.ray is sent only to a head that asks for one: with a head that asks for none
+                # its workers would be refused by us.
+                if "RAY_AUTH_MODE" not in os.environ and maybe_enable_token_auth_if_token_available(False):
+                    return unusable(address)
                 return "that Ray asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as it was started with"
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return "that is not the port of a Ray head, which is 6379 unless it was started with another"
