@@ -74,7 +74,7 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
     class_name = index.get("_class_name", "none")
     if class_name not in FAMILIES:
         raise ConfigError(
-            f"model.path: {config.path} is a {class_name}, which is not supported; "
+            f"model.path: {config.path} is a {class_name}, which is not supported{nearest(class_name, FAMILIES)}; "
             f"expected one of {', '.join(sorted(FAMILIES))}"
         )
     for library in (diffusers, transformers):  # their bars and hints would fill every worker's log
@@ -122,7 +122,12 @@ def _local(folder: Path, name: str) -> tuple[str, str, dict[str, Any]]:
         if folder.is_file() or list(folder.glob("*.safetensors")) or list(folder.glob("*.ckpt")):
             hint = "; convert a single-file checkpoint with diffusers' from_single_file and save_pretrained"
         raise ConfigError(f"model.path: {name} is not a diffusers folder (it has no model_index.json){hint}")
-    index = json.loads(index_path.read_text())
+    try:
+        index = json.loads(index_path.read_text())
+    except ValueError:
+        index = None
+    if not isinstance(index, dict):
+        raise ConfigError(f"model.path: {name}: its model_index.json is no JSON object; is the copy whole?")
     return str(folder), folder_digest(folder, index), index
 
 

@@ -92,6 +92,19 @@ def test_a_folder_that_is_no_pipeline(tmp_path: Path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["", "{not json", "[]", "\ud800"])
+def test_a_broken_index(folder: Path, text: str):
+    (folder / "model_index.json").write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(ConfigError, match=r"its model_index\.json is no JSON object"):
+        load(folder)
+
+
+def test_a_class_that_is_misspelt(folder: Path):
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": "StableDifusionPipeline"}))
+    with pytest.raises(ConfigError, match=r"not supported \(did you mean 'StableDiffusionPipeline'\?\); expected"):
+        load(folder)
+
+
 def test_an_unsupported_pipeline_class(folder: Path):
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": "KandinskyPipeline"}))
