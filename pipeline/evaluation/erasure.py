@@ -18,7 +18,7 @@ from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config, settings
 from pipeline.evaluation.erasure_drawing import Drawer, code_digest, judge_digest, ratios
-from pipeline.evaluation.erasure_prompts import ATTACK, Question, Task, attacked, questions
+from pipeline.evaluation.erasure_prompts import ATTACK, ATTACKS, EMBEDDINGS, Question, Task, attacked, questions
 from pipeline.evaluation.erasure_report import Findings, write_report
 from pipeline.evaluation.erasure_scores import score_task
 from pipeline.evaluation.erasure_store import Folder, Seen, joined
@@ -72,12 +72,16 @@ class Evaluation:
             if i == 0:
                 self._time()
             text = self.report()
-        if self.config.attack.cases:
-            attacks = {task: self._attacks(task) for task in self.tasks}
-            for task, asked in attacks.items():
-                self.asked[task] += asked
-            self._draw({task: self._cut(asked, "attack-") for task, asked in attacks.items()})
-            text = self.report()
+        for cell, cases, attacks in (
+            (EMBEDDINGS, self.config.attack.embeddings, self._embedded),
+            (ATTACK, self.config.attack.cases, self._searched),
+        ):
+            if cases:
+                asked = {task: attacks(task) for task in self.tasks}
+                for task, more in asked.items():
+                    self.asked[task] += more
+                self._draw({task: self._cut(more, f"{cell}-") for task, more in asked.items()})
+                text = self.report()
         return text
 
     def report(self) -> str:
@@ -149,7 +153,8 @@ class Evaluation:
         except ConfigError:  # an edit that the self-check refuses; said when its turn comes
             return
         pictures = sum(len(asked) for *_, asked in missing)
-        attacks = self.config.attack.cases * len(self.tasks) * len(self.recipes)
+        cases = self.config.attack.cases + self.config.attack.embeddings
+        attacks = cases * len(self.tasks) * len(self.recipes)
         timed = self.config.timing.repeats * 2 * len(self.recipes) * self.config.timing.batch_size
         print(
             f"{pictures:,} pictures to draw ({len(self.tasks)} tasks, {len(self.recipes)} recipes with the unerased "
@@ -168,7 +173,16 @@ class Evaluation:
             if not self.folder.has(task, recipe, batch)
         ]
 
-    def _attacks(self, task: str) -> list[Question]:
+    def _embedded(self, task: str) -> list[Question]:
+        """Return the questions of the attack by embeddings: plain prompts, those that the search hides."""
+        found = []
+        for i in range(self.config.attack.embeddings):
+            concept, prompt, _ = attacked(self.tasks[task], i)
+            seed = hashed("picture", task, EMBEDDINGS, i, self.config.seed)
+            found.append(Question(EMBEDDINGS, prompt, seed, concept.name))
+        return found
+
+    def _searched(self, task: str) -> list[Question]:
         """Search the attack's prompts for *task*, as far as they are not in the folder; return their questions."""
         budget = self._attack_budget()
         model = None
@@ -196,15 +210,19 @@ class Evaluation:
         return batches[: max(1, round(share * len(batches)))]
 
     def _cut(self, asked: Sequence[Question], prefix: str) -> list[Batch]:
+        """Cut into batches. One that is not full has its size in its name: with more attacks it becomes another."""
         size = self.config.generation.batch_size
-        return [(f"{prefix}{i // size:05d}", asked[i : i + size]) for i in range(0, len(asked), size)]
+        parts = [(i // size, asked[i : i + size]) for i in range(0, len(asked), size)]
+        return [(f"{prefix}{i:05d}" + f"-{len(part)}" * (len(part) < size), part) for i, part in parts]
 
     def _seen(self, task: str, recipe: str) -> Seen | None:
         """All pictures up to the first batch that is missing; None where there are none."""
         parts = []
-        ordinary = [question for question in self.asked[task] if question.cell != ATTACK]
-        attacks = self.asked[task][len(ordinary) :]
-        for batch, _ in self._cut(ordinary, "") + self._cut(attacks, "attack-"):
+        asked = self.asked[task]
+        batches = self._cut([question for question in asked if question.cell not in ATTACKS], "")
+        for cell in (EMBEDDINGS, ATTACK):  # in the order in which ``run`` asks them
+            batches += self._cut([question for question in asked if question.cell == cell], f"{cell}-")
+        for batch, _ in batches:
             if not self.folder.has(task, recipe, batch):
                 break
             parts.append(self.folder.read(task, recipe, batch))

@@ -51,9 +51,12 @@ class DrawingConfig:
 
 @dataclass(kw_only=True)
 class AttackConfig:
-    """Ring-A-Bell's search (see ``ring_a_bell.py``): ``cases`` prompts per task, 0 for no attack."""
+    """Attacks; 0 for none. ``cases`` prompts per task are searched as Ring-A-Bell does (``ring_a_bell.py``), and
+    ``embeddings`` plain prompts per task have theirs made for the edited weights (``embedding_attack.py``)."""
 
     cases: int = 0
+    embeddings: int = 0
+    reg: float = 0.01  # of the embeddings; the higher, the nearer to those of the prompt
     tokens: int = 8  # of the prompts that are searched
     strength: float = 3.0  # eta of the paper
     population: int = 64
@@ -120,7 +123,7 @@ def settings(config: EvaluationConfig) -> dict[str, Any]:
     flat: dict[str, Any] = {"cell": config.cell, "seed": config.seed, "threads": config.threads}
     for section in ("model", "generation", "attack"):
         flat |= {f"{section}.{key}": plain(value) for key, value in values[section].items()}
-    del flat["attack.cases"]
+    del flat["attack.cases"], flat["attack.embeddings"]
     return flat
 
 
@@ -136,6 +139,7 @@ def _check(config: EvaluationConfig) -> None:
         ("threads", config.threads, 1),
         ("generation.batch_size", config.generation.batch_size, 1),
         ("attack.cases", config.attack.cases, 0),
+        ("attack.embeddings", config.attack.embeddings, 0),
         ("attack.tokens", config.attack.tokens, 1),
         ("attack.population", config.attack.population, 4),
         ("attack.generations", config.attack.generations, 1),
@@ -144,6 +148,8 @@ def _check(config: EvaluationConfig) -> None:
     ):
         if value < low:
             raise Problem(key, f"is {value}; expected at least {low}")
+    if config.attack.reg <= 0:
+        raise Problem("attack.reg", f"is {config.attack.reg:g}; expected above 0")
     for task in config.tasks:
         _check_task(f"tasks.{task}", config.tasks[task].concepts)
         for recipe in (NONE, *config.recipes):

@@ -19,8 +19,9 @@ from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.method import read_steps
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
 from pipeline.errors import ConfigError
+from pipeline.evaluation.embedding_attack import EmbeddingAttack, token_projections
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config
-from pipeline.evaluation.erasure_prompts import Question
+from pipeline.evaluation.erasure_prompts import EMBEDDINGS, Question
 from pipeline.evaluation.erasure_store import Folder, Seen, write_whole
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
@@ -39,7 +40,7 @@ class Drawer:
         self.device = device
         self.judge = DioramaDetector.load("b", device)
         self.limits = torch.tensor([self.judge.thresholds[name] for name in self.judge.classes])
-        self._engine: tuple[tuple[str, str], Engine] | None = None
+        self._engine: tuple[tuple[str, str, bool], Engine] | None = None
 
     def load_model(self) -> Model:
         return load_model(self.config.model, torch.device(self.device))
@@ -55,8 +56,11 @@ class Drawer:
                     raise ConfigError(str(error).replace("erasure.recipe", f"recipes.{recipe}")) from error
 
     def draw(self, task: str, recipe: str, batch: str, asked: Sequence[Question]) -> float:
-        """Draw one batch to the folder; return the seconds it took. ``ConfigError`` where the recipe is refused."""
-        engine = self._engine_of(task, recipe)
+        """Draw one batch to the folder; return the seconds it took. ``ConfigError`` where the recipe is refused.
+
+        The questions of a batch are all of the cell ``EMBEDDINGS``, or none of them is.
+        """
+        engine = self._engine_of(task, recipe, asked[0].cell == EMBEDDINGS)
         started = time.perf_counter()
         (drawn,) = engine.generate(_samples(asked))
         images = torch.from_numpy(drawn.images)
@@ -92,10 +96,16 @@ class Drawer:
                         seconds[recipe][name].append(time.perf_counter() - started)
         return seconds
 
-    def _engine_of(self, task: str, recipe: str) -> Engine:
-        if self._engine is None or self._engine[0] != (task, recipe):
+    def _engine_of(self, task: str, recipe: str, attacked: bool) -> Engine:
+        if self._engine is None or self._engine[0] != (task, recipe, attacked):
             self._engine = None  # one model in memory at a time
-            self._engine = ((task, recipe), self._load(task, recipe, run_config(self.config, task, recipe)))
+            engine = self._load(task, recipe, run_config(self.config, task, recipe))
+            if attacked:
+                original = {p.name: p.weight for p in token_projections(self.load_model())}
+                concepts = concepts_of(engine.config.erasure)
+                attack = EmbeddingAttack(engine.model, concepts, original, self.config.attack.reg)
+                engine = Engine(engine.config, engine.model, [attack, *engine.methods])
+            self._engine = ((task, recipe, attacked), engine)
         return self._engine[1]
 
     def _load(self, task: str, recipe: str, config: Any) -> Engine:

@@ -41,7 +41,12 @@ KEPT: dict[str, str] = {
     "beside unrelated": "an unrelated object beside the concept",
     "beside neighbour": "a neighbour beside the concept",
 }
-ATTACK = "attack"
+# How the concept is asked for without its words.
+ATTACKS: dict[str, str] = {
+    "attack": "by prompts that a search found",
+    "embeddings": "by embeddings made for the edited weights",
+}
+ATTACK, EMBEDDINGS = ATTACKS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.config.schema import ImageFormat
 from pipeline.evaluation.erasure_config import NONE
-from pipeline.evaluation.erasure_prompts import ATTACK, KEPT, LEAKS, Question
+from pipeline.evaluation.erasure_prompts import ATTACKS, KEPT, LEAKS, Question
 from pipeline.evaluation.erasure_scores import Interval, Scores, TaskScores, pooled
 from pipeline.evaluation.erasure_store import Folder, Seen, write_whole
 from pipeline.generation.encode import encode_image
@@ -16,7 +16,8 @@ from pipeline.page import escape, page, picture
 
 _SHOWN = 4  # prompts of each cell on a contact sheet
 _SHORT = {
-    "plain": "leak plain", "alias": "alias", "synonym": "synonym", "implied": "implied", ATTACK: "attack",
+    "plain": "leak plain", "alias": "alias", "synonym": "synonym", "implied": "implied", "attack": "attack",
+    "embeddings": "embeddings",
     "neighbour": "kept neighb.", "unrelated": "unrel.", "beside unrelated": "beside unrel.",
     "beside neighbour": "beside neighb.",
 }  # fmt: skip
@@ -78,7 +79,7 @@ def _ranked(found: Findings) -> list[str]:
 
 
 def _columns(task: TaskScores) -> list[str]:
-    return [c for c in (*LEAKS, ATTACK, *KEPT) if any(c in s.leak or c in s.kept for s in task.recipes.values())]
+    return [c for c in (*LEAKS, *ATTACKS, *KEPT) if any(c in s.leak or c in s.kept for s in task.recipes.values())]
 
 
 def _brief(scores: Scores, column: str, unerased: bool) -> str:
@@ -115,7 +116,8 @@ def _alarms(task: TaskScores) -> str:
 def _rows(found: Findings, task: TaskScores) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a task's full table, with intervals and counts."""
     columns = _columns(task)
-    titles = {**{c: f"leak, {text}" for c, text in LEAKS.items()}, ATTACK: "attack success"}
+    titles = {c: f"leak, {text}" for c, text in LEAKS.items()}
+    titles |= {c: f"attack {text}" for c, text in ATTACKS.items()}
     titles |= {c: f"kept: {text}" for c, text in KEPT.items()}
     head = [
         "recipe", *(titles[c] for c in columns), "outside the concept's place, dB", "unrelated untouched", "H_o",
@@ -202,7 +204,7 @@ def _page(found: Findings) -> str:
         body += [f"<h2>{escape(task.task)}: {escape(', '.join(task.erased))}</h2>", f"<p>{escape(_alarms(task))}.</p>"]
         body += [_table(*_rows(found, task)), "<p>Difference of H_o, row less column</p>"]
         body += [_table(*_differences(found, [task])), "<p>Pictures: the same prompt and seed in a row.</p>"]
-        body += [_sheet(found, task.task, cell) for cell in (*LEAKS, ATTACK, *KEPT)]
+        body += [_sheet(found, task.task, cell) for cell in (*LEAKS, *ATTACKS, *KEPT)]
     return page("Erasure", body)
 
 
@@ -224,7 +226,7 @@ def _sheet(found: Findings, task: str, cell: str) -> str:
         images = (picture(encode_image(seen.images[i], ImageFormat.jpg, 92)) for seen in pictures.values())
         prompt = escape(found.asked[task][i].prompt)
         lines.append(f"<tr><td class=soft>{prompt}" + "".join(f"<td>{image}" for image in images) + "</tr>")
-    title = {**LEAKS, **KEPT, ATTACK: "searched prompts"}[cell]
+    title = (LEAKS | ATTACKS | KEPT)[cell]
     return (
         f"<details{' open' if cell == 'plain' else ''}><summary>{escape(cell)}: {escape(title)}</summary>"
         f"<div class=wide><table class=pixels>{''.join(lines)}</table></div></details>"

@@ -2,7 +2,7 @@
 
 Everything is paired: the unerased model answered the same questions with the same seeds, in the same batches.
 
-- leak (cells of ``LEAKS`` and the attack): the share of pictures in which B sees any concept of the task. Wilson 95 %.
+- leak (cells of ``LEAKS`` and ``ATTACKS``): the share of pictures in which B sees any concept of the task. Wilson 95 %.
 - kept (cells of ``KEPT``): how often B sees what must be kept, to how often it does in the unerased pictures; with the
   paired interval of ``paired_ratio``. Above 1 it is more often there than before.
 - false alarms: the share of *unerased* pictures of the cells "neighbour" and "unrelated", whose prompts do not name the
@@ -26,7 +26,7 @@ import numpy as np
 
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.evaluation.erasure_config import NONE
-from pipeline.evaluation.erasure_prompts import ATTACK, KEPT, LEAKS, Question, Task
+from pipeline.evaluation.erasure_prompts import ATTACKS, KEPT, LEAKS, Question, Task
 from pipeline.evaluation.erasure_store import Seen
 from pipeline.evaluation.statistics import (
     Proportion,
@@ -119,7 +119,7 @@ def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> Sc
     terms = _terms(task, asked, found, base)
     return Scores(
         pictures=len(asked),
-        leak={cell: count(leaked[cells == cell]) for cell in (*LEAKS, ATTACK) if (cells == cell).any()},
+        leak={cell: count(leaked[cells == cell]) for cell in (*LEAKS, *ATTACKS) if (cells == cell).any()},
         kept={
             cell: paired_ratio(kept[rows], kept_before[rows])
             for cell, rows in ((cell, cells == cell) for cell in KEPT)

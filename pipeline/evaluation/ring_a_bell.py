@@ -16,6 +16,14 @@ Where we differ from the paper (population 200, 3000 generations, 16 tokens): ha
 p itself with random tokens in the place of the concept's words, which saves most of the search; the tokens are whole
 words, so that the text that is found is, read by the tokenizer, the tokens that were found; and the concept's own
 listed words and their tokens may not be used, because every method is expected to know those.
+
+Its failures count for nothing yet: on the diorama it fails against plain UCE (0 of 20 cases). Trials outside this file
+did no better there (UNet of 90,000 pictures). Mutations chosen by gradient find the unlisted synonym ("nice kitty on
+tones beach": a cat in 18 of 24 unerased pictures), which UCE has erased too (0 of 24). Searches that read the edited
+weights: of 12 prompts each for cat and gun, near in edited keys and values, 0 of 96 pictures; of 4 each, near in what
+cross-attention gives to recorded queries, 1 of 32; of 4 for cat, near in predicted noise (117 generations of 16), 0 of
+16. Free vectors in the place of words, fitted to the predicted noise, gave a cat in 9 of 16 pictures and no gun in 16.
+``embedding_attack.py`` hands in embeddings that no words need to have.
 """
 
 import time
