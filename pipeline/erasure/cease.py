@@ -21,7 +21,8 @@ because a concept's features are localised in the cross-attention maps. This is 
 
 WHEN, measured with each of the diorama's 64 objects as the concept in turn, one alias and its family listed, in 232
 prompts (its name, unlisted synonyms, implied scenes, pairs, nothing named; 8 steps, detector A); "attack" is texts that
-Ring-A-Bell's search finds when kept from words that the gate knows (16 pictures of {cat}, 10 of which show one):
+Ring-A-Bell's search finds when kept from words that the gate knows (16 pictures of {cat}, 10 of which show one).
+On weights of 25 November, since replaced; the thresholds of context and attention were set on these same prompts:
 
                            asked for and seen   neither   attack   cat left after the attack
     words (.55)                218 of 218     19 of 14,565    0 of 10      10 of 10
