@@ -36,6 +36,11 @@ def install(folder: Path, weights: Path) -> None:
     config = weights / "text_encoder" / "config.json"
     settings = json.loads(config.read_text()) | {"dtype": "float32"}
     config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    for part in ("unet", "vae"):
+        config = weights / part / "config.json"
+        settings = json.loads(config.read_text())
+        settings.pop("_name_or_path", None)  # the folder of whoever trained it
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
     (weights / "detectors").mkdir(exist_ok=True)
     for path in sorted((folder / "detectors").glob("*.safetensors")):
         shutil.copyfile(path, weights / "detectors" / path.name)
