@@ -1,6 +1,6 @@
 """Four ways to the same pictures, side by side in one run: images/s, and their ratios with an interval.
 
-    python jobs/bench.py [--images 96] [--steps 20] [--repeats 5] [--threads 2]
+    python jobs/bench.py [--images 96] [--steps 10] [--repeats 5] [--threads 2]
 
 - ours: `pipeline.worker.Worker`, audit off: encode, denoise, decode, JPEG, tar, manifest, commit;
 - ours on ray: the same worker as a run has it, leased to by the coordinator; timed from the first lease to the last
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default=Path(__file__).with_name("bench.yaml"))
     parser.add_argument("--images", type=int, default=96)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=5, choices=[n + 1 for n in T95])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without-ray", action="store_true", help="leave Ray Data out (a machine without ray)")
