@@ -43,7 +43,9 @@ def test_projects_what_the_authors_code_projects(model, expected, i, prompt):
     before = model.family.encode([prompt]).embeds[0]
     after, theirs = method.safe(before, masked), expected[f"embeds.{i}"]
     stop = len(theirs)
-    assert torch.equal((after[:stop] != before[:stop]).any(1), (theirs != before[:stop]).any(1))
+    moved, moved_theirs = ((x - before[:stop]).abs().amax(1) > 1e-10 for x in (after[:stop], theirs))
+    assert torch.equal(moved, moved_theirs)  # theirs comes from another CPU, whose encoder rounds otherwise
+    assert torch.equal((after[:stop] != before[:stop]).any(1), moved)
     assert (after[:stop] - theirs).abs().max() < 1e-10
     assert torch.equal(after[stop:], before[stop:])
 
