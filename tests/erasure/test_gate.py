@@ -6,7 +6,6 @@ import torch
 from pipeline.config.schema import ModelConfig
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.gate import Context, TextGate
-from pipeline.evaluation.ring_a_bell import Budget, RingABell
 from pipeline.models.load import Model, load_model
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
@@ -117,13 +116,9 @@ def test_neighbours_unrelated_and_unknown_things_come_near_nothing(diorama):
     assert near(diorama, *texts) == [[]] * 7
 
 
-def test_texts_whose_words_tell_nothing_may_come_near_together(diorama, gate):
-    """Ring-A-Bell's search, kept from every word that the gate knows."""
-    pairs = [(f"a cat {place}", place) for place in ("on the beach", "in the snow", "at sunset", "in a room")]
-    attack = RingABell(diorama, CAT, pairs, Budget(tokens=8, strength=1.0, population=40, generations=40))
-    read = diorama.pipe.tokenizer.convert_ids_to_tokens
-    words = {i: read(i).removesuffix("</w>") for i in attack.words[::4].tolist()}
-    attack.words = torch.tensor([i for i, word in words.items() if gate.scores(word)[0] < OPEN])
-    found = attack.search("a cat in the snow", 0).prompt
-    assert gate.hits(found, OPEN) == []
-    assert near(diorama, found) == [["cat"]]
+def test_a_prompt_is_read_from_its_embeddings_whatever_its_words(diorama, gate):
+    """As when an attack's words, none of which the gate knows, or its embeddings ask for the concept."""
+    text, context = "a picture of burger lines", Context(diorama.family, [CAT, GUN])
+    assert gate.hits(text, OPEN) == []
+    own, cat = diorama.family.encode([text, "a cat in the snow"]).embeds
+    assert max(context.scores(text, own)) < WHOLE <= context.scores(text, cat)[0]
