@@ -33,17 +33,19 @@ def install(folder: Path, weights: Path) -> None:
     assemble(folder).to(dtype=torch.float16).save_pretrained(weights, safe_serialization=True)
     # Half precision is how the weights are stored, not how they are to be run: transformers would take the stored
     # type for the wanted one, diffusers would not, and the parts would meet in two types.
-    config = weights / "text_encoder" / "config.json"
-    settings = json.loads(config.read_text()) | {"dtype": "float32"}
-    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    _rewrite(weights / "text_encoder" / "config.json", dtype="float32")
     for part in ("unet", "vae"):
-        config = weights / part / "config.json"
-        settings = json.loads(config.read_text())
-        settings.pop("_name_or_path", None)  # the folder of whoever trained it
-        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        _rewrite(weights / part / "config.json")
     (weights / "detectors").mkdir(exist_ok=True)
     for path in sorted((folder / "detectors").glob("*.safetensors")):
         shutil.copyfile(path, weights / "detectors" / path.name)
     shutil.copyfile(folder / "training.json", weights / "training.json")
     for path in weights.rglob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes files that only their owner can read
+
+
+def _rewrite(path: Path, **changed: str) -> None:
+    """Change settings of a config file; the folder of whoever trained it is left out."""
+    settings = json.loads(path.read_text()) | changed
+    settings.pop("_name_or_path", None)
+    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
