@@ -103,10 +103,6 @@ class CEASE(Method):
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
         self.stream: TextStream = model.family.streams[0]
-        for concept in concepts:
-            for word in concept.words:
-                if not token_spans(self.stream, word, [(0, len(word))])[0]:
-                    raise ConfigError(f"{label}: the word {word!r} of concept {concept.name!r} tokenises to nothing")
         self.gate = TextGate(model.family, concepts)
         self.context = Context(model.family, concepts) if options.context < 1 else None
         watches = options.evidence < 1 and not options.always_on

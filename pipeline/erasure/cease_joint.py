@@ -68,10 +68,6 @@ class CEASEJoint(Method):
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEJointOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        for concept in concepts:
-            for word in concept.words:
-                if not all(token_spans(stream, word, [(0, len(word))])[0] for stream in model.family.streams):
-                    raise ConfigError(f"{label}: the word {word!r} of concept {concept.name!r} tokenises to nothing")
         self.gate = TextGate(model.family, concepts)
 
     def condition(self, prompts: Prompts) -> Prompts:
