@@ -1,6 +1,6 @@
 """Four ways to the same pictures, side by side in one run: images/s, and their ratios with an interval.
 
-    python jobs/bench.py [--images 96] [--steps 10] [--repeats 5] [--threads 2]
+    python jobs/bench.py [--images 96] [--steps 10] [--repeats 20] [--threads 2]
 
 - ours: `pipeline.worker.Worker`, audit off: encode, denoise, decode, JPEG, tar, manifest, commit;
 - ours on ray: the same worker as a run has it, leased to by the coordinator; timed from the first lease to the last
@@ -21,6 +21,7 @@ import argparse
 import copy
 import io
 import json
+import logging
 import os
 import statistics
 import sys
@@ -50,12 +51,13 @@ def main() -> None:
     parser.add_argument("--config", default=Path(__file__).with_name("bench.yaml"))
     parser.add_argument("--images", type=int, default=96)
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=5, choices=[n + 1 for n in T95])
+    parser.add_argument("--repeats", type=int, default=20, choices=[n + 1 for n in T95])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without-ray", action="store_true", help="leave Ray Data out (a machine without ray)")
     parser.add_argument("--json", type=Path, help="write every single time there")
     args = parser.parse_args()
 
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     load = os.getloadavg()[0]
     torch.set_num_threads(args.threads)
     overrides = [f"prompts.limit={args.images}", f"generation.steps={args.steps}"]
@@ -226,6 +228,7 @@ def ray_data(config: Config, prompts: list[str], threads: int) -> Callable[[], f
     quiet = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
     ray.init(address="local", num_cpus=threads + 1, **quiet)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     class Generate:
         def __init__(self) -> None:
@@ -248,7 +251,10 @@ def ray_data(config: Config, prompts: list[str], threads: int) -> Callable[[], f
         rows = [{"__key__": f"{i:08d}", "txt": prompt} for i, prompt in enumerate(prompts)]
         with tempfile.TemporaryDirectory() as folder:
             ray.data.from_items(rows).map_batches(
-                Generate, batch_size=config.generation.batch_size, concurrency=1, num_cpus=threads
+                Generate,
+                batch_size=config.generation.batch_size,
+                compute=ray.data.ActorPoolStrategy(size=1),
+                num_cpus=threads,
             ).write_webdataset(folder, encoder=None)  # all is bytes; its own encoder takes no encoded picture
             tars = list(Path(folder).glob("*.tar"))
             started = ended = max(path.stat().st_mtime for path in tars)  # before Ray Data tidies up

@@ -63,6 +63,7 @@ class Driver:
         self._draining: set[str] = set()
         self._snapshot: Snapshot | None = None
         self._ended = 0.0  # when there was no more to give out
+        self._told_finished = False  # a worker knows that already; the next snapshot will say so
         self._metrics = Metrics(config.output.path)
         self._fleet = Fleet(
             self._needs,
@@ -83,6 +84,7 @@ class Driver:
             assert self._snapshot is not None
             return self._snapshot
         finally:
+            self._fleet.disband()  # before the note goes that they look for when they start
             delete_nonce(self._config, self._nonce)
 
     def _over(self) -> bool:
@@ -153,6 +155,7 @@ class Driver:
             member.stage = Stage.loaded
         elif member.stage is Stage.running:
             self._fleet.dismiss(member)
+            self._told_finished |= result == FINISHED
             if result != FINISHED:
                 self._progress.say(f"worker {member.name} has left: {result}")
 
@@ -193,7 +196,8 @@ class Driver:
         if draining != self._draining:
             self._draining = draining
             self._coordinator.drain.remote(sorted(draining))
-        self._fleet.grow(self._wanted() + len(draining))
+        if not self._told_finished:
+            self._fleet.grow(self._wanted() + len(draining))
 
     # The coordinator
 

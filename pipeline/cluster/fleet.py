@@ -131,6 +131,11 @@ class Fleet:
         self.members.remove(member)
         ray.kill(member.actor)
 
+    def disband(self) -> None:
+        """The run is over: end whoever is left, such as workers that there was no room for until now."""
+        for member in list(self.members):
+            self.dismiss(member)
+
     def _bury(self, member: Member, message: str, news: float) -> None:
         self.members.remove(member)
         ray.kill(member.actor)  # it may only be out of reach, and would go on beside its replacement

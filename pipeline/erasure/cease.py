@@ -131,43 +131,47 @@ class CEASE(Method):
 
     def _hits(self, prompts: Prompts) -> tuple[list[list[Hit]], dict[str, Tensor]]:
         """Return what brings concepts into play in each prompt, and how nearly: gates ``(B,)`` by name."""
-        gate, context, threshold = self.gate, self.context, self.options.context
-        hits = [gate.hits(text, self.options.gate) for text in prompts.texts]
-        words = torch.tensor([gate.scores(text) for text in prompts.texts], dtype=torch.float32)
-        gates = {f"{self.label}:{c.name}": words[:, k] for k, c in enumerate(self.concepts)}
-        if context is not None:
-            near = [context.scores(t, e) for t, e in zip(prompts.texts, prompts.positive.embeds, strict=True)]
-            for found, scores in zip(hits, near, strict=True):
-                told = {hit.concept.name for hit in found}
-                # As a word that implies the concept, at no place in the prompt.
-                found += [
-                    Hit(c, 0, 0, 0.0)
-                    for c, score in zip(self.concepts, scores, strict=True)
-                    if score >= threshold and c.name not in told
-                ]
-            whole = torch.tensor(near, dtype=torch.float32)
-            gates |= {f"{self.label}:{c.name} in context": whole[:, k] for k, c in enumerate(self.concepts)}
+        texts, embeds = prompts.texts, prompts.positive.embeds
+        whole = [self._whole(text, embed) for text, embed in zip(texts, embeds, strict=True)]
+        hits = [self._found(text, scores) for text, scores in zip(texts, whole, strict=True)]
+        gates = self._gates(":{}", [self.gate.scores(text) for text in texts])
+        if self.context is not None:
+            gates |= self._gates(":{} in context", whole)
         return hits, gates
 
-    def explain(self, text: str) -> list[str]:
-        hits = self.gate.hits(text, self.options.gate)
-        embeds = self.model.family.encode([text]).embeds[0]
-        whole = self.context.scores(text, embeds) if self.context else []
-        told = {hit.concept.name for hit in hits}
-        near = [
-            f"the prompt as a whole comes near {concept.name} ({score:.2f})"
+    def _gates(self, name: str, scores: list[list[float]]) -> dict[str, Tensor]:
+        columns = torch.tensor(scores, dtype=torch.float32)
+        return {self.label + name.format(c.name): columns[:, k] for k, c in enumerate(self.concepts)}
+
+    def _whole(self, text: str, embeds: Tensor) -> list[float]:
+        """Return how near *text* as a whole comes to each concept; nothing where that is not asked."""
+        return [] if self.context is None else self.context.scores(text, embeds)
+
+    def _found(self, text: str, whole: list[float]) -> list[Hit]:
+        """Return the words that bring concepts into play, then the concepts that only *text* as a whole comes near."""
+        words = self.gate.hits(text, self.options.gate)
+        told = {hit.concept.name for hit in words}
+        return words + [
+            Hit(concept, 0, 0, 0.0)  # as a word that implies the concept, at no place in the prompt
             for concept, score in zip(self.concepts, whole, strict=False)
             if score >= self.options.context and concept.name not in told
         ]
-        lines = [
-            f"“{text[hit.start : hit.stop]}” {'means' if hit.score >= self.options.means else 'implies'} "
-            f"{hit.concept.name} ({hit.score:.2f})"
-            for hit in hits
-        ] + near
+
+    def explain(self, text: str) -> list[str]:
+        whole = self._whole(text, self.model.family.encode([text]).embeds[0])
+        hits = self._found(text, whole)
         meant = [hit for hit in hits if hit.score >= self.options.means]
+        lines = []
+        for hit in hits:
+            if hit.start < hit.stop:
+                verb = "means" if hit in meant else "implies"
+                lines.append(f"“{text[hit.start : hit.stop]}” {verb} {hit.concept.name} ({hit.score:.2f})")
+            else:
+                score = whole[self.concepts.index(hit.concept)]
+                lines.append(f"the prompt as a whole comes near {hit.concept.name} ({score:.2f})")
         if meant:
             lines.append(f"inside its place the picture listens to “{' '.join(replaced(text, meant)[0].split())}”")
-        if len(meant) < len(hits) or near or (self.options.always_on and not hits):
+        if len(meant) < len(hits) or (self.options.always_on and not hits):
             lines.append("inside its place the concept's direction is taken from the prompt's embeddings")
         return lines or [f"no word comes near enough to a concept (gate {self.options.gate}): left alone, bit for bit"]
 

@@ -4,7 +4,7 @@ A listed word counts 1. Any other word w comes near by cos(E(w) - m, E(c) - m), 
 end-of-text token (or, where the architecture has one, its pooled vector) and m the mean of E over everyday words,
 without which all CLIP embeddings look alike (cosines of .7 and more). Where it comes nearer to a listed neighbour, by
 r, it counts r less: a leopard is a tiger rather than a cat, while a war may show a gun although it shows a bomb as
-surely. A listed neighbour with a listed word inside (a palm tree where trees are erased) counts 0.
+surely.
 
 On the diorama, of 1,500 captions of its world, words that mean or imply one of {cat, gun, wine, house} score .72 to 1,
 all others at most .52. Embeddings of the whole prompt tell less: at the end of the text they are diluted by what else
@@ -109,12 +109,6 @@ class TextGate:
         erased = word_pattern([word for concept in concepts for word in concept.words])
         kept = [[w for w in (*c.preserve, c.anchor) if w and not erased.search(w)] for c in concepts]
         self._neighbours = [torch.stack([self._direction(w) for w in words]) if words else None for words in kept]
-        # Neighbours that a concept's word is part of.
-        phrases = [
-            [w for w in (*c.preserve, c.anchor) if (m := pattern.search(w)) and m[0] != w]
-            for c, pattern in zip(concepts, self._patterns, strict=True)
-        ]
-        self._spared = [word_pattern(words) if words else None for words in phrases]
 
     def hits(self, text: str, threshold: float) -> list[Hit]:
         """Return what in *text* scores at least *threshold*, at most one hit a word, in the order of the text."""
@@ -133,13 +127,10 @@ class TextGate:
     def _scored(self, text: str) -> Iterator[tuple[int, int, tuple[float, ...]]]:
         """Yield the words of *text* and their scores for each concept: listed ones first, then all others."""
         taken: list[tuple[int, int]] = []
-        for i, (pattern, spared) in enumerate(zip(self._patterns, self._spared, strict=True)):
-            kept = [match.span() for match in spared.finditer(text)] if spared else []
+        for i, pattern in enumerate(self._patterns):
             for match in pattern.finditer(text):
-                if not _overlaps(match.span(), kept):
-                    yield match.start(), match.end(), tuple(float(i == k) for k in range(len(self.concepts)))
+                yield match.start(), match.end(), tuple(float(i == k) for k in range(len(self.concepts)))
                 taken.append(match.span())
-            taken += kept
         for match in _WORD.finditer(text):
             if not _overlaps(match.span(), taken):
                 yield match.start(), match.end(), self._score(match[0].lower())

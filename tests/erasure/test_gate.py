@@ -69,14 +69,6 @@ def test_hits_lie_on_their_words_in_the_order_of_the_text(gate):
     assert [hit.score == 1 for hit in hits] == [False, True, False]
 
 
-def test_a_neighbour_with_the_concepts_word_inside_is_spared(diorama):
-    tree = Concept(name="tree", preserve=("palm tree",))
-    gate = TextGate(diorama.family, [tree])
-    assert gate.hits("a palm tree on the beach", OPEN) == []
-    assert words(gate, "a tree and two palm trees") == {"tree": "tree"}
-    assert TextGate(diorama.family, [Concept(name="tree")]).scores("a palm tree") == [1.0]
-
-
 def test_a_phrase_is_found_by_its_telling_word(diorama):
     gate = TextGate(diorama.family, [Concept(name="wine", preserve=("beer", "coffee"))])
     assert list(words(gate, "a glass of red and a guitar")) == ["red"]
