@@ -1,29 +1,28 @@
 """Four ways to the same pictures, side by side in one run: images/s, and their ratios with an interval.
 
-    python jobs/bench.py [--images 96] [--steps 10] [--repeats 20] [--threads 2]
+    python jobs/bench.py [--images 96] [--steps 10] [--repeats 10] [--threads 2]
 
 - ours: `pipeline.worker.Worker`, audit off: encode, denoise, decode, JPEG, tar, manifest, commit;
-- ours on ray: the same worker as a run has it, leased to by the coordinator; timed from the first lease to the last
-  commit, as the driver sees them (it looks every 0.25 s);
+- ours on ray: the same worker as a run has it, leased to by the coordinator; timed from its first commit to its last;
 - loop: a tuned diffusers loop: the same pipeline class, batch, dtype and scheduler, uint8 on the device, JPEG by the
   same encoder in as many threads as ours, tar written as it goes; no manifest, no commit;
 - ceiling: denoise and decode only, from ready embeddings; nothing is encoded or written;
-- ray data: the same pipeline in `map_batches` on one actor, `write_webdataset`; timed from its first batch to its last
+- ray data: the same pipeline in `map_batches` on one actor, `write_webdataset`; timed from its second batch to its last
   tar.
 
-All sides use one process for the device work with the same number of threads. Repeats are interleaved, and every other
-one runs backwards (A B C D, D C B A, ...), so that a machine whose speed drifts drifts under all of them alike. Each
-ratio is taken within a repeat; the interval is a 95 % Student interval over the repeats. Ours makes its worker and
-model anew in each repeat, outside of what is timed; loop and ceiling keep theirs, which is to their advantage.
+Each side of each repeat is a process of its own, with the same number of threads for the device's work, and draws one
+batch before it is timed: in one process for all, sides slowed each other down (what another had left in the memory), by
+up to a tenth, and more from repeat to repeat. Repeats are interleaved, and every other one runs backwards (A B C D,
+D C B A, ...), so that a machine whose speed drifts drifts under all of them alike. Each ratio is taken within a repeat;
+the interval is a 95 % Student interval over the repeats.
 """
 
 import argparse
-import copy
 import io
 import json
-import logging
 import os
 import statistics
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -49,50 +48,54 @@ T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", default=Path(__file__).with_name("bench.yaml"))
-    parser.add_argument("--images", type=int, default=96)
+    parser.add_argument("--images", type=int, default=96, help="pictures that are timed, a multiple of the batch")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=20, choices=[n + 1 for n in T95])
+    parser.add_argument("--repeats", type=int, default=10, choices=[n + 1 for n in T95])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--without-ray", action="store_true", help="leave Ray Data out (a machine without ray)")
+    parser.add_argument("--without-ray", action="store_true", help="leave both that need it out")
     parser.add_argument("--json", type=Path, help="write every single time there")
+    parser.add_argument("--side", choices=list(SIDES), help="time this one alone, here; print its seconds")
     args = parser.parse_args()
+
+    config = load_config(args.config, [f"generation.steps={args.steps}", f"cluster.threads_per_worker={args.threads}"])
+    config = settle_dtype(config, "cpu")
+    batch = config.generation.batch_size
+    if args.images < batch or args.images % batch:
+        parser.error(f"--images is {args.images}; expected a multiple of {batch}, the batch size")
+    config.prompts.limit = batch + args.images
+    torch.set_num_threads(args.threads)
+    if args.side:
+        print(SIDES[args.side](config))
+        return
 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     load = os.getloadavg()[0]
-    torch.set_num_threads(args.threads)
-    overrides = [f"prompts.limit={args.images}", f"generation.steps={args.steps}"]
-    config = load_config(args.config, [*overrides, f"cluster.threads_per_worker={args.threads}"])
-    config = settle_dtype(config, "cpu")
-    prompts = [sample.prompt for sample in _samples(config)]
-    sides: dict[str, Callable[[], float]] = {
-        "ours": lambda: ours(config),
-        "loop": tuned_loop(config, prompts),
-        "ceiling": ceiling(config, prompts),
-    }
-    if not args.without_ray:
-        sides["ray data"] = ray_data(config, prompts, args.threads)
-        sides["on ray"] = lambda: ours_on_ray(config)
-
-    batch = config.generation.batch_size
-    print(f"{len(prompts)} pictures, {args.steps} steps, {config.model.dtype}, batches of {batch}")
+    print(f"{args.images} pictures, {args.steps} steps, {config.model.dtype}, batches of {batch}")
     print(f"{args.threads} threads of {os.cpu_count()} cores, torch {torch.__version__}, load {load:.1f} before")
     if load > 0.5:
         print("bench: this machine is at other work; its figures are worth little", file=sys.stderr)
-
-    for side in sides.values():  # one warm-up each: allocators, kernels, imports
-        side()
+    sides = [name for name in SIDES if not (args.without_ray and name in (RAY_DATA, ON_RAY))]
     times: dict[str, list[float]] = {name: [] for name in sides}
     for repeat in range(args.repeats):
-        for name in list(sides) if repeat % 2 == 0 else list(reversed(sides)):
-            times[name].append(sides[name]())
-        print(f"repeat {repeat + 1}: " + ", ".join(f"{n} {len(prompts) / t[-1]:.2f}/s" for n, t in times.items()))
-    print(table(times, len(prompts)))
+        for name in sides if repeat % 2 == 0 else reversed(sides):
+            times[name].append(timed(name))
+        print(f"repeat {repeat + 1}: " + ", ".join(f"{n} {args.images / t[-1]:.2f}/s" for n, t in times.items()))
+    print(table(times, args.images))
     if args.json:
-        args.json.write_text(json.dumps({"images": len(prompts), "seconds": times}))
+        args.json.write_text(json.dumps({"images": args.images, "seconds": times}))
+
+
+def timed(side: str) -> float:
+    """Seconds of one side, in a process of its own."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"bench: {side} failed:\n{done.stderr}")
+    return float(done.stdout.splitlines()[-1])
 
 
 def ours(config: Config) -> float:
-    """Seconds for the worker to turn the whole plan into a committed corpus, model loading left out."""
+    """Seconds for the worker to turn all shards but the first into a committed corpus."""
     from pipeline.prepare import prepare
     from pipeline.worker import Worker
 
@@ -101,8 +104,9 @@ def ours(config: Config) -> float:
         plan = Plan.build(config, open_source(config.prompts))
         record = prepare(config, plan.summary(), device="cpu")
         worker = Worker(config, record, device="cpu")
+        worker.process(plan.shard(0), "warm-up").result()
         started = time.perf_counter()
-        pending = [worker.process(plan.shard(i), f"bench-{i}") for i in range(plan.shards)]
+        pending = [worker.process(plan.shard(i), f"bench-{i}") for i in range(1, plan.shards)]
         assert all(result.result().won for result in pending)
         seconds = time.perf_counter() - started
         worker.close()
@@ -110,30 +114,16 @@ def ours(config: Config) -> float:
 
 
 def ours_on_ray(config: Config) -> float:
-    """Seconds of a whole run on Ray with one worker, from its first lease to its last commit."""
-    from pipeline.cluster.protocol import Snapshot
+    """Seconds of a whole run on Ray with one worker, from its first commit to its last."""
     from pipeline.cluster.run import run
 
-    class Stopwatch:
-        began = ended = 0.0
-
-        def update(self, snapshot: Snapshot) -> None:
-            if snapshot.leased and not self.began:
-                self.began = time.perf_counter()
-            if snapshot.finished and not self.ended:
-                self.ended = time.perf_counter()
-
-        def say(self, line: str) -> None: ...
-        def close(self) -> None: ...
-
-    watch = Stopwatch()
     with tempfile.TemporaryDirectory() as folder:
-        on_ray = copy.deepcopy(config)
-        on_ray.output.path, on_ray.cluster.backend = f"{folder}/corpus", Backend.ray
-        on_ray.cluster.workers.max = 1
-        outcome = run(on_ray, progress=watch)
+        config.output.path, config.cluster.backend = f"{folder}/corpus", Backend.ray
+        config.cluster.workers.max = 1
+        outcome = run(config)
         assert outcome.exit_code == 0, outcome.message
-    return watch.ended - watch.began
+        commits = [path.stat().st_mtime for path in Path(folder, "corpus", "commits").glob("*.json")]
+    return max(commits) - min(commits)
 
 
 def _samples(config: Config) -> list:
@@ -145,14 +135,13 @@ def _chunks(items: list, size: int) -> list[list]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def tuned_loop(config: Config, prompts: list[str]) -> Callable[[], float]:
+def tuned_loop(config: Config) -> float:
     """The loop that a careful user of diffusers writes: batches, no PIL, JPEG and tar off the device's thread."""
     pipe = load_model(config.model, torch.device("cpu")).pipe
     pipe.set_progress_bar_config(disable=True)
-    g = config.generation
+    warm_up, *batches = _chunks([sample.prompt for sample in _samples(config)], config.generation.batch_size)
 
-    def run() -> float:
-        started = time.perf_counter()
+    def write(batches: list[list[str]]) -> None:
         with (
             tempfile.TemporaryDirectory() as folder,
             ThreadPoolExecutor(config.cluster.threads_per_worker) as encoders,
@@ -160,38 +149,40 @@ def tuned_loop(config: Config, prompts: list[str]) -> Callable[[], float]:
             tarfile.open(f"{folder}/0.tar", "w") as tar,
         ):
             writes = []
-            for start, batch in enumerate(_chunks(prompts, g.batch_size)):
-                generators = [torch.Generator().manual_seed(start * g.batch_size + i) for i in range(len(batch))]
+            for n, batch in enumerate(batches):
+                generators = [torch.Generator().manual_seed(n * len(batch) + i) for i in range(len(batch))]
                 images = _uint8(_denoise(pipe, config, generators, prompt=batch))
                 for i, (image, prompt) in enumerate(zip(images, batch, strict=True)):
                     encoded = encoders.submit(encode_image, image, ImageFormat.jpg, 95)
-                    writes.append(writer.submit(_write, tar, f"{start:05d}{i:03d}", encoded, prompt))
+                    writes.append(writer.submit(_write, tar, f"{n:05d}{i:03d}", encoded, prompt))
             for write in writes:
                 write.result()
-        return time.perf_counter() - started
 
-    return run
+    write([warm_up])
+    started = time.perf_counter()
+    write(batches)
+    return time.perf_counter() - started
 
 
-def ceiling(config: Config, prompts: list[str]) -> Callable[[], float]:
+def ceiling(config: Config) -> float:
     """Denoise and decode from ready embeddings: what the device alone allows."""
     pipe = load_model(config.model, torch.device("cpu")).pipe
     pipe.set_progress_bar_config(disable=True)
-    g = config.generation
     with torch.inference_mode():
-        ready = [
+        warm_up, *ready = [
             pipe.encode_prompt(batch, torch.device("cpu"), 1, True, [""] * len(batch))
-            for batch in _chunks(prompts, g.batch_size)
+            for batch in _chunks([sample.prompt for sample in _samples(config)], config.generation.batch_size)
         ]
 
-    def run() -> float:
-        started = time.perf_counter()
-        for embeds, negative in ready:
-            generators = [torch.Generator().manual_seed(i) for i in range(len(embeds))]
-            _denoise(pipe, config, generators, prompt_embeds=embeds, negative_prompt_embeds=negative)
-        return time.perf_counter() - started
+    def draw(embeds: torch.Tensor, negative: torch.Tensor) -> None:
+        generators = [torch.Generator().manual_seed(i) for i in range(len(embeds))]
+        _denoise(pipe, config, generators, prompt_embeds=embeds, negative_prompt_embeds=negative)
 
-    return run
+    draw(*warm_up)
+    started = time.perf_counter()
+    for batch in ready:
+        draw(*batch)
+    return time.perf_counter() - started
 
 
 def _denoise(pipe, config: Config, generators: list[torch.Generator], **prompt) -> torch.Tensor:
@@ -219,53 +210,62 @@ def _write(tar: tarfile.TarFile, key: str, encoded: "Future[bytes]", prompt: str
         tar.addfile(info, io.BytesIO(data))
 
 
-def ray_data(config: Config, prompts: list[str], threads: int) -> Callable[[], float]:
+def ray_data(config: Config) -> float:
     """Ray Data: the same pipeline on one actor of `map_batches`, then `write_webdataset`."""
     import ray
     import ray.data
 
+    threads = config.cluster.threads_per_worker
     # Of our own, whatever RAY_ADDRESS says; and one CPU more than the actor's, for the tasks that read and write.
-    quiet = {"include_dashboard": False, "logging_level": "error", "log_to_driver": False}
-    ray.init(address="local", num_cpus=threads + 1, **quiet)
+    ray.init(address="local", num_cpus=threads + 1, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
     class Generate:
         def __init__(self) -> None:
             torch.set_num_threads(threads)
             self.pipe = load_model(config.model, torch.device("cpu")).pipe
             self.pipe.set_progress_bar_config(disable=True)
-            self.started = 0.0
 
         def __call__(self, batch: dict) -> dict:
-            self.started = self.started or time.time()
+            began = time.time()
             seeds = [int(key) for key in batch["__key__"]]
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]
             images = _uint8(_denoise(self.pipe, config, generators, prompt=list(batch["txt"])))
             batch["jpg"] = [encode_image(image, ImageFormat.jpg, 95) for image in images]
             batch["txt"] = [prompt.encode() for prompt in batch["txt"]]
-            batch["json"] = [json.dumps({"started": self.started}).encode()] * len(seeds)
+            batch["json"] = [json.dumps({"began": began}).encode()] * len(seeds)
             return batch
 
-    def run() -> float:
-        rows = [{"__key__": f"{i:08d}", "txt": prompt} for i, prompt in enumerate(prompts)]
-        with tempfile.TemporaryDirectory() as folder:
-            ray.data.from_items(rows).map_batches(
-                Generate,
-                batch_size=config.generation.batch_size,
-                compute=ray.data.ActorPoolStrategy(size=1),
-                num_cpus=threads,
-            ).write_webdataset(folder, encoder=None)  # all is bytes; its own encoder takes no encoded picture
-            tars = list(Path(folder).glob("*.tar"))
-            started = ended = max(path.stat().st_mtime for path in tars)  # before Ray Data tidies up
-            for path in tars:
-                with tarfile.open(path) as tar:
-                    for member in tar:
-                        if member.name.endswith(".json"):
-                            started = min(started, json.load(tar.extractfile(member))["started"])  # type: ignore[arg-type]
-        return ended - started
+    rows = [{"__key__": f"{i:08d}", "txt": sample.prompt} for i, sample in enumerate(_samples(config))]
+    with tempfile.TemporaryDirectory() as folder:
+        ray.data.from_items(rows).map_batches(
+            Generate,
+            batch_size=config.generation.batch_size,
+            compute=ray.data.ActorPoolStrategy(size=1),
+            num_cpus=threads,
+        ).write_webdataset(folder, encoder=None)  # all is bytes; its own encoder takes no encoded picture
+        tars = list(Path(folder).glob("*.tar"))
+        ended = max(path.stat().st_mtime for path in tars)  # before Ray Data tidies up
+        began = {
+            _began(tar, member) for tar in map(tarfile.open, tars) for member in tar if member.name.endswith("json")
+        }
+    return ended - sorted(began)[1]
 
-    return run
+
+def _began(tar: tarfile.TarFile, member: tarfile.TarInfo) -> float:
+    file = tar.extractfile(member)
+    assert file is not None
+    return float(json.load(file)["began"])
+
+
+RAY_DATA, ON_RAY = "ray data", "on ray"
+SIDES: dict[str, Callable[[Config], float]] = {
+    "ours": ours,
+    "loop": tuned_loop,
+    "ceiling": ceiling,
+    RAY_DATA: ray_data,
+    ON_RAY: ours_on_ray,
+}
 
 
 def table(times: dict[str, list[float]], images: int) -> str:
@@ -277,8 +277,8 @@ def table(times: dict[str, list[float]], images: int) -> str:
         if name != "ours":
             line += f"   {_ratio(times['ours'], seconds)}"
         lines.append(line)
-    if "on ray" in times:
-        lines.append(f"ours on ray over ray data: {_ratio(times['on ray'], times['ray data'])}")
+    if ON_RAY in times:
+        lines.append(f"ours on ray over ray data: {_ratio(times[ON_RAY], times[RAY_DATA])}")
     return "\n".join(lines)
 
 

@@ -104,6 +104,7 @@ class ConceptConfig:
     aliases: list[str] = identity(factory=list)
     anchor: str = identity("")
     preserve: list[str] = identity(factory=list)
+    everywhere: bool = identity(False)  # it has no place in a picture but is all over it, as a style is
 
 
 @dataclass(kw_only=True)

@@ -31,6 +31,8 @@ _REASONS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EISDIR: "is a folder; expected a file",
     errno.EEXIST: "a file stands where a folder is needed",
+    errno.ENAMETOOLONG: "a name in the path is too long",
+    errno.ELOOP: "too many symbolic links in the path",
 }
 
 
@@ -51,13 +53,13 @@ class LocalStore:
             return file.read(length)
 
     def write(self, path: str, data: bytes | Path) -> None:
-        with self._errors(path), self._temporary(data) as temporary:
+        with self._errors(path, makes_folders=True), self._temporary(data) as temporary:
             self._folder(path)
             os.replace(temporary, self.root / path)
             self._sync_folder(path)
 
     def create(self, path: str, data: bytes) -> bool:
-        with self._errors(path), self._temporary(data) as temporary:
+        with self._errors(path, makes_folders=True), self._temporary(data) as temporary:
             self._folder(path)
             try:
                 os.link(temporary, self.root / path)  # fails if the name is taken; never shows part of the bytes
@@ -159,11 +161,13 @@ class LocalStore:
             path.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _errors(self, path: str) -> Iterator[None]:
+    def _errors(self, path: str, makes_folders: bool = False) -> Iterator[None]:
         """Turn the system errors that a user has to mend into one line; others, as I/O errors, stay what they are."""
         try:
             yield
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if makes_folders and not self.root.is_dir():  # under /proc, say
+                raise StoreError(f"{self.root}: no folder can be made there") from error
             raise
         except OSError as error:
             if error.errno not in _REASONS:

@@ -17,7 +17,8 @@ because a concept's features are localised in the cross-attention maps. This is 
   draw must then be driven out. On the diorama (gun, no anchor) leak falls from .25 to 0, from .95 to 0 where implied.
 - WHERE (``mask.py``): for the first ``look`` share of the steps m is 0: the picture finds its layout as ever, and shows
   where it listens to the concept's words. From then on m is that place, kept up to date with where the alternative's
-  stand-in is listened to. Outside it the picture goes on listening to the prompt as it was.
+  stand-in is listened to. Outside it the picture goes on listening to the prompt as it was. For a concept that is
+  ``everywhere``, as a style is, m is 1 from the first step on.
 
 WHEN, measured with each of the diorama's 64 objects as the concept in turn, one alias and its family listed, in 232
 prompts (its name, unlisted synonyms, implied scenes, pairs, nothing named; 8 steps, detector A); "attack" is texts that
@@ -169,10 +170,12 @@ class CEASE(Method):
             else:
                 score = whole[self.concepts.index(hit.concept)]
                 lines.append(f"the prompt as a whole comes near {hit.concept.name} ({score:.2f})")
+        everywhere = any(hit.concept.everywhere for hit in hits)
+        where = "all over the picture" if everywhere else "inside its place"
         if meant:
-            lines.append(f"inside its place the picture listens to “{' '.join(replaced(text, meant)[0].split())}”")
+            lines.append(f"{where} the picture listens to “{' '.join(replaced(text, meant)[0].split())}”")
         if len(meant) < len(hits) or (self.options.always_on and not hits):
-            lines.append("inside its place the concept's direction is taken from the prompt's embeddings")
+            lines.append(f"{where} the concept's direction is taken from the prompt's embeddings")
         return lines or [f"no word comes near enough to a concept (gate {self.options.gate}): left alone, bit for bit"]
 
     def _steering(self, *batch: Any) -> CEASESteering:
@@ -225,7 +228,10 @@ class CEASE(Method):
             tokens = self._marked(text, [(hit.start, hit.stop) for hit in found] if placed else [])
             pulled = not implied and all(hit.concept.anchor for hit in named)
             strength = 1.0 if pulled else 1.0 + self.options.push
-            alternatives.append(Alternative(embeds, tokens, self._marked(other, marks if placed else []), strength))
+            stand_in = self._marked(other, marks if placed else [])
+            acted_on = implied | {hit.concept.name for hit in named}
+            everywhere = any(concept.everywhere for concept in self.concepts if concept.name in acted_on)
+            alternatives.append(Alternative(embeds, tokens, stand_in, strength, everywhere))
         return alternatives
 
     def _marked(self, text: str, spans: list[tuple[int, int]]) -> Tensor:

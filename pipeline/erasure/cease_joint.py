@@ -82,7 +82,8 @@ class CEASEJoint(Method):
             texts = [prompts.texts[i] for i in rows]
             alternatives = encode_texts(self.model.family, [replaced(prompts.texts[i], hits[i])[0] for i in rows])
             tokens = torch.stack([self._marked(text, hits[i]) for i, text in zip(rows, texts, strict=True)])
-            steering = CEASEJointSteering(self, rows, alternatives, tokens, prompts, sampling)
+            everywhere = [k for k, i in enumerate(rows) if any(hit.concept.everywhere for hit in hits[i])]
+            steering = CEASEJointSteering(self, rows, alternatives, tokens, everywhere, prompts, sampling)
         steering.gates = {f"{self.label}:{c.name}": scores[:, k] for k, c in enumerate(self.concepts)}
         return steering
 
@@ -111,6 +112,7 @@ class CEASEJointSteering(Steering):
         rows: Sequence[int],
         alternatives: Conditioning,
         tokens: Tensor,
+        everywhere: Sequence[int],
         prompts: Prompts,
         sampling: Sampling,
     ):
@@ -126,19 +128,23 @@ class CEASEJointSteering(Steering):
         # Zeros stand at the end of a sequence that is longer than the streams (SD3 without T5).
         self.tokens = torch.nn.functional.pad(tokens, (0, prompts.positive.embeds.shape[1] - tokens.shape[1]))
         self.tokens = self.tokens.to(device)
-        self.place = PlaceMask(len(rows), sampling.latent_shape, method.options.threshold, device)
+        self.place = PlaceMask(len(rows), sampling.latent_shape, method.options.threshold, device, everywhere)
         self.watched = range(family.depth // 3, max(family.depth // 3 + 1, 2 * family.depth // 3))
         self.entered: EnteredText | None = None  # the alternatives on their way through the layers
-        self.gathers, self.everywhere = True, False
+        self.gathers = True
 
     def begin(self, step: int, timestep: Tensor) -> None:
         done = step / self.sampling.steps
         looks = self.options.look > 0 and (step == 0 or done < self.options.look)
-        self.everywhere = step == 0 and not looks
-        if step > 0 and not looks and self.gathers:
+        if looks:
+            self.place.nowhere()
+        elif step == 0:
+            self.place.everywhere()  # before the first step there is no map to switch by
+        elif self.gathers:
             self.place.update()
         self.gathers = done < self.options.gather or step == 0
-        self.entered = None if looks else self.family.enter(self.alternatives, timestep, self.sampling.guidance)
+        idle = looks and not self.place.placeless
+        self.entered = None if idle else self.family.enter(self.alternatives, timestep, self.sampling.guidance)
 
     def joint(self, layer: JointLayer, image: QKV, text: QKV, output: Tensor) -> Tensor:
         own = image.rows(self.rows)  # (rows, heads, N, d)
@@ -148,9 +154,6 @@ class CEASEJointSteering(Steering):
         if self.entered is None:
             return output
         switched, self.entered = layer.follow(self.entered, own)
-        if self.everywhere:
-            output[self.rows] = switched
-        else:
-            weight = self.place.at(switched.shape[2], switched.dtype)  # (rows, 1, N, 1)
-            output[self.rows] = torch.lerp(output[self.rows], switched, weight)
+        weight = self.place.at(switched.shape[2], switched.dtype)  # (rows, 1, N, 1)
+        output[self.rows] = torch.lerp(output[self.rows], switched, weight)
         return output

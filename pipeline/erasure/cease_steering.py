@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Alternative:
     """What a concerned sample listens to instead: ``embeds (T, D)``, and which tokens mark the place, ``(T,)`` of 0/1:
-    ``tokens`` in the prompt as it is, ``stand_in`` in the alternative. ``strength`` is s of the formula."""
+    ``tokens`` in the prompt as it is, ``stand_in`` in the alternative. ``strength`` is s of the formula;
+    ``everywhere`` says that m is 1 all over the picture from the first step on."""
 
     embeds: Tensor
     tokens: Tensor
     stand_in: Tensor
     strength: float
+    everywhere: bool
 
 
 class CEASESteering(Steering):
@@ -58,7 +60,8 @@ class CEASESteering(Steering):
         self.tokens = torch.stack([alternative.tokens for alternative in alternatives])
         self.stand_in = torch.stack([alternative.stand_in for alternative in alternatives])
         self.strength = torch.tensor([a.strength for a in alternatives], device=device).view(-1, 1, 1, 1)
-        self.place = PlaceMask(len(rows), sampling.latent_shape, options.threshold, device)
+        everywhere = [i for i, alternative in enumerate(alternatives) if alternative.everywhere]
+        self.place = PlaceMask(len(rows), sampling.latent_shape, options.threshold, device, everywhere)
         self.options = options
         self.steps = sampling.steps
         self.keys: dict[int, Tensor] = {}  # of the prompts, by layer
@@ -68,9 +71,11 @@ class CEASESteering(Steering):
     def begin(self, step: int, timestep: Tensor) -> None:
         done, look = step / self.steps, self.options.look
         self.looks = self.steps > 1 and look > 0 and (step == 0 or done < look)
-        if step == 0:
+        if self.looks:
+            self.place.nowhere()
+        elif step == 0:
             self.place.everywhere()  # before the first step there is no map to switch by
-        elif not self.looks and self.gathers:
+        elif self.gathers:
             self.place.update()
         self.gathers = self.looks or step == 0 or done < self.options.gather
 
@@ -88,7 +93,7 @@ class CEASESteering(Steering):
         positions = query.shape[2]
         if self.gathers and positions <= CELLS:
             self.gather(layer, query, output)
-        if self.looks:
+        if self.looks and not self.place.placeless:
             return output
         switched = self.switched(layer, query)
         weight = self.strength.to(switched.dtype) * self.place.at(positions, switched.dtype)

@@ -6,6 +6,7 @@ its attention peak, and smoothed, because a hard edge shows. Knows nothing of co
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -24,9 +25,19 @@ def grid(positions: int, latent_shape: tuple[int, int, int]) -> tuple[int, int]:
 
 
 class PlaceMask:
-    """Masks of ``rows`` pictures, each ``(h, w)`` in 0..1 at any layer's resolution."""
+    """Masks of ``rows`` pictures, each ``(h, w)`` in 0..1 at any layer's resolution.
 
-    def __init__(self, rows: int, latent_shape: tuple[int, int, int], threshold: float, device: torch.device):
+    ``everywhere`` lists the rows whose mask is always the whole picture: what they are about has no place.
+    """
+
+    def __init__(
+        self,
+        rows: int,
+        latent_shape: tuple[int, int, int],
+        threshold: float,
+        device: torch.device,
+        everywhere: Sequence[int] = (),
+    ):
         self.latent_shape = latent_shape
         self.threshold = threshold
         positions = latent_shape[1] * latent_shape[2]
@@ -34,6 +45,7 @@ class PlaceMask:
             positions = math.prod(grid(positions // 2, latent_shape))
         self.size = grid(positions, latent_shape)
         self.sum = torch.zeros((rows, 1, *self.size), device=device)
+        self.placeless = list(everywhere)
         self._at: dict[int, Tensor] = {}
 
     def add(self, query: Tensor, key: Tensor, tokens: Tensor) -> None:
@@ -56,13 +68,19 @@ class PlaceMask:
         low, high = self.sum.amin((2, 3), keepdim=True), self.sum.amax((2, 3), keepdim=True)
         relative = (self.sum - low) / (high - low).clamp_min(1e-12)
         wide = max_pool2d((relative >= self.threshold).float(), 3, stride=1, padding=1)
-        self.mask = avg_pool2d(wide, 3, stride=1, padding=1, count_include_pad=False)
-        self._at = {}
+        self._set(avg_pool2d(wide, 3, stride=1, padding=1, count_include_pad=False))
 
     def everywhere(self) -> None:
         """Make it the whole picture, until the next ``update``."""
-        self.mask = torch.ones_like(self.sum)
-        self._at = {}
+        self._set(torch.ones_like(self.sum))
+
+    def nowhere(self) -> None:
+        """Make it nothing, but for those that have no place, until the next ``update``."""
+        self._set(torch.zeros_like(self.sum))
+
+    def _set(self, mask: Tensor) -> None:
+        mask[self.placeless] = 1
+        self.mask, self._at = mask, {}
 
     def at(self, positions: int, dtype: torch.dtype) -> Tensor:
         """Return the mask ``(rows, 1, N, 1)`` for a layer of N *positions*."""

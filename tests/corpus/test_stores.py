@@ -97,6 +97,16 @@ def test_a_read_only_folder_is_one_line(tmp_path: Path) -> None:
         check_writable(open_store(str(tmp_path)))
 
 
+@pytest.mark.parametrize(
+    ("root", "why"),
+    [("/proc/lacuna/corpus", "no folder can be made there"), ("/tmp/" + "x" * 300, "a name in the path is too long")],
+)
+def test_a_path_that_cannot_be_is_one_line(root: str, why: str) -> None:
+    with pytest.raises(StoreError, match=why) as caught:
+        check_writable(open_store(root))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_crashed_writers_leavings_are_not_listed_and_are_swept(tmp_path: Path) -> None:
     import socket
 

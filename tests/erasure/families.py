@@ -21,8 +21,8 @@ def step(method: str, **options) -> StepConfig:
     return StepConfig(method=method, options=options)
 
 
-def config(family: str, *steps: StepConfig) -> Config:
-    erasure = ErasureConfig(concepts=[CONCEPT], recipe=list(steps))
+def config(family: str, *steps: StepConfig, concept: ConceptConfig = CONCEPT) -> Config:
+    erasure = ErasureConfig(concepts=[concept], recipe=list(steps))
     result = tiny.config(tiny_families.path(family), erasure=erasure)
     result.generation.guidance = 3.5
     return result
@@ -32,9 +32,9 @@ def load(family: str) -> Model:
     return load_model(ModelConfig(path=tiny_families.path(family)), torch.device("cpu"))
 
 
-def engine(family: str, *steps: StepConfig) -> tuple[Engine, CompiledRecipe]:
+def engine(family: str, *steps: StepConfig, concept: ConceptConfig = CONCEPT) -> tuple[Engine, CompiledRecipe]:
     """An engine with the recipe of *steps*, compiled on the model that it samples with."""
-    settings, model = config(family, *steps), load(family)
+    settings, model = config(family, *steps, concept=concept), load(family)
     recipe = compile_recipe(settings, model)
     return Engine(settings, model, active_methods(settings, model)), recipe
 

@@ -73,6 +73,22 @@ def test_any_look_and_gather_work_and_only_a_look_to_the_end_changes_nothing(mod
     assert changed.tolist() == [i in CONCERNED and options.get("look") != 1.0 for i in range(4)]
 
 
+def test_what_is_everywhere_is_switched_all_over_the_picture_from_the_first_step(model):
+    style = Concept(name="cat", anchor="dog", everywhere=True)
+    steered = draw(model, [cease(model, style)], ["a cat by a road", "the red car"])
+    anchored = draw(model, [], ["a dog by a road", "the red car"])
+    assert np.abs(steered.astype(int) - anchored).max() <= 1
+    assert (steered[0] != draw(model, [cease(model, CAT)], ["a cat by a road", "the red car"])[0]).any()
+
+
+def test_what_has_a_place_is_not_touched_by_what_is_everywhere_in_another_sample(model):
+    style = Concept(name="night", anchor="day", everywhere=True)
+    both = draw(model, [cease(model, CAT, style)], ["a cat by a road", "the road at night"])
+    alone = draw(model, [cease(model, CAT)], ["a cat by a road", "the road at night"])
+    assert (both[0] == alone[0]).all()
+    assert (both[1] != alone[1]).any()
+
+
 def test_a_single_step_is_switched_everywhere(model):
     changed = draw(model, [], PROMPTS, steps=1) != draw(model, [cease(model)], PROMPTS, steps=1)
     assert changed.any((1, 2, 3)).tolist() == [i in CONCERNED for i in range(4)]

@@ -1,5 +1,7 @@
 """CEASE in joint attention: another text carried along in the same forward, and who hears it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch
 from pipeline.erasure.method import Steering
 from pipeline.generation.engine import Engine
 from pipeline.models.attention import AttentionState
-from tests.erasure.families import apart, config, draw, engine, load, step
+from tests.erasure.families import CONCEPT, apart, config, draw, engine, load, step
 
 JOINT = ("sd3", "sd3-without-t5", "flux", "schnell")
 PROMPTS = ["a cat on the beach", "a tree at night", "two cats and a tiger", "a red car"]
@@ -29,9 +31,13 @@ def test_unsteered_is_bit_identical_to_diffusers(family: str):
         assert torch.equal(plain, driver.predict(noise, torch.tensor(500.0), conditioning, 3.5))
 
 
+@pytest.mark.parametrize("how", ["look and threshold 0", "a concept that is everywhere"])
 @pytest.mark.parametrize("family", JOINT)
-def test_switched_everywhere_it_draws_the_anchors_picture(family: str):
-    switched, _ = engine(family, step("cease_joint", **ALWAYS))
+def test_switched_everywhere_it_draws_the_anchors_picture(family: str, how: str):
+    if how == "look and threshold 0":
+        switched, _ = engine(family, step("cease_joint", **ALWAYS))
+    else:
+        switched, _ = engine(family, step("cease_joint"), concept=replace(CONCEPT, everywhere=True))
     plain = Engine(config(family), load(family), ())
     got, asked = draw(switched, PROMPTS), draw(plain, PROMPTS)
     others = draw(plain, [prompt.replace("cat", "dog") for prompt in PROMPTS], seeded=PROMPTS)
