@@ -150,7 +150,7 @@ class CEASE(Method):
 
     def _found(self, text: str, whole: list[float]) -> list[Hit]:
         """Return the words that bring concepts into play, then the concepts that only *text* as a whole comes near."""
-        words = self.gate.hits(text, self.options.gate)
+        words = self.gate.hits(text, self.options.gate, self.options.means)
         told = {hit.concept.name for hit in words}
         return words + [
             Hit(concept, 0, 0, 0.0)  # as a word that implies the concept, at no place in the prompt

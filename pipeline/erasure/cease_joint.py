@@ -88,7 +88,7 @@ class CEASEJoint(Method):
         return steering
 
     def _hits(self, prompts: Prompts) -> list[list[Hit]]:
-        return [self.gate.hits(text, self.options.gate) for text in prompts.texts]
+        return [self.gate.hits(text, self.options.gate, self.options.gate) for text in prompts.texts]
 
     def _marked(self, text: str, hits: Sequence[Hit]) -> Tensor:
         """Return 1 at the concept's tokens in every stream, 0 elsewhere, ``(T,)``; all words where it was cut off."""

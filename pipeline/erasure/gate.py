@@ -110,13 +110,16 @@ class TextGate:
         kept = [[w for w in (*c.preserve, c.anchor) if w and not erased.search(w)] for c in concepts]
         self._neighbours = [torch.stack([self._direction(w) for w in words]) if words else None for words in kept]
 
-    def hits(self, text: str, threshold: float) -> list[Hit]:
-        """Return what in *text* scores at least *threshold*, at most one hit a word, in the order of the text."""
+    def hits(self, text: str, threshold: float, means: float) -> list[Hit]:
+        """Return what in *text* scores at least *threshold*, in the order of the text, for each word the nearest first.
+
+        A word of at least *means* means the concept it comes nearest to, and no other; below, it may imply several.
+        """
         hits = []
         for start, stop, scores in self._scored(text):
-            best = max(range(len(scores)), key=scores.__getitem__)
-            if scores[best] >= threshold:
-                hits.append(Hit(self.concepts[best], start, stop, scores[best]))
+            near = [Hit(c, start, stop, score) for c, score in zip(self.concepts, scores, strict=True)]
+            near = sorted((hit for hit in near if hit.score >= threshold), key=lambda hit: -hit.score)
+            hits += near[:1] if near and near[0].score >= means else near
         return sorted(hits, key=lambda hit: hit.start)
 
     def scores(self, text: str) -> list[float]:

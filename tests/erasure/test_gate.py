@@ -10,7 +10,7 @@ from pipeline.models.load import Model, load_model
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
 GUN = Concept(name="gun", aliases=("pistol",), preserve=("knife", "sword", "bomb"))
-OPEN = 0.55
+OPEN, MEANS = 0.55, 0.85
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def gate(diorama) -> TextGate:
 
 
 def words(gate: TextGate, text: str) -> dict[str, str]:
-    return {text[hit.start : hit.stop]: hit.concept.name for hit in gate.hits(text, OPEN)}
+    return {text[hit.start : hit.stop]: hit.concept.name for hit in gate.hits(text, OPEN, MEANS)}
 
 
 def test_listed_words_count_one_in_any_number_and_case(gate):
@@ -54,7 +54,7 @@ def test_scenes_that_imply_a_concept_are_found_even_beside_a_neighbour(gate, sce
     ],
 )
 def test_neighbours_and_unrelated_words_leave_it_shut(gate, text):
-    assert gate.hits(text, OPEN) == []
+    assert gate.hits(text, OPEN, MEANS) == []
     assert max(gate.scores(text)) < OPEN
 
 
@@ -62,9 +62,20 @@ def test_several_concepts_are_told_apart(gate):
     assert words(gate, "a kitten with a revolver and a tabby") == {"kitten": "cat", "revolver": "gun", "tabby": "cat"}
 
 
+def test_a_word_may_imply_several_concepts_but_means_only_one(diorama):
+    gate = TextGate(diorama.family, [Concept(name="bomb"), Concept(name="gun"), Concept(name="knife")])
+    hits = gate.hits("a war in the desert", OPEN, MEANS)
+    assert [hit.concept.name for hit in hits] == ["bomb", "gun"]
+    assert len({(hit.start, hit.stop) for hit in hits}) == 1
+    (nearest,) = gate.hits("a war in the desert", OPEN, 0.6)
+    assert nearest.concept.name == "bomb"
+    (pistol,) = gate.hits("a revolver on the beach", OPEN, MEANS)
+    assert pistol.concept.name == "gun"
+
+
 def test_hits_lie_on_their_words_in_the_order_of_the_text(gate):
     text = "a tabby, two cats and a handgun"
-    hits = gate.hits(text, OPEN)
+    hits = gate.hits(text, OPEN, MEANS)
     assert [text[hit.start : hit.stop] for hit in hits] == ["tabby", "cats", "handgun"]
     assert [hit.score == 1 for hit in hits] == [False, True, False]
 
@@ -77,7 +88,7 @@ def test_a_phrase_is_found_by_its_telling_word(diorama):
 def test_a_listed_phrase_is_one_hit(diorama):
     gate = TextGate(diorama.family, [Concept(name="wine", aliases=("glass of red",))])
     text = "two glasses, a glass of red in a room"
-    (hit,) = [hit for hit in gate.hits(text, OPEN) if hit.score == 1]
+    (hit,) = [hit for hit in gate.hits(text, OPEN, MEANS) if hit.score == 1]
     assert text[hit.start : hit.stop] == "glass of red"
 
 
@@ -111,6 +122,6 @@ def test_neighbours_unrelated_and_unknown_things_come_near_nothing(diorama):
 def test_a_prompt_is_read_from_its_embeddings_whatever_its_words(diorama, gate):
     """As when an attack's words, none of which the gate knows, or its embeddings ask for the concept."""
     text, context = "a picture of burger lines", Context(diorama.family, [CAT, GUN])
-    assert gate.hits(text, OPEN) == []
+    assert gate.hits(text, OPEN, MEANS) == []
     own, cat = diorama.family.encode([text, "a cat in the snow"]).embeds
     assert max(context.scores(text, own)) < WHOLE <= context.scores(text, cat)[0]
