@@ -155,8 +155,9 @@ class Driver:
             member.stage = Stage.loaded
         elif member.stage is Stage.running:
             self._fleet.dismiss(member)
-            self._told_finished |= result == FINISHED
-            if result != FINISHED:
+            if result == FINISHED:
+                self._told_finished = True
+            else:
                 self._progress.say(f"worker {member.name} has left: {result}")
 
     def _dispatch(self) -> None:

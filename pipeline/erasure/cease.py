@@ -39,15 +39,15 @@ step, cannot swap SDXL's pooled vector, and after an edit of values (UCE) a conc
 So it is off. Objects that a picture shows and nothing in its prompt asks for (20 in 232 pictures) escape most of the
 time, whatever the gate (4 or 5 of 20 found).
 
-WHERE and HOW, by ``jobs/ablate_cease.py`` on earlier weights of the diorama ({cat, gun, wine, house}, 56 pictures of 10
-steps that show what they ask for unerased, detector A; "other" is the second object of a scene, "apart" the PSNR
-outside the concept's place):
+WHERE and HOW, by ``jobs/ablate_cease.py --size 1`` ({cat, gun, wine, house}, pictures of 8 steps that show what they
+ask for unerased, detector A; "other" is the second object of a scene, "apart" the PSNR outside the concept's place; all
+variants in README.md):
 
                          leak: plain, synonym, implied   other   apart     apart > 20 dB
-    as it is                   .00    .00      .00        .96    26.2 dB       .88
-    WHERE: everywhere          .04    .00      .00        .79    20.1 dB       .50
-    HOW: value projection      .54    .75      .42       1.00    30.4 dB       .96
-    HOW: embeddings (*)        .00    .00      .00        .38    16.2 dB       .25
+    as it is                   .00    .00      .00       1.00    31.9 dB       .91
+    WHERE: everywhere          .00    .00      .00        .97    23.4 dB       .56
+    HOW: value projection      .70    .69      .38       1.00    33.1 dB       .94
+    HOW: embeddings (*)        .00    .00      .00        .38    16.1 dB       .31
 
 (*) less the concept's direction, with ``push``, also where a word means the concept: it drives out the rest of a scene
 along with it, so it is kept for what is only implied, where there is no word to replace. Values alone keep a picture

@@ -136,12 +136,7 @@ class CEASEJointSteering(Steering):
     def begin(self, step: int, timestep: Tensor) -> None:
         done = step / self.sampling.steps
         looks = self.options.look > 0 and (step == 0 or done < self.options.look)
-        if looks:
-            self.place.nowhere()
-        elif step == 0:
-            self.place.everywhere()  # before the first step there is no map to switch by
-        elif self.gathers:
-            self.place.update()
+        self.place.begin(step, looks, self.gathers)
         self.gathers = done < self.options.gather or step == 0
         idle = looks and not self.place.placeless
         self.entered = None if idle else self.family.enter(self.alternatives, timestep, self.sampling.guidance)

@@ -71,12 +71,7 @@ class CEASESteering(Steering):
     def begin(self, step: int, timestep: Tensor) -> None:
         done, look = step / self.steps, self.options.look
         self.looks = self.steps > 1 and look > 0 and (step == 0 or done < look)
-        if self.looks:
-            self.place.nowhere()
-        elif step == 0:
-            self.place.everywhere()  # before the first step there is no map to switch by
-        elif self.gathers:
-            self.place.update()
+        self.place.begin(step, self.looks, self.gathers)
         self.gathers = self.looks or step == 0 or done < self.options.gather
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,15 @@ class PlaceMask:
         wide = max_pool2d((relative >= self.threshold).float(), 3, stride=1, padding=1)
         self._set(avg_pool2d(wide, 3, stride=1, padding=1, count_include_pad=False))
 
+    def begin(self, step: int, looks: bool, gathered: bool) -> None:
+        """Make the mask of a step: nothing while the method only *looks*, else where it is, if there is news of it."""
+        if looks:
+            self.nowhere()
+        elif step == 0:
+            self.everywhere()  # before the first step there is no map to switch by
+        elif gathered:
+            self.update()
+
     def everywhere(self) -> None:
         """Make it the whole picture, until the next ``update``."""
         self._set(torch.ones_like(self.sum))
