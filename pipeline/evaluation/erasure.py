@@ -164,11 +164,14 @@ class Evaluation:
         )
 
     def _missing(self, batches: dict[str, list[Batch]]) -> list[tuple[str, str, str, Sequence[Question]]]:
-        """Task, recipe, name and questions of each of *batches* that is not in the folder, in the order of work."""
+        """Task, recipe, name and questions of each of *batches* that is not in the folder, in the order of work.
+
+        Recipes go one after another, so that the first of the config have all their pictures long before the last.
+        """
         return [
             (task, recipe, batch, asked)
-            for task in self.tasks
             for recipe in self.recipes
+            for task in self.tasks
             for batch, asked in batches[task]
             if not self.folder.has(task, recipe, batch)
         ]
