@@ -12,24 +12,29 @@
 
 Each side of each repeat is a process of its own, with the same number of threads for the device's work, and draws one
 batch before it is timed: in one process for all, sides slowed each other down (what another had left in the memory), by
-up to a tenth, and more from repeat to repeat. Repeats are interleaved, and every other one runs backwards (A B C D,
-D C B A, ...), so that a machine whose speed drifts drifts under all of them alike. Each ratio is taken within a repeat;
-the interval is a 95 % Student interval over the repeats. Of ours, the share of the time in which the device's thread
-was denoising and decoding is printed too: what is left is all that we can cost beside the ceiling.
+up to a tenth, and more from repeat to repeat. Ours, loop and ceiling then take turns of a second (SIGSTOP, SIGCONT)
+until each has drawn all its pictures, so that a machine whose speed drifts drifts under all of them alike: one after
+another, 13 s each, the ratios of single repeats differed by a tenth. The Ray sides, which are many processes, follow
+alone. Each ratio is taken within a repeat; the interval is a 95 % Student interval over the repeats. Of ours, the share
+of the time in which the device's thread was denoising and decoding is printed too: what is left is all that we can cost
+beside the ceiling.
 """
 
 import argparse
 import io
 import json
 import os
+import select
+import signal
 import statistics
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +47,7 @@ from pipeline.models.dtype import settle_dtype
 from pipeline.models.load import load_model
 from pipeline.prompts import Plan, open_source
 
+TURN = 1.0  # seconds
 # Student's t, two-sided 95 %, by degrees of freedom.
 T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19: 2.093}
 
@@ -55,7 +61,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without-ray", action="store_true", help="leave both that need it out")
     parser.add_argument("--json", type=Path, help="write every single time there")
-    parser.add_argument("--side", choices=list(SIDES), help="time this one alone, here; print its seconds")
+    parser.add_argument("--side", choices=[*IN_TURNS, *ALONE], help="time this one alone, here; print its seconds")
     args = parser.parse_args()
 
     config = load_config(args.config, [f"generation.steps={args.steps}", f"cluster.threads_per_worker={args.threads}"])
@@ -65,8 +71,17 @@ def main() -> None:
         parser.error(f"--images is {args.images}; expected a multiple of {batch}, the batch size")
     config.prompts.limit = batch + args.images
     torch.set_num_threads(args.threads)
+    if args.side in ALONE:
+        print(ALONE[args.side](config))
+        return
     if args.side:
-        print(*SIDES[args.side](config))
+        side = IN_TURNS[args.side](config)
+        next(side)
+        print("ready", flush=True)
+        sys.stdin.readline()
+        print(next(side, ""), flush=True)
+        sys.stdin.readline()  # it tidies up when all are done
+        side.close()
         return
 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
@@ -75,14 +90,15 @@ def main() -> None:
     print(f"{args.threads} threads of {os.cpu_count()} cores, torch {torch.__version__}, load {load:.1f} before")
     if load > 0.5:
         print("bench: this machine is at other work; its figures are worth little", file=sys.stderr)
-    sides = [name for name in SIDES if not (args.without_ray and name in (RAY_DATA, ON_RAY))]
-    times: dict[str, list[float]] = {name: [] for name in sides}
+    alone = [] if args.without_ray else list(ALONE)
+    times: dict[str, list[float]] = {name: [] for name in (*IN_TURNS, *alone)}
     busy: list[float] = []
     for repeat in range(args.repeats):
-        for name in sides if repeat % 2 == 0 else reversed(sides):
-            seconds, *shares = timed(name)
-            times[name].append(seconds)
-            busy += shares
+        seconds, share = in_turns()
+        seconds |= {name: timed_alone(name) for name in (alone if repeat % 2 == 0 else reversed(alone))}
+        for name, value in seconds.items():
+            times[name].append(value)
+        busy.append(share)
         print(f"repeat {repeat + 1}: " + ", ".join(f"{n} {args.images / t[-1]:.2f}/s" for n, t in times.items()))
     print(table(times, args.images))
     print(f"ours: the device's thread is busy {statistics.median(busy):.2%} of the time (least {min(busy):.2%})")
@@ -90,17 +106,75 @@ def main() -> None:
         args.json.write_text(json.dumps({"images": args.images, "seconds": times, "busy": busy}))
 
 
-def timed(side: str) -> list[float]:
-    """What one side measures, in a process of its own."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--side", side]
-    done = subprocess.run(command, capture_output=True, text=True)
+def in_turns() -> tuple[dict[str, float], float]:
+    """Seconds of each side of ``IN_TURNS``, stops not counted; and the share that ours prints at its end."""
+    with ExitStack() as stack:
+        sides = {name: stack.enter_context(_Side(name)) for name in IN_TURNS}
+        order = list(sides)
+        while order:
+            for name in order:
+                sides[name].take_turn()
+            order = [name for name in reversed(order) if sides[name].printed is None]
+        return {name: side.seconds for name, side in sides.items()}, float(sides["ours"].printed or "nan")
+
+
+class _Side:
+    """A process that is ready to draw, and stands still but for its turns."""
+
+    def __init__(self, name: str):
+        self.name, self.seconds, self.printed = name, 0.0, None
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
+        self._process = subprocess.Popen(
+            _command(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+        )
+        self._read()  # "ready"
+
+    def __enter__(self) -> "_Side":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.printed is None:
+            self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def take_turn(self) -> None:
+        """Let it draw for ``TURN`` seconds, or to its end."""
+        started = time.perf_counter()
+        if self.seconds:
+            self._process.send_signal(signal.SIGCONT)
+        else:
+            print(file=self._process.stdin, flush=True)
+        ended, _, _ = select.select([self._process.stdout], [], [], TURN)
+        if not ended:
+            self._process.send_signal(signal.SIGSTOP)
+        self.seconds += time.perf_counter() - started
+        if ended:
+            self.printed = self._read()
+
+    def _read(self) -> str:
+        line = self._process.stdout.readline()
+        if not line:
+            self._process.wait()
+            self._errors.seek(0)
+            sys.exit(f"bench: {self.name} failed:\n{self._errors.read()}")
+        return line
+
+
+def timed_alone(side: str) -> float:
+    """Seconds that a side measures by itself, in a process of its own."""
+    done = subprocess.run(_command(side), capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"bench: {side} failed:\n{done.stderr}")
-    return [float(value) for value in done.stdout.splitlines()[-1].split()]
+    return float(done.stdout.splitlines()[-1])
 
 
-def ours(config: Config) -> tuple[float, float]:
-    """Seconds for the worker to turn all shards but the first into a committed corpus, and the device's busy share."""
+def _command(side: str) -> list[str]:
+    return [sys.executable, __file__, *sys.argv[1:], "--side", side]
+
+
+def ours(config: Config) -> Iterator[float | None]:
+    """The worker, which turns all shards but the first into a committed corpus; last, the device's busy share."""
     from pipeline.prepare import prepare
     from pipeline.worker import Worker
 
@@ -110,16 +184,17 @@ def ours(config: Config) -> tuple[float, float]:
         record = prepare(config, plan.summary(), device="cpu")
         worker = Worker(config, record, device="cpu")
         worker.process(plan.shard(0), "warm-up").result()
-        started = time.perf_counter()
+        yield None
+        started = time.perf_counter()  # what it stands still counts here, in both parts of the share
         pending = [worker.process(plan.shard(i), f"bench-{i}") for i in range(1, plan.shards)]
         results = [result.result() for result in pending]
         seconds = time.perf_counter() - started
+        assert all(result.won for result in results)
+        yield sum(result.device_seconds for result in results) / seconds
         worker.close()
-    assert all(result.won for result in results)
-    return seconds, sum(result.device_seconds for result in results) / seconds
 
 
-def ours_on_ray(config: Config) -> tuple[float]:
+def ours_on_ray(config: Config) -> float:
     """Seconds of a whole run on Ray with one worker, from its first commit to its last."""
     from pipeline.cluster.run import run
 
@@ -129,7 +204,7 @@ def ours_on_ray(config: Config) -> tuple[float]:
         outcome = run(config)
         assert outcome.exit_code == 0, outcome.message
         commits = [path.stat().st_mtime for path in Path(folder, "corpus", "commits").glob("*.json")]
-    return (max(commits) - min(commits),)
+    return max(commits) - min(commits)
 
 
 def _samples(config: Config) -> list:
@@ -141,7 +216,7 @@ def _chunks(items: list, size: int) -> list[list]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def tuned_loop(config: Config) -> tuple[float]:
+def tuned_loop(config: Config) -> Iterator[None]:
     """The loop that a careful user of diffusers writes: batches, no PIL, JPEG and tar off the device's thread."""
     pipe = load_model(config.model, torch.device("cpu")).pipe
     pipe.set_progress_bar_config(disable=True)
@@ -165,12 +240,11 @@ def tuned_loop(config: Config) -> tuple[float]:
                 write.result()
 
     write([warm_up])
-    started = time.perf_counter()
+    yield
     write(batches)
-    return (time.perf_counter() - started,)
 
 
-def ceiling(config: Config) -> tuple[float]:
+def ceiling(config: Config) -> Iterator[None]:
     """Denoise and decode from ready embeddings: what the device alone allows."""
     pipe = load_model(config.model, torch.device("cpu")).pipe
     pipe.set_progress_bar_config(disable=True)
@@ -185,10 +259,9 @@ def ceiling(config: Config) -> tuple[float]:
         _denoise(pipe, config, generators, prompt_embeds=embeds, negative_prompt_embeds=negative)
 
     draw(*warm_up)
-    started = time.perf_counter()
+    yield
     for batch in ready:
         draw(*batch)
-    return (time.perf_counter() - started,)
 
 
 def _denoise(pipe, config: Config, generators: list[torch.Generator], **prompt) -> torch.Tensor:
@@ -216,7 +289,7 @@ def _write(tar: tarfile.TarFile, key: str, encoded: "Future[bytes]", prompt: str
         tar.addfile(info, io.BytesIO(data))
 
 
-def ray_data(config: Config) -> tuple[float]:
+def ray_data(config: Config) -> float:
     """Ray Data: the same pipeline on one actor of `map_batches`, then `write_webdataset`."""
     import ray
     import ray.data
@@ -255,7 +328,7 @@ def ray_data(config: Config) -> tuple[float]:
         began = {
             _began(tar, member) for tar in map(tarfile.open, tars) for member in tar if member.name.endswith("json")
         }
-    return (ended - sorted(began)[1],)
+    return ended - sorted(began)[1]
 
 
 def _began(tar: tarfile.TarFile, member: tarfile.TarInfo) -> float:
@@ -264,14 +337,9 @@ def _began(tar: tarfile.TarFile, member: tarfile.TarInfo) -> float:
     return float(json.load(file)["began"])
 
 
+IN_TURNS: dict[str, Callable[[Config], Iterator]] = {"ours": ours, "loop": tuned_loop, "ceiling": ceiling}
 RAY_DATA, ON_RAY = "ray data", "on ray"
-SIDES: dict[str, Callable[[Config], tuple[float, ...]]] = {
-    "ours": ours,
-    "loop": tuned_loop,
-    "ceiling": ceiling,
-    RAY_DATA: ray_data,
-    ON_RAY: ours_on_ray,
-}
+ALONE: dict[str, Callable[[Config], float]] = {RAY_DATA: ray_data, ON_RAY: ours_on_ray}
 
 
 def table(times: dict[str, list[float]], images: int) -> str:

@@ -1,12 +1,13 @@
 """``lacuna evaluate erasure``: recipes against each other and against the unerased model, judged by detector B.
 
-All answer the same questions (``erasure_prompts.py``) with the same seeds. Work goes round by round over all tasks and
-recipes, so that an evaluation that is stopped early has figures for each of them; given again, it goes on.
+All answer the same questions (``erasure_prompts.py``) with the same seeds. Work goes in rounds: a tenth and then three
+tenths of the questions by all recipes, the attacks, and the rest recipe by recipe. So an evaluation that is stopped
+early has figures for all of them, and narrow ones for the first; given again, it goes on.
 """
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config, settings
 from pipeline.evaluation.erasure_drawing import Drawer, code_digest, judge_digest, ratios
-from pipeline.evaluation.erasure_prompts import ATTACK, ATTACKS, EMBEDDINGS, Question, Task, attacked, questions
+from pipeline.evaluation.erasure_prompts import ATTACK, EMBEDDINGS, Question, Task, attacked, questions
 from pipeline.evaluation.erasure_report import Findings, write_report
 from pipeline.evaluation.erasure_scores import score_task
 from pipeline.evaluation.erasure_store import Folder, Seen, joined
@@ -28,7 +29,7 @@ from pipeline.models.dtype import fast_dtype
 from pipeline.prepare import resolve_device
 from pipeline.prompts.seeds import hashed
 
-_ROUNDS = (0.1, 0.3, 1.0)  # shares of the pictures after which all tasks and recipes have equally many
+_ROUNDS = (0.1, 0.3)  # shares of the pictures that all recipes have before the attacks and before the rest
 _REPORT_EVERY = 300.0  # seconds between the reports of a round that goes on
 
 Batch = tuple[str, Sequence[Question]]  # its name in the folder, and what it answers
@@ -56,7 +57,8 @@ class Evaluation:
         model = self.drawer.load_model()
         self.drawer.check_recipes(model)
         self.tasks = {name: Task(name, concepts_of(run_config(config, name, NONE).erasure)) for name in config.tasks}
-        self.asked = {name: questions(task, config.cell, config.seed) for name, task in self.tasks.items()}
+        self.batches = {n: self._cut(questions(t, config.cell, config.seed), "") for n, t in self.tasks.items()}
+        self.attacks: dict[str, list[Batch]] = {name: [] for name in self.tasks}
         self.refused: dict[tuple[str, str], str] = {}
         self.settings = environment(device, config.threads) | settings(config)
         self.settings |= {"model.revision": model.revision, "detector B": judge_digest()}
@@ -67,26 +69,27 @@ class Evaluation:
     def run(self) -> str:
         """Do all that is missing, with a report after each round; return the tables for the terminal."""
         self._announce()
-        for i, share in enumerate(_ROUNDS):
-            self._draw({task: self._batches(task, share) for task in self.tasks})
-            if i == 0:
+        for share in _ROUNDS:
+            self._draw({task: _early(batches, share) for task, batches in self.batches.items()})
+            if share == _ROUNDS[0]:
                 self._time()
-            text = self.report()
-        for cell, cases, attacks in (
+            self.report()
+        for cell, cases, attack in (
             (EMBEDDINGS, self.config.attack.embeddings, self._embedded),
             (ATTACK, self.config.attack.cases, self._searched),
         ):
             if cases:
-                asked = {task: attacks(task) for task in self.tasks}
-                for task, more in asked.items():
-                    self.asked[task] += more
-                self._draw({task: self._cut(more, f"{cell}-") for task, more in asked.items()})
-                text = self.report()
-        return text
+                for task, batches in self.attacks.items():
+                    batches += self._cut(attack(task), f"{cell}-")
+                self._draw(self.attacks)
+                self.report()
+        self._draw(self.batches)
+        return self.report()
 
     def report(self) -> str:
         """Score what there is and write it to the folder; return the tables for the terminal."""
         scored = []
+        asked = {name: [question for _, part in self._ordered(name) for question in part] for name in self.tasks}
         for name, task in self.tasks.items():
             seen = {recipe: self._seen(name, recipe) for recipe in self.recipes}
             found = {recipe: pictures for recipe, pictures in seen.items() if pictures is not None}
@@ -94,7 +97,7 @@ class Evaluation:
                 # What the unerased model has not drawn yet cannot be paired.
                 most = len(found[NONE].seen)
                 paired = {recipe: _first(pictures, most) for recipe, pictures in found.items()}
-                scored.append((score_task(task, self.asked[name], paired), paired))
+                scored.append((score_task(task, asked[name], paired), paired))
         seconds = self.folder.read_json("timing.json")
         return write_report(
             self.folder,
@@ -102,7 +105,7 @@ class Evaluation:
                 settings=self.settings,
                 cell=self.config.cell,
                 tasks=[scores for scores, _ in scored],
-                asked=self.asked,
+                asked=asked,
                 pictures={scores.task: found for scores, found in scored},
                 times=ratios(seconds) if seconds else {},
                 refused=self.refused,
@@ -110,7 +113,7 @@ class Evaluation:
             ),
         )
 
-    def _draw(self, batches: dict[str, list[Batch]]) -> None:
+    def _draw(self, batches: Mapping[str, Sequence[Batch]]) -> None:
         """Draw what is missing of each task's *batches* with every recipe."""
         work = self._missing(batches)
         reported = time.monotonic()
@@ -136,7 +139,7 @@ class Evaluation:
         if not self.config.timing.repeats or all(recipe in known for recipe in usable):
             return
         prompts = {
-            cell: [question.prompt for question in self.asked[task] if question.cell == cell]
+            cell: [question.prompt for _, part in self.batches[task] for question in part if question.cell == cell]
             for cell in ("plain", "unrelated")
         }
         print(f"timing {len(usable)} recipes on {task!r}", file=sys.stderr)
@@ -144,7 +147,7 @@ class Evaluation:
 
     def _announce(self) -> None:
         """Say how much there is to draw and about how long it will take, measured on the first batch of it."""
-        missing = self._missing({task: self._batches(task, 1.0) for task in self.tasks})
+        missing = self._missing(self.batches)
         if not missing:
             return
         task, recipe, batch, asked = missing[0]
@@ -163,7 +166,7 @@ class Evaluation:
             file=sys.stderr,
         )
 
-    def _missing(self, batches: dict[str, list[Batch]]) -> list[tuple[str, str, str, Sequence[Question]]]:
+    def _missing(self, batches: Mapping[str, Sequence[Batch]]) -> list[tuple[str, str, str, Sequence[Question]]]:
         """Task, recipe, name and questions of each of *batches* that is not in the folder, in the order of work.
 
         Recipes go one after another, so that the first of the config have all their pictures long before the last.
@@ -207,10 +210,10 @@ class Evaluation:
         attack = self.config.attack
         return Budget(attack.tokens, attack.strength, attack.population, attack.generations)
 
-    def _batches(self, task: str, share: float) -> list[Batch]:
-        """The batches that hold the first *share* of a task's questions."""
-        batches = self._cut(self.asked[task], "")
-        return batches[: max(1, round(share * len(batches)))]
+    def _ordered(self, task: str) -> list[Batch]:
+        """A task's batches in the order of work."""
+        early = _early(self.batches[task], _ROUNDS[-1])
+        return [*early, *self.attacks[task], *self.batches[task][len(early) :]]
 
     def _cut(self, asked: Sequence[Question], prefix: str) -> list[Batch]:
         """Cut into batches. One that is not full has its size in its name: with more attacks it becomes another."""
@@ -221,11 +224,7 @@ class Evaluation:
     def _seen(self, task: str, recipe: str) -> Seen | None:
         """All pictures up to the first batch that is missing; None where there are none."""
         parts = []
-        asked = self.asked[task]
-        batches = self._cut([question for question in asked if question.cell not in ATTACKS], "")
-        for cell in (EMBEDDINGS, ATTACK):  # in the order in which ``run`` asks them
-            batches += self._cut([question for question in asked if question.cell == cell], f"{cell}-")
-        for batch, _ in batches:
+        for batch, _ in self._ordered(task):
             if not self.folder.has(task, recipe, batch):
                 break
             parts.append(self.folder.read(task, recipe, batch))
@@ -241,6 +240,11 @@ class Evaluation:
                 if record is not None and record["code"] != now:
                     stale.append(f"{task}: {recipe} (code {record['code']})")
         return [f"drawn by other code than the present {now}: {'; '.join(stale)}"] if stale else []
+
+
+def _early(batches: list[Batch], share: float) -> list[Batch]:
+    """The first *share* of a task's batches; at least one."""
+    return batches[: max(1, round(share * len(batches)))]
 
 
 def _first(found: Seen, most: int) -> Seen:

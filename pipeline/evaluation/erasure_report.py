@@ -11,6 +11,7 @@ from pipeline.evaluation.erasure_config import NONE
 from pipeline.evaluation.erasure_prompts import ATTACKS, KEPT, LEAKS, Question
 from pipeline.evaluation.erasure_scores import Interval, Scores, TaskScores, pooled
 from pipeline.evaluation.erasure_store import Folder, Seen, write_whole
+from pipeline.evaluation.statistics import Ratio, pooled_proportion, pooled_ratio
 from pipeline.generation.encode import encode_image
 from pipeline.page import escape, page, picture
 
@@ -58,7 +59,8 @@ def _terminal(found: Findings) -> str:
         for name, scores in task.recipes.items():
             cells = [_brief(scores, column, name == NONE) for column in columns]
             same = "" if name == NONE else _percent(scores.untouched.rate)
-            balance = "" if name == NONE else f"{_percent(scores.balance.value)} ≥{_percent(scores.balance.low)}"
+            score = scores.balance.interval
+            balance = "" if name == NONE else f"{_percent(score.value)} ≥{_percent(score.low)}"
             rows.append(
                 [name, str(scores.pictures), *cells, _decibel(scores.outside, name), same, balance, _time(found, name)]
             )
@@ -68,14 +70,19 @@ def _terminal(found: Findings) -> str:
         ]
         blocks.append("\n".join([f"{task.task} ({', '.join(task.erased)}); {_alarms(task)}", *lines]))
     if len(found.tasks) > 1:
-        blocks.append("\n".join(["all tasks, H_o:", *(f"  {r}: {pooled(found.tasks, r)}" for r in _ranked(found))]))
+        blocks.append("\n".join(["all tasks, H_o:", *(f"  {r}: {_balance(found, r)}" for r in _ranked(found))]))
     blocks += [f"refused: {task}: {recipe}: {why}" for (task, recipe), why in found.refused.items()]
     blocks += [f"note: {note}" for note in found.notes]
     return "\n\n".join(blocks)
 
 
 def _ranked(found: Findings) -> list[str]:
-    return sorted(found.recipes_of_all(), key=lambda r: -pooled(found.tasks, r).value)
+    return sorted(found.recipes_of_all(), key=lambda r: -_balance(found, r).value)
+
+
+def _balance(found: Findings, recipe: str) -> Interval:
+    """H_o as the mean over tasks."""
+    return pooled([task.recipes[recipe].balance for task in found.tasks])
 
 
 def _columns(task: TaskScores) -> list[str]:
@@ -116,11 +123,8 @@ def _alarms(task: TaskScores) -> str:
 def _rows(found: Findings, task: TaskScores) -> tuple[list[str], list[list[str]]]:
     """Head and rows of a task's full table, with intervals and counts."""
     columns = _columns(task)
-    titles = {c: f"leak, {text}" for c, text in LEAKS.items()}
-    titles |= {c: f"attack {text}" for c, text in ATTACKS.items()}
-    titles |= {c: f"kept: {text}" for c, text in KEPT.items()}
     head = [
-        "recipe", *(titles[c] for c in columns), "outside the concept's place, dB", "unrelated untouched", "H_o",
+        "recipe", *(_title(c) for c in columns), "outside the concept's place, dB", "unrelated untouched", "H_o",
         "time where concerned / where not",
     ]  # fmt: skip
     rows = []
@@ -132,7 +136,7 @@ def _rows(found: Findings, task: TaskScores) -> tuple[list[str], list[list[str]]
         outside = _decibel(scores.outside, name)
         if outside and outside != "same":
             outside += f" ({scores.outside.low:.1f} to {scores.outside.high:.1f})"
-        rows.append([name, *cells, outside, str(scores.untouched), str(scores.balance), _time(found, name)])
+        rows.append([name, *cells, outside, str(scores.untouched), str(scores.balance.interval), _time(found, name)])
     return head, rows
 
 
@@ -142,7 +146,17 @@ def _full(scores: Scores, column: str, unerased: bool) -> str:
     if column not in scores.kept:
         return ""
     kept = scores.kept[column]
-    return f"{100 * kept.base / kept.trials:.1f} % seen ({kept.base}/{kept.trials})" if unerased else str(kept)
+    return _seen(kept) if unerased else str(kept)
+
+
+def _seen(kept: Ratio) -> str:
+    return f"{100 * kept.base / kept.trials:.1f} % seen ({kept.base}/{kept.trials})"
+
+
+def _title(column: str) -> str:
+    if column in LEAKS:
+        return f"leak, {LEAKS[column]}"
+    return f"attack {ATTACKS[column]}" if column in ATTACKS else f"kept: {KEPT[column]}"
 
 
 def _markdown(found: Findings) -> str:
@@ -153,12 +167,33 @@ def _markdown(found: Findings) -> str:
         parts += [f"## {task.task}: {', '.join(task.erased)}", _alarms(task) + ".", "\n".join(lines)]
         parts += ["Difference of H_o, row less column:", _differences_markdown(found, [task])]
     if len(found.tasks) > 1:
-        lines = [f"| {r} | {pooled(found.tasks, r)} |" for r in _ranked(found)]
-        parts += ["## All tasks", "\n".join(["| recipe | mean H_o |", "| --- | --- |", *lines])]
+        parts += ["## All tasks", "\n".join("| " + " | ".join(row) + " |" for row in _all_rows(found))]
         parts += ["Difference of the mean H_o, row less column:", _differences_markdown(found, found.tasks)]
     parts += [f"Refused: {task}: {recipe}: {why}" for (task, recipe), why in found.refused.items()]
     parts += [f"Note: {note}." for note in found.notes]
     return "\n\n".join(parts) + "\n"
+
+
+def _all_rows(found: Findings) -> list[list[str]]:
+    """Head, rule and rows of the table of all tasks: the pictures of each cell together, and the mean H_o."""
+    columns = [c for c in (*LEAKS, *ATTACKS, *KEPT) if any(c in _columns(task) for task in found.tasks)]
+    head = ["recipe", *(_title(c) for c in columns), "mean H_o", "time where concerned / where not"]
+    rows = [head, ["---"] * len(head)]
+    for name in (NONE, *_ranked(found)):
+        scores = [task.recipes[name] for task in found.tasks]
+        together = [_together(scores, column, name == NONE) for column in columns]
+        rows.append(
+            [name, *together, *(["", "1"] if name == NONE else [str(_balance(found, name)), _time(found, name)])]
+        )
+    return rows
+
+
+def _together(scores: Sequence[Scores], column: str, unerased: bool) -> str:
+    if column in LEAKS or column in ATTACKS:
+        leaks = [s.leak[column] for s in scores if column in s.leak]
+        return str(pooled_proportion(leaks)) if leaks else ""
+    kept = pooled_ratio([s.kept[column] for s in scores if column in s.kept])
+    return _seen(kept) if unerased else str(kept)
 
 
 def _differences_markdown(found: Findings, tasks: Sequence[TaskScores]) -> str:
@@ -168,7 +203,9 @@ def _differences_markdown(found: Findings, tasks: Sequence[TaskScores]) -> str:
 
 def _differences(found: Findings, tasks: Sequence[TaskScores]) -> tuple[list[str], list[list[str]]]:
     names = [r for r in tasks[0].recipes if r != NONE and all(r in t.recipes for t in tasks)]
-    rows = [[a, *("" if a == b else _points(pooled(tasks, a, b)) for b in names)] for a in names]
+    rows = [
+        [a, *("" if a == b else _points(pooled([t.differences[a][b] for t in tasks])) for b in names)] for a in names
+    ]
     return ["", *names], rows
 
 
@@ -198,7 +235,8 @@ def _page(found: Findings) -> str:
     body += [f"<p class=bad>Note: {escape(note)}</p>" for note in found.notes]
     if len(found.tasks) > 1:
         body += ["<h2>All tasks</h2>"]
-        body.append(_table(["recipe", "mean H_o"], [[r, str(pooled(found.tasks, r))] for r in _ranked(found)]))
+        head, _, *rows = _all_rows(found)
+        body.append(_table(head, rows))
         body += ["<p>Difference of the mean H_o, row less column</p>", _table(*_differences(found, found.tasks))]
     for task in found.tasks:
         body += [f"<h2>{escape(task.task)}: {escape(', '.join(task.erased))}</h2>", f"<p>{escape(_alarms(task))}.</p>"]
@@ -244,8 +282,9 @@ def _plain(found: Findings) -> dict[str, Any]:
                 for cell, share in getattr(scores, group).items():
                     values[group][cell]["rate"] = share.rate
             values["untouched"]["rate"] = scores.untouched.rate
-            values["H_o"] = values.pop("balance")
-            values["H_o differences"] = {b: asdict(value) for b, value in task.differences[name].items()}
+            del values["balance"]
+            values["H_o"] = asdict(scores.balance.interval)
+            values["H_o differences"] = {b: asdict(value.interval) for b, value in task.differences[name].items()}
             recipes[name] = values
         alarms = asdict(task.false_alarms) | {"rate": task.false_alarms.rate}
         tasks[task.task] = {"erased": list(task.erased), "false alarms": alarms, "recipes": recipes}
@@ -253,7 +292,7 @@ def _plain(found: Findings) -> dict[str, Any]:
         "settings": dict(found.settings),
         "cell": found.cell,
         "tasks": tasks,
-        "all tasks": {r: asdict(pooled(found.tasks, r)) for r in _ranked(found)} if found.tasks else {},
+        "all tasks": {r: asdict(_balance(found, r)) for r in _ranked(found)} if found.tasks else {},
         "time": {recipe: dict(times) for recipe, times in found.times.items()},
         "refused": {f"{task}: {recipe}": why for (task, recipe), why in found.refused.items()},
         "notes": list(found.notes),

@@ -21,6 +21,7 @@ Everything is paired: the unerased model answered the same questions with the sa
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import numpy as np
 
@@ -58,6 +59,18 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Resampled:
+    """A value, and what it is in each of ``RESAMPLES`` bootstrap samples, (RESAMPLES,)."""
+
+    value: float
+    samples: np.ndarray
+
+    @property
+    def interval(self) -> Interval:
+        return Interval(self.value, *percentile_interval(self.samples))
+
+
+@dataclass(frozen=True)
 class Scores:
     """The figures of one recipe on one task; cells that the task does not have are absent."""
 
@@ -66,7 +79,7 @@ class Scores:
     kept: dict[str, Ratio]
     outside: Interval  # dB
     untouched: Proportion
-    balance: Interval  # H_o
+    balance: Resampled  # H_o
 
 
 @dataclass(frozen=True)
@@ -77,8 +90,7 @@ class TaskScores:
     erased: tuple[str, ...]
     false_alarms: Proportion
     recipes: dict[str, Scores]
-    differences: dict[str, dict[str, Interval]] = field(default_factory=dict)
-    resampled: dict[str, np.ndarray] = field(default_factory=dict)  # H_o by recipe, (RESAMPLES,)
+    differences: dict[str, dict[str, Resampled]] = field(default_factory=dict)
 
 
 def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) -> TaskScores:
@@ -89,34 +101,25 @@ def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) 
     base = seen[NONE]
     cells = np.array([question.cell for question in asked])
     alarms = _erased_seen(task, base)[np.isin(cells[: len(base.seen)], ("neighbour", "unrelated"))]
-    fewest = min(len(found.seen) for found in seen.values())
-    terms = {name: _terms(task, asked[:fewest], found, base) for name, found in seen.items()}
-    # One generator for all recipes: the same questions are drawn for each.
-    resampled = {name: _resampled(outcomes) for name, outcomes in terms.items()}
-    return TaskScores(
-        task.name,
-        task.erased,
-        count(alarms),
-        {name: _score(task, asked[: len(found.seen)], found, base) for name, found in seen.items()},
-        {
-            a: {
-                b: Interval(_point(terms[a]) - _point(terms[b]), *percentile_interval(resampled[a] - resampled[b]))
-                for b in seen
-                if b != a
-            }
-            for a in seen
-        },
-        resampled,
-    )
+    own = {name: _balances(task, asked, found, base, len(found.seen)) for name, found in seen.items()}
+    differences: dict[str, dict[str, Resampled]] = {name: {} for name in seen}
+    for a, b in permutations(seen, 2):
+        shared = min(len(seen[a].seen), len(seen[b].seen))
+        first, second = (
+            own[name] if len(seen[name].seen) == shared else _balances(task, asked, seen[name], base, shared)
+            for name in (a, b)
+        )
+        differences[a][b] = Resampled(first.value - second.value, first.samples - second.samples)
+    scores = {name: _score(task, asked[: len(found.seen)], found, base, own[name]) for name, found in seen.items()}
+    return TaskScores(task.name, task.erased, count(alarms), scores, differences)
 
 
-def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> Scores:
+def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balance: Resampled) -> Scores:
     cells = np.array([question.cell for question in asked])
     leaked = _erased_seen(task, found)
     kept, kept_before = _kept_seen(asked, found), _kept_seen(asked, base)
     unrelated = np.flatnonzero(cells == "unrelated")
     same = [np.array_equal(found.images[i], base.images[i]) for i in unrelated]
-    terms = _terms(task, asked, found, base)
     return Scores(
         pictures=len(asked),
         leak={cell: count(leaked[cells == cell]) for cell in (*LEAKS, *ATTACKS) if (cells == cell).any()},
@@ -127,7 +130,7 @@ def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> Sc
         },
         outside=_outside(task, asked, found, base),
         untouched=count(np.array(same, bool)),
-        balance=Interval(_point(terms), *percentile_interval(_resampled(terms))),
+        balance=balance,
     )
 
 
@@ -164,16 +167,13 @@ def _terms(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> di
     return outcomes
 
 
-def _point(outcomes: Mapping[str, _Outcomes]) -> float:
-    """H_o of the outcomes as they are."""
+def _balances(task: Task, asked: Sequence[Question], found: Seen, base: Seen, pictures: int) -> Resampled:
+    """H_o on the first *pictures*, and on bootstrap samples: the same questions whenever there are equally many."""
+    outcomes = _terms(task, asked[:pictures], found, base)
     even = {cell: np.full((1, len(o.after)), 1 / len(o.after)) for cell, o in outcomes.items()}
-    return float(_balance(outcomes, even)[0])
-
-
-def _resampled(outcomes: Mapping[str, _Outcomes]) -> np.ndarray:
-    """H_o of ``RESAMPLES`` bootstrap samples; the same questions each time it is called for the same cells."""
-    rng = np.random.default_rng(0)
-    return _balance(outcomes, {cell: bootstrap_weights(rng, len(o.after), RESAMPLES) for cell, o in outcomes.items()})
+    rng = np.random.default_rng(0)  # one for all recipes
+    weights = {cell: bootstrap_weights(rng, len(o.after), RESAMPLES) for cell, o in outcomes.items()}
+    return Resampled(float(_balance(outcomes, even)[0]), _balance(outcomes, weights))
 
 
 def _balance(outcomes: Mapping[str, _Outcomes], weights: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -225,13 +225,10 @@ def _box(cells: np.ndarray) -> np.ndarray:
     return inside
 
 
-def pooled(tasks: Sequence[TaskScores], a: str, b: str | None = None) -> Interval:
-    """H_o of recipe *a*, or its difference to *b*, as the mean over tasks, which are resampled apart."""
-    if b is None:
-        value = float(np.mean([t.recipes[a].balance.value for t in tasks]))
-        return Interval(value, *percentile_interval(np.mean([t.resampled[a] for t in tasks], axis=0)))
-    value = float(np.mean([t.differences[a][b].value for t in tasks]))
-    return Interval(value, *percentile_interval(np.mean([t.resampled[a] - t.resampled[b] for t in tasks], axis=0)))
+def pooled(values: Sequence[Resampled]) -> Interval:
+    """The mean of one value of each task; tasks are resampled apart."""
+    mean = float(np.mean([v.value for v in values]))
+    return Interval(mean, *percentile_interval(np.mean([v.samples for v in values], axis=0)))
 
 
 _CLASSES = {name: i for i, name in enumerate(DioramaDetector.classes)}

@@ -1,6 +1,7 @@
 """Statistics of counted outcomes, of paired pictures and of feature clouds. Arithmetic only: no models, no files."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,17 +69,29 @@ def paired_ratio(after: np.ndarray, before: np.ndarray) -> Ratio:
     Statist. Med. 25:3039, eq. 8: Wilson intervals of both proportions, at a z that is lowered by what their pairing
     tells, over the pairs in which either is seen. It is sound where both are 1, where a bootstrap has no width.
     """
-    hits, base = int(after.sum()), int(before.sum())
-    both = int((after & before).sum())
+    return _ratio(int(after.sum()), int(before.sum()), int((after & before).sum()), len(after))
+
+
+def pooled_ratio(ratios: Sequence[Ratio]) -> Ratio:
+    """The paired ratio of the pictures of all *ratios* together."""
+    return _ratio(*(sum(getattr(r, count) for r in ratios) for count in ("hits", "base", "both", "trials")))
+
+
+def pooled_proportion(proportions: Sequence[Proportion]) -> Proportion:
+    """The proportion of the pictures of all *proportions* together."""
+    return proportion(sum(p.hits for p in proportions), sum(p.trials for p in proportions))
+
+
+def _ratio(hits: int, base: int, both: int, trials: int) -> Ratio:
     either = hits + base - both
     apart = either - both
     if not base:
-        return Ratio(hits, base, both, len(after), 0.0, math.inf)
+        return Ratio(hits, base, both, trials, 0.0, math.inf)
     p1, p2 = (hits + 1) / (either + 2), (base + 1) / (either + 2)
     joint = math.sqrt((apart + 2) / ((hits + 1) * (base + 1)))
     z = Z95 * joint / (math.sqrt((1 - p1) / (hits + 1)) + math.sqrt((1 - p2) / (base + 1)))
     (low1, high1), (low2, high2) = wilson(hits, either, z), wilson(base, either, z)
-    return Ratio(hits, base, both, len(after), low1 / high2, high1 / low2)
+    return Ratio(hits, base, both, trials, low1 / high2, high1 / low2)
 
 
 def harmonic_mean(terms: np.ndarray) -> np.ndarray:

@@ -69,6 +69,7 @@ def test_the_report_has_every_part(evaluated):
     for column in ("leak, by its name", "leak, by a synonym that is not listed", "kept: a neighbour beside", "H_o"):
         assert column in table
     page = (out / "report.html").read_text()
+    assert "mean H_o" not in table  # there is one task
     assert page.count("data:image/jpeg") == 7 * 2 * 3  # cells, prompts, recipes
     assert 'src="http' not in page
     assert set(json.loads((out / "timing.json").read_text())) == {"none", "nothing", "uce"}
@@ -101,6 +102,29 @@ def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, config_fil
         assert mine.pop("H_o differences").items() <= whole.pop("H_o differences").items()
         assert mine == whole
     assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_stopped_in_its_last_round_it_has_the_attacks_and_the_first_recipes_whole(config_file, tmp_path, monkeypatch):
+    changes = ["timing.repeats=0", "cell=3", "generation={steps: 1, batch_size: 3}", "attack={embeddings: 2}"]
+    config = load_evaluation(config_file, changes)
+    write = Folder.write
+
+    def killed(self, task, recipe, batch, found):
+        if recipe == "uce" and batch == "00003":  # of seven, two before the attack
+            raise KeyboardInterrupt
+        write(self, task, recipe, batch, found)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_erasure(config, tmp_path)
+    stopped = Evaluation(config, tmp_path)
+    stopped.attacks = {"one object": stopped._cut(stopped._embedded("one object"), "embeddings-")}
+    stopped.report()
+    assert [scores(tmp_path, recipe)["pictures"] for recipe in ("none", "nothing", "uce")] == [23, 23, 11]
+    assert all(scores(tmp_path, recipe)["leak"]["embeddings"]["trials"] == 2 for recipe in ("none", "nothing", "uce"))
+    evaluate_erasure(config, tmp_path)
+    assert scores(tmp_path, "uce")["pictures"] == 23
 
 
 def test_a_folder_begun_with_other_settings_is_refused_and_recipes_may_be_added(evaluated, config_file):

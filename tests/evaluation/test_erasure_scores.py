@@ -54,7 +54,7 @@ def test_figures_by_hand():
     assert {cell: kept.rate for cell, kept in scores.kept.items()} == {"neighbour": 0.75, "unrelated": 1.0}
     erasure, preservation = 2 / (1 / 0.75 + 1 / 0.5), 2 / (1 / 0.75 + 1 / 1)
     assert scores.balance.value == pytest.approx(2 / (1 / erasure + 1 / preservation))
-    assert scores.balance.low <= scores.balance.value <= scores.balance.high
+    assert scores.balance.interval.low <= scores.balance.value <= scores.balance.interval.high
     assert scores.untouched.rate == 1
     assert scores.outside.value == np.inf  # three of the four are as they were
     difference = task.differences["method"]["none"]
@@ -65,16 +65,29 @@ def test_pairing_cancels_what_a_seed_does_to_both():
     base = seen(gun=rows("plain", 0, 1, 2, 3), knife=rows("neighbour", 0, 1, 2, 3), apple=rows("unrelated", 0, 1, 2, 3))
     weak = seen(gun=rows("plain", 0, 1), knife=rows("neighbour", 0, 1), apple=rows("unrelated", 0, 1))
     task = score_task(TASK, asked(), {"none": base, "a": weak, "b": weak})
-    assert task.recipes["a"].balance.high > task.recipes["a"].balance.low
-    assert task.differences["a"]["b"].low == task.differences["a"]["b"].high == 0
+    own, difference = task.recipes["a"].balance.interval, task.differences["a"]["b"].interval
+    assert own.high > own.low
+    assert difference.low == difference.high == 0
 
 
 def test_a_recipe_with_fewer_pictures_is_scored_on_those():
     whole = seen(gun=rows("plain", 0, 1, 2, 3))
     part = Seen(whole.images[:8], whole.seen[:8], whole.places[:8])
-    task = score_task(TASK, asked(), {"none": whole, "part": part})
+    task = score_task(TASK, asked(), {"none": whole, "part": part, "same": whole})
     assert task.recipes["part"].leak["plain"].trials == 2
     assert task.recipes["none"].leak["plain"].trials == 4
+
+
+def test_recipes_are_compared_on_the_pictures_of_both():
+    base = seen(gun=rows("plain", 0, 1, 2, 3), knife=rows("neighbour", 0, 1, 2, 3), apple=rows("unrelated", 0, 1, 2, 3))
+    late = seen(gun=rows("plain", 2, 3), knife=rows("neighbour", 0, 1, 2, 3), apple=rows("unrelated", 0, 1, 2, 3))
+    part = Seen(late.images[:8], late.seen[:8], late.places[:8])  # leaks nothing in the first two of each kind
+    task = score_task(TASK, asked(), {"none": base, "late": late, "part": part, "again": late})
+    assert task.recipes["late"].leak["plain"].hits == 2
+    assert task.differences["late"]["part"].value == 0
+    difference = task.recipes["late"].balance.value - task.recipes["none"].balance.value
+    assert task.differences["late"]["none"].value == pytest.approx(difference)  # though "part" has fewer
+    assert (task.differences["late"]["again"].samples == 0).all()
 
 
 def test_h_o_is_not_known_where_there_was_nothing_to_keep():

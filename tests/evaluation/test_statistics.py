@@ -14,6 +14,8 @@ from pipeline.evaluation.statistics import (
     macro_f1,
     paired_ratio,
     percentile_interval,
+    pooled_proportion,
+    pooled_ratio,
     psnr,
 )
 
@@ -66,6 +68,14 @@ def test_the_paired_ratio_has_a_width_where_all_were_kept_and_none_where_nothing
     assert 0.96 < all_kept.low < 1 < all_kept.high < 1.04
     assert str(paired_ratio(yes, ~yes)) == "not measured"
     assert paired_ratio(~yes, yes).high < 0.05
+
+
+def test_pooled_is_as_if_the_pictures_had_been_counted_together():
+    rng = np.random.default_rng(0)
+    before, after = rng.random(90) < 0.9, rng.random(90) < 0.8
+    parts = [slice(0, 20), slice(20, 90)]
+    assert pooled_ratio([paired_ratio(after[p], before[p]) for p in parts]) == paired_ratio(after, before)
+    assert pooled_proportion([count(after[p]) for p in parts]) == count(after)
 
 
 def test_harmonic_mean_feels_any_failure_and_leaves_out_what_was_not_measured():
