@@ -37,16 +37,23 @@ def finetune(config: Config, checkpoint_every: int = EVERY) -> list[Path]:
     files: list[Path] = []
 
     def trained(config: Config, model: Model, steps: Sequence[Step], i: int) -> dict[str, Tensor]:
-        path = result_path(config, model, steps, i)
-        files.append(path)
-        if not path.exists():
-            _train(path, steps[i], model, checkpoint_every)
-        return read_trained(config, model, steps, i)
+        files.append(result_path(config, model, steps, i))
+        return train_missing(config, model, steps, i, checkpoint_every)
 
     compile_recipe(config, load_model(config.model, torch.device(device)), trained)
     if not files:
         raise ConfigError("erasure.recipe: no step of it has to be trained (esd would have to)")
     return files
+
+
+def train_missing(
+    config: Config, model: Model, steps: Sequence[Step], i: int, checkpoint_every: int = EVERY
+) -> dict[str, Tensor]:
+    """Return the trained weights of step *i* of a recipe; train them first where that has not been done."""
+    path = result_path(config, model, steps, i)
+    if not path.exists():
+        _train(path, steps[i], model, checkpoint_every)
+    return read_trained(config, model, steps, i)
 
 
 def _train(path: Path, step: Step, model: Model, every: int) -> None:

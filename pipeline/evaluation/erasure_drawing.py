@@ -23,6 +23,7 @@ from pipeline.evaluation.embedding_attack import EmbeddingAttack, token_projecti
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config
 from pipeline.evaluation.erasure_prompts import EMBEDDINGS, Question
 from pipeline.evaluation.erasure_store import Folder, Seen, write_whole
+from pipeline.finetune import train_missing
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Sample
@@ -109,7 +110,7 @@ class Drawer:
         return self._engine[1]
 
     def _load(self, task: str, recipe: str, config: Any) -> Engine:
-        """The engine of a recipe; its edits are solved once and kept in the folder."""
+        """The engine of a recipe; its edits are solved, or trained (esd), once and kept in the folder."""
         if recipe == NONE:
             return Engine.load(config, None, self.device)
         place = self.folder.root / "recipes" / task / recipe
@@ -118,7 +119,8 @@ class Drawer:
             compiled = CompiledRecipe.from_files(record, lambda name: (place / name).read_bytes())
             return Engine.load(config, compiled, self.device)
         model = self.load_model()
-        compiled = compile_recipe(config, model)
+        config.erasure.finetuned = str(self.folder.root / "finetuned")
+        compiled = compile_recipe(config, model, train_missing)
         for name, data in compiled.tensors.items():
             write_whole(place / name, data)
         write_whole(place / "record.json", json.dumps({**compiled.record, "code": code_digest()}, indent=1).encode())

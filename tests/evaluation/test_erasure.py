@@ -181,3 +181,17 @@ def test_a_refused_edit_is_a_finding_and_the_rest_goes_on(config_file, tmp_path)
     printed = evaluate_erasure(config, tmp_path)
     assert "refused: one object: uce: " in printed
     assert scores(tmp_path, "nothing")["pictures"] == 7
+
+
+def test_what_has_to_be_trained_is_trained_once(config_file, tmp_path):
+    quick = "{iterations: 1, lr: 1e-3, batch_size: 1, steps: 2, size: [64, 64], templates: ['{}']}"
+    changes = ["cell=1", "timing.repeats=0", "generation.steps=1", f"recipes.esd=[{{method: esd, options: {quick}}}]"]
+    config = load_evaluation(config_file, changes)
+    config.recipes = {"esd": config.recipes["esd"]}
+    printed = evaluate_erasure(config, tmp_path)
+    (result,) = (tmp_path / "finetuned").glob("esd-*.safetensors")
+    # One iteration erases nothing, which the self-check says; a second try does not train again.
+    assert "refused: one object: esd: " in printed
+    before = result.stat().st_mtime_ns
+    evaluate_erasure(config, tmp_path)
+    assert result.stat().st_mtime_ns == before
