@@ -41,7 +41,11 @@ def existing_run(config: Config, summary: PlanSummary, store: Store) -> RunRecor
     corpora in one folder. Cheap, and needs no device: the driver asks this before it asks for workers.
     """
     record = read_run_record(store)
-    if record is None or record.digest == summary.identity.digest:
+    return record if record is None else _of_this_corpus(config, summary, record)
+
+
+def _of_this_corpus(config: Config, summary: PlanSummary, record: RunRecord) -> RunRecord:
+    if record.digest == summary.identity.digest:
         return record
     differing = identity_difference(record.identity, summary.identity.fields)
     if [line.split(":")[0] for line in differing] == ["semantics"]:
@@ -58,7 +62,8 @@ def existing_run(config: Config, summary: PlanSummary, store: Store) -> RunRecor
 def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     """Pin the run: solve the recipe, check it, fix the batch size, write tensors and `run.yaml`.
 
-    A run that is pinned already is returned as it is.
+    A run that is pinned already is returned as it is, also where another start pinned it meanwhile. Raises
+    ``ConfigError`` where it is of another identity (``existing_run``).
     """
     store = open_store(config.output.path, config.output.storage_options)
     existing = existing_run(config, summary, store)
@@ -88,7 +93,7 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
         samples_per_shard=summary.samples_per_shard,
         column_schema=summary.column_schema,
     )
-    return create_run_record(store, record)
+    return _of_this_corpus(config, summary, create_run_record(store, record))
 
 
 def draw_evidence(config: Config, record: RunRecord, samples: Sequence[Sample], *, device: str) -> None:
@@ -97,7 +102,7 @@ def draw_evidence(config: Config, record: RunRecord, samples: Sequence[Sample], 
     store = open_store(config.output.path, config.output.storage_options)
     auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
     # No more slots than samples: the rest of a batch would be drawn for nothing.
-    sized = with_batch_size(config, min(record.batch_size, len(samples)))
+    sized = with_batch_size(_pinned_config(config, record), min(record.batch_size, len(samples)))
     evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
     write_pairs(evidence, draw_pairs(sized, pinned_recipe(record, store), samples, auditor, device))
 
@@ -113,20 +118,29 @@ def with_batch_size(config: Config, batch_size: int) -> Config:
     return replace(config, generation=replace(config.generation, batch_size=batch_size))
 
 
+def _pinned_config(config: Config, record: RunRecord) -> Config:
+    """Return *config* with the batch size of a pinned run and, where the model is on the hub, with its commit: a
+    branch may have moved on since."""
+    revision = record.model_revision.partition("+")[0]
+    of_folder = revision.startswith("sha256:")
+    model = config.model if of_folder else replace(config.model, revision=revision)
+    return with_batch_size(replace(config, model=model), record.batch_size)
+
+
 def pinned_recipe(record: RunRecord, store: Store) -> CompiledRecipe:
     """Return the recipe of a pinned run, from its tensors in *store*."""
     return CompiledRecipe.from_files(record.recipe, lambda name: store.read(layout.recipe(name)))
 
 
 def pinned_engine(config: Config, record: RunRecord, store: Store, device: str) -> Engine:
-    """Load the engine of a pinned run: its tensors, its batch size, and a model that is still the same.
+    """Load the engine of a pinned run: its tensors, its batch size, and its model.
 
-    Raises ``ConfigError`` where the model has changed since the run began.
+    Raises ``ConfigError`` where a model's folder, or an adapter's file, has changed since the run began.
     """
-    engine = Engine.load(with_batch_size(config, record.batch_size), pinned_recipe(record, store), device)
+    engine = Engine.load(_pinned_config(config, record), pinned_recipe(record, store), device)
     if engine.model.revision != record.model_revision:
         raise ConfigError(
             f"model.path: {config.model.path} is now {engine.model.revision}, but the corpus was begun with "
-            f"{record.model_revision}; pin model.revision, or begin anew elsewhere"
+            f"{record.model_revision}; put back the files of model and adapters that it had, or begin anew elsewhere"
         )
     return engine

@@ -78,9 +78,13 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
                     raise ConfigError(f"erasure.recipe[{i}]: {step.label} gave weights that are not finite ({name})")
             apply_tensors(model, edited)
             record["selfcheck"] = check.judge(f"erasure.recipe[{i}]: {step.label}")
-            name = f"{i:02d}-{step.label}.safetensors"
-            tensors[name] = save(edited)
-            record |= {"file": name, "sha256": hashlib.sha256(tensors[name]).hexdigest()}
+            data = save(edited)
+            sha256 = hashlib.sha256(data).hexdigest()
+            # Its digest is in its name, so that two starts at once, whose bytes may differ by their devices, cannot
+            # write over what the other has pinned.
+            name = f"{i:02d}-{step.label}-{sha256[:16]}.safetensors"
+            tensors[name] = data
+            record |= {"file": name, "sha256": sha256}
         records.append(record)
     return CompiledRecipe(tensors, {"version": 1, "steps": records})
 

@@ -48,3 +48,9 @@ def edited(method: str, *concepts: ConceptConfig, **options: Any) -> bytes:
 def figures(recipe: CompiledRecipe) -> dict[str, dict[str, float]]:
     """Return the self-check's figures by concept."""
     return recipe.record["steps"][0]["selfcheck"]
+
+
+def tensors(recipe: CompiledRecipe) -> bytes:
+    """Return the file of a recipe of one edit."""
+    (data,) = recipe.tensors.values()
+    return data

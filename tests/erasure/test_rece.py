@@ -81,4 +81,4 @@ def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
     for figures in diorama.figures(recipe).values():
         assert figures["erased"] > 0.9
         assert figures["neighbour_shift"] < 0.15 * figures["target_shift"]
-    assert diorama.edited("rece", *concepts) == recipe.tensors["00-rece.safetensors"]
+    assert diorama.edited("rece", *concepts) == diorama.tensors(recipe)

@@ -128,4 +128,4 @@ def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
     for figures in diorama.figures(recipe).values():
         assert figures["erased"] > 0.4
         assert max(figures["neighbour_shift"], figures["control_shift"]) < 0.6 * figures["target_shift"]
-    assert diorama.edited("speed", diorama.CAT, diorama.GUN) == recipe.tensors["00-speed.safetensors"]
+    assert diorama.edited("speed", diorama.CAT, diorama.GUN) == diorama.tensors(recipe)

@@ -138,4 +138,4 @@ def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
     for figures in diorama.figures(recipe).values():
         assert figures["erased"] > 0.5
         assert max(figures["neighbour_shift"], figures["control_shift"]) < 0.6 * figures["target_shift"]
-    assert diorama.edited("uce", diorama.CAT, diorama.GUN, lamb=2.0) == recipe.tensors["00-uce.safetensors"]
+    assert diorama.edited("uce", diorama.CAT, diorama.GUN, lamb=2.0) == diorama.tensors(recipe)

@@ -78,7 +78,7 @@ def test_in_a_recipe_it_is_checked_and_pinned(model, erased, tmp_path: Path):
     step = StepConfig(method="weights", options={"path": str(path)})
     recipe = compile_recipe(config(step), model)
     record = recipe.record["steps"][0]
-    assert record["file"] == "00-weights.safetensors"
+    assert record["file"] == f"00-weights-{record['sha256'][:16]}.safetensors"
     assert record["selfcheck"]["cat"]["target_shift"] > 0.1
     name = f"{LAYER}.to_k.weight"
     assert torch.equal(model.pipe.unet.get_parameter(name), erased[name])
