@@ -24,7 +24,7 @@ class Open:
 class _Lease:
     open: dict[str, int]  # attempt -> shard
     probe: bool
-    started: float | None = None  # seconds of the coordinator's clock
+    started: float | None = None  # or when a task of it was last reported; seconds of the coordinator's clock
 
 
 @dataclass(kw_only=True)
@@ -78,8 +78,11 @@ class Book:
         if attempt in self._where:
             self._drawn[attempt] = share
 
-    def close(self, attempt: str) -> Open | None:
-        """Take one task out of its worker's hands; None if it is in nobody's."""
+    def close(self, attempt: str, now: float | None = None) -> Open | None:
+        """Take one task out of its worker's hands; None if it is in nobody's.
+
+        With *now*, it is the worker that has ended it: the time of the lease's other tasks begins there.
+        """
         if attempt not in self._where:
             return None
         self._drawn.pop(attempt, None)
@@ -87,6 +90,8 @@ class Book:
         leases = self.workers[worker].leases
         lease = leases[lease_id]
         shard = lease.open.pop(attempt)
+        if now is not None and lease.started is not None:
+            lease.started = now
         if not lease.open:
             del leases[lease_id]
         return Open(shard=shard, attempt=attempt, worker=worker, probe=lease.probe, started=lease.started is not None)
@@ -126,8 +131,8 @@ class Book:
         return adopted
 
     def late(self, now: float, deadline: Callable[[int], float]) -> list[str]:
-        """Workers that have run a lease for longer than ``deadline(tasks open in it)`` seconds, or run none and are
-        silent: those ask every few seconds."""
+        """Workers that have run a lease for longer than ``deadline(tasks open in it)`` seconds since they began it or
+        last reported a task of it, or run none and are silent: those ask every few seconds."""
 
         def is_late(state: WorkerState) -> bool:
             began = [(lease.started, len(lease.open)) for lease in state.leases.values() if lease.started is not None]

@@ -122,7 +122,7 @@ class Coordinator:
             self._images += drawn.images
             self._book.draw(drawn.attempt, drawn.share)
         for report in done:
-            opened = self._book.close(report.attempt)
+            opened = self._book.close(report.attempt, self._clock())
             if opened is None:
                 # Refused, but a commit that is there is there.
                 if report.error is None and report.shard not in self._done:

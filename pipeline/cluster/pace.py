@@ -28,7 +28,7 @@ class Pace:
         self._seconds.append(seconds)
 
     def deadline(self, shards: int) -> float:
-        """Seconds after which a worker that runs a lease of so many shards counts as hung."""
+        """Seconds after which a worker that has so many shards of a lease left, and ended none, counts as hung."""
         if self._timeout is not None:
             return shards * self._timeout
         if not self._seconds:

@@ -1,6 +1,7 @@
 """The coordinator alone, with a clock that the test turns: leases, budgets, deadlines, restarts."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -496,6 +497,36 @@ def test_a_prefetched_lease_has_no_deadline_until_it_is_begun() -> None:
     desk.time = 100.0
     desk.coordinator.tick()
     assert desk.state.hung == []
+
+
+def test_each_shard_of_a_lease_has_its_own_time() -> None:
+    """However many were done before it: what is left to do has the time of what is left, from the last report on."""
+    desk = Desk(shards=40, timeout=45.0)
+    first = desk.lease("a#1")
+    quick = replace(desk.commit(first.tasks[0]), seconds=0.01)  # so short that they are leased by the handful
+    lease = desk.lease("a#1", [quick])
+    assert len(lease.tasks) == 6
+    desk.begin("a#1", lease)
+    for task in lease.tasks:
+        desk.time += 30.0
+        desk.coordinator.tick()
+        assert desk.state.hung == []
+        desk.coordinator.report("a#1", [desk.commit(task)])
+
+
+def test_a_worker_that_hangs_within_a_lease_is_found_in_the_time_of_what_is_left() -> None:
+    desk = Desk(shards=40, timeout=45.0)
+    first = desk.lease("a#1")
+    lease = desk.lease("a#1", [replace(desk.commit(first.tasks[0]), seconds=0.01)])
+    desk.begin("a#1", lease)
+    *done, last = lease.tasks
+    for task in done:
+        desk.time += 30.0
+        desk.coordinator.report("a#1", [desk.commit(task)])
+    desk.time += 46.0
+    desk.coordinator.tick()
+    assert desk.state.hung == ["a#1"]
+    assert desk.kinds(last.planned.index) == [FailureKind.timeout]
 
 
 def test_an_idle_worker_that_falls_silent_counts_as_hung() -> None:

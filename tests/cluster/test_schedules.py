@@ -73,6 +73,7 @@ class World:
         self.disturbed: Counter[int] = Counter()  # of these, those that something external ended
         self.workers: dict[str, Worker] = {}
         self.born = 0
+        self.largest = 0  # lease, in shards
         self.starts = 0
         self.start({})
 
@@ -114,6 +115,7 @@ class World:
             if self.random.random() < 0.05:
                 return None  # the answer is lost on its way
             worker.leases.append(answer)
+            self.largest = max(self.largest, len(answer.tasks))
             return answer
         if isinstance(answer, Stop) and not worker.leases:
             self.workers.pop(worker.name, None)
@@ -214,6 +216,18 @@ def test_everything_is_done_once_whatever_happens(seed: int) -> None:
     for shard, task in world.storage.items():
         assert task.excluded == {key for key in poison if int(key[:6]) == shard}
     for shard in set(range(shards)) - guilty:
+        assert world.begun[shard] <= 1 + world.disturbed[shard] + 1, f"shard {shard} was done too often"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nothing_is_lost_where_leases_have_several_shards(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.pace.SECONDS_BETWEEN_CALLS_PER_WORKER", 2 * SECONDS)  # as of many workers
+    world = World(seed, shards=80, places=3, poison={f"{7 + seed:06d}00003"}, deadly=seed % 2 == 0)
+    world.live(disturbances=8)
+    assert world.largest > 1
+    assert set(world.storage) == set(range(80))
+    assert [record.sample_key for record in world.records if record.kind is FailureKind.blamed] == list(world.poison)
+    for shard in set(range(80)) - {7 + seed}:
         assert world.begun[shard] <= 1 + world.disturbed[shard] + 1, f"shard {shard} was done too often"
 
 
