@@ -1,9 +1,13 @@
-"""Can this erasure list be obeyed? Each word belongs to one concept, and nothing is both erased and kept."""
+"""Can this erasure list be obeyed? Each word belongs to one concept, and nothing is both erased and kept.
+
+A word counts in the forms in which a prompt may say it (``word_pattern``): "cats" asks for the cat too.
+"""
 
 import re
 
 from pipeline.config.problem import Problem, show
 from pipeline.config.schema import ConceptConfig
+from pipeline.words import word_pattern
 
 
 def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
@@ -21,18 +25,20 @@ def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
                 raise Problem(key, f"{word!r} is already a word for {owner!r}; expected a word to name one concept")
             if part != "name" and _folded(word) in map(_folded, list(words.values())[: list(words).index(part)]):
                 raise Problem(key, f"{word!r} is already a word for this concept; expected further words")
+    patterns = [(concept, word_pattern((concept.name, *concept.aliases))) for concept in concepts]
     for i, concept in enumerate(concepts):
         if concept.anchor:
-            _check_anchor(f"erasure.concepts[{i}].anchor", concept, owners)
+            _check_anchor(f"erasure.concepts[{i}].anchor", concept, patterns)
         for j, kept in enumerate(concept.preserve):
             key = f"erasure.concepts[{i}].preserve[{j}]"
             _check_word(key, kept)
-            for word, whose in owners.items():
-                what = "this concept itself" if whose == concept.name else f"the erased concept {whose!r}"
-                if _folded(kept) == word:
+            for other, pattern in patterns:
+                what = "this concept itself" if other is concept else f"the erased concept {other.name!r}"
+                found = pattern.search(kept)
+                if found and found[0] == kept:
                     raise Problem(key, f"{kept!r} is a word for {what}; expected what must stay unharmed")
-                if _contains(_folded(kept), word):
-                    raise Problem(key, f"{kept!r} contains {word!r}, a word for {what}; expected other words")
+                if found:
+                    raise Problem(key, f"{kept!r} contains {found[0]!r}, a word for {what}; expected other words")
             if _folded(kept) in map(_folded, concept.preserve[:j]):
                 raise Problem(key, f"{kept!r} is listed already; expected every neighbour once")
     return [concept.name for concept in concepts]
@@ -47,21 +53,20 @@ def _check_word(key: str, word: str) -> None:
         raise Problem(key, f"is {show(word)}; expected no blanks around it")
 
 
-def _check_anchor(key: str, concept: ConceptConfig, owners: dict[str, str]) -> None:
-    anchor = _folded(concept.anchor)
-    _check_word(key, concept.anchor)
-    whose = owners.get(anchor)
-    if whose == concept.name:
-        raise Problem(key, f"{concept.anchor!r} is the concept itself; expected what stands in its place, or nothing")
-    if whose is not None:
-        raise Problem(key, f"{concept.anchor!r} is a word for the erased concept {whose!r}; expected one that is kept")
-    for word, owner in owners.items():
-        if owner == concept.name and _contains(anchor, word):
-            raise Problem(key, f"{concept.anchor!r} contains {word!r}, which is to be erased; expected other words")
-
-
-def _contains(text: str, word: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+def _check_anchor(key: str, concept: ConceptConfig, patterns: list[tuple[ConceptConfig, re.Pattern[str]]]) -> None:
+    """What stands in a concept's place is drawn and captioned: no erased word, of whatever concept, may be in it."""
+    anchor = concept.anchor
+    _check_word(key, anchor)
+    for other, pattern in patterns:
+        found = pattern.search(anchor)
+        if found is None:
+            continue
+        if found[0] != anchor:
+            whose = "" if other is concept else f", a word for {other.name!r}"
+            raise Problem(key, f"{anchor!r} contains {found[0]!r}{whose}, which is to be erased; expected other words")
+        if other is concept:
+            raise Problem(key, f"{anchor!r} is the concept itself; expected what stands in its place, or nothing")
+        raise Problem(key, f"{anchor!r} is a word for the erased concept {other.name!r}; expected one that is kept")
 
 
 def _folded(word: str) -> str:

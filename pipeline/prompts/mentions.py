@@ -7,6 +7,7 @@ import re
 from functools import lru_cache
 
 from pipeline.erasure.concept import Concept
+from pipeline.words import plurals, word_pattern
 
 
 def mentions(prompt: str, concept: Concept) -> bool:
@@ -16,13 +17,8 @@ def mentions(prompt: str, concept: Concept) -> bool:
 
 @lru_cache(maxsize=1024)
 def concept_pattern(concept: Concept) -> re.Pattern[str]:
-    """Return the pattern of any word of the concept; blanks and hyphens inside a phrase are the same.
-
-    "cat" is found in "Cats", "cat's" and "cat-like", not in "category".
-    """
-    forms = {form for word in concept.words for form in (word, *plurals(word))}
-    longest_first = sorted(forms, key=lambda form: (-len(form), form))
-    return re.compile(rf"(?<!\w)(?:{'|'.join(map(_flexible, longest_first))})(?!\w)", re.IGNORECASE)
+    """Return the pattern of any word of the concept (``word_pattern``)."""
+    return word_pattern(concept.words)
 
 
 def is_plural(text: str, concept: Concept) -> bool:
@@ -30,28 +26,6 @@ def is_plural(text: str, concept: Concept) -> bool:
     folded = _folded(text)
     words = {_folded(word) for word in concept.words}
     return folded not in words and any(folded == _folded(form) for word in concept.words for form in plurals(word))
-
-
-def plurals(word: str) -> tuple[str, ...]:
-    """Return the regular English plurals that *word* may have ("knife": knifes, knives)."""
-    lower = word.lower()
-    if lower.endswith(("s", "x", "z", "ch", "sh")):
-        return (word + "es",)
-    if lower.endswith("y") and len(word) > 1 and lower[-2] not in "aeiou":
-        return (word[:-1] + "ies", word + "s")
-    if lower.endswith("fe"):
-        return (word + "s", word[:-2] + "ves")
-    if lower.endswith("f"):
-        return (word + "s", word[:-1] + "ves")
-    if lower.endswith("o"):
-        return (word + "s", word + "es")
-    if lower.endswith("man"):
-        return (word + "s", word[:-3] + "men")
-    return (word + "s",)
-
-
-def _flexible(form: str) -> str:
-    return r"[\s_-]+".join(map(re.escape, re.split(r"[\s_-]+", form)))
 
 
 def _folded(text: str) -> str:
