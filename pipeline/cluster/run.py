@@ -89,8 +89,9 @@ def _run(config: Config, accept_environment: bool, progress: Progress | None) ->
         from pipeline.prepare import existing_run
 
         existing_run(config, plan.summary(), store)  # raises, with the differing fields
-    check_writable(store)
     evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
+    check_writable(store)
+    check_writable(evidence)
     repair(store, evidence)
     done: Mapping[int, Counts] = {shard: found.counts for shard, found in committed(store).items()}
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}

@@ -178,8 +178,14 @@ def _output(output: OutputConfig) -> None:
     scheme, separator, rest = output.path.partition("://")
     if separator and scheme not in STORE_SCHEMES:
         raise _unknown("output.path", f"{scheme}://", [f"{known}://" for known in STORE_SCHEMES])
-    if separator and not rest.split("/")[0]:
+    bucket, _, folder = rest.partition("/")
+    if separator and not (bucket and folder.strip("/")):  # the evidence lies in FOLDER.evidence, beside the corpus
         raise Problem("output.path", f"is {show(output.path)}; expected {scheme}://BUCKET/FOLDER")
+    if not separator and output.path.rstrip("/").rpartition("/")[2] in ("", ".", "..", "~"):
+        raise Problem(
+            "output.path",
+            f"is {show(output.path)}; expected a folder's name, because its evidence lies in NAME.evidence",
+        )
     if output.storage_options and not separator:
         raise Problem(
             "output.storage_options", "are given for a local folder; expected only with s3://, gs:// or az://"

@@ -106,6 +106,15 @@ def test_a_read_only_output_is_refused_before_any_work(model: str, tmp_path: Pat
     assert "\n" not in str(caught.value)
 
 
+def test_evidence_that_cannot_be_written_is_refused_before_any_work(model: str, tmp_path: Path) -> None:
+    path = write(tmp_path, model)
+    (tmp_path / "corpus.evidence").write_text("not a folder")
+    with pytest.raises(LacunaError, match=r"corpus\.evidence.*not a folder|corpus\.evidence.*a file stands") as caught:
+        run(load(path), progress=Silent())
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "corpus" / "run.yaml").exists()
+
+
 def test_a_relative_output_is_refused_under_ray_job_submit(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,20 @@ SPOILT = {
     "anchor equal to an alias": ("anchor: dog", "anchor: tabby", "'tabby' is the concept itself"),
     "anchor that is erased": ("anchor: dog", "anchor: knife", "is a word for the erased concept 'knife'"),
     "anchor that contains its concept": ("anchor: dog", "anchor: a toy cat", "'a toy cat' contains 'cat'"),
+    "anchor that is the plural of its concept": ("anchor: dog", "anchor: Cats", "anchor: 'Cats' is the concept itself"),
+    "anchor that is an erased plural": ("anchor: dog", "anchor: knives", "'knives' is a word for the erased concept"),
+    "anchor that contains another concept": (
+        "anchor: dog",
+        "anchor: a dog with a knife",
+        "'a dog with a knife' contains 'knife', a word for 'knife', which is to be erased",
+    ),
+    "anchor that contains another concept's plural": (
+        "{name: knife}",
+        "{name: knife, anchor: toy kittens}",
+        "'kittens'",
+    ),
+    "preserve holds a plural of the concept": ("[tiger, lion", "[cats, lion", "'cats' is a word for this concept"),
+    "preserve contains an erased plural": ("[tiger, lion", "[table knives, lion", "contains 'knives', a word for the"),
     "preserve contains the concept": ("[tiger, lion", "[cat, lion", "preserve[0]: 'cat' is a word for this concept"),
     "preserve holds a word of the concept": ("[tiger, lion", "[toy cat, lion", "'toy cat' contains 'cat', a word for"),
     "neighbour listed twice": ("[tiger, lion", "[tiger, Tiger", "preserve[1]: 'Tiger' is listed already"),
@@ -159,6 +173,17 @@ SPOILT = {
         "output.path: unknown 's4://' (did you mean 's3://'?)",
     ),
     "store without a bucket": ("path: out/x", "path: 's3://'", "output.path: is 's3://'; expected s3://BUCKET/FOLDER"),
+    "store without a folder": (
+        "path: out/x",
+        "path: 's3://b/'",
+        "output.path: is 's3://b/'; expected s3://BUCKET/FOLDER",
+    ),
+    "folder without a name": (
+        "path: out/x",
+        "path: out/.",
+        "output.path: is 'out/.'; expected a folder's name, because",
+    ),
+    "root of the file system": ("path: out/x", "path: /", "output.path: is '/'; expected a folder's name, because its"),
     "storage options for a folder": (
         "path: out/x",
         "path: out/x, storage_options: {a: b}",
