@@ -26,7 +26,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from pipeline import open_corpus
-from pipeline.corpus import committed, open_store
+from pipeline.corpus import open_store, published
 from pipeline.errors import LacunaError
 
 SIDE = 64  # pixels, to which every picture is brought
@@ -89,7 +89,7 @@ def main() -> None:
 
 def train(path: str, epochs: int, batch: int, workers: int, options: dict[str, str]) -> tuple[float, float]:
     """Train over the corpus *epochs* times; return the mean loss of the first and of the last epoch."""
-    pictures = sum(record.counts["ok"] for record in committed(open_store(path, options)).values())
+    pictures = sum(record.counts["ok"] for record in published(open_store(path, options)).values())
     loader: Any = DataLoader(
         open_corpus(path, shuffle=1000, options=options),
         batch_size=batch,

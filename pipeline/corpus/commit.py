@@ -220,6 +220,16 @@ def committed(store: Store) -> dict[int, CommitRecord]:
         return {record.shard: record for record in pool.map(load, paths)}
 
 
+def published(store: Store) -> dict[int, CommitRecord]:
+    """Return, of the commit records, those whose files are at their final names: what a reader may rely on.
+
+    The manifest is published last. A shard is decided a moment before it is published, or longer, where its worker died
+    in between and no run has gone on since (``repair``).
+    """
+    there = {entry.path for entry in store.list(layout.MANIFESTS)}
+    return {shard: record for shard, record in committed(store).items() if layout.manifest(shard) in there}
+
+
 @dataclass(frozen=True, kw_only=True)
 class FailureRecord:
     """``failures/SHARD-NUMBER.json``: one failed attempt at a shard, or a verdict on it (see ``cluster.protocol``)."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pipeline.corpus import layout
 from pipeline.corpus.card import card
-from pipeline.corpus.commit import committed
+from pipeline.corpus.commit import published
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
 from pipeline.corpus.manifest import read_rows
@@ -24,7 +24,7 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
     """
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
-    records = list(committed(store).values())
+    records = list(published(store).values())
     for record in records:
         if record.file(layout.tar(record.shard)) is not None:
             rows = read_rows(store.read(layout.manifest(record.shard)))

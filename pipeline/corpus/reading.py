@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from pipeline.corpus import layout
-from pipeline.corpus.commit import committed
+from pipeline.corpus.commit import published
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import Store, open_store
 from pipeline.errors import CorpusError
@@ -32,7 +32,7 @@ def open_corpus(
 
     store = open_store(path, options)
     require_run_record(store)
-    shards = [record.shard for record in committed(store).values() if record.file(layout.tar(record.shard)) is not None]
+    shards = [record.shard for record in published(store).values() if record.file(layout.tar(record.shard)) is not None]
     if not shards:
         raise CorpusError(f"{path}: has no pictures to train on (yet)")
     ranks = _world_size()

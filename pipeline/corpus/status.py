@@ -4,8 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.corpus import layout
-from pipeline.corpus.commit import FailureRecord, committed, failures
+from pipeline.corpus.commit import FailureRecord, failures, published
 from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.stores import open_store
 from pipeline.corpus.summary import Summary, summarise
@@ -64,8 +63,7 @@ def status(path: str, options: Mapping[str, str] | None = None) -> StatusReport:
     """Read how the corpus at *path* stands. Raises ``CorpusError`` where there is none."""
     store = open_store(path, options)
     run = require_run_record(store)
-    # A shard whose manifest is not published yet is decided, but not done.
-    records = [record for record in committed(store).values() if store.exists(layout.manifest(record.shard))]
+    records = list(published(store).values())
     return StatusReport(
         path=path,
         run=run,

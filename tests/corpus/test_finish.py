@@ -6,8 +6,9 @@ import re
 
 import yaml
 
+from pipeline import open_corpus
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import finish, open_store
+from pipeline.corpus import finish, open_store, repair, status, verify
 from pipeline.corpus.evidence import Pair, read_pairs, write_pairs
 from pipeline.generation.encode import encode_image
 from tests.corpus.conftest import picture
@@ -101,3 +102,23 @@ def test_a_corpus_that_is_not_complete_is_finished_as_it_is(corpus):
     finish(path, options)
     assert "2 of 3 planned shards" in store.read("README.md").decode()
     assert len(json.loads(store.read("wids-train.json"))["shardlist"]) == 2
+
+
+def test_a_shard_that_is_decided_but_not_published_waits_for_the_next_run(corpus):
+    path, store, evidence, options = opened(corpus)
+    for where in (store, evidence):  # as if its worker had been killed right after the create
+        for entry in list(where.list()):
+            if "000001" in entry.path and not entry.path.startswith("commits"):
+                where.write(f"attempts/000001-a1/{entry.path}", where.read(entry.path))
+                where.delete(entry.path)
+    finish(path, options)
+    assert "2 of 3 planned shards" in store.read("README.md").decode()
+    assert [shard["url"] for shard in json.loads(store.read("wids-train.json"))["shardlist"]] == [
+        "train/000000.tar",
+        "train/000002.tar",
+    ]
+    assert (status(path, options).shards, len(list(open_corpus(path, options=options)))) == (2, 8)
+    repair(store, evidence)
+    finish(path, options)
+    assert (verify(path, options), status(path, options).shards) == ([], 3)
+    assert len(list(open_corpus(path, options=options))) == 12
