@@ -87,9 +87,10 @@ class CEASEOptions:
     look: float = 0.15  # until then only maps are gathered; 0, for models of few steps: the first switches everywhere
     gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
     threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
+    implied_threshold: float = 0.3  # the same, where words only imply the concept: they look at other things as well
 
     def __post_init__(self) -> None:
-        for name in ("gate", "means", "context", "evidence", "look", "gather", "threshold"):
+        for name in ("gate", "means", "context", "evidence", "look", "gather", "threshold", "implied_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
 
@@ -98,6 +99,7 @@ class CEASE(Method):
     """Steers cross-attention towards the anchor, where and when the concept is in play."""
 
     Options = CEASEOptions
+    once = "each would draw what another takes away"
     requires = frozenset({"cross_attention"})
     options: CEASEOptions
 
@@ -114,7 +116,12 @@ class CEASE(Method):
         """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place."""
         if prompts.positive.pooled is None:
             return prompts
-        return swap_pooled(self.model.family, prompts, self._hits(prompts)[0], self.options.means)
+        hits, _ = self._hits(prompts)
+        if self.options.always_on:
+            for found in hits:
+                told = {hit.concept.name for hit in found}
+                found += [Hit(concept, 0, 0, 0.0) for concept in self.concepts if concept.name not in told]
+        return swap_pooled(self.model.family, prompts, hits, self.options.means)
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
         options = self.options
@@ -231,7 +238,8 @@ class CEASE(Method):
             stand_in = self._marked(other, marks if placed else [])
             acted_on = implied | {hit.concept.name for hit in named}
             everywhere = any(concept.everywhere for concept in self.concepts if concept.name in acted_on)
-            alternatives.append(Alternative(embeds, tokens, stand_in, strength, everywhere))
+            threshold = self.options.implied_threshold if implied else self.options.threshold
+            alternatives.append(Alternative(embeds, tokens, stand_in, strength, threshold, everywhere))
         return alternatives
 
     def _marked(self, text: str, spans: list[tuple[int, int]]) -> Tensor:

@@ -63,6 +63,7 @@ class CEASEJoint(Method):
     """Steers joint attention towards the anchor, where and when the concept is named."""
 
     Options = CEASEJointOptions
+    once = "each would draw what another takes away"
     requires = frozenset({"joint_attention"})
     options: CEASEJointOptions
 
@@ -86,6 +87,14 @@ class CEASEJoint(Method):
             steering = CEASEJointSteering(self, rows, alternatives, tokens, everywhere, prompts, sampling)
         steering.gates = {f"{self.label}:{c.name}": scores[:, k] for k, c in enumerate(self.concepts)}
         return steering
+
+    def explain(self, text: str) -> list[str]:
+        hits = self.gate.hits(text, self.options.gate, self.options.gate)
+        if not hits:
+            return [f"no word comes near enough to a concept (gate {self.options.gate}): left alone, bit for bit"]
+        lines = [f"“{text[hit.start : hit.stop]}” means {hit.concept.name} ({hit.score:.2f})" for hit in hits]
+        where = "all over the picture" if any(hit.concept.everywhere for hit in hits) else "inside its place"
+        return [*lines, f"{where} the picture listens to “{' '.join(replaced(text, hits)[0].split())}”"]
 
     def _hits(self, prompts: Prompts) -> list[list[Hit]]:
         return [self.gate.hits(text, self.options.gate, self.options.gate) for text in prompts.texts]
@@ -122,23 +131,25 @@ class CEASEJointSteering(Steering):
         self.family = family
         self.options = method.options
         self.sampling = sampling
+        self.samples, self.members = len(prompts), list(rows)
         first = len(prompts) if prompts.negative is not None else 0  # where the positives begin
         self.rows = torch.tensor([first + row for row in rows], device=device)
         self.alternatives = alternatives
         # Zeros stand at the end of a sequence that is longer than the streams (SD3 without T5).
         self.tokens = torch.nn.functional.pad(tokens, (0, prompts.positive.embeds.shape[1] - tokens.shape[1]))
         self.tokens = self.tokens.to(device)
-        self.place = PlaceMask(len(rows), sampling.latent_shape, method.options.threshold, device, everywhere)
+        thresholds = [method.options.threshold] * len(rows)
+        self.place = PlaceMask(len(rows), sampling.latent_shape, thresholds, device, everywhere)
         self.watched = range(family.depth // 3, max(family.depth // 3 + 1, 2 * family.depth // 3))
         self.entered: EnteredText | None = None  # the alternatives on their way through the layers
-        self.gathers = True
+        self.looks = self.gathers = True
 
     def begin(self, step: int, timestep: Tensor) -> None:
         done = step / self.sampling.steps
-        looks = self.options.look > 0 and (step == 0 or done < self.options.look)
-        self.place.begin(step, looks, self.gathers)
+        self.looks = self.sampling.steps > 1 and self.options.look > 0 and (step == 0 or done < self.options.look)
+        self.place.begin(step, self.looks, self.gathers)
         self.gathers = done < self.options.gather or step == 0
-        idle = looks and not self.place.placeless
+        idle = self.looks and not self.place.placeless
         self.entered = None if idle else self.family.enter(self.alternatives, timestep, self.sampling.guidance)
 
     def joint(self, layer: JointLayer, image: QKV, text: QKV, output: Tensor) -> Tensor:
@@ -152,3 +163,10 @@ class CEASEJointSteering(Steering):
         weight = self.place.at(switched.shape[2], switched.dtype)  # (rows, 1, N, 1)
         output[self.rows] = torch.lerp(output[self.rows], switched, weight)
         return output
+
+    def masks(self) -> dict[str, Tensor]:
+        if self.looks:  # nothing is switched yet: what was gathered so far, as it would be switched
+            self.place.update()
+        masks = torch.zeros((self.samples, *self.place.size), device=self.place.sum.device)
+        masks[self.members] = self.place.mask[:, 0]
+        return {"looks" if self.looks else "switches": masks}

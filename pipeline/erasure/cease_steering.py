@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.erasure.evidence import FirstStep, Listener
-from pipeline.erasure.mask import CELLS, PlaceMask
+from pipeline.erasure.mask import PlaceMask, most_positions
 from pipeline.erasure.method import Prompts, Sampling, Steering
 from pipeline.models.attention import Layer, split_heads
 
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Alternative:
     """What a concerned sample listens to instead: ``embeds (T, D)``, and which tokens mark the place, ``(T,)`` of 0/1:
-    ``tokens`` in the prompt as it is, ``stand_in`` in the alternative. ``strength`` is s of the formula;
-    ``everywhere`` says that m is 1 all over the picture from the first step on."""
+    ``tokens`` in the prompt as it is, ``stand_in`` in the alternative. ``strength`` is s of the formula; ``threshold``
+    is that of the place; ``everywhere`` says that m is 1 all over the picture from the first step on."""
 
     embeds: Tensor
     tokens: Tensor
     stand_in: Tensor
     strength: float
+    threshold: float
     everywhere: bool
 
 
@@ -61,7 +62,9 @@ class CEASESteering(Steering):
         self.stand_in = torch.stack([alternative.stand_in for alternative in alternatives])
         self.strength = torch.tensor([a.strength for a in alternatives], device=device).view(-1, 1, 1, 1)
         everywhere = [i for i, alternative in enumerate(alternatives) if alternative.everywhere]
-        self.place = PlaceMask(len(rows), sampling.latent_shape, options.threshold, device, everywhere)
+        thresholds = [alternative.threshold for alternative in alternatives]
+        self.place = PlaceMask(len(rows), sampling.latent_shape, thresholds, device, everywhere)
+        self.most = most_positions(sampling.latent_shape)
         self.options = options
         self.steps = sampling.steps
         self.keys: dict[int, Tensor] = {}  # of the prompts, by layer
@@ -86,7 +89,7 @@ class CEASESteering(Steering):
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
         query = query[self.rows]  # (rows, heads, N, d)
         positions = query.shape[2]
-        if self.gathers and positions <= CELLS:
+        if self.gathers and positions <= self.most:
             self.gather(layer, query, output)
         if self.looks and not self.place.placeless:
             return output

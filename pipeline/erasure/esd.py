@@ -39,7 +39,7 @@ from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
 from pipeline.erasure.method import Method, Training
-from pipeline.erasure.pairs import KEEP, fill
+from pipeline.erasure.pairs import KEEP, check_template, fill
 from pipeline.erasure.tokens import word_pattern
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Conditioning, Family
@@ -123,8 +123,7 @@ class ESDOptions:
         if not self.templates:
             raise ConfigError("templates is empty; expected at least one, such as 'a photo of a {}'")
         for template in self.templates:
-            if template.count("{}") + template.count("{plural}") != 1:
-                raise ConfigError(f"template {template!r} must hold '{{}}' or '{{plural}}' once")
+            check_template(template)
 
 
 class ESD(Method):

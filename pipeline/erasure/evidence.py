@@ -22,7 +22,7 @@ from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.gate import Context
-from pipeline.erasure.mask import CELLS, grid
+from pipeline.erasure.mask import grid, most_positions
 from pipeline.models.attention import Layer, merge_heads, split_heads
 from pipeline.models.family import Family
 
@@ -46,7 +46,7 @@ class Listener:
     def __init__(self, evidence: Evidence, latent_shape: tuple[int, int, int]):
         self.evidence = evidence
         self.latent_shape = latent_shape
-        self.most = min(CELLS, latent_shape[1] * latent_shape[2] // 4)
+        self.most = min(most_positions(latent_shape), latent_shape[1] * latent_shape[2] // 4)
         self._layers: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def listens(self, positions: int) -> bool:

@@ -130,10 +130,12 @@ class TextGate:
     def _scored(self, text: str) -> Iterator[tuple[int, int, tuple[float, ...]]]:
         """Yield the words of *text* and their scores for each concept: listed ones first, then all others."""
         taken: list[tuple[int, int]] = []
-        for i, pattern in enumerate(self._patterns):
-            for match in pattern.finditer(text):
-                yield match.start(), match.end(), tuple(float(i == k) for k in range(len(self.concepts)))
-                taken.append(match.span())
+        listed = [(match.span(), i) for i, pattern in enumerate(self._patterns) for match in pattern.finditer(text)]
+        # Of listed words that overlap the longest is meant: "machine gun" of a rifle, and no "gun" in it.
+        for span, i in sorted(listed, key=lambda item: item[0][0] - item[0][1]):
+            if not _overlaps(span, taken):
+                yield *span, tuple(float(i == k) for k in range(len(self.concepts)))
+                taken.append(span)
         for match in _WORD.finditer(text):
             if not _overlaps(match.span(), taken):
                 yield match.start(), match.end(), self._score(match[0].lower())

@@ -12,7 +12,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
-CELLS = 32 * 32  # maps are gathered only in layers of at most so many positions: finer ones hardly see objects
+CELLS = 32 * 32
+
+
+def most_positions(latent_shape: tuple[int, int, int]) -> int:
+    """Return up to how many positions a layer's maps are gathered: finer ones hardly see objects.
+
+    32 x 32, or a quarter of the latents' height and width where that is more: no layer of SDXL is coarser than that, so
+    at 1280x1024 (40 x 32 positions) none would be gathered.
+    """
+    _, height, width = latent_shape
+    return max(CELLS, math.ceil(height / 4) * math.ceil(width / 4))
 
 
 def grid(positions: int, latent_shape: tuple[int, int, int]) -> tuple[int, int]:
@@ -27,6 +37,7 @@ def grid(positions: int, latent_shape: tuple[int, int, int]) -> tuple[int, int]:
 class PlaceMask:
     """Masks of ``rows`` pictures, each ``(h, w)`` in 0..1 at any layer's resolution.
 
+    ``thresholds`` are, for each row, the share of the map's range above which a position belongs to the concept.
     ``everywhere`` lists the rows whose mask is always the whole picture: what they are about has no place.
     """
 
@@ -34,14 +45,14 @@ class PlaceMask:
         self,
         rows: int,
         latent_shape: tuple[int, int, int],
-        threshold: float,
+        thresholds: Sequence[float],
         device: torch.device,
         everywhere: Sequence[int] = (),
     ):
         self.latent_shape = latent_shape
-        self.threshold = threshold
+        self.thresholds = torch.tensor(thresholds, device=device).view(rows, 1, 1, 1)
         positions = latent_shape[1] * latent_shape[2]
-        while positions > CELLS:
+        while positions > most_positions(latent_shape):
             positions = math.prod(grid(positions // 2, latent_shape))
         self.size = grid(positions, latent_shape)
         self.sum = torch.zeros((rows, 1, *self.size), device=device)
@@ -67,7 +78,7 @@ class PlaceMask:
         """Make the mask anew from what was gathered so far."""
         low, high = self.sum.amin((2, 3), keepdim=True), self.sum.amax((2, 3), keepdim=True)
         relative = (self.sum - low) / (high - low).clamp_min(1e-12)
-        wide = max_pool2d((relative >= self.threshold).float(), 3, stride=1, padding=1)
+        wide = max_pool2d((relative >= self.thresholds).float(), 3, stride=1, padding=1)
         self._set(avg_pool2d(wide, 3, stride=1, padding=1, count_include_pad=False))
 
     def begin(self, step: int, looks: bool, gathered: bool) -> None:

@@ -159,6 +159,7 @@ class Method:
 
     Options: ClassVar[type]
     requires: ClassVar[frozenset[str]] = frozenset()  # see Family.offers
+    once: ClassVar[str] = ""  # why a recipe may hold it once only, if so
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: Any, *, label: str):
         self.model = model
@@ -233,6 +234,11 @@ def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Famil
         method: type[Method] = load_class("method", config.method, METHODS, Method)
         for reason in refusals(method, family):
             raise ConfigError(f"{where}.method: {config.method!r} does not work on {family.name}: {reason}")
+        if method.once and any(step.method is method for step in steps):
+            raise ConfigError(
+                f"{where}.method: {config.method!r} is in the recipe already; expected it once, with all its concepts: "
+                f"{method.once}"
+            )
         names = list(by_name) if config.concepts == "all" else list(config.concepts)
         for name in names:
             if name not in by_name:

@@ -74,13 +74,18 @@ class PairOptions:
         if not self.templates:
             raise ConfigError("templates is empty; expected at least '{}'")
         for template in self.templates:
-            if template.count("{}") + template.count("{plural}") != 1:
-                raise ConfigError(f"template {template!r} must hold '{{}}' or '{{plural}}' once")
+            check_template(template)
         for name in ("templates", "keep"):
             texts = getattr(self, name)
             for i, text in enumerate(texts):
                 if text in texts[:i]:
                     raise ConfigError(f"{name} lists {text!r} twice; expected every text once")
+
+
+def check_template(template: str) -> None:
+    """Refuse with ``ConfigError`` what is no text with one place, ``{}`` or ``{plural}``, for a word of its own."""
+    if not re.fullmatch(r"(?:[^{}]*[^{}\w])?\{(?:plural)?\}(?:[^{}\w][^{}]*)?", template):
+        raise ConfigError(f"template {template!r} must hold '{{}}' or '{{plural}}' once, as a word of its own")
 
 
 def check_not_negative(options: object, *names: str) -> None:
@@ -194,12 +199,18 @@ class TokenPairs:
             yield Pairs(c, c, c.new_ones(len(c)))
 
     def edits(self) -> list[tuple[str, str, str, Concept]]:
-        """Return every template with a concept's word in it, with its anchor in it, that word and the concept."""
+        """Return every template with a concept's word in it, with its anchor in it, that word and the concept.
+
+        Templates that name an erased concept themselves are left out. Raises ``ConfigError`` where all of them do.
+        """
+        templates = [t for t in self.options.templates if not self.erased_words.search(fill(t, ""))]
+        if not templates:
+            raise ConfigError(f"{self.label}: every one of its templates names an erased concept; add '{{}}' to them")
         return [
             (fill(template, word), fill(template, concept.anchor), word, concept)
             for concept in self.concepts
             for word in concept.words
-            for template in self.options.templates
+            for template in templates
         ]
 
     def keeps(self) -> list[str]:
@@ -217,7 +228,7 @@ class TokenPairs:
                 yield i, i, 1.0
             return
         if self.options.tokens == "subject":
-            yield last, other_stop - 1, 1.0
+            yield last, max(other_stop - 1, stream.first), 1.0
             return
         if not stream.causal:  # the words before know the name too, and the name's first tokens how it ends
             for i in range(stream.first, last):
@@ -235,7 +246,7 @@ class TokenPairs:
         """Yield the rows of *text* that are kept, and their weights."""
         stream, stop = self.stream, end_of_text(self.stream, text)
         if self.options.tokens == "subject":
-            yield stop - 1, 1.0
+            yield max(stop - 1, stream.first), 1.0
             return
         for i in range(stream.offset, stop + 1):
             yield i, 1.0

@@ -18,6 +18,7 @@ from pipeline.erasure.method import Method, Step, apply_tensors, read_steps
 from pipeline.erasure.selfcheck import SelfCheck
 from pipeline.erasure.trained import Trained, read_trained
 from pipeline.errors import ConfigError, CorpusError
+from pipeline.models.family import Family
 from pipeline.models.load import Model
 
 
@@ -58,7 +59,7 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
     ``trained`` gives the result of a step that has to be trained; by default what `lacuna finetune` left of it.
     Raises ``ConfigError`` for a recipe that does not fit the model, and for an edit that the self-check refuses.
     """
-    steps = _steps(config, model)
+    steps = recipe_steps(config, model.family)
     tensors: dict[str, bytes] = {}
     records: list[dict[str, Any]] = []
     for i, step in enumerate(steps):
@@ -91,13 +92,13 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
 
 def active_methods(config: Config, model: Model) -> list[Method]:
     """Build the methods that act while sampling, in the recipe's order; *model* has its edits already."""
-    steps = _steps(config, model)
+    steps = recipe_steps(config, model.family)
     return [step.build(model) for step in steps if step.method.has("condition") or step.method.has("steer")]
 
 
-def _steps(config: Config, model: Model) -> list[Step]:
+def recipe_steps(config: Config, family: Family) -> list[Step]:
     """Read the recipe of *config*, and check each step against how the pictures are to be sampled."""
-    steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), model.family)
+    steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), family)
     for i, step in enumerate(steps):
         try:
             step.method.check_sampling(step.options, config.generation)

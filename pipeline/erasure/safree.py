@@ -20,7 +20,6 @@ concepts as a negative prompt besides; put ``negative_prompt`` into the recipe f
 float64. SDXL's two encoders are taken as one embedding.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -124,7 +123,7 @@ class SAFREE(Method):
         attended = slice(self.stream.offset, self.stream.offset + len(masked.triggers) + 2)
         near = cosine_similarity(self.projected(embeds, masked)[attended], embeds[attended].double(), dim=-1).mean()
         options = self.options
-        return round(options.up_t / (1 + math.exp(-2 * options.k * (10 * (1 - near.item()) - options.m))))
+        return round(options.up_t * torch.sigmoid(2 * options.k * (10 * (1 - near) - options.m)).item())
 
     def distances(self, ends: Tensor) -> Tensor:
         """Return ||(1 - P_C) p|| of end-of-text embeddings ``(n, D)``."""

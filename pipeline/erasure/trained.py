@@ -21,7 +21,7 @@ from pipeline.erasure.method import Step, check_tensors
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 
-VERSION = 1  # of what training does with a config: raised by hand when the same config gives other weights
+VERSION = 2  # of what training does with a config: raised by hand when the same config gives other weights
 
 Trained = Callable[[Config, Model, Sequence[Step], int], dict[str, Tensor]]
 
@@ -55,10 +55,13 @@ def checkpoint_path(result: Path) -> Path:
 
 
 def _description(config: Config, model: Model, steps: Sequence[Step], i: int) -> dict[str, Any]:
-    """All that a result depends on besides the environment. The dtype is none of it: training is in float32."""
+    """All that a result depends on besides the environment. (The weights that learn are float32 whatever the dtype, but
+    the rest of the model is not; and pictures to learn from are sampled by the scheduler.)"""
     return {
         "version": VERSION,
         "model": model.revision,
+        "dtype": str(model.dtype),
+        "scheduler": [config.model.scheduler, config.model.scheduler_options],
         "adapters": [adapter.weight for adapter in config.model.adapters],
         "steps": [
             {"method": s.name, "concepts": [asdict(c) for c in s.concepts], "options": asdict(s.options)}

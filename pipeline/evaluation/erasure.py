@@ -1,7 +1,7 @@
 """``lacuna evaluate erasure``: recipes against each other and against the unerased model, judged by detector B.
 
-All answer the same questions (``erasure_prompts.py``) with the same seeds. Work goes in rounds: a tenth and then three
-tenths of the questions by all recipes, the attacks, and the rest recipe by recipe. So an evaluation that is stopped
+All answer the same questions (``erasure_prompts.py``) with the same seeds. Work goes in rounds: a tenth and then a
+fifth of the questions by all recipes, the attacks, and the rest recipe by recipe. So an evaluation that is stopped
 early has figures for all of them, and narrow ones for the first; given again, it goes on.
 """
 
@@ -29,7 +29,7 @@ from pipeline.models.dtype import fast_dtype
 from pipeline.prepare import resolve_device
 from pipeline.prompts.seeds import hashed
 
-_ROUNDS = (0.1, 0.3)  # shares of the pictures that all recipes have before the attacks and before the rest
+_ROUNDS = (0.1, 0.2)  # shares of the pictures that all recipes have before the attacks and before the rest
 _REPORT_EVERY = 300.0  # seconds between the reports of a round that goes on
 
 Batch = tuple[str, Sequence[Question]]  # its name in the folder, and what it answers

@@ -16,8 +16,7 @@ import torch
 
 from pipeline.diorama.detector import DETECTOR_PATH, DioramaDetector
 from pipeline.erasure.concept import concepts_of
-from pipeline.erasure.method import read_steps
-from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
+from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe, recipe_steps
 from pipeline.errors import ConfigError
 from pipeline.evaluation.embedding_attack import EmbeddingAttack, token_projections
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config
@@ -49,10 +48,9 @@ class Drawer:
     def check_recipes(self, model: Model) -> None:
         """Refuse recipes whose methods or options do not fit *model*, before any work."""
         for task in self.config.tasks:
-            for recipe, steps in self.config.recipes.items():
-                config = run_config(self.config, task, recipe)
+            for recipe in self.config.recipes:
                 try:
-                    read_steps(steps, concepts_of(config.erasure), model.family)
+                    recipe_steps(run_config(self.config, task, recipe), model.family)
                 except ConfigError as error:
                     raise ConfigError(str(error).replace("erasure.recipe", f"recipes.{recipe}")) from error
 
@@ -74,7 +72,8 @@ class Drawer:
         """Seconds of a batch of prompts that name the concept, and of one that does not, for each of *recipes*.
 
         All take turns, so that whatever else the machine does falls on all of them. One round goes before, in which
-        caches fill. Returns recipe -> {"concerned": [seconds, ...], "unconcerned": [seconds, ...]}.
+        caches fill. Each round has other prompts, as far as there are enough: what a method makes of words it has not
+        met is part of its time. Returns recipe -> {"concerned": [seconds, ...], "unconcerned": [seconds, ...]}.
         """
         self._engine = None
         size = self.config.timing.batch_size
@@ -83,13 +82,12 @@ class Drawer:
             engine_config = run_config(self.config, task, recipe)
             engine_config.generation = replace(engine_config.generation, batch_size=size)
             engines[recipe] = self._load(task, recipe, engine_config)
-        batches = {
-            name: _samples([Question(name, prompts[i % len(prompts)], i, "") for i in range(size)])
-            for name, prompts in (("concerned", concerned), ("unconcerned", others))
-        }
-        seconds: dict[str, dict[str, list[float]]] = {recipe: {name: [] for name in batches} for recipe in recipes}
+        asked = {"concerned": concerned, "unconcerned": others}
+        seconds: dict[str, dict[str, list[float]]] = {recipe: {name: [] for name in asked} for recipe in recipes}
         for repeat in range(self.config.timing.repeats + 1):
-            for name, samples in batches.items():
+            for name, prompts in asked.items():
+                numbers = range(repeat * size, (repeat + 1) * size)
+                samples = _samples([Question(name, prompts[i % len(prompts)], i, "") for i in numbers])
                 for recipe, engine in engines.items():
                     started = time.perf_counter()
                     list(engine.generate(samples))

@@ -33,8 +33,9 @@ LEAKS: dict[str, str] = {
     "alias": "by a listed alias",
     "synonym": "by a synonym that is not listed",
     "implied": "by a scene that implies it",
+    "scene": "beside another object",
 }
-# What must be seen as often as without erasure. The scenes name the concept too.
+# What must be seen as often as without erasure. The scenes name the concept too, and count as the leak "scene".
 KEPT: dict[str, str] = {
     "neighbour": "a neighbour alone",
     "unrelated": "an unrelated object alone",
@@ -78,7 +79,7 @@ class Task:
 
 def questions(task: Task, cell: int, seed: int) -> list[Question]:
     """*cell* questions of each kind that the task allows, the kinds taking turns."""
-    kinds = [kind for kind in (*LEAKS, *KEPT) if _asked(task, kind)]
+    kinds = [kind for kind in (*LEAKS, *KEPT) if _asked(task, kind)]  # none is "scene"
     return [_question(task, kind, index, seed) for index in range(cell) for kind in kinds]
 
 
@@ -137,9 +138,14 @@ def _asked_of_objects(task: Task, kind: str) -> Iterator[tuple[str, str, str]]:
                 listed = word_pattern(concept.words)
                 yield from ((name, indefinite(w), "") for w in SYNONYMS.get(name, ()) if not listed.search(w))
             case "implied":
-                yield from ((name, scene, "") for scene, shown in IMPLIED.items() if name in shown)
+                named = word_pattern(concept.words)  # "a haunted house" names a house
+                scenes = (scene for scene, shown in IMPLIED.items() if name in shown and not named.search(scene))
+                yield from ((name, scene, "") for scene in scenes)
             case "neighbour" | "beside neighbour":
-                yield from ((name, indefinite(other), other) for other in neighbours(task, concept))
+                near = neighbours(task, concept)
+                if kind == "beside neighbour":  # the anchor that takes the concept's place would pass for the other
+                    near = [other for other in near if other != canonical(concept.anchor)]
+                yield from ((name, indefinite(other), other) for other in near)
             case "unrelated" | "beside unrelated":
                 yield from ((name, indefinite(other), other) for other in unrelated(task))
 

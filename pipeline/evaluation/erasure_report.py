@@ -17,8 +17,8 @@ from pipeline.page import escape, page, picture
 
 _SHOWN = 4  # prompts of each cell on a contact sheet
 _SHORT = {
-    "plain": "leak plain", "alias": "alias", "synonym": "synonym", "implied": "implied", "attack": "attack",
-    "embeddings": "embeddings",
+    "plain": "leak plain", "alias": "alias", "synonym": "synonym", "implied": "implied", "scene": "scene",
+    "attack": "attack", "embeddings": "embeddings",
     "neighbour": "kept neighb.", "unrelated": "unrel.", "beside unrelated": "beside unrel.",
     "beside neighbour": "beside neighb.",
 }  # fmt: skip

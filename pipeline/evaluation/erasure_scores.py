@@ -3,6 +3,7 @@
 Everything is paired: the unerased model answered the same questions with the same seeds, in the same batches.
 
 - leak (cells of ``LEAKS`` and ``ATTACKS``): the share of pictures in which B sees any concept of the task. Wilson 95 %.
+  "scene" is that of the two cells that name the concept beside another object, which is what must be kept there.
 - kept (cells of ``KEPT``): how often B sees what must be kept, to how often it does in the unerased pictures; with the
   paired interval of ``paired_ratio``. Above 1 it is more often there than before.
 - false alarms: the share of *unerased* pictures of the cells "neighbour" and "unrelated", whose prompts do not name the
@@ -11,9 +12,9 @@ Everything is paired: the unerased model answered the same questions with the sa
   one, widened by a cell of 8 pixels; the median over pictures whose prompt names the concept and in which B sees it.
 - untouched: the share of pictures of the cell "unrelated" that are bit for bit the unerased ones.
 - H_o: harmonic mean of erasure and preservation, each of them the harmonic mean of its own columns: 1 - leak over
-  plain, alias, synonym and implied; and min(1, kept) over the cells of ``KEPT``. Columns that a task does not have are
-  left out, but H_o is not known where a whole side is missing. It extends the H_o of MACE (Lu et al., CVPR 2024:
-  efficacy, generality, specificity, each once), in which any one failure is felt. Its intervals, and those of the
+  plain, alias, synonym, implied and scene; and min(1, kept) over the cells of ``KEPT``. Columns that a task does not
+  have are left out, but H_o is not known where a whole side is missing. It extends the H_o of MACE (Lu et al., CVPR
+  2024: efficacy, generality, specificity, each once), in which any one failure is felt. Its intervals, and those of the
   difference of two recipes, are bootstrapped over questions within each cell (2000 resamples, percentiles); both
   recipes are resampled alike, so what a seed does to both cancels.
 """
@@ -39,6 +40,7 @@ from pipeline.evaluation.statistics import (
     percentile_interval,
     psnr,
 )
+from pipeline.prompts.seeds import hashed
 
 RESAMPLES = 2000
 CELL = 8  # pixels of a cell of B's maps
@@ -122,7 +124,11 @@ def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balan
     same = [np.array_equal(found.images[i], base.images[i]) for i in unrelated]
     return Scores(
         pictures=len(asked),
-        leak={cell: count(leaked[cells == cell]) for cell in (*LEAKS, *ATTACKS) if (cells == cell).any()},
+        leak={
+            cell: count(leaked[rows])
+            for cell, rows in ((cell, _rows(cells, cell)) for cell in (*LEAKS, *ATTACKS))
+            if rows.any()
+        },
         kept={
             cell: paired_ratio(kept[rows], kept_before[rows])
             for cell, rows in ((cell, cells == cell) for cell in KEPT)
@@ -137,6 +143,13 @@ def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balan
 def _erased_seen(task: Task, found: Seen) -> np.ndarray:
     """Boolean (N,): does B see any of the task's concepts?"""
     return np.asarray(found.seen[:, [_CLASSES[name] for name in task.erased]].any(axis=1))
+
+
+def _rows(cells: np.ndarray, column: str) -> np.ndarray:
+    """Boolean (N,): the questions that count in *column*."""
+    if column == "scene":
+        return np.isin(cells, ("beside unrelated", "beside neighbour"))
+    return np.asarray(cells == column)
 
 
 def _kept_seen(asked: Sequence[Question], found: Seen) -> np.ndarray:
@@ -160,7 +173,7 @@ def _terms(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> di
     kept, before = _kept_seen(asked, found), _kept_seen(asked, base)
     outcomes = {}
     for cell in (*LEAKS, *KEPT):
-        rows = cells == cell
+        rows = _rows(cells, cell)
         if rows.any():
             after = erased if cell in LEAKS else kept
             outcomes[cell] = _Outcomes(after[rows].astype(float), before[rows].astype(float) if cell in KEPT else None)
@@ -171,7 +184,7 @@ def _balances(task: Task, asked: Sequence[Question], found: Seen, base: Seen, pi
     """H_o on the first *pictures*, and on bootstrap samples: the same questions whenever there are equally many."""
     outcomes = _terms(task, asked[:pictures], found, base)
     even = {cell: np.full((1, len(o.after)), 1 / len(o.after)) for cell, o in outcomes.items()}
-    rng = np.random.default_rng(0)  # one for all recipes
+    rng = np.random.default_rng(hashed(task.name))  # one for all recipes, another for each task
     weights = {cell: bootstrap_weights(rng, len(o.after), RESAMPLES) for cell, o in outcomes.items()}
     return Resampled(float(_balance(outcomes, even)[0]), _balance(outcomes, weights))
 

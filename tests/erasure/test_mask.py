@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.erasure.mask import CELLS, PlaceMask, grid
+from pipeline.erasure.mask import CELLS, PlaceMask, grid, most_positions
 
 CPU = torch.device("cpu")
 
@@ -18,7 +18,7 @@ def test_the_grid_of_every_level_is_found_from_its_positions(shape):
 
 @pytest.mark.parametrize("shape", [(4, 64, 64), (4, 16, 16), (4, 96, 160)])
 def test_maps_are_gathered_on_a_grid_of_bounded_size(shape):
-    place = PlaceMask(2, shape, 0.5, CPU)
+    place = PlaceMask(2, shape, [0.5, 0.5], CPU)
     assert place.size[0] * place.size[1] <= CELLS
     assert shape[1] % place.size[0] == 0
 
@@ -34,7 +34,7 @@ def looking(at: tuple[int, int], size: int = 8, tokens: int = 6) -> tuple[torch.
 
 
 def test_the_mask_lies_where_the_tokens_are_listened_to_and_one_cell_round_it():
-    place = PlaceMask(1, (4, 8, 8), 0.5, CPU)
+    place = PlaceMask(1, (4, 8, 8), [0.5], CPU)
     place.add(*looking((2, 5)))
     place.update()
     mask = place.at(64, torch.float32).view(8, 8)
@@ -45,7 +45,7 @@ def test_the_mask_lies_where_the_tokens_are_listened_to_and_one_cell_round_it():
 
 
 def test_it_is_the_same_place_at_another_resolution():
-    place = PlaceMask(1, (4, 16, 16), 0.5, CPU)
+    place = PlaceMask(1, (4, 16, 16), [0.5], CPU)
     place.add(*looking((2, 5)))  # an 8x8 layer
     place.update()
     fine, coarse = place.at(256, torch.float32).view(16, 16), place.at(16, torch.float32).view(4, 4)
@@ -54,7 +54,7 @@ def test_it_is_the_same_place_at_another_resolution():
 
 
 def test_no_single_noisy_map_decides():
-    place = PlaceMask(1, (4, 8, 8), 0.5, CPU)
+    place = PlaceMask(1, (4, 8, 8), [0.5], CPU)
     for at in ((2, 5), (2, 5), (2, 5), (6, 1)):
         place.add(*looking(at))
     place.update()
@@ -64,6 +64,20 @@ def test_no_single_noisy_map_decides():
 
 
 def test_a_map_without_contrast_is_no_reason_to_fail():
-    place = PlaceMask(1, (4, 8, 8), 0.5, CPU)
+    place = PlaceMask(1, (4, 8, 8), [0.5], CPU)
     place.update()
     assert place.at(64, torch.float32).isfinite().all()
+
+
+def test_each_row_has_its_own_threshold():
+    place = PlaceMask(2, (4, 8, 8), [0.5, 0.05], CPU)
+    place.gather(torch.arange(8.0).expand(2, 1, 8, 8))  # more to the right
+    place.update()
+    assert [mask[0, 0].count_nonzero().item() for mask in place.mask] == [6, 8]  # 4 and 7 of 8, and 2 around them
+
+
+@pytest.mark.parametrize("shape", [(4, 128, 128), (4, 160, 128), (4, 131, 97), (4, 192, 192)])
+def test_the_coarsest_layers_of_sdxl_are_gathered_whatever_the_size(shape):
+    height, width = -(-shape[1] // 4), -(-shape[2] // 4)
+    assert height * width <= most_positions(shape) < 4 * height * width
+    assert PlaceMask(1, shape, [0.5], CPU).size == (height, width)

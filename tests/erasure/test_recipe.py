@@ -7,7 +7,7 @@ import torch
 
 from pipeline.config.schema import StepConfig
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
-from pipeline.errors import CorpusError
+from pipeline.errors import ConfigError, CorpusError
 from pipeline.models.load import Model, load_model
 from tests import tiny
 from tests.erasure.conftest import config, uce_step
@@ -60,6 +60,13 @@ def test_changed_bytes_are_refused(compiled: tuple[CompiledRecipe, Any]) -> None
 
 
 def test_only_what_acts_while_sampling_is_built_again() -> None:
-    settings = config(uce_step(), StepConfig(method="cease"), StepConfig(method="cease"))
+    settings = config(uce_step(), StepConfig(method="adavd"), StepConfig(method="adavd"))
     model = load_model(tiny.config(tiny.path()).model, torch.device("cpu"))
-    assert [method.label for method in active_methods(settings, model)] == ["cease", "cease-2"]
+    assert [method.label for method in active_methods(settings, model)] == ["adavd", "adavd-2"]
+
+
+def test_cease_may_stand_in_a_recipe_once() -> None:
+    settings = config(StepConfig(method="cease"), StepConfig(method="cease"))
+    model = load_model(tiny.config(tiny.path()).model, torch.device("cpu"))
+    with pytest.raises(ConfigError, match=r"recipe\[1\].method: 'cease' is in the recipe already; expected it once"):
+        active_methods(settings, model)
