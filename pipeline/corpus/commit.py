@@ -13,6 +13,7 @@ between any two calls leaves either no record (nothing happened) or a record and
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -44,7 +45,10 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class CommitRecord:
-    """``commits/SHARD.json``. ``counts`` are samples per status; ``timings`` are seconds, and ``images`` drawn."""
+    """``commits/SHARD.json``. ``counts`` are samples per status; ``timings`` are seconds, and ``images`` drawn.
+
+    ``committed_at`` is in seconds since 1970, by the clock of the worker; 0 where it was not written down yet.
+    """
 
     shard: int
     attempt: str
@@ -53,6 +57,7 @@ class CommitRecord:
     files: tuple[File, ...]
     environment: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
+    committed_at: float = 0.0
     format: int = layout.FORMAT
 
     def dumps(self) -> bytes:
@@ -111,6 +116,7 @@ def commit_shard(
             local = Path(scratch) / status.value
             placed, digest = build_tar(local, placed, images, status)
             if digest is not None:
+                _check_copyable(where, name, digest.size)
                 where.write(f"{folder}/{name}", local)
                 files.append(_file(name, digest, where is evidence))
     manifest = write_manifest(placed, schema(columns))
@@ -124,6 +130,7 @@ def commit_shard(
         files=tuple(files),
         environment=dict(environment),
         timings=dict(timings),
+        committed_at=time.time(),
     )
     standing = create_once(store, record)
     if standing.attempt == attempt:
@@ -131,6 +138,15 @@ def commit_shard(
         return CommitResult(won=True, record=standing)
     _drop(store, evidence, folder)
     return CommitResult(won=False, record=standing)
+
+
+def _check_copyable(store: Store, name: str, size: int) -> None:
+    """Refuse, before anything is decided, a file that could be committed and then never be published."""
+    if store.copy_limit is not None and size > store.copy_limit:
+        raise StoreError(
+            f"{store.url}/{name}: would have {size:,} bytes, and this store copies {store.copy_limit:,} at most; "
+            "lower output.samples_per_shard (a corpus that was begun needs another output.path then)"
+        )
 
 
 def create_once(store: Store, record: CommitRecord) -> CommitRecord:
@@ -170,14 +186,16 @@ def publish(store: Store, evidence: Store, record: CommitRecord) -> None:
 
 
 def repair(store: Store, evidence: Store) -> list[int]:
-    """Finish what crashed workers left undone: publish committed attempts, remove superseded ones.
+    """Finish what crashed workers left undone: publish committed attempts, remove superseded ones and half-written
+    files.
 
     Attempts of shards without a commit stay: they may belong to a live worker of a former driver. They are removed
     once their shard is committed. Returns the shards that were published here.
     """
-    published = []
+    done = []
     found: dict[tuple[int, str], None] = {}
     for where in (store, evidence):
+        where.sweep()
         for entry in where.list(layout.ATTEMPTS):
             attempt = layout.attempt_of(entry.path)
             if attempt is not None:
@@ -188,16 +206,10 @@ def repair(store: Store, evidence: Store) -> list[int]:
             continue
         if record.attempt == attempt_id:
             publish(store, evidence, record)
-            published.append(shard)
+            done.append(shard)
         else:
             _drop(store, evidence, layout.attempt(shard, attempt_id))
-    return published
-
-
-def sweep_attempts(store: Store, evidence: Store) -> int:
-    """Remove the attempts of uncommitted shards; only when no worker of this corpus is alive. Returns files removed."""
-    repair(store, evidence)
-    return store.delete_tree(layout.ATTEMPTS) + evidence.delete_tree(layout.ATTEMPTS)
+    return done
 
 
 def read_commit(store: Store, shard: int) -> CommitRecord | None:

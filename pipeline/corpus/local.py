@@ -8,6 +8,7 @@ last. A crash leaves at most a file in ``.tmp/``, which no listing shows and ``s
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -38,6 +39,8 @@ _REASONS = {
 
 class LocalStore:
     """See ``stores.Store``. The root is created by the first write."""
+
+    copy_limit: int | None = None
 
     def __init__(self, root: str | Path):
         self.root = Path(root).expanduser().absolute()
@@ -108,13 +111,13 @@ class LocalStore:
     def sweep(self) -> None:
         with self._errors(TEMPORARY), contextlib.suppress(FileNotFoundError):
             for entry in os.scandir(self.root / TEMPORARY):
-                host, pid, _ = entry.name.rsplit("-", 2)
+                name = re.fullmatch(r"(.+)-(\d+)-[0-9a-f]+", entry.name)
+                if name is None:  # of somebody else: a network file system keeps there what is deleted but open
+                    continue
                 with contextlib.suppress(FileNotFoundError):
-                    dead = host == socket.gethostname() and not _alive(int(pid))
+                    dead = name[1] == socket.gethostname() and not _alive(int(name[2]))
                     if dead or time.time() - entry.stat().st_ctime > DEAD_AFTER:
                         os.unlink(entry.path)
-            with contextlib.suppress(OSError):  # not empty: somebody is writing
-                (self.root / TEMPORARY).rmdir()
 
     def _walk(self, folder: Path) -> Iterator[Entry]:
         try:
@@ -180,7 +183,7 @@ def _open_new(path: Path) -> BinaryIO:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             return open(path, "xb")
-        except FileNotFoundError:  # a sweep took the empty folder away in between
+        except FileNotFoundError:  # a purge of the evidence took the folder away in between
             continue
 
 

@@ -23,6 +23,7 @@ REQUEST_TIMEOUT = timedelta(seconds=120)  # of one request: a part of a multipar
 RETRIES = 5
 RETRY_TIMEOUT = timedelta(seconds=180)
 PART = 16 << 20  # bytes of a multipart part: S3 takes 10,000 parts, so tars up to 160 GB
+S3_COPY_LIMIT = 5 << 30  # bytes that S3 copies in one request, and obstore makes no copy of several
 CONCURRENCY = 4  # parts under way at once
 
 
@@ -32,6 +33,7 @@ class ObjectStore:
     def __init__(self, url: str, options: dict[str, str]):
         self.url = url.rstrip("/")
         self._options = options
+        self.copy_limit = S3_COPY_LIMIT if self.url.startswith("s3://") else None
         self._connect()
 
     def _connect(self) -> None:
@@ -53,7 +55,7 @@ class ObjectStore:
             raise StoreError(f"{self.url}: output.storage_options cannot be used: {_line(error)}") from error
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "_options": self._options}
+        return {"url": self.url, "_options": self._options, "copy_limit": self.copy_limit}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -82,6 +84,9 @@ class ObjectStore:
     def copy(self, source: str, target: str) -> None:
         with self._errors(source):
             obstore.copy(self._store, source, target)
+
+    def sweep(self) -> None:
+        """Nothing: an upload that was not completed shows nowhere, and a lifecycle rule of the bucket aborts it."""
 
     def delete(self, path: str) -> None:
         with self._errors(path), contextlib.suppress(FileNotFoundError):

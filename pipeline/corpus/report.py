@@ -6,6 +6,7 @@ page. Knows nothing of how figures came about.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
@@ -99,6 +100,7 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
         *(_histogram(concept, bins) for concept, bins in sorted(summary.scores.items())),
         "</div>",
         "<h2>Speed</h2>",
+        _throughput(records),
         _speed(records),
         "<h2>Recipe</h2>",
         _recipe_table(run),
@@ -163,6 +165,42 @@ def _histogram(concept: str, bins: Sequence[int]) -> str:
     )
 
 
+def throughput(records: Sequence[CommitRecord], bins: int) -> tuple[float, float, list[float]]:
+    """Return when the first shard was begun and the last committed (seconds since 1970), and the pictures per second of
+    all workers in each of *bins* equal parts of that time.
+
+    A shard's pictures are taken as drawn evenly over its own seconds. Records without a time are left out; where none
+    has one, the list is empty.
+    """
+    timed = [record for record in records if record.committed_at and record.timings.get("seconds")]
+    if not timed:
+        return 0.0, 0.0, []
+    first = min(record.committed_at - record.timings["seconds"] for record in timed)
+    last = max(record.committed_at for record in timed)
+    width, rates = (last - first) / bins, [0.0] * bins
+    for record in timed:
+        seconds, ended = record.timings["seconds"], record.committed_at - first
+        begun = ended - seconds
+        for i in range(int(begun / width), min(bins, int(ended / width) + 1)):
+            inside = min((i + 1) * width, ended) - max(i * width, begun)
+            rates[i] += record.timings["images"] * max(0.0, inside) / seconds / width
+    return first, last, rates
+
+
+def _throughput(records: Sequence[CommitRecord]) -> str:
+    """Pictures per second of all workers over the time of day: stops, losses and late starts show as dents."""
+    first, last, rates = throughput(records, min(200, max(1, 2 * len(records))))
+    if not rates:
+        return "<p>No times.</p>"
+    drawn = sum(rates) / len(rates)
+    begun, ended = (datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S") for moment in (first, last))
+    return (
+        f"<figure>{_bars(rates, 'images/s of all workers', f'{begun} UTC', f'{ended} UTC')}"
+        f"<figcaption>{drawn:.2f} images/s over {last - first:.0f} seconds from the first shard's begin to the last "
+        "commit, pauses included.</figcaption></figure>"
+    )
+
+
 def _speed(records: Sequence[CommitRecord]) -> str:
     """Images per second of each shard, in the order of the shards, and where their seconds went."""
     rates = [
@@ -172,20 +210,26 @@ def _speed(records: Sequence[CommitRecord]) -> str:
         return "<p>No timings.</p>"
     step = max(1, len(rates) // 200)
     means = [sum(rates[i : i + step]) / len(rates[i : i + step]) for i in range(0, len(rates), step)]
-    top, width = max(means), 960 / len(means)
-    bars = "".join(
-        f'<rect x="{20 + i * width:.1f}" y="{118 - 100 * rate / top:.1f}" width="{max(1.0, width - 1):.1f}" '
-        f'height="{100 * rate / top:.1f}" fill="var(--bar)"><title>{rate:.2f} images/s</title></rect>'
-        for i, rate in enumerate(means)
-    )
     seconds = sum(record.timings.get("seconds", 0.0) for record in records)
     device = sum(record.timings.get("device_seconds", 0.0) for record in records)
     return (
-        f'<figure><svg viewBox="0 0 1000 136"><text x="20" y="11">images/s of a shard, up to {top:.2f}</text>{bars}'
-        f'<text x="20" y="131">shard {records[0].shard}</text>'
-        f'<text x="900" y="131">shard {records[-1].shard}</text></svg>'
+        f"<figure>{_bars(means, 'images/s of a shard', f'shard {records[0].shard}', f'shard {records[-1].shard}')}"
         f"<figcaption>{seconds:.0f} worker seconds, of which {device:.0f} on the device "
         f"({device / seconds:.0%}).</figcaption></figure>"
+    )
+
+
+def _bars(rates: Sequence[float], what: str, first: str, last: str) -> str:
+    """A chart of *rates* from left to right, with what its ends are."""
+    top, width = max(rates), 960 / len(rates)
+    bars = "".join(
+        f'<rect x="{20 + i * width:.1f}" y="{118 - 100 * rate / top:.1f}" width="{max(1.0, width - 1):.1f}" '
+        f'height="{100 * rate / top:.1f}" fill="var(--bar)"><title>{rate:.2f} images/s</title></rect>'
+        for i, rate in enumerate(rates)
+    )
+    return (
+        f'<svg viewBox="0 0 1000 136"><text x="20" y="11">{what}, up to {top:.2f}</text>{bars}'
+        f'<text x="20" y="131">{first}</text><text x="980" y="131" text-anchor="end">{last}</text></svg>'
     )
 
 

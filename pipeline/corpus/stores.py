@@ -28,6 +28,7 @@ class Store(Protocol):
     """
 
     url: str
+    copy_limit: int | None  # bytes of the largest object that ``copy`` takes; None: any
 
     def read(self, path: str) -> bytes: ...
 
@@ -46,6 +47,9 @@ class Store(Protocol):
 
     def copy(self, source: str, target: str) -> None:
         """Make *target* the same bytes as *source*, replacing it, without moving them through this machine."""
+
+    def sweep(self) -> None:
+        """Remove what writers that died left half written. Whoever is still writing is not disturbed."""
 
     def delete(self, path: str) -> None:
         """Delete one object; one that is not there is no error."""

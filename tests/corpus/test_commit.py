@@ -1,7 +1,9 @@
 """The commit protocol: whatever call a worker dies at, nothing is lost, nothing doubled, and the bytes are the same."""
 
 import importlib.util
+import socket
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,10 @@ from pipeline.corpus import (
     failures,
     open_store,
     record_failure,
+    remote,
     repair,
     verify,
 )
-from pipeline.corpus.commit import sweep_attempts
 from pipeline.errors import CorpusError, StoreError
 
 _spec = importlib.util.spec_from_file_location("corpus_parts", Path(__file__).parent / "conftest.py")
@@ -98,8 +100,6 @@ def test_a_crash_at_every_store_call_is_mended_by_a_resume(place, tmp_path, afte
             parts.commit(store, evidence, 0, "second")
         repair(store, evidence)
         assert published(store, evidence) == expected
-        assert [p for p in verify(f"{path}-{number}-{after}", options) if "left over" not in p] == []
-        sweep_attempts(store, evidence)
         assert verify(f"{path}-{number}-{after}", options) == []
     assert crashes == 9  # three writes, the create, three copies, two deletes
 
@@ -197,3 +197,27 @@ def test_failures_are_numbered_and_survive(place):
         (3, "error", "first", None),
         (3, "blamed", "second", "00000300001"),
     ]
+
+
+def test_a_tar_that_could_never_be_published_is_refused_before_it_is_committed(s3, monkeypatch):
+    assert open_store("s3://corpora/any", s3).copy_limit == 5 * 1024**3
+    assert open_store("gs://corpora/any", {"skip_signature": "true"}).copy_limit is None
+    monkeypatch.setattr(remote, "S3_COPY_LIMIT", 9_000)
+    path = f"s3://corpora/{uuid.uuid4().hex}"
+    store, evidence = stores(path, s3)
+    create_run_record(store, parts.run_record(1))
+    with pytest.raises(StoreError, match=r"train/000000.tar: would have [\d,]+ bytes, and this store copies 9,000"):
+        parts.commit(store, evidence, 0, "mine")
+    assert [entry.path for entry in store.list()] == ["run.yaml"]
+
+
+def test_a_repair_removes_what_a_dead_writer_left_half_written(tmp_path):
+    store, evidence = stores(str(tmp_path / "corpus"), {})
+    create_run_record(store, parts.run_record(1))
+    parts.commit(store, evidence, 0, "first")
+    left = [Path(where.url) / ".tmp" / f"{socket.gethostname()}-{2**22 - 1}-00" for where in (store, evidence)]
+    for path in left:
+        path.write_bytes(b"half a tar")
+    repair(store, evidence)
+    assert not any(path.exists() for path in left)
+    assert verify(str(tmp_path / "corpus")) == []
