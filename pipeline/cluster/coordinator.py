@@ -8,11 +8,16 @@ them that it runs; so one call completes, starts and pulls. What it was granted 
 to it, and is leased anew. An attempt is named once and for all; a report on an attempt that is not leased (any more) is
 refused, except for the fact that it committed, which storage confirms. Invariants:
 - every unfinished shard either waits in one queue of ``Triage`` or is open in one lease of the ``Book``;
-- a failure is charged only to shards that were running when it happened, and to none that had committed.
+- a failure is charged only to shards that were running when it happened, and to none that had committed. That storage
+  does not take a shard is charged to none: it is drawn again, and after a few such failures in a row the run ends.
+An exception, of storage above all, is raised again by every later call: the first invariant may no longer hold then,
+and a worker that reports, or the driver that mourns one, does not wait to hear of it.
 """
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
 
 from pipeline.cluster.book import Book, Open
 from pipeline.cluster.history import History
@@ -32,12 +37,33 @@ from pipeline.cluster.protocol import (
     Task,
     Wait,
 )
-from pipeline.cluster.triage import Triage
+from pipeline.cluster.triage import Triage, last_line
+from pipeline.errors import StoreError
 
 FINISHED = "finished"
 CALLS_OF_THE_IDLE = 100.0  # a second, from all waiting workers together
 SHORTEST_WAIT = 0.2  # seconds
 WAIT_OF_THE_PARKED = 30.0  # seconds
+STORAGE_FAILURES = 3  # commits of any workers, in a row: the client sits out a moment, and one machine is not all
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _final(method: "Callable[Concatenate[Coordinator, P], R]") -> "Callable[Concatenate[Coordinator, P], R]":
+    """After an exception in one call, every call raises it."""
+
+    @wraps(method)
+    def call(self: "Coordinator", *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._broken is not None:
+            raise self._broken
+        try:
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            self._broken = error
+            raise
+
+    return call
 
 
 class Coordinator:
@@ -81,9 +107,12 @@ class Coordinator:
         self._next_tick = clock()
         self._images, self._device_seconds = 0, 0.0
         self._stopped: str | None = None
+        self._storage_failures = 0  # since the last commit
+        self._broken: Exception | None = None
 
     # What workers call
 
+    @_final
     def next(
         self, worker: str, done: Sequence[Report] = (), holding: Sequence[str] = (), running: str | None = None
     ) -> Lease | Wait | Stop:
@@ -116,6 +145,7 @@ class Coordinator:
             return Stop(reason="draining" if state.draining else "no work left for this worker")
         return Wait(seconds=max(SHORTEST_WAIT, len(self._idle) / CALLS_OF_THE_IDLE))
 
+    @_final
     def report(self, worker: str, done: Sequence[Report], drawn: Drawn | None = None) -> None:
         """Take in reports, and how far the task at work has come, without asking for work."""
         if drawn is not None:
@@ -124,8 +154,8 @@ class Coordinator:
         for report in done:
             opened = self._book.close(report.attempt, self._clock())
             if opened is None:
-                # Refused, but a commit that is there is there.
-                if report.error is None and report.shard not in self._done:
+                # Refused, but a commit that is there is there, published or not.
+                if report.shard not in self._done:
                     self._settle(report.shard)
             elif opened.probe:
                 self._triage.probed(opened.shard, survived=report.error is None)
@@ -133,9 +163,14 @@ class Coordinator:
                     self._first.survived()
             elif report.error is None:
                 self._complete(report, worker)
+            elif self._settle(opened.shard):
+                self._say(opened.shard, f"committed, and published when the run ends: {last_line(report.error)}")
+            elif report.storage:
+                self._refused(opened, report.error)
             else:
                 self._fail(opened, FailureKind.error, report.error)
 
+    @_final
     def leave(self, worker: str) -> None:
         """The worker goes of its own accord, and does no more of what it holds."""
         for opened in self._forget(worker):
@@ -143,6 +178,7 @@ class Coordinator:
 
     # What the owner of the workers calls
 
+    @_final
     def lost(self, worker: str, kind: FailureKind, message: str) -> None:
         """A worker is gone by ``crash``, ``node_loss`` or ``timeout``: what it ran is charged, what it held is not.
 
@@ -171,6 +207,7 @@ class Coordinator:
         """Give out no more work."""
         self._stopped = self._stopped or reason
 
+    @_final
     def tick(self) -> None:
         """Let go of workers past their deadline; at most once a second, because it looks at all of them."""
         if self._clock() < self._next_tick:
@@ -180,6 +217,7 @@ class Coordinator:
             self._hung.add(worker)
             self.lost(worker, FailureKind.timeout, "past its deadline, counted as hung")
 
+    @_final
     def snapshot(self) -> Snapshot:
         """How the run stands; empties the log."""
         log, self._triage.log = self._triage.log, []
@@ -244,6 +282,7 @@ class Coordinator:
         self._pace.measured(report.seconds)
         self._places.succeeded(report.shard, place(worker))
         self._first.concluded(report.shard, None)
+        self._storage_failures = 0
 
     def _settle(self, shard: int) -> bool:
         """Ask storage whether *shard* is committed after all, and if so, have nobody work on it any more."""
@@ -275,6 +314,21 @@ class Coordinator:
                 self.stop(reason)
                 for shard in sorted(self._first.failed):
                     self._history.add(Failure(shard=shard, kind=FailureKind.pardoned, message="the run was stopped"))
+
+    def _refused(self, opened: Open, message: str) -> None:
+        """Storage did not take a shard: no fault of its own. Another place may have more luck, or nobody has."""
+        self._storage_failures += 1
+        if self._storage_failures >= STORAGE_FAILURES:
+            raise StoreError(
+                f"{message}; {self._storage_failures} commits in a row failed, and the run ends: "
+                "once that is mended, the same command goes on"
+            )
+        self._say(opened.shard, f"not committed, and to be drawn again: {message}")
+        self._places.failed(opened.shard, place(opened.worker))
+        self._triage.put_back(opened.shard, watch=True)
+
+    def _say(self, shard: int, line: str) -> None:
+        self._triage.log.append(f"shard {shard:06d}: {line}")
 
     def _forget(self, worker: str) -> list[Open]:
         self._idle.discard(worker)

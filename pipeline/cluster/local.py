@@ -3,6 +3,7 @@
 For tests, notebooks and machines without Ray. A crash is the crash of the whole run, and the same command goes on.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 
@@ -28,7 +29,7 @@ class LocalDesk:
         return lambda: answer
 
     def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None:
-        with self._lock:
+        with self._lock, contextlib.suppress(Exception):  # the coordinator raises it again, at the next ``ask``
             self._coordinator.report(NAME, done, drawn)
             self._show()
 

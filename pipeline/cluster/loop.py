@@ -4,6 +4,7 @@ Knows nothing of Ray: how calls reach the coordinator is the ``Desk``'s affair. 
 commits end on the worker's own threads and are reported from there, when enough time has passed since the last call.
 """
 
+import errno
 import threading
 import time
 import traceback
@@ -12,12 +13,14 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.cluster.protocol import Drawn, Held, Lease, Report, Stop, Task, Wait
+from pipeline.errors import StoreError
 from pipeline.prompts import PlannedShard
 
 if TYPE_CHECKING:
     from pipeline.worker import ShardResult
 
 Answer = Lease | Wait | Stop
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # of the disk on which a tar is built, too: no fault of its shard
 SECONDS_BETWEEN_WORDS = 1.0  # of pictures drawn, at least; many workers let more pass, as with reports
 
 
@@ -32,7 +35,11 @@ class Processor(Protocol):
 
 
 class Desk(Protocol):
-    """How one worker reaches its coordinator. No call may block except the one that ``ask`` returns."""
+    """How one worker reaches its coordinator. No call may block except the one that ``ask`` returns.
+
+    ``report`` raises nothing: it is called by threads that nobody listens to. What has gone wrong with the coordinator
+    is raised by ``ask``, by what it returns, or by ``leave``.
+    """
 
     def ask(self, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Callable[[], Answer]: ...
     def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None: ...
@@ -138,25 +145,12 @@ class Loop:
 
     def _committed(self, task: Task, told: int, future: "Future[ShardResult]") -> None:
         """A commit has ended, well or not (on the worker's thread)."""
-        shard, error = task.planned.index, future.exception()
-        if error is not None:
-            lines = "".join(traceback.format_exception(error))
-            self._end(Report(shard=shard, attempt=task.attempt, error=lines))
-        else:
-            result = future.result()
-            self._end(
-                Report(
-                    shard=shard,
-                    attempt=task.attempt,
-                    counts=result.counts,
-                    images=result.images - told,
-                    seconds=result.seconds,
-                    device_seconds=result.device_seconds,
-                )
-            )
-        with self._lock:
-            self._under_way -= 1
-            self._lock.notify_all()
+        try:
+            self._end(_report(task, told, future))
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                self._lock.notify_all()
 
     def _tell(self, drawn: Drawn) -> bool:
         """Pass on how far a task has come, and what else there is to report, unless something was said just now."""
@@ -200,3 +194,21 @@ class Loop:
         with self._lock:
             before = self._under_way
             self._lock.wait_for(lambda: self._under_way < before, timeout=seconds)
+
+
+def _report(task: Task, told: int, future: "Future[ShardResult]") -> Report:
+    """What a commit that has ended came to; *told* pictures of it are known."""
+    shard, error = task.planned.index, future.exception()
+    if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in FULL):
+        return Report(shard=shard, attempt=task.attempt, error=str(error), storage=True)
+    if error is not None:
+        return Report(shard=shard, attempt=task.attempt, error="".join(traceback.format_exception(error)))
+    result = future.result()
+    return Report(
+        shard=shard,
+        attempt=task.attempt,
+        counts=result.counts,
+        images=result.images - told,
+        seconds=result.seconds,
+        device_seconds=result.device_seconds,
+    )

@@ -90,11 +90,15 @@ class Stop:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What became of one task. ``error`` is the traceback of a failed one, None where it succeeded."""
+    """What became of one task. ``error`` is the traceback of a failed one, None where it succeeded.
+
+    With ``storage`` it is the line of an error that storage raised: the shard was drawn, and could not be put away.
+    """
 
     shard: int
     attempt: str
     error: str | None = None
+    storage: bool = False
     counts: Counts = field(default_factory=dict)
     images: int = 0  # generated, further seeds included, and not in a ``Drawn`` before
     seconds: float = 0.0  # from its start to its commit

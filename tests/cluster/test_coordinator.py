@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,9 @@ from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.history import MOST_BLAMED
 from pipeline.cluster.pace import FIRST_DEADLINE
 from pipeline.cluster.protocol import Failure, FailureKind, Lease, Report, Stop, Task, Wait
+from pipeline.cluster.records import open_coordinator
+from pipeline.config.schema import Config
+from pipeline.errors import StoreError
 from pipeline.prompts import PlannedShard, Sample
 
 
@@ -448,6 +452,54 @@ def test_a_place_where_everything_fails_is_parked() -> None:
     assert isinstance(desk.coordinator.next("bad#2"), Wait | Stop)
     assert sum(record.kind is FailureKind.error for record in desk.records) <= 4
     assert all(record.kind is FailureKind.error for record in desk.records)
+
+
+def test_a_place_from_which_nothing_can_be_stored_is_parked_and_its_shards_are_done_elsewhere() -> None:
+    desk, parked = Desk(shards=30), set()
+    while not desk.state.finished:
+        parked.update(desk.state.parked)
+        bad, good = desk.coordinator.next("bad#1"), desk.coordinator.next("good#1")
+        if isinstance(bad, Lease):
+            refused = [replace(desk.fail(task, "forbidden"), storage=True) for task in bad.tasks]
+            desk.coordinator.report("bad#1", refused)
+        if isinstance(good, Lease):
+            desk.coordinator.report("good#1", [desk.commit(task) for task in good.tasks])
+    assert parked == {"bad#1"}
+    assert desk.records == []
+    assert desk.state.counts["ok"] == 120
+    assert desk.state.stopped is None
+
+
+def test_storage_that_refuses_everything_ends_the_run_for_all_who_ask() -> None:
+    desk = Desk(shards=30)
+    leases = {worker: desk.lease(worker) for worker in ("a#1", "b#1", "c#1")}
+    refusals = {w: [replace(desk.fail(lease.tasks[0], "full"), storage=True)] for w, lease in leases.items()}
+    desk.coordinator.report("a#1", refusals["a#1"])
+    desk.coordinator.report("b#1", refusals["b#1"])
+    with pytest.raises(StoreError, match="full; 3 commits in a row failed"):
+        desk.coordinator.report("c#1", refusals["c#1"])
+    for ask in (desk.coordinator.snapshot, lambda: desk.coordinator.next("a#1")):
+        with pytest.raises(StoreError, match="full; 3 commits in a row failed"):
+            ask()
+    assert desk.records == []
+
+
+def test_a_loss_that_cannot_be_written_down_is_raised_for_all_who_ask(tmp_path: Path) -> None:
+    """The driver does not wait to hear what became of ``lost``."""
+    config = Config()
+    config.output.path = str(tmp_path)
+    coordinator = open_coordinator(config, Shards(4))
+    lease = coordinator.next("a#1")
+    assert isinstance(lease, Lease)
+    coordinator.next("a#1", [], [lease.id], running=lease.id)
+    (tmp_path / "failures").write_text("in the way")
+    with pytest.raises(StoreError, match="failures"):
+        coordinator.lost("a#1", FailureKind.crash, "killed")
+    (tmp_path / "failures").unlink()
+    for ask in (coordinator.snapshot, lambda: coordinator.next("b#1")):
+        with pytest.raises(StoreError, match="failures"):
+            ask()
+    assert open_coordinator(config, Shards(4)).snapshot().done == 0
 
 
 def test_the_last_place_is_never_parked() -> None:

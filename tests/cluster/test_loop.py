@@ -1,10 +1,12 @@
 """The worker's loop against a real coordinator, with a worker that only pretends to have a device."""
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,10 @@ from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.local import LocalDesk, run_local
 from pipeline.cluster.loop import Loop
 from pipeline.cluster.protocol import Drawn, Failure, FailureKind, Lease, Report, Snapshot, Wait
+from pipeline.cluster.records import open_coordinator
+from pipeline.config.schema import Config
+from pipeline.corpus import Row, Status, commit_shard, committed, evidence_url, failures, open_store, repair
+from pipeline.errors import StoreError
 from pipeline.prompts import PlannedShard, Sample
 
 
@@ -53,10 +59,10 @@ class Pretender:
         self,
         poison: str = "",
         commit_seconds: float = 0.01,
-        broken_storage: frozenset[int] = frozenset(),
+        unbuildable: frozenset[int] = frozenset(),
         batch_seconds: float = 0.0,
     ):
-        self.poison, self.commit_seconds, self.broken_storage = poison, commit_seconds, broken_storage
+        self.poison, self.commit_seconds, self.unbuildable = poison, commit_seconds, unbuildable
         self.batch_seconds = batch_seconds
         self.committed: dict[int, dict[str, int]] = {}
         self.excluded: dict[int, frozenset[str]] = {}
@@ -78,7 +84,7 @@ class Pretender:
             time.sleep(self.batch_seconds)
             drew(len(planned.samples) // 2)
         self.under_way += 1
-        return self._threads.submit(self._commit, planned, excluded)
+        return self._threads.submit(self._commit, planned, attempt, excluded)
 
     def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = frozenset()) -> None:
         self._generate(planned, set(keys - excluded))
@@ -91,11 +97,11 @@ class Pretender:
         if self.poison in keys:
             raise ValueError(f"cannot draw {self.poison}")
 
-    def _commit(self, planned: PlannedShard, excluded: frozenset[str]) -> Result:
+    def _commit(self, planned: PlannedShard, attempt: str, excluded: frozenset[str]) -> Result:
         time.sleep(self.commit_seconds)
         self.under_way -= 1
-        if planned.index in self.broken_storage:
-            raise OSError("no space left")
+        if planned.index in self.unbuildable:
+            raise ValueError("a tar cannot be built of this")
         counts = {"ok": len(planned.samples) - len(excluded), "failed": len(excluded)}
         self.committed[planned.index], self.excluded[planned.index] = counts, excluded
         return Result(counts)
@@ -180,12 +186,12 @@ def test_a_sample_that_raises_is_left_out() -> None:
     assert suspects == [0] * len(suspects), "what has failed once runs with nothing else at stake"
 
 
-def test_storage_that_fails_gives_up_the_shard_and_blames_no_sample() -> None:
-    worker, records = Pretender(broken_storage=frozenset({4})), []
+def test_a_commit_that_fails_by_the_shard_gives_it_up_and_blames_no_sample() -> None:
+    worker, records = Pretender(unbuildable=frozenset({4})), []
     snapshot = run_local(coordinator_for(worker, records), worker, Silent())
     assert snapshot.finished
     assert list(snapshot.given_up) == [4]
-    assert "OSError: no space left" in snapshot.given_up[4]
+    assert "ValueError: a tar cannot be built of this" in snapshot.given_up[4]
     assert snapshot.blamed == []
     assert sorted(worker.committed) == [0, 1, 2, 3, 5]
 
@@ -203,6 +209,141 @@ def test_a_fragile_worker_leaves_after_an_error_and_hands_back_what_it_held() ->
     Loop(fresh, LocalDesk(coordinator, Silent())).run()
     assert coordinator.snapshot().finished
     assert sorted(fresh.committed) == list(range(6))
+
+
+class Committer(Pretender):
+    """Commits into a real corpus. ``before``, by shard, is what happens to it as the first commit of that shard begins;
+    the folder that is in the way then is gone again as the next commit begins, unless it is to *stay*."""
+
+    def __init__(self, corpus: Path, before: dict[int, Callable[[], None]] | None = None, stay: bool = False):
+        super().__init__(commit_seconds=0.0)
+        self.store, self.evidence = open_store(str(corpus)), open_store(evidence_url(str(corpus)))
+        self.corpus, self.before, self.stay = corpus, dict(before or {}), stay
+
+    def _commit(self, planned: PlannedShard, attempt: str, excluded: frozenset[str]) -> Result:
+        time.sleep(self.commit_seconds)
+        if not self.stay:
+            unblock(self.corpus)
+        self.before.pop(planned.index, lambda: None)()
+        rows = [
+            Row(
+                key=sample.key,
+                shard=planned.index,
+                prompt=sample.prompt,
+                caption="",
+                seed=sample.seed,
+                width=sample.width,
+                height=sample.height,
+                status=Status.failed,
+                reason="nan",
+            )
+            for sample in planned.samples
+        ]
+        result = commit_shard(
+            self.store,
+            self.evidence,
+            shard=planned.index,
+            attempt=attempt,
+            rows=rows,
+            images={},
+            columns=None,
+            identity="i",
+            environment={},
+            timings={},
+        )
+        return Result(result.record.counts)
+
+
+def block(corpus: Path, folder: str) -> None:
+    """Put a file where the folder is to be: whatever is written there fails, and nothing else."""
+    if (corpus / folder).is_dir():
+        (corpus / folder).rename(corpus / f"{folder}-away")
+    (corpus / folder).write_text("in the way")
+
+
+def unblock(corpus: Path) -> None:
+    for path in list(corpus.glob("*")):
+        if path.is_file():
+            path.unlink()
+    for away in corpus.glob("*-away"):
+        away.rename(corpus / away.name.removesuffix("-away"))
+
+
+def corpus_of(folder: Path) -> Config:
+    config = Config()
+    config.output.path = str(folder / "corpus")
+    return config
+
+
+def test_a_full_disk_ends_the_run_and_is_charged_to_no_shard(tmp_path: Path) -> None:
+    config, corpus = corpus_of(tmp_path), tmp_path / "corpus"
+    worker = Committer(corpus, {2: lambda: block(corpus, "attempts")}, stay=True)
+    with pytest.raises(StoreError, match=r"corpus/attempts.*; 3 commits in a row failed, and the run ends") as caught:
+        run_local(open_coordinator(config, Shards()), worker, Silent())
+    assert "\n" not in str(caught.value)
+    assert sorted(committed(worker.store)) == [0, 1]
+    assert list(failures(worker.store)) == []
+    unblock(corpus)
+    again = Committer(corpus)
+    assert run_local(open_coordinator(config, Shards()), again, Silent()).finished
+    assert [shard for shard, _ in again.on_device] == [2, 3, 4, 5]
+    assert sorted(committed(again.store)) == list(range(6))
+
+
+def test_the_disk_on_which_tars_are_built_is_storage_too(tmp_path: Path) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/lacuna-x/ok")
+
+    worker = Committer(tmp_path / "corpus", dict.fromkeys(range(6), full))
+    with pytest.raises(StoreError, match=r"No space left on device: '/tmp/lacuna-x/ok'; 3 commits in a row"):
+        run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, Silent())
+    assert list(failures(worker.store)) == []
+
+
+def test_a_moment_without_storage_costs_a_drawing_and_no_budget(tmp_path: Path) -> None:
+    corpus, seen = tmp_path / "corpus", Seen()
+    worker = Committer(corpus, {shard: lambda: block(corpus, "attempts") for shard in (1, 4)})
+    snapshot = run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, seen)
+    assert snapshot.finished
+    assert snapshot.counts["failed"] == 48
+    assert list(failures(worker.store)) == []
+    assert sorted(shard for shard, _ in worker.on_device) == [0, 1, 1, 2, 3, 4, 4, 5]
+    said = [line for shown in seen.snapshots for line in shown.log]
+    assert [line[:50] for line in said] == [
+        f"shard 00000{shard}: not committed, and to be drawn again" for shard in (1, 4)
+    ]
+
+
+def test_what_is_committed_and_not_published_is_done(tmp_path: Path) -> None:
+    corpus, seen = tmp_path / "corpus", Seen()
+    worker = Committer(corpus, {2: lambda: block(corpus, "manifests")})
+    snapshot = run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, seen)
+    assert snapshot.finished
+    assert snapshot.counts["failed"] == 48
+    assert list(failures(worker.store)) == []
+    assert [shard for shard, _ in worker.on_device] == list(range(6)), "nothing is drawn twice"
+    said = [line for shown in seen.snapshots for line in shown.log]
+    assert [line[:27] for line in said] == ["shard 000002: committed, an"]
+    assert not worker.store.exists("manifests/000002.parquet")
+    assert repair(worker.store, worker.evidence) == [2], "as the run does when it ends"
+    assert worker.store.exists("manifests/000002.parquet")
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("where", ["on the device's thread", "on the commit's thread"])
+def test_a_failure_that_cannot_be_written_down_ends_the_run(where: str, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    worker = Committer(corpus, {1: lambda: block(corpus, "failures")}, stay=True)
+    if where == "on the device's thread":
+        worker.poison = "00000300003"
+    else:
+        worker.commit_seconds = 0.1  # longer than report_every: it is reported from there
+        worker.before[3] = lambda: (_ for _ in ()).throw(ValueError("no tar"))
+    with pytest.raises(StoreError, match="corpus/failures") as caught:
+        run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, Silent())
+    assert "\n" not in str(caught.value)
+    assert worker.closed
+    assert {0, 1, 2} <= set(committed(worker.store)) < set(range(6))
 
 
 class Recorder:
