@@ -19,7 +19,10 @@ from pipeline.config.schema import Config, DType, settings
 # 2: CEASE's text gate lets a listed neighbour take away only what it is nearer by, so gates, and with them pictures,
 #    came out otherwise; its look and gather may overlap.
 # 3: with CEASE a word that implies several concepts of the list brings all of them into play, not the nearest alone.
-SEMANTICS = 3
+# 4: with CEASE the place of a concept that is only implied is wider; of listed words that overlap only the longest is
+#    meant; SDXL is looked at above 1 MP too; cease_joint switches in pictures of one step. Pairs of UCE, RECE and
+#    SPEED come from templates only that name nothing that is erased.
+SEMANTICS = 4
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from pipeline.erasure.method import Steering
+from pipeline.erasure.recipe import active_methods
+from pipeline.explain import draw as explained
 from pipeline.generation.engine import Engine
 from pipeline.models.attention import AttentionState
 from tests.erasure.families import CONCEPT, apart, config, draw, engine, load, step
@@ -57,3 +59,30 @@ def test_unconcerned_samples_are_bit_identical_and_places_in_the_batch_do_not_ma
         assert apart(first.images[i], plain.images[i]) > 2
     assert apart(first.images, second.images[::-1]) <= 1
     assert [round(float(g), 3) for g in first.gates["cease_joint:cat"]][0::2] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("family", JOINT)
+def test_one_step_is_switched_too(family: str):
+    settings, plain = config(family, step("cease_joint")), config(family)
+    settings.generation.steps = plain.generation.steps = 1
+    model = load(family)
+    got = draw(Engine(settings, model, active_methods(settings, model)), PROMPTS)
+    asked = draw(Engine(plain, load(family), ()), PROMPTS)
+    assert apart(got.images[0], asked.images[0]) > 2
+    assert np.array_equal(got.images[1], asked.images[1])
+
+
+@pytest.mark.parametrize("family", ["sd3", "flux"])
+def test_it_says_what_it_does_and_where(family: str):
+    settings, model = config(family, step("cease_joint")), load(family)
+    (method,) = methods = active_methods(settings, model)
+    assert method.explain("a cat on the beach") == [
+        "“cat” means cat (1.00)",
+        "inside its place the picture listens to “a dog on the beach”",
+    ]
+    assert method.explain("a red car")[0].startswith("no word comes near enough")
+    masks = explained(settings, model, methods, "a cat on the beach").masks
+    assert [step for step, _, _ in masks] == list(range(settings.generation.steps))
+    assert {name.split(":")[-1].strip() for _, name, _ in masks} <= {"looks", "switches"}
+    assert all(0 <= mask.min() <= mask.max() <= 1 for *_, mask in masks)
+    assert max(mask.max() for *_, mask in masks) > 0.5

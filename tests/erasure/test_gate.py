@@ -125,3 +125,10 @@ def test_a_prompt_is_read_from_its_embeddings_whatever_its_words(diorama, gate):
     assert gate.hits(text, OPEN, MEANS) == []
     own, cat = diorama.family.encode([text, "a cat in the snow"]).embeds
     assert max(context.scores(text, own)) < WHOLE <= context.scores(text, cat)[0]
+
+
+def test_of_listed_words_that_overlap_the_longest_is_meant(diorama):
+    rifle = Concept(name="rifle", aliases=("machine gun",))
+    gate = TextGate(diorama.family, [Concept(name="gun"), rifle])
+    assert words(gate, "a machine gun and a gun") == {"machine gun": "rifle", "gun": "gun"}
+    assert [hit.start for hit in gate.hits("a machine gun and a gun", OPEN, MEANS)] == [2, 20]

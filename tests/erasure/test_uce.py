@@ -113,6 +113,9 @@ BAD = [
     {"lamb": 0.0},
     {"erase": -1.0},
     {"templates": ["a photo"]},
+    {"templates": ["{}", "{} in {color}"]},
+    {"templates": ["{} {"]},
+    {"templates": ["a {}ish thing"]},
     {"templates": []},
     {"keep": ["a tree", "a tree"]},
     {"tokens": "subjects"},
@@ -139,3 +142,17 @@ def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
         assert figures["erased"] > 0.5
         assert max(figures["neighbour_shift"], figures["control_shift"]) < 0.6 * figures["target_shift"]
     assert diorama.edited("uce", diorama.CAT, diorama.GUN, lamb=2.0) == diorama.tensors(recipe)
+
+
+def test_templates_that_name_what_is_erased_make_no_pairs(model):
+    house = Concept(name="house", anchor="tree")
+    edits = TokenPairs(model.family, (house,), UCEOptions(), label="uce").edits()
+    assert [text for text, *_ in edits] == [
+        "house",
+        "a house",
+        "two houses",
+        "a photo of a house",
+        "a house and a tree",
+    ]
+    with pytest.raises(ConfigError, match="every one of its templates names an erased concept"):
+        method(model, (house,), templates=["a house and a {}"]).edit()

@@ -56,6 +56,7 @@ def test_figures_by_hand():
     assert scores.balance.value == pytest.approx(2 / (1 / erasure + 1 / preservation))
     assert scores.balance.interval.low <= scores.balance.value <= scores.balance.interval.high
     assert scores.untouched.rate == 1
+    assert "scene" not in scores.leak  # nothing stands beside another thing
     assert scores.outside.value == np.inf  # three of the four are as they were
     difference = task.differences["method"]["none"]
     assert difference.value == pytest.approx(scores.balance.value - task.recipes["none"].balance.value)
@@ -130,3 +131,29 @@ def test_a_style_leaks_by_phrases_that_do_not_name_it_and_keeps_what_it_shows():
         assert ("sketch" in question.prompt) == (question.cell in ("plain", "beside unrelated"))
         if question.cell == "neighbour":
             assert question.kept in ("pixel art", "sepia", "neon")
+
+
+def test_a_scene_in_which_the_concept_is_still_seen_leaks():
+    cells = ("plain", "beside unrelated", "beside neighbour")
+    every = [
+        Question(cell, "a thing", i, "gun", "apple" if "un" in cell else "knife") for i in range(4) for cell in cells
+    ]
+    found = np.zeros((12, len(DioramaDetector.classes)), bool)
+    classes = [DioramaDetector.classes.index(name) for name in ("gun", "apple", "knife")]
+    found[:, classes[1:]] = True
+    base = Seen(np.zeros((12, 64, 64, 3), np.uint8), found.copy(), np.zeros((12, 64, 8, 8), bool))
+    found[[1, 5], classes[0]] = True  # beside the apple; two of eight scenes
+    scores = score_task(TASK, every, {"none": base, "m": Seen(base.images, found, base.places)}).recipes["m"]
+    assert (scores.leak["scene"].hits, scores.leak["scene"].trials) == (2, 8)
+    assert scores.leak["plain"].hits == 0
+    assert scores.balance.value == pytest.approx(2 / (1 / (2 / (1 / 1 + 1 / 0.75)) + 1))
+
+
+def test_the_anchor_is_not_asked_for_beside_the_concept_nor_its_name_in_what_implies_it():
+    task = Task(
+        "two", (Concept(name="house", preserve=("castle",)), Concept(name="wolf", anchor="dog", preserve=("dog",)))
+    )
+    every = questions(task, 40, 0)
+    assert {q.kept for q in every if q.cell == "beside neighbour" and q.concept == "wolf"} == {"fox"}
+    assert "dog" in {q.kept for q in every if q.cell == "neighbour"}
+    assert not [q for q in every if q.cell == "implied"]  # "a haunted house" names it
