@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 
 run: .venv/.run  ## generate a corpus with an erased concept through Ray, and say where to look
 	$(BIN)/lacuna run $(CONFIG)
-	$(BIN)/lacuna status out/quickstart
+	$(BIN)/lacuna status "$$($(BIN)/python -c 'import sys; from pipeline.config import load_config; print(load_config(sys.argv[1]).output.path)' $(CONFIG))"
 
 job: .venv/.run  ## the same through `ray job submit`, on a head started for it
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh jobs/submit.sh $(CONFIG)

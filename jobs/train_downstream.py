@@ -81,6 +81,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that read (default 1)")
     parser.add_argument("--storage", metavar="KEY=VALUE", action="append", default=[], help="of the object store")
     args = parser.parse_args()
+    for option in args.storage:
+        if "=" not in option:
+            parser.error(f"--storage {option}: expected KEY=VALUE")
     try:
         train(args.path, args.epochs, args.batch, args.workers, dict(option.split("=", 1) for option in args.storage))
     except LacunaError as error:

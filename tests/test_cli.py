@@ -1,5 +1,6 @@
 """The command line, as a user has it: each command on a small corpus, exit codes, and one line for what is wrong."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_run_says_what_came_of_it_and_a_second_one_finds_nothing_to_do(folder: Path, capsys) -> None:
     assert main(["run", str(folder / "config.yaml")]) == 0
     assert f"{folder}/corpus: 2 of 2 shards, 8 quarantined" in capsys.readouterr().out
+
+
+def test_make_run_shows_the_status_of_its_own_config(folder: Path) -> None:
+    binaries = Path(sys.executable).parent
+    done = subprocess.run(  # -o: what is installed already is not installed again
+        ["make", "-C", str(ROOT), "-o", ".venv/.run", "run", f"BIN={binaries}", f"CONFIG={folder / 'config.yaml'}"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"corpus      {folder}/corpus\n" in done.stdout
 
 
 def test_show_prints_a_config_that_loads_again_and_its_identity(folder: Path, capsys, tmp_path: Path) -> None:

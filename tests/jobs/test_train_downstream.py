@@ -66,3 +66,9 @@ def test_no_corpus_is_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("train_downstream: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_an_option_of_the_store_without_a_value_is_one_line(tmp_path):
+    done = run(str(tmp_path), "--storage", "endpoint")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "train_downstream.py: error: --storage endpoint: expected KEY=VALUE"
