@@ -46,6 +46,8 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
     torch.set_num_threads(config.cluster.threads_per_worker)
     concepts = concepts_of(config.erasure)
     auditor = Auditor.load(config.audit, concepts, device)
+    if auditor is not None:
+        auditor.check_size(*config.generation.size)
     model = load_model(config.model, torch.device(device))
     before = draw(config, model, [], prompt)
     recipe = compile_recipe(config, model)

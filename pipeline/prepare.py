@@ -4,7 +4,7 @@ Whoever prepares first decides: `run.yaml` is created only if absent, and every 
 takes what it finds there and solves nothing again. Knows nothing of shards or of Ray; runs wherever there is a device.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -20,9 +20,10 @@ from pipeline.errors import ConfigError
 from pipeline.generation.batch import probe_batch_size
 from pipeline.generation.engine import Engine
 from pipeline.generation.environment import environment
+from pipeline.models.family import Family
 from pipeline.models.load import Model, load_model
 from pipeline.pairs import draw_pairs
-from pipeline.prompts import PlanSummary, Sample
+from pipeline.prompts import PlanSummary, Sample, Wishes
 
 
 def resolve_device(device: Device) -> str:
@@ -72,8 +73,10 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     torch.set_num_threads(config.cluster.threads_per_worker)
     auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
     if auditor is not None:
-        auditor.check_size(*config.generation.size)
+        _check_sizes(config, summary.wishes, auditor.check_size)
     model = load_model(config.model, torch.device(device))
+    _check_sizes(config, summary.wishes, model.family.latent_shape)
+    _check_negative(config, summary.wishes, model.family)
     recipe = compile_recipe(config, model)
     batch_size = settled_batch_size(config, model)
     revision = model.revision
@@ -94,6 +97,31 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
         column_schema=summary.column_schema,
     )
     return _of_this_corpus(config, summary, create_run_record(store, record))
+
+
+def _check_sizes(config: Config, wishes: Wishes, check: Callable[[int, int], object]) -> None:
+    """Have *check* refuse each size that the run asks for, or a row of its own."""
+    check(*config.generation.size)
+    for size, row in wishes.sizes.items():
+        try:
+            check(*size)
+        except ConfigError as error:
+            reason = str(error).removeprefix("generation.size: ")
+            raise ConfigError(f"prompts.source: {config.prompts.source}: row {row + 1}: {reason}") from error
+
+
+def _check_negative(config: Config, wishes: Wishes, family: Family) -> None:
+    """Refuse a row's own negative prompt where nothing would listen to it."""
+    if wishes.negative is None:
+        return
+    where = f"prompts.source: {config.prompts.source}: row {wishes.negative + 1} has a negative prompt"
+    if "guidance" not in family.offers:
+        raise ConfigError(f"{where}, but {family.name} takes none: {family.lacks['guidance']}")
+    if config.generation.guidance <= 1:
+        raise ConfigError(
+            f"{where}, but generation.guidance is {config.generation.guidance:g}, and up to 1 nothing listens to it; "
+            "raise it, or leave negative_prompt out"
+        )
 
 
 def draw_evidence(config: Config, record: RunRecord, samples: Sequence[Sample], *, device: str) -> None:

@@ -25,9 +25,13 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
     torch.set_num_threads(config.cluster.threads_per_worker)
     concepts = concepts_of(config.erasure)
     plan = Plan.build(config, open_source(config.prompts))
+    samples = choose_samples(plan, concepts, images)
     auditor = Auditor.load(config.audit, concepts, device)
+    if auditor is not None:
+        for size in dict.fromkeys((sample.width, sample.height) for sample in samples):
+            auditor.check_size(*size)
     config, recipe = _compiled(config, device)
-    pairs = draw_pairs(config, recipe, choose_samples(plan, concepts, images), auditor, device)
+    pairs = draw_pairs(config, recipe, samples, auditor, device)
     text = evidence_page(pairs, (), [concept.name for concept in concepts])
     return write_page(text, config.output, "preview.html", output)
 

@@ -60,3 +60,10 @@ def test_watching_changes_no_picture():
 def test_an_empty_prompt_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="the prompt is empty"):
         write_explanation(config(CEASE), "  ", str(tmp_path / "page.html"))
+
+
+def test_a_size_that_the_detector_cannot_judge_is_refused_before_anything_is_drawn(tmp_path):
+    settings = config(CEASE)
+    settings.audit.detector = "diorama"
+    with pytest.raises(ConfigError, match="cannot judge pictures of 32x32 pixels"):
+        write_explanation(settings, "a cat", str(tmp_path / "page.html"))

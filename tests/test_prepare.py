@@ -1,5 +1,6 @@
 """Whoever prepares first decides: what becomes of starts that overlap, and which model a pinned run is drawn with."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pipeline.corpus import RunRecord, open_store
 from pipeline.errors import ConfigError
 from pipeline.prepare import draw_evidence, pinned_engine, pinned_recipe, prepare
 from pipeline.prompts import Plan, open_source
-from tests import rivals, tiny
+from tests import rivals, tiny, tiny_families
 from tests.erasure.conftest import uce_step
 
 COMMITS = ("a" * 40, "b" * 40)
@@ -88,3 +89,46 @@ def test_a_folder_that_has_changed_is_refused(tmp_path: Path):
     settings.write_text(settings.read_text().replace("0.012", "0.013"))
     with pytest.raises(ConfigError, match=r"but the corpus was begun with sha256:\w+; put back the files"):
         pinned_engine(config, record, open_store(config.output.path), "cpu")
+
+
+def asking(folder: Path, **row: object) -> Config:
+    """Two rows, of which the second asks for something of its own."""
+    config = configure(folder)
+    rows = [{"prompt": "a photo of a dog"}, {"prompt": "a photo of a cat", **row}]
+    config.prompts.source = str(folder / "prompts.jsonl")
+    Path(config.prompts.source).write_text("\n".join(map(json.dumps, rows)))
+    return config
+
+
+def test_a_rows_size_that_the_model_cannot_draw_is_refused_by_its_number(tmp_path: Path):
+    config = asking(tmp_path, size="32x4096")
+    config.model.path = tiny_families.path("sd3")
+    with pytest.raises(ConfigError, match=r"prompts.jsonl: row 2: height 4096 is above \d+, this model's") as told:
+        start(config)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "corpus").exists()
+    config.prompts.limit = 1  # then that row is not drawn
+    assert start(config).samples == 1
+
+
+def test_a_rows_size_that_the_detector_cannot_judge_is_refused_by_its_number(tmp_path: Path):
+    config = asking(tmp_path, size=[128, 128])
+    config.audit.detector, config.generation.size = "diorama", [64, 64]
+    with pytest.raises(ConfigError, match=r"prompts.jsonl: row 2: .* cannot judge pictures of 128x128 pixels"):
+        start(config)
+    assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "guidance", "why"),
+    [(None, 1.0, "generation.guidance is 1, and up to 1"), ("flux", 3.5, r"FLUX\.1 takes none: its guidance is")],
+)
+def test_a_rows_negative_prompt_that_nothing_listens_to_is_refused(
+    tmp_path: Path, family: str | None, guidance: float, why: str
+):
+    config = asking(tmp_path, negative_prompt="blurry")
+    config.generation.guidance = guidance
+    if family is not None:
+        config.model.path = tiny_families.path(family)
+    with pytest.raises(ConfigError, match=rf"prompts.jsonl: row 2 has a negative prompt, but {why}"):
+        start(config)

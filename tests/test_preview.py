@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.errors import ConfigError
 from pipeline.pairs import choose_samples
 from pipeline.preview import measure, write_preview
 from pipeline.prompts import Plan, open_source
@@ -34,6 +35,13 @@ def test_the_page_shows_pairs_half_of_which_name_the_concept(config: Config, tmp
     assert "gate cease" in page
     assert "http" not in page.replace("http://www.w3.org", "")
     assert not (tmp_path / "corpus").exists()
+
+
+def test_a_size_that_the_detector_cannot_judge_is_refused_before_anything_is_drawn(config: Config, tmp_path: Path):
+    config.audit = AuditConfig(detector="diorama")
+    with pytest.raises(ConfigError, match="cannot judge pictures of 32x32 pixels"):
+        write_preview(config, 2, None)
+    assert not (tmp_path / "corpus.evidence").exists()
 
 
 def test_the_page_may_be_put_elsewhere(config: Config, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Auditor:
         if not self.detector.takes(width, height):
             raise ConfigError(
                 f"audit.detector: {type(self.detector).__name__} cannot judge pictures of {width}x{height} pixels; "
-                "use one that can, another generation.size, or `audit: {detector: null}` to run without an audit"
+                "use one that can, another size, or `audit: {detector: null}` to run without an audit"
             )
 
     def judge(self, images: np.ndarray) -> list[Verdict]:

@@ -30,6 +30,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 STORE_SCHEMES = ("s3", "gs", "az")
 MOST_SAMPLES_PER_SHARD = 100_000  # a key has five digits for the place in the shard
 MOST_SHARDS = 1_000_000  # and six for the shard
+MOST_IN_BATCH = 4096  # what a batch lacks is filled up, so a slip of the finger would fill the memory with padding
 
 
 def validate_static(config: Config) -> None:
@@ -149,6 +150,14 @@ def _generation(generation: GenerationConfig) -> None:
     batch = generation.batch_size
     if batch != "auto" and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise Problem("generation.batch_size", f"is {show(batch)}; expected auto, or a whole number of at least 1")
+    if batch != "auto":
+        _in_range("generation.batch_size", batch, 1, MOST_IN_BATCH)
+    if generation.negative_prompt and generation.guidance <= 1:
+        raise Problem(
+            "generation.negative_prompt",
+            f"is given, but generation.guidance is {generation.guidance:g}, and up to 1 nothing listens to it; "
+            "raise it, or leave the negative prompt out",
+        )
 
 
 def _audit(audit: AuditConfig, names: list[str]) -> None:

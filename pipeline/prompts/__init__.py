@@ -3,7 +3,7 @@
 from pipeline.prompts.mentions import mentions
 from pipeline.prompts.plan import Plan, PlanSummary
 from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed
-from pipeline.prompts.source import Row, Source
+from pipeline.prompts.source import Row, Source, Wishes
 from pipeline.prompts.sources import open_source
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Row",
     "Sample",
     "Source",
+    "Wishes",
     "batches",
     "further_seed",
     "mentions",

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.errors import ConfigError, nearest
-from pipeline.prompts.source import OWN_COLUMNS, Row, make_row, pass_through
+from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, make_row, pass_through
 
 REFERENCE = re.compile(
     r"hf://(?:datasets/)?(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[^@:]+))?(?:@(?P<revision>.+))?"
@@ -19,6 +19,8 @@ REFERENCE = re.compile(
 
 class HubSource:
     """One split of a dataset. The fingerprint is the library's own, which names the revision and the split."""
+
+    wishes = Wishes()
 
     def __init__(self, name: str, dataset: Any, column: str):
         self._name, self._column = name, column

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.prompts.columns import ColumnTypes, as_columns
-from pipeline.prompts.source import OWN_COLUMNS, Row, make_row, pass_through
+from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, make_row, pass_through
 
 STRIDE = 512  # rows between known offsets: at most so many are parsed in vain for a read
 BOM = b"\xef\xbb\xbf"
@@ -133,15 +133,22 @@ class LinesSource:
         self._offsets = array("Q")  # of rows 0, STRIDE, 2 * STRIDE, ...
         self._count = 0
         self._stamp = self._look()
+        sizes: dict[tuple[int, int], int] = {}
+        negative: int | None = None
         types = ColumnTypes(f"prompts.source: {format.path}", {format.column, *OWN_COLUMNS})
         with format.path.open("rb") as file:
             self.fingerprint = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
             for offset, record in self._numbered(file, format.start, 0):
                 if self._count % STRIDE == 0:
                     self._offsets.append(offset)
-                make_row(record, format.column, self._where(self._count), {})
+                row = make_row(record, format.column, self._where(self._count), {})
+                if row.size is not None:
+                    sizes.setdefault(row.size, self._count)
+                if negative is None and row.negative_prompt is not None:
+                    negative = self._count
                 types.add(record)
                 self._count += 1
+        self.wishes = Wishes(sizes=sizes, negative=negative)
         self.schema = pass_through(types.schema(), format.column)
 
     def __len__(self) -> int:

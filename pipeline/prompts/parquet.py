@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.prompts.places import Place, find
-from pipeline.prompts.source import OWN_COLUMNS, Row, make_row, pass_through
+from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, make_row, pass_through
 
 BATCH = 4096  # rows decoded at once: what is held in memory, beside, for remote files, one row group as it is stored
 MAGIC = b"PAR1"
@@ -23,6 +23,8 @@ MAGIC = b"PAR1"
 
 class ParquetSource:
     """One or more parquet files of one schema, in the order of their names. Messages count rows of a file from 1."""
+
+    wishes = Wishes()
 
     def __init__(self, source: str, column: str):
         self._column = column

@@ -17,12 +17,13 @@ from pipeline.errors import ConfigError
 from pipeline.prompts.order import BLOCK, WINDOW, Order
 from pipeline.prompts.sample import PlannedShard, Sample
 from pipeline.prompts.seeds import sample_seed
-from pipeline.prompts.source import Row, Source
+from pipeline.prompts.source import Row, Source, Wishes
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSummary:
-    """What a run records of its plan. ``column_schema`` are the pass-through columns."""
+    """What a run records of its plan, and checks. ``column_schema`` are the pass-through columns; ``wishes`` are of the
+    rows that are used."""
 
     identity: Identity
     prompts: int
@@ -30,6 +31,7 @@ class PlanSummary:
     shards: int
     samples_per_shard: int
     column_schema: pa.Schema
+    wishes: Wishes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ class Plan:
             shards=self.shards,
             samples_per_shard=self.samples_per_shard,
             column_schema=self.column_schema,
+            wishes=self.source.wishes.of_first(self.prompts),
         )
 
     def shard(self, index: int) -> PlannedShard:

@@ -28,10 +28,25 @@ class Row:
     columns: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What rows ask for of their own, each with the first row (from 0) that does: ``sizes`` (width, height) in pixels,
+    and a ``negative`` prompt (None: no row does)."""
+
+    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    negative: int | None = None
+
+    def of_first(self, rows: int) -> "Wishes":
+        """Return what the first *rows* rows ask for."""
+        sizes = {size: row for size, row in self.sizes.items() if row < rows}
+        return Wishes(sizes=sizes, negative=None if self.negative is None or self.negative >= rows else self.negative)
+
+
 class Source(Protocol):
     """Rows 0 to ``len(source)`` in a fixed order. ``fingerprint`` names their content, not their place.
 
-    ``schema`` are the pass-through columns, the same for every row: a row without one has None there.
+    ``schema`` are the pass-through columns, the same for every row: a row without one has None there. ``wishes`` are as
+    far as opening has shown them: a source whose rows are read only when a shard asks for them knows of none.
     """
 
     @property
@@ -39,6 +54,9 @@ class Source(Protocol):
 
     @property
     def schema(self) -> pa.Schema: ...
+
+    @property
+    def wishes(self) -> Wishes: ...
 
     def __len__(self) -> int: ...
 

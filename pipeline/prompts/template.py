@@ -4,11 +4,12 @@ import hashlib
 import json
 import math
 import string
+import sys
 
 import pyarrow as pa
 
 from pipeline.config.validate import template_fields
-from pipeline.prompts.source import Row
+from pipeline.prompts.source import Row, Wishes
 
 
 class TemplateSource:
@@ -16,6 +17,8 @@ class TemplateSource:
 
     The values used pass through as columns named like the fields.
     """
+
+    wishes = Wishes()
 
     def __init__(self, template: str, values: dict[str, list[str]]):
         self._template = template
@@ -26,7 +29,8 @@ class TemplateSource:
         self.schema = pa.schema([pa.field(name, pa.string()) for name in self._fields])
 
     def __len__(self) -> int:
-        return math.prod(len(values) for values in self._values.values())
+        """The number of combinations; of more than len() can say, as many as it can: no plan takes near as many."""
+        return min(sys.maxsize, math.prod(len(values) for values in self._values.values()))
 
     def read(self, start: int, stop: int) -> list[Row]:
         """Return rows *start* to *stop*."""

@@ -139,6 +139,16 @@ SPOILT = {
         "generation: {batch_size: 0}\naudit:",
         "generation.batch_size: is 0; expected auto",
     ),
+    "batch that nothing holds": (
+        "audit:",
+        "generation: {batch_size: 1000000}\naudit:",
+        "generation.batch_size: is 1000000; expected 1 to 4,096",
+    ),
+    "negative prompt without guidance": (
+        "audit:",
+        "generation: {guidance: 1, negative_prompt: blurry}\naudit:",
+        "generation.negative_prompt: is given, but generation.guidance is 1, and up to 1 nothing listens to it",
+    ),
     "batch size of a wrong word": (
         "audit:",
         "generation: {batch_size: big}\naudit:",

@@ -204,3 +204,19 @@ def test_a_template_of_a_hundred_million_plans_at_once(tmp_path):
     assert plan.samples == 100_000_000
     for sample in samples[:50]:
         assert sample.prompt == " ".join(str(sample.prompt_index // 100**k % 100) for k in (3, 2, 1, 0))
+
+
+def test_a_template_of_more_combinations_than_python_counts_serves_where_a_limit_is_given(tmp_path):
+    names = [f"f{i}" for i in range(70)]  # 2^70 combinations
+    values = ", ".join(f"{name}: [a, b]" for name in names)
+    template = " ".join(f"{{{name}}}" for name in names)
+    (tmp_path / "c.yaml").write_text(
+        f"model: {{path: diorama}}\nprompts: {{template: '{template}', values: {{{values}}}}}\noutput: {{path: x}}\n"
+    )
+    config = load_config(tmp_path / "c.yaml", ["prompts.limit=3"])
+    samples = everything(Plan.build(config, open_source(config.prompts)))
+    assert [sample.prompt.split()[-2:] for sample in samples] == [["a", "a"], ["a", "b"], ["b", "a"]]
+    config = load_config(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError, match="keys can name 1,000,000") as caught:
+        Plan.build(config, open_source(config.prompts))
+    assert "\n" not in str(caught.value)

@@ -78,6 +78,15 @@ def test_rows_may_set_seed_negative_prompt_and_size(tmp_path):
     assert (two.seed, two.size, two.negative_prompt) == (None, None, "dull")
 
 
+def test_what_rows_ask_for_is_known_by_the_first_that_does(tmp_path):
+    rows = [{"prompt": "a"}, {"prompt": "b", "size": "64x32"}, {"prompt": "c", "width": 64, "height": 32}]
+    rows += [{"prompt": "d", "size": [8, 8], "negative_prompt": "grey"}, {"prompt": "e", "negative_prompt": "dull"}]
+    wishes = source(write(tmp_path / "p.jsonl", "\n".join(map(json.dumps, rows)))).wishes
+    assert (wishes.sizes, wishes.negative) == ({(64, 32): 1, (8, 8): 3}, 3)
+    assert (wishes.of_first(3).sizes, wishes.of_first(3).negative) == ({(64, 32): 1}, None)
+    assert wishes.of_first(4) == wishes
+
+
 def test_types_of_columns_are_those_of_the_whole_file(tmp_path):
     """The first 5,000 rows have whole numbers and no tag; the last ones have fractions and tags."""
     rows = [{"prompt": "p", "score": i, "none": None} for i in range(5000)]
