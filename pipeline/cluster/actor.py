@@ -7,7 +7,6 @@ makes a new one, and goes on with that. Both die with the driver, whose handles 
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import cached_property
 from typing import Any
 
 import ray
@@ -31,11 +30,14 @@ class CoordinatorActor:
     def __init__(self, config: Config, plan: Planner, held: Mapping[str, Sequence[Held]], folder: str):
         settle_in(config, folder)
         self._config, self._plan, self._held = config, plan, held
+        self._opened: Coordinator | None = None
 
-    @cached_property
+    @property
     def _coordinator(self) -> Coordinator:
         """Opened by the first call: what storage raised in ``__init__`` would look like the death of the actor."""
-        return open_coordinator(self._config, self._plan, self._held)
+        if self._opened is None:
+            self._opened = open_coordinator(self._config, self._plan, self._held)
+        return self._opened
 
     def next(self, worker: str, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Answer:
         return self._coordinator.next(worker, done, holding, running)
