@@ -15,7 +15,7 @@ from pipeline.config.schema import Config, Device
 from pipeline.corpus import RunRecord, Store, create_run_record, evidence_url, layout, open_store, read_run_record
 from pipeline.corpus.evidence import write_pairs
 from pipeline.erasure.concept import concepts_of
-from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
+from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.batch import probe_batch_size
 from pipeline.generation.engine import Engine
@@ -78,6 +78,7 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     _check_sizes(config, summary.wishes, model.family.latent_shape)
     _check_negative(config, summary.wishes, model.family)
     recipe = compile_recipe(config, model)
+    Engine(config, model, active_methods(config, model))  # what workers build is refused before anything is pinned
     batch_size = settled_batch_size(config, model)
     revision = model.revision
     del model

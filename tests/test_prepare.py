@@ -132,3 +132,14 @@ def test_a_rows_negative_prompt_that_nothing_listens_to_is_refused(
         config.model.path = tiny_families.path(family)
     with pytest.raises(ConfigError, match=rf"prompts.jsonl: row 2 has a negative prompt, but {why}"):
         start(config)
+
+
+def test_what_no_worker_could_build_is_refused_before_the_run_is_pinned(tmp_path: Path):
+    config = configure(tmp_path, StepConfig(method="negative_prompt"))
+    config.generation.guidance = 5.0
+    config.erasure.concepts = [ConceptConfig(name=f"a cat number {i}") for i in range(40)]
+    with pytest.raises(ConfigError, match="negative_prompt: the names of its 40 concepts are more than"):
+        start(config)
+    assert not (tmp_path / "corpus" / "run.yaml").exists()
+    config.erasure.concepts = config.erasure.concepts[:1]  # another list, and no other corpus in the way
+    start(config)
