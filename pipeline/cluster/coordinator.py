@@ -39,6 +39,7 @@ from pipeline.cluster.protocol import (
 )
 from pipeline.cluster.triage import Triage, last_line
 from pipeline.errors import StoreError
+from pipeline.prompts import RowError
 
 FINISHED = "finished"
 CALLS_OF_THE_IDLE = 100.0  # a second, from all waiting workers together
@@ -242,7 +243,7 @@ class Coordinator:
 
     # Leasing
 
-    def _lease(self, worker: str, prefetch: bool) -> Lease | None:
+    def _lease(self, worker: str, prefetch: bool) -> Lease | Wait | None:
         if not prefetch and (self._first.over or not self._triage.untried):
             # While the first tasks run, untried shards come first: only different shards tell whether the config is
             # wrong. A suspect is never prefetched: it should start with its worker's other work committed.
@@ -258,13 +259,21 @@ class Coordinator:
 
     def _grant(
         self, worker: str, shards: Sequence[int], suspect: bool = False, probe: frozenset[str] | None = None
-    ) -> Lease:
+    ) -> Lease | Wait:
+        """Lease those of *shards* that can be planned, and give up the others; ``Wait`` if none can."""
         tasks = []
         for shard in shards:
+            try:
+                planned = self._plan.shard(shard)
+            except RowError as error:  # and will be, for as long as the corpus has these prompts
+                self._triage.give_up(shard, str(error))
+                self._conclude(shard, str(error))
+                continue
             self._attempts += 1
             attempt = f"{self._token}-{self._attempts}"
-            excluded = self._history.blamed(shard)
-            tasks.append(Task(planned=self._plan.shard(shard), attempt=attempt, excluded=excluded, probe=probe))
+            tasks.append(Task(planned=planned, attempt=attempt, excluded=self._history.blamed(shard), probe=probe))
+        if not tasks:
+            return Wait(seconds=SHORTEST_WAIT)
         lease_id = tasks[0].attempt
         self._book.grant(worker, lease_id, {t.attempt: t.planned.index for t in tasks}, probe=probe is not None)
         every = self._pace.report_every(len(self._book.workers))
@@ -309,11 +318,15 @@ class Coordinator:
         self._triage.failed(failure)
         if kind is not FailureKind.node_loss:
             self._places.failed(opened.shard, place(opened.worker))
-            reason = self._first.concluded(opened.shard, message)
-            if reason is not None and self._stopped is None:
-                self.stop(reason)
-                for shard in sorted(self._first.failed):
-                    self._history.add(Failure(shard=shard, kind=FailureKind.pardoned, message="the run was stopped"))
+            self._conclude(opened.shard, message)
+
+    def _conclude(self, shard: int, message: str) -> None:
+        """A shard has failed: was it one too many of the first?"""
+        reason = self._first.concluded(shard, message)
+        if reason is not None and self._stopped is None:
+            self.stop(reason)
+            for failed in sorted(self._first.failed):
+                self._history.add(Failure(shard=failed, kind=FailureKind.pardoned, message="the run was stopped"))
 
     def _refused(self, opened: Open, message: str) -> None:
         """Storage did not take a shard: no fault of its own. Another place may have more luck, or nobody has."""

@@ -93,7 +93,7 @@ class Triage:
             )
             self._retry(shard)
         elif self._history.losses(shard) >= self._node_loss_budget:
-            self._give_up(shard, f"{self._history.losses(shard)} nodes were lost under it")
+            self.give_up(shard, f"{self._history.losses(shard)} nodes were lost under it")
         else:
             self.put_back(shard)
 
@@ -110,7 +110,7 @@ class Triage:
     def _retry(self, shard: int) -> None:
         if self._history.errors(shard) >= self._error_budget:
             if self._in_vain[shard] >= SEARCHES:
-                self._give_up(shard, self._history.message(shard))
+                self.give_up(shard, self._history.message(shard))
                 return
             blamed = self._history.blamed(shard)
             samples = self._plan.shard(shard).samples
@@ -128,11 +128,12 @@ class Triage:
             self._in_vain[shard] += 1
             self.log.append(f"shard {shard:06d}: no single sample was found to make it fail; trying it once more")
         if len(self._history.blamed(shard)) > MOST_BLAMED:
-            self._give_up(shard, f"more than {MOST_BLAMED} of its samples fail: {message}")
+            self.give_up(shard, f"more than {MOST_BLAMED} of its samples fail: {message}")
         else:
             self._suspects.append(shard)
 
-    def _give_up(self, shard: int, message: str) -> None:
+    def give_up(self, shard: int, message: str) -> None:
+        """Nobody will try it again, in this run or after a restart."""
         self._history.add(Failure(shard=shard, kind=FailureKind.given_up, message=message))
         self._bisections.pop(shard, None)
         self.log.append(f"shard {shard:06d}: given up: {last_line(message)}")

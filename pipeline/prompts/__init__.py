@@ -3,7 +3,7 @@
 from pipeline.prompts.mentions import mentions
 from pipeline.prompts.plan import Plan, PlanSummary
 from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed
-from pipeline.prompts.source import Row, Source, Wishes
+from pipeline.prompts.source import Row, RowError, Source, Wishes
 from pipeline.prompts.sources import open_source
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "PlanSummary",
     "PlannedShard",
     "Row",
+    "RowError",
     "Sample",
     "Source",
     "Wishes",

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import ConfigError, nearest
-from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, make_row, pass_through
+from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, is_text, make_row, pass_through
 
+LOOKED_OVER = 1 << 16  # rows at once, in search of empty prompts
 REFERENCE = re.compile(
     r"hf://(?:datasets/)?(?P<name>[\w.-]+(?:/[\w.-]+)?)(?::(?P<config>[^@:]+))?(?:@(?P<revision>.+))?"
 )
@@ -27,10 +29,14 @@ class HubSource:
         if column not in dataset.column_names:
             has = f"{nearest(column, dataset.column_names)}; it has {', '.join(dataset.column_names)}"
             raise ConfigError(f"prompts.column: {name} has no column {column!r}{has}")
+        type_ = dataset.features.arrow_schema.field(column).type
+        if not is_text(type_):
+            raise ConfigError(f"prompts.column: column {column!r} of {name} is {type_}; expected text")
         self.fingerprint = f"hf:{dataset._fingerprint}"
         self.schema: pa.Schema = pass_through(dataset.features.arrow_schema, column)
         used = {column, *OWN_COLUMNS, *self.schema.names}
         self._dataset = dataset.select_columns([c for c in dataset.column_names if c in used]).with_format("arrow")
+        self._refuse_empty()
 
     @classmethod
     def from_hub(cls, reference: str, split: str, column: str) -> "HubSource":
@@ -75,6 +81,15 @@ class HubSource:
             )
             for number, record in enumerate(records, start)
         ]
+
+    def _refuse_empty(self) -> None:
+        """Name the first row without a prompt. Only lengths are read of the prompts, no text."""
+        start = 0
+        for rows in self._dataset.select_columns([self._column]).iter(LOOKED_OVER):
+            place = pc.index(pc.fill_null(pc.equal(rows.column(0), ""), True), True).as_py()
+            if place >= 0:
+                self.read(start + place, start + place + 1)  # raises
+            start += rows.num_rows
 
 
 def _library() -> Any:

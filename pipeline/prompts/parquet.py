@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.prompts.places import Place, find
-from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, make_row, pass_through
+from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, is_text, make_row, pass_through
 
 BATCH = 4096  # rows decoded at once: what is held in memory, beside, for remote files, one row group as it is stored
 MAGIC = b"PAR1"
@@ -98,8 +98,7 @@ class ParquetSource:
             has = f"{nearest(self._column, arrow.names)}; it has {', '.join(arrow.names)}"
             raise ConfigError(f"prompts.column: {place.name} has no column {self._column!r}{has}")
         type_ = arrow.field(self._column).type
-        values = type_.value_type if pa.types.is_dictionary(type_) else type_
-        if not (pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values)):
+        if not is_text(type_):
             raise ConfigError(f"prompts.column: column {self._column!r} of {place.name} is {type_}; expected text")
         return arrow
 

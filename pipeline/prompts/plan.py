@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.prompts.order import BLOCK, WINDOW, Order
 from pipeline.prompts.sample import PlannedShard, Sample
 from pipeline.prompts.seeds import sample_seed
-from pipeline.prompts.source import Row, Source, Wishes
+from pipeline.prompts.source import Row, RowError, Source, Wishes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Plan:
     seed: int
     size: tuple[int, int]
     negative_prompt: str
-    _blocks: "OrderedDict[int, list[Row]]" = field(default_factory=OrderedDict, repr=False, compare=False)
+    _blocks: "OrderedDict[int, list[Row | RowError]]" = field(default_factory=OrderedDict, repr=False, compare=False)
 
     @classmethod
     def build(cls, config: Config, source: Source) -> "Plan":
@@ -106,7 +106,11 @@ class Plan:
         )
 
     def shard(self, index: int) -> PlannedShard:
-        """Return shard *index* with its samples. Raises ``IndexError`` for one that the plan does not have."""
+        """Return shard *index* with its samples.
+
+        Raises ``IndexError`` for one that the plan does not have, ``RowError`` for one with a row that cannot be used,
+        and another ``ConfigError`` where the source cannot be read.
+        """
         if not 0 <= index < self.shards:
             raise IndexError(f"shard {index} of a plan with {self.shards}")
         start = index * self.samples_per_shard
@@ -142,10 +146,30 @@ class Plan:
             return self.source.read(numbers[0], numbers[-1] + 1)
         # A shard may span two windows; keeping both means that following shards find their rows read.
         for block in sorted({number // BLOCK for number in numbers} - self._blocks.keys()):
-            self._blocks[block] = self.source.read(block * BLOCK, min((block + 1) * BLOCK, self.prompts))
-        rows = [self._blocks[number // BLOCK][number % BLOCK] for number in numbers]
+            self._blocks[block] = self._block(range(block * BLOCK, min((block + 1) * BLOCK, self.prompts)))
+        found = [self._blocks[number // BLOCK][number % BLOCK] for number in numbers]
         self._forget(number // BLOCK for number in numbers)
+        rows: list[Row] = []
+        for row in found:
+            if isinstance(row, RowError):
+                raise row.with_traceback(None)
+            rows.append(row)
         return rows
+
+    def _block(self, numbers: range) -> list[Row | RowError]:
+        """Read a block of rows. One that cannot be used is an error in its place: it concerns only the shard that draws
+        it, of the many that share the block."""
+
+        def read(number: int) -> Row | RowError:
+            try:
+                return self.source.read(number, number + 1)[0]
+            except RowError as error:
+                return error
+
+        try:
+            return list(self.source.read(numbers[0], numbers[-1] + 1))
+        except RowError:
+            return [read(number) for number in numbers]
 
     def _forget(self, used: Iterable[int]) -> None:
         for block in dict.fromkeys(used):

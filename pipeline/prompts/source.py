@@ -17,6 +17,10 @@ from pipeline.errors import ConfigError, nearest
 OWN_COLUMNS = ("seed", "negative_prompt", "size", "width", "height")
 
 
+class RowError(ConfigError):
+    """One row that cannot be used; others of its source can be."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One prompt. ``seed``, ``negative_prompt`` and ``size`` (width, height; pixels) are None where the run decides."""
@@ -61,22 +65,23 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, start: int, stop: int) -> list[Row]:
-        """Return rows *start* to *stop* (exclusive). Raises ``ConfigError`` for one that cannot be used."""
+        """Return rows *start* to *stop* (exclusive). Raises ``RowError`` for one that cannot be used, and another
+        ``ConfigError`` where the source cannot be read."""
         ...
 
 
 def make_row(record: Mapping[str, Any], column: str, where: str, columns: dict[str, Any]) -> Row:
     """Make the row of a raw *record*, with its pass-through *columns*. *where* names it, as in "prompts.csv: row 12".
 
-    Raises ``ConfigError`` for an empty prompt, and for a seed or size of its own that cannot be used.
+    Raises ``RowError`` for an empty prompt, and for a seed or size of its own that cannot be used.
     """
     prompt = record.get(column)
     if not isinstance(prompt, str) or not prompt.strip():
         if column not in record:
             has = f"{nearest(column, record)}; it has {', '.join(record) or 'none'}"
-            raise ConfigError(f"{where} has no column {column!r}{has} (see prompts.column)")
+            raise RowError(f"{where} has no column {column!r}{has} (see prompts.column)")
         what = "an empty prompt" if prompt is None or isinstance(prompt, str) else show(prompt)
-        raise ConfigError(f"{where} has {what} in column {column!r}; expected a text")
+        raise RowError(f"{where} has {what} in column {column!r}; expected a text")
     negative = record.get("negative_prompt")
     return Row(
         prompt=prompt,
@@ -101,6 +106,12 @@ def pass_through(schema: pa.Schema, column: str) -> pa.Schema:
     return pa.schema(fields)
 
 
+def is_text(type_: pa.DataType) -> bool:
+    """Can a column of this type hold prompts?"""
+    values = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values)
+
+
 def _is_binary(type_: pa.DataType) -> bool:
     if pa.types.is_struct(type_):
         return any(_is_binary(f.type) for f in type_)
@@ -114,7 +125,7 @@ def _seed(value: Any, where: str) -> int | None:
         return None
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
     if isinstance(value, bool) or not text.isdecimal() or int(text) >= 2**63:
-        raise ConfigError(f"{where}: seed is {value!r}; expected a whole number from 0 to 2^63 - 1")
+        raise RowError(f"{where}: seed is {value!r}; expected a whole number from 0 to 2^63 - 1")
     return int(text)
 
 
@@ -128,7 +139,7 @@ def _size(record: Mapping[str, Any], where: str) -> tuple[int, int] | None:
         width, height = (int(side) for side in given)
         return check_size("size", width, height)
     except Problem as problem:
-        raise ConfigError(f"{where}: {problem.key} {problem.message}") from None
+        raise RowError(f"{where}: {problem.key} {problem.message}") from None
     except (TypeError, ValueError):
         shown = repr(size) if size not in (None, "") else f"width {sides[0]!r} and height {sides[1]!r}"
-        raise ConfigError(f"{where}: size is {shown}; expected such as '64x64' or [64, 64]") from None
+        raise RowError(f"{where}: size is {shown}; expected such as '64x64' or [64, 64]") from None

@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cluster.coordinator import Coordinator
@@ -17,8 +19,8 @@ from pipeline.cluster.protocol import Drawn, Failure, FailureKind, Lease, Report
 from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import Config
 from pipeline.corpus import Row, Status, commit_shard, committed, evidence_url, failures, open_store, repair
-from pipeline.errors import StoreError
-from pipeline.prompts import PlannedShard, Sample
+from pipeline.errors import ConfigError, StoreError
+from pipeline.prompts import Plan, PlannedShard, Sample, open_source
 
 
 class Shards:
@@ -344,6 +346,56 @@ def test_a_failure_that_cannot_be_written_down_ends_the_run(where: str, tmp_path
     assert "\n" not in str(caught.value)
     assert worker.closed
     assert {0, 1, 2} <= set(committed(worker.store)) < set(range(6))
+
+
+def parquet_plan(config: Config, prompts: Sequence[str]) -> Plan:
+    path = Path(config.output.path).parent / "prompts.parquet"
+    pq.write_table(pa.table({"prompt": list(prompts)}), path)
+    config.prompts.source, config.output.samples_per_shard = str(path), 4
+    return Plan.build(config, open_source(config.prompts))
+
+
+def test_a_row_that_cannot_be_used_costs_its_shard_and_no_more(tmp_path: Path) -> None:
+    """Rows of parquet are read when their shard is leased: by then hours of work may be committed."""
+    config = corpus_of(tmp_path)
+    plan = parquet_plan(config, [f"row {i}" if i not in (21, 39) else " " for i in range(40)])
+    worker = Committer(tmp_path / "corpus")
+    snapshot = run_local(open_coordinator(config, plan), worker, Silent())
+    assert snapshot.finished
+    assert list(snapshot.given_up) == [5, 9]
+    assert snapshot.given_up[5].endswith(
+        "prompts.parquet: row 22 has an empty prompt in column 'prompt'; expected a text"
+    )
+    assert sorted(committed(worker.store)) == [0, 1, 2, 3, 4, 6, 7, 8]
+    assert [(record.shard, record.kind) for record in failures(worker.store)] == [(5, "given_up"), (9, "given_up")]
+    again = Committer(tmp_path / "corpus")
+    assert run_local(open_coordinator(config, plan), again, Silent()).finished
+    assert again.on_device == []
+
+
+def test_prompts_of_which_none_can_be_used_stop_the_run(tmp_path: Path) -> None:
+    config = corpus_of(tmp_path)
+    worker = Committer(tmp_path / "corpus")
+    snapshot = run_local(open_coordinator(config, parquet_plan(config, [" "] * 400)), worker, Silent())
+    assert not snapshot.finished
+    assert snapshot.stopped is not None
+    assert snapshot.stopped.startswith("4 of the first 4 shards failed")
+    assert "row 1 has an empty prompt" in snapshot.stopped
+    assert worker.on_device == []
+
+
+def test_prompts_that_cannot_be_read_end_the_run_and_give_up_nothing(tmp_path: Path) -> None:
+    """That they cannot be reached for a while is no fault of the shards that are due then."""
+    config = corpus_of(tmp_path)
+    plan = parquet_plan(config, [f"row {i}" for i in range(40)])
+    source = tmp_path / "prompts.parquet"
+    source.rename(tmp_path / "away")
+    worker = Committer(tmp_path / "corpus")
+    with pytest.raises(ConfigError, match=r"prompts.parquet"):
+        run_local(open_coordinator(config, plan), worker, Silent())
+    assert list(failures(worker.store)) == []
+    (tmp_path / "away").rename(source)
+    assert run_local(open_coordinator(config, plan), Committer(tmp_path / "corpus"), Silent()).counts["failed"] == 40
 
 
 class Recorder:

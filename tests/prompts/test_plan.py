@@ -8,11 +8,13 @@ from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
-from pipeline.prompts import Plan, batches, further_seed, open_source
+from pipeline.prompts import Plan, RowError, batches, further_seed, open_source
 from pipeline.prompts.order import BLOCK, SPAN, Order
 from pipeline.prompts.seeds import permuted, sample_seed
 
@@ -153,6 +155,33 @@ def test_limit_uses_the_first_rows_only(make):
     assert (plan.prompts, plan.shards) == (120, 2)
     assert {s.prompt_index for s in everything(plan)} == set(range(120))
     assert make(50, "prompts.limit=120").prompts == 50
+
+
+def test_a_row_that_cannot_be_used_concerns_the_one_shard_that_draws_it(tmp_path):
+    """Rows are read by the block, and a shuffled block is spread over many shards."""
+    bad = {BLOCK + 7, 2 * BLOCK + 100}
+    prompts = [" " if i in bad else f"row {i}" for i in range(3 * BLOCK)]
+    pq.write_table(pa.table({"prompt": prompts}), tmp_path / "prompts.parquet")
+    (tmp_path / "c.yaml").write_text(CONFIG.replace("jsonl", "parquet"))
+    config = load_config(tmp_path / "c.yaml", ["prompts.shuffle=true"])
+    plan = Plan.build(config, open_source(config.prompts))
+    failed, seen = {}, []
+    for index in range(plan.shards):
+        try:
+            seen += [sample.prompt_index for sample in plan.shard(index).samples]
+        except RowError as error:
+            failed[index] = str(error)
+    assert len(failed) == 2
+    assert {int(message.split(": row ")[1].split()[0]) - 1 for message in failed.values()} == bad
+    lost = {
+        plan.order.row(position)
+        for index in failed
+        for position in range(100 * index, min(100 * index + 100, plan.prompts))
+    }
+    assert set(seen) | lost == set(range(3 * BLOCK))
+    assert bad <= lost
+    with pytest.raises(RowError, match="has an empty prompt in column 'prompt'"):
+        pickle.loads(pickle.dumps(plan)).shard(next(iter(failed)))
 
 
 def test_plans_that_cannot_be(make):

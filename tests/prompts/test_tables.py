@@ -205,6 +205,18 @@ def test_a_folder_of_hf_datasets(tmp_path):
         source(tmp_path / "one", column="promt")
 
 
+@pytest.mark.parametrize("bad", [None, ""])
+def test_an_empty_prompt_of_a_dataset_is_found_before_the_run(bad, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr("pipeline.prompts.huggingface.LOOKED_OVER", 30)
+    whole = datasets.Dataset.from_dict({"prompt": [f"row {i}" for i in range(99)] + [bad], "seed": [0] * 100})
+    whole.save_to_disk(str(tmp_path / "one"))
+    with pytest.raises(ConfigError, match=r"one: row 100 has an empty prompt"):
+        source(tmp_path / "one")
+    with pytest.raises(ConfigError, match=r"prompts.column: column 'seed' of .*one is int64; expected text"):
+        source(tmp_path / "one", column="seed")
+
+
 @pytest.mark.parametrize("reference", ["hf://", "hf://a/b/c", "hf://a b"])
 def test_references_to_the_hub_that_are_none(reference):
     with pytest.raises(ConfigError, match="expected hf://NAME"):
