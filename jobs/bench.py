@@ -32,7 +32,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -122,11 +122,14 @@ class _Side:
     """A process that is ready to draw, and stands still but for its turns."""
 
     def __init__(self, name: str):
-        self.name, self.seconds, self.printed = name, 0.0, None
+        self.name, self.seconds = name, 0.0
+        self.printed: str | None = None
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in __exit__)
         self._process = subprocess.Popen(
             _command(name), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
         )
+        assert self._process.stdout is not None
+        self._output = self._process.stdout
         self._read()  # "ready"
 
     def __enter__(self) -> "_Side":
@@ -145,7 +148,7 @@ class _Side:
             self._process.send_signal(signal.SIGCONT)
         else:
             print(file=self._process.stdin, flush=True)
-        ended, _, _ = select.select([self._process.stdout], [], [], TURN)
+        ended, _, _ = select.select([self._output], [], [], TURN)
         if not ended:
             self._process.send_signal(signal.SIGSTOP)
         self.seconds += time.perf_counter() - started
@@ -153,7 +156,7 @@ class _Side:
             self.printed = self._read()
 
     def _read(self) -> str:
-        line = self._process.stdout.readline()
+        line = self._output.readline()
         if not line:
             self._process.wait()
             self._errors.seek(0)
@@ -173,7 +176,7 @@ def _command(side: str) -> list[str]:
     return [sys.executable, __file__, *sys.argv[1:], "--side", side]
 
 
-def ours(config: Config) -> Iterator[float | None]:
+def ours(config: Config) -> Generator[float | None]:
     """The worker, which turns all shards but the first into a committed corpus; last, the device's busy share."""
     from pipeline.prepare import prepare
     from pipeline.worker import Worker
@@ -216,7 +219,7 @@ def _chunks(items: list, size: int) -> list[list]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
-def tuned_loop(config: Config) -> Iterator[None]:
+def tuned_loop(config: Config) -> Generator[None]:
     """The loop that a careful user of diffusers writes: batches, no PIL, JPEG and tar off the device's thread."""
     pipe = load_model(config.model, torch.device("cpu")).pipe
     pipe.set_progress_bar_config(disable=True)
@@ -244,7 +247,7 @@ def tuned_loop(config: Config) -> Iterator[None]:
     write(batches)
 
 
-def ceiling(config: Config) -> Iterator[None]:
+def ceiling(config: Config) -> Generator[None]:
     """Denoise and decode from ready embeddings: what the device alone allows."""
     pipe = load_model(config.model, torch.device("cpu")).pipe
     pipe.set_progress_bar_config(disable=True)
@@ -337,7 +340,7 @@ def _began(tar: tarfile.TarFile, member: tarfile.TarInfo) -> float:
     return float(json.load(file)["began"])
 
 
-IN_TURNS: dict[str, Callable[[Config], Iterator]] = {"ours": ours, "loop": tuned_loop, "ceiling": ceiling}
+IN_TURNS: dict[str, Callable[[Config], Generator]] = {"ours": ours, "loop": tuned_loop, "ceiling": ceiling}
 RAY_DATA, ON_RAY = "ray data", "on ray"
 ALONE: dict[str, Callable[[Config], float]] = {RAY_DATA: ray_data, ON_RAY: ours_on_ray}
 
