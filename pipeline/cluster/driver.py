@@ -68,6 +68,7 @@ class Driver:
         self._fleet = Fleet(
             self._needs,
             hello=lambda actor: actor.hello.remote(config, self._nonce, os.getcwd()),
+            say=progress.say,
             startup_timeout=config.cluster.startup_timeout,
         )
 

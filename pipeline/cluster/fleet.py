@@ -37,6 +37,7 @@ class Stage(Enum):
     loading = auto()
     loaded = auto()
     running = auto()
+    refused = auto()  # its machine cannot do what others do: it holds the place, where a replacement would fail too
 
 
 @dataclass(kw_only=True)
@@ -63,8 +64,8 @@ class Death:
 class Fleet:
     """All worker actors of a run. ``poll`` moves them along; the driver says what each stage leads to."""
 
-    def __init__(self, wanted: Needs, hello: Callable[[Any], Any], startup_timeout: float):
-        self._needs, self._hello, self._startup_timeout = wanted, hello, startup_timeout
+    def __init__(self, wanted: Needs, hello: Callable[[Any], Any], say: Callable[[str], None], startup_timeout: float):
+        self._needs, self._hello, self._say, self._startup_timeout = wanted, hello, say, startup_timeout
         self.members: list[Member] = []
         self._dead: list[tuple[Member, str, float]] = []  # (who, why, until when its node's fate may become known)
         self._born = 0
@@ -72,8 +73,9 @@ class Fleet:
         self._ever_loaded = False
 
     def grow(self, size: int) -> None:
-        """Make actors until there are *size*. Those for which there is no room yet wait, and tell an autoscaler so."""
-        while len(self.members) < size:
+        """Make actors until there are *size* that are of use. Those for which there is no room yet wait, and tell an
+        autoscaler so."""
+        while len(self.members) - len(self.at(Stage.refused)) < size:
             self._born += 1
             actor = _worker_actor.options(**self._needs.options()).remote(self._born)
             now = time.monotonic()
@@ -91,6 +93,7 @@ class Fleet:
         """Wait for up to *seconds*; return the calls that ended, with their results, and the workers that died.
 
         What a call raised is raised here, the user's errors as they were: a config that no worker can use ends the run.
+        A machine that cannot use it while others work (another GPU, a folder that is not mounted) is only left out.
         """
         calls = {member.call: member for member in self.members if member.call is not None}
         if not calls:
@@ -143,7 +146,11 @@ class Fleet:
 
     def _raised(self, member: Member, error: RayTaskError) -> None:
         if isinstance(error.cause, LacunaError):
-            raise error.cause
+            if member.stage not in (Stage.starting, Stage.loading) or not self.at(Stage.running):
+                raise error.cause
+            self.send(member, Stage.refused, None)
+            self._say(f"worker {member.name or '(starting)'} is not used, while others work: {error.cause}")
+            return
         if member.stage is Stage.drawing:  # a prompt that cannot be drawn; where it is planned, it will be left out
             self._bury(member, str(error.cause), NODE_NEWS)
             return

@@ -4,6 +4,7 @@ The only file of this folder that touches storage. Knows nothing of Ray.
 """
 
 import secrets
+import socket
 from collections.abc import Mapping, Sequence
 
 from pipeline.cluster.coordinator import Coordinator
@@ -73,7 +74,8 @@ def read_nonce(config: Config, nonce: str) -> None:
         found = ""
     if found != nonce:
         raise StoreError(
-            f"output.path: {config.output.path}: a worker does not see what the driver wrote there; "
+            f"output.path: {config.output.path}: a worker on {socket.gethostname()} does not see what the driver wrote "
+            "there; "
             "expected a folder that all machines share, or an s3://, gs:// or az:// URL"
         )
 

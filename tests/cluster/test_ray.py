@@ -17,6 +17,7 @@ from pipeline.cluster.protocol import Snapshot
 from pipeline.cluster.run import run
 from pipeline.config import load_config
 from pipeline.corpus import committed, failures, open_store, verify
+from pipeline.errors import StoreError
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -211,10 +212,76 @@ def test_a_node_that_joins_is_used_and_one_that_drains_is_left(cluster: Any, mod
     assert any("has left: draining" in line for line in progress.lines), progress.lines
 
 
+def test_a_machine_that_cannot_do_what_others_do_is_left_out(cluster: Any, model: str, tmp_path: Path) -> None:
+    enough = tmp_path / "enough"
+    prompts = [f"a photo of a dog {i} SLOW:{enough}" for i in range(160)]
+    config = load_config(write(tmp_path, model, prompts, steps=1), [f"output.path={tmp_path / 'corpus'}"])
+    config.cluster.workers.max = None
+    progress = Lines()
+
+    def wait_for(condition: Callable[[], bool]) -> None:
+        while not condition():
+            assert not outcome.done(), outcome.result()
+            time.sleep(0.05)
+
+    with ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(run, config, progress=progress)
+        wait_for(lambda: progress.last is not None and progress.last.workers > 0)
+        node = cluster.add_node(num_cpus=1, env_vars={"ATEN_CPU_CAPABILITY": "default"})  # what another CPU looks like
+        wait_for(lambda: any("is not used, while others work: " in line for line in progress.lines))
+        enough.touch()
+        assert outcome.result().exit_code == 0
+    cluster.remove_node(node)
+    (refusal,) = (line for line in progress.lines if "is not used" in line)
+    assert "begun in another environment (cpu_capability: " in refusal, "and it is not tried again and again"
+    assert verify(str(tmp_path / "corpus")) == []
+
+
+def test_a_failure_that_cannot_be_written_down_ends_the_run(cluster: Any, model: str, tmp_path: Path) -> None:
+    """Nobody waits for the report that it is in: it is heard all the same, and nobody waits for ever."""
+    enough, failed = tmp_path / "enough", tmp_path / "corpus" / "failures"
+    prompts = [f"a photo of a dog {i} SLOW:{enough}" for i in range(11)] + ["a photo of a dog RAISE"]
+    path = write(tmp_path, model, prompts, steps=1)
+
+    def block() -> None:
+        failed.write_text("in the way")
+        enough.touch()
+
+    watcher = when(lambda: shards_done(tmp_path / "corpus") >= 1, block)
+    with pytest.raises(StoreError, match="failures") as caught:
+        run(load_config(path, [f"output.path={tmp_path / 'corpus'}"]), progress=Lines())
+    assert "\n" not in str(caught.value)
+    watcher.join(timeout=1)
+    failed.unlink()
+    assert run(load_config(path, [f"output.path={tmp_path / 'corpus'}"]), progress=Lines()).exit_code == 1
+    assert [failure.kind for failure in failures(open_store(str(tmp_path / "corpus")))][-1] == "blamed"
+
+
+def test_what_storage_says_to_a_coordinator_that_opens_is_no_death_of_it(cluster: Any, tmp_path: Path) -> None:
+    import ray
+
+    from pipeline.cluster.actor import CoordinatorActor
+    from pipeline.cluster.joining import joined
+    from pipeline.config.schema import Config
+    from pipeline.errors import CorpusError
+    from pipeline.prompts import Plan, open_source
+
+    (tmp_path / "prompts.txt").write_text("a dog\n")
+    config = Config()
+    config.prompts.source, config.output.path = str(tmp_path / "prompts.txt"), str(tmp_path / "corpus")
+    (tmp_path / "corpus" / "commits").mkdir(parents=True)
+    (tmp_path / "corpus" / "commits" / "000000.json").write_text("{}")
+    plan = Plan.build(config, open_source(config.prompts))
+    with joined():
+        actor = CoordinatorActor.remote(config, plan, {}, os.getcwd())
+        with pytest.raises(CorpusError, match=r"commits/000000.json: not a commit record"):
+            ray.get(actor.snapshot.remote())
+        ray.kill(actor)
+
+
 def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: Path) -> None:
     from pipeline.cluster.records import delete_nonce, read_nonce, write_nonce
     from pipeline.config.schema import Config
-    from pipeline.errors import StoreError
 
     config = Config()
     config.output.path = str(tmp_path / "a")
@@ -222,7 +289,7 @@ def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: P
     read_nonce(config, nonce)
     elsewhere = Config()
     elsewhere.output.path = str(tmp_path / "b")
-    with pytest.raises(StoreError, match="a worker does not see what the driver wrote there"):
+    with pytest.raises(StoreError, match=r"a worker on \S+ does not see what the driver wrote there"):
         read_nonce(elsewhere, nonce)
     delete_nonce(config, nonce)
     assert not list((tmp_path / "a").rglob("nonce-*"))
