@@ -2,7 +2,8 @@
 
 The calling thread only drives the device: denoise, decode, look (audit). Behind it, threads encode pictures and one
 more thread builds the tar and the manifest and commits them, while the caller is already at the next shard. At most
-``PENDING`` finished shards wait for that thread, so that memory stays bounded when storage is slower than the device.
+``PENDING`` shards are begun and not committed, one on the device and one with that thread: so memory stays bounded when
+storage is slower than the device, and that is what a kill can cost.
 
 Invariant: everything that reaches the tar and the manifest is a function of (config, pinned recipe, planned shard,
 environment). Nothing of who did it, when, or in which attempt gets there; that goes into the commit record alone.
