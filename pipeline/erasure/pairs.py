@@ -228,7 +228,7 @@ class TokenPairs:
                 yield i, i, 1.0
             return
         if self.options.tokens == "subject":
-            yield last, max(other_stop - 1, stream.first), 1.0
+            yield last, max(other_stop - 1, stream.offset), 1.0  # no word: the start token, or T5's end
             return
         if not stream.causal:  # the words before know the name too, and the name's first tokens how it ends
             for i in range(stream.first, last):
@@ -246,7 +246,7 @@ class TokenPairs:
         """Yield the rows of *text* that are kept, and their weights."""
         stream, stop = self.stream, end_of_text(self.stream, text)
         if self.options.tokens == "subject":
-            yield max(stop - 1, stream.first), 1.0
+            yield max(stop - 1, stream.offset), 1.0
             return
         for i in range(stream.offset, stop + 1):
             yield i, 1.0
