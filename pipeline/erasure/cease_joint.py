@@ -165,8 +165,4 @@ class CEASEJointSteering(Steering):
         return output
 
     def masks(self) -> dict[str, Tensor]:
-        if self.looks:  # nothing is switched yet: what was gathered so far, as it would be switched
-            self.place.update()
-        masks = torch.zeros((self.samples, *self.place.size), device=self.place.sum.device)
-        masks[self.members] = self.place.mask[:, 0]
-        return {"looks" if self.looks else "switches": masks}
+        return self.place.shown(self.samples, self.members, self.looks)

@@ -107,11 +107,7 @@ class CEASESteering(Steering):
         self.place.add(query, self.alternative[layer.index][0], self.stand_in)
 
     def masks(self) -> dict[str, Tensor]:
-        if self.looks:  # nothing is switched yet: what was gathered so far, as it would be switched
-            self.place.update()
-        masks = torch.zeros((self.samples, *self.place.size), device=self.place.sum.device)
-        masks[self.members] = self.place.mask[:, 0]
-        return {"looks" if self.looks else "switches": masks}
+        return self.place.shown(self.samples, self.members, self.looks)
 
     def switched(self, layer: Layer, query: Tensor) -> Tensor:
         """Return what listening to the alternative gives, ``(rows, heads, N, d)``."""

@@ -98,6 +98,14 @@ class PlaceMask:
         """Make it nothing, but for those that have no place, until the next ``update``."""
         self._set(torch.zeros_like(self.sum))
 
+    def shown(self, samples: int, members: Sequence[int], looks: bool) -> dict[str, Tensor]:
+        """Return the masks as ``Steering.masks`` does, of a batch of *samples* of which *members* are the rows."""
+        if looks:  # nothing is switched yet: what was gathered so far, as it would be switched
+            self.update()
+        masks = torch.zeros((samples, *self.size), device=self.sum.device)
+        masks[list(members)] = self.mask[:, 0]
+        return {"looks" if looks else "switches": masks}
+
     def _set(self, mask: Tensor) -> None:
         mask[self.placeless] = 1
         self.mask, self._at = mask, {}
