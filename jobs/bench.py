@@ -23,6 +23,7 @@ beside the ceiling.
 import argparse
 import io
 import json
+import math
 import os
 import select
 import signal
@@ -355,16 +356,19 @@ def table(times: dict[str, list[float]], images: int) -> str:
             line += f"   {_ratio(times['ours'], seconds)}"
         lines.append(line)
     if ON_RAY in times:
-        lines.append(f"ours on ray over ray data: {_ratio(times[ON_RAY], times[RAY_DATA])}")
+        lines += [f"ours on ray over {name}: {_ratio(times[ON_RAY], times[name])}" for name in (RAY_DATA, *IN_TURNS)]
     return "\n".join(lines)
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> str:
-    """How many times as fast ours is: the mean of the ratios within each repeat, and its interval."""
-    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-    half = T95[len(ratios) - 1] * statistics.stdev(ratios) / len(ratios) ** 0.5
-    mean = statistics.mean(ratios)
-    return f"{mean:.3f} ({mean - half:.3f} to {mean + half:.3f})"
+    """How many times as fast ours is: the geometric mean of the ratios within each repeat, and its interval.
+
+    (The arithmetic mean of noisy ratios lies above 1 for sides that are equally fast.)
+    """
+    logs = [math.log(b / a) for a, b in zip(ours, theirs, strict=True)]
+    half = T95[len(logs) - 1] * statistics.stdev(logs) / len(logs) ** 0.5
+    low, middle, high = (math.exp(statistics.mean(logs) + shift) for shift in (-half, 0, half))
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 if __name__ == "__main__":
