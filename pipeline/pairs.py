@@ -16,7 +16,7 @@ from pipeline.erasure.concept import Concept
 from pipeline.erasure.recipe import CompiledRecipe
 from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Engine
-from pipeline.prompts import Plan, Sample, mentions
+from pipeline.prompts import Plan, RowError, Sample, mentions
 
 SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 pairs where one prompt in 250 does
 
@@ -24,17 +24,22 @@ SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 p
 def choose_samples(plan: Plan, concepts: Sequence[Concept], count: int) -> list[Sample]:
     """Choose *count* samples of the plan: half that name an erased concept, half that do not, where it has them.
 
-    They come from the first, evenly spread shards, at most ``SCAN`` samples, one per prompt.
+    They come from the first, evenly spread shards, at most ``SCAN`` samples, one per prompt. A shard with a row that
+    cannot be used is passed over: a run records it when the shard is leased, and does the others.
     """
     named: dict[str, Sample] = {}
     others: dict[str, Sample] = {}
     scanned = 0
     stride = max(1, plan.shards // max(1, SCAN // plan.samples_per_shard))
     for shard in range(0, plan.shards, stride):
-        for sample in plan.shard(shard).samples:
+        scanned += plan.samples_per_shard
+        try:
+            samples = plan.shard(shard).samples
+        except RowError:
+            samples = ()
+        for sample in samples:
             pile = named if any(mentions(sample.prompt, concept) for concept in concepts) else others
             pile.setdefault(sample.prompt, sample)
-            scanned += 1
         if scanned >= SCAN:
             break
     first = list(named.values())[: count - min(len(others), count // 2)]

@@ -26,6 +26,8 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
     concepts = concepts_of(config.erasure)
     plan = Plan.build(config, open_source(config.prompts))
     samples = choose_samples(plan, concepts, images)
+    if not samples:
+        plan.shard(0)  # raises what is wrong with its row, as with one of every shard that was looked at
     auditor = Auditor.load(config.audit, concepts, device)
     if auditor is not None:
         for size in dict.fromkeys((sample.width, sample.height) for sample in samples):

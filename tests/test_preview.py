@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ErasureConfig, StepConfig
@@ -56,6 +58,13 @@ def test_half_of_the_samples_name_the_concept_and_all_prompts_differ(config: Con
     assert len({sample.prompt for sample in chosen}) == 8
     assert sum("cat" in sample.prompt for sample in chosen) == 4
     assert [sample.index for sample in chosen] == sorted(sample.index for sample in chosen)
+
+
+def test_where_no_row_can_be_used_the_first_is_named(config: Config, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": [" "] * 4}), tmp_path / "blank.parquet")
+    config.prompts.source = str(tmp_path / "blank.parquet")
+    with pytest.raises(ConfigError, match="row 1 has an empty prompt"):
+        write_preview(config, 2, None)
 
 
 def test_one_batch_is_measured(config: Config) -> None:

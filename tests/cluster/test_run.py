@@ -7,12 +7,15 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cluster.run import _terminable, run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
-from pipeline.corpus import open_store, read_run_record, verify
+from pipeline.corpus import Store, committed, open_store, read_run_record, verify
+from pipeline.corpus.evidence import read_pairs
 from pipeline.errors import ConfigError, LacunaError
 from pipeline.models.dtype import fast_dtype
 from tests import tiny
@@ -49,6 +52,10 @@ def load(path: Path, *overrides: str) -> Config:
     return load_config(path, list(overrides))
 
 
+def store_of(folder: Path) -> Store:
+    return open_store(str(folder / "corpus"))
+
+
 def tars(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (folder / "corpus" / "train").glob("*.tar")}
 
@@ -65,6 +72,32 @@ def test_a_run_a_deleted_shard_and_the_same_bytes_again(model: str, tmp_path: Pa
     assert run(load(path), progress=Silent()).exit_code == 0
     assert tars(tmp_path) == first
     assert verify(str(tmp_path / "corpus")) == []
+
+
+BAD_ROWS = {
+    "a blank prompt": ({"prompt": " "}, "row 1 has an empty prompt"),
+    "a bad seed": ({"seed": -1}, "row 1: seed is -1"),
+    "a bad size": ({"size": "big"}, "row 1: size is 'big'"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ROWS)
+def test_a_row_that_cannot_be_used_costs_its_shard_and_no_other(kind: str, model: str, tmp_path: Path) -> None:
+    """With a recipe, for which the first shards are also read to choose the evidence's pairs."""
+    fields, message = BAD_ROWS[kind]
+    rows = [{"prompt": f"a photo of a {('cat', 'dog')[i % 2]} {i}", "seed": i, "size": "32x32"} for i in range(8)]
+    rows[0] |= fields
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
+    path = write(tmp_path, model)
+    erasure = ["erasure.concepts=[{name: cat}]", 'erasure.recipe=[{method: "tests.cluster.poison:Poison"}]']
+    outcome = run(load(path, f"prompts.source={tmp_path / 'prompts.parquet'}", *erasure), progress=Silent())
+    assert outcome.exit_code == 1
+    assert len(outcome.failed) == 1
+    assert outcome.failed[0].startswith("shard 000000: given up: ")
+    assert message in outcome.failed[0]
+    assert {name: record.counts["ok"] for name, record in committed(store_of(tmp_path)).items()} == {1: 4}
+    pairs = read_pairs(open_store(str(tmp_path / "corpus.evidence")))
+    assert [pair.prompt for pair in pairs] == [row["prompt"] for row in rows[4:]]
 
 
 def test_a_resume_under_another_identity_is_refused_with_the_difference(model: str, tmp_path: Path) -> None:
