@@ -1,7 +1,7 @@
 """The `lacuna` command: what a user can ask for, and nothing else.
 
 Every subcommand imports what it needs when it runs, so that `show`, `plan` and `status` do not wait for torch (but
-where `model.dtype: auto` makes it look for a GPU).
+where `model.dtype: auto` makes it look for a GPU, or a recipe has steps that are checked against the model's family).
 """
 
 import argparse
@@ -141,11 +141,16 @@ def _price(text: str) -> float:
     return price
 
 
-def _load(args: argparse.Namespace):
+def _load(args: argparse.Namespace, *, online: bool = True):
+    """Read the config and refuse a recipe that its model cannot do; without network only as far as can be told."""
     from pipeline.config import load_config
+    from pipeline.erasure.check import check_recipe, check_recipe_here
     from pipeline.models.dtype import settle_dtype
 
-    return settle_dtype(load_config(args.config, args.overrides))
+    config = load_config(args.config, args.overrides)
+    check = check_recipe if online else check_recipe_here
+    check(config)
+    return settle_dtype(config)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -162,7 +167,7 @@ def _show(args: argparse.Namespace) -> int:
     from pipeline.config import identity, to_public_yaml
     from pipeline.prompts import open_source
 
-    config = _load(args)
+    config = _load(args, online=False)
     print(to_public_yaml(config), end="")
     print(f"# identity: {identity(config, open_source(config.prompts).fingerprint).digest}")
     return 0

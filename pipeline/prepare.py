@@ -14,6 +14,7 @@ from pipeline.config import identity_difference, to_public_dict
 from pipeline.config.schema import Config, Device
 from pipeline.corpus import RunRecord, Store, create_run_record, evidence_url, layout, open_store, read_run_record
 from pipeline.corpus.evidence import write_pairs
+from pipeline.erasure.check import check_recipe
 from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
 from pipeline.errors import ConfigError
@@ -70,6 +71,7 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     existing = existing_run(config, summary, store)
     if existing is not None:
         return existing
+    check_recipe(config)
     torch.set_num_threads(config.cluster.threads_per_worker)
     auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
     if auditor is not None:

@@ -1,6 +1,7 @@
 """``lacuna run`` from a config to a finished corpus, on Ray or in this process: the order of the steps, no more.
 
-dtype -> source -> plan -> store (writable? same identity? anything undone?) -> prepare -> generate -> finish -> summary
+recipe -> dtype -> source -> plan -> store (writable? same identity? anything undone?) -> prepare -> generate -> finish
+-> summary
 """
 
 import os
@@ -28,6 +29,7 @@ from pipeline.corpus import (
     repair,
 )
 from pipeline.corpus.evidence import read_pairs
+from pipeline.erasure.check import check_recipe_here
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import settle_dtype, with_dtype
@@ -56,6 +58,7 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     """
     settle_in(config)
     _refuse_relative_paths(config)
+    check_recipe_here(config)  # so that no cluster is waited for; the worker that prepares can tell in any case
     with ExitStack() as cluster:
         return _run(_settled(config, cluster), accept_environment, progress)
 

@@ -221,7 +221,7 @@ class Step:
         return self.method(model, self.concepts, self.options, label=self.label)
 
 
-def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Family) -> list[Step]:
+def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Family | type[Family]) -> list[Step]:
     """Check the steps (``StepConfig``) of a recipe against the methods' contracts and the model's family.
 
     Raises ``ConfigError`` for unknown methods, concepts and options, options of a wrong type, and methods that do not
@@ -233,7 +233,10 @@ def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Famil
         where = f"erasure.recipe[{i}]"
         method: type[Method] = load_class("method", config.method, METHODS, Method)
         for reason in refusals(method, family):
-            raise ConfigError(f"{where}.method: {config.method!r} does not work on {family.name}: {reason}")
+            raise ConfigError(
+                f"{where}.method: {config.method!r} does not work on {family.name}: {reason}; "
+                f"expected one of {', '.join(working(family))}"
+            )
         if method.once and any(step.method is method for step in steps):
             raise ConfigError(
                 f"{where}.method: {config.method!r} is in the recipe already; expected it once, with all its concepts: "
@@ -257,6 +260,11 @@ def refusals(method: type[Method], family: Family | type[Family]) -> list[str]:
     """Return, for everything that *method* requires and *family* does not offer, the reason."""
     missing = sorted(method.requires - family.offers)
     return [family.lacks.get(need, f"{family.name} does not offer {need!r}") for need in missing]
+
+
+def working(family: Family | type[Family]) -> list[str]:
+    """Return the names of the registered methods that work on *family*."""
+    return [name for name in METHODS if not refusals(load_class("method", name, METHODS, Method), family)]
 
 
 def read_options(where: str, name: str, options_class: type, values: Mapping[str, Any]) -> Any:

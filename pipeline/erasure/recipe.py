@@ -96,8 +96,11 @@ def active_methods(config: Config, model: Model) -> list[Method]:
     return [step.build(model) for step in steps if step.method.has("condition") or step.method.has("steer")]
 
 
-def recipe_steps(config: Config, family: Family) -> list[Step]:
-    """Read the recipe of *config*, and check each step against how the pictures are to be sampled."""
+def recipe_steps(config: Config, family: Family | type[Family]) -> list[Step]:
+    """Read the recipe of *config*; check each step against the family and how the pictures are to be sampled.
+
+    Needs no model: commands ask it through ``check_recipe`` before they load one.
+    """
     steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), family)
     for i, step in enumerate(steps):
         try:

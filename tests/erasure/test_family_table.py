@@ -24,6 +24,13 @@ def test_every_registered_method_is_in_it():
     assert all(f"| `{name}` |" in family_table() for name in METHODS)
 
 
+def works(name: str, family: str) -> bool:
+    """Does the page say yes?"""
+    head, _, *rows = (line.split(" | ") for line in family_table().splitlines() if line.startswith("|"))
+    (row,) = (row for row in rows if row[0] == f"| `{name}`")
+    return row[[cell.strip(" |") for cell in head].index(family)].strip(" |") == "yes"
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_what_cannot_work_is_refused_by_name_and_reason(name: str):
     method = load_class("method", name, METHODS, Method)
@@ -34,7 +41,8 @@ def test_what_cannot_work_is_refused_by_name_and_reason(name: str):
             compile_recipe(config(TINY[family.name], step(name)), load(TINY[family.name]))
         first = sorted(method.requires - family.offers)[0]
         assert str(caught.value) == (
-            f"erasure.recipe[0].method: {name!r} does not work on {family.name}: {family.lacks[first]}"
+            f"erasure.recipe[0].method: {name!r} does not work on {family.name}: {family.lacks[first]}; "
+            f"expected one of {', '.join(other for other in METHODS if works(other, family.name))}"
         )
 
 

@@ -1,0 +1,140 @@
+"""From a config's ``model`` to where it lies and which family drives it, by its model_index.json alone.
+
+No weights are read, and torch is imported only by whoever asks for the family.
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from pipeline.config.schema import ModelConfig
+from pipeline.diorama import DIORAMA_PATH
+from pipeline.errors import ConfigError, nearest
+from pipeline.models.registry import FAMILIES
+from pipeline.registry import load_class
+
+if TYPE_CHECKING:
+    from pipeline.models.family import Family
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model of a supported class. ``location`` is a folder, or the hub id whose ``commit`` is meant.
+
+    ``index`` is what its model_index.json holds: the parts by name, and its class.
+    """
+
+    location: str
+    commit: str | None  # None: a folder
+    index: dict[str, Any]
+
+    @property
+    def class_name(self) -> str:
+        return self.index["_class_name"]
+
+    def family(self) -> "type[Family]":
+        from pipeline.models.family import Family
+
+        return load_class("family", self.class_name, FAMILIES, Family)
+
+    def revision(self) -> str:
+        """Return the commit, or "sha256:…" over every file of a folder's parts, which reads them all (1.8 GB/s)."""
+        return self.commit or _folder_digest(Path(self.location), self.index)
+
+
+def is_here(config: ModelConfig) -> bool:
+    """Is the model built in or a folder of this machine, so that finding it takes no network?"""
+    return config.path == "diorama" or Path(config.path).expanduser().exists()
+
+
+def find_model(config: ModelConfig) -> Found:
+    """Find the model; of one on the hub, fetch its model_index.json at the config's revision.
+
+    Raises ``ConfigError`` for a model that is not there, is no diffusers folder, or is of a class that no family
+    supports.
+    """
+    found = _locate(config)
+    class_name = found.index.get("_class_name", "none")
+    if class_name not in FAMILIES:
+        raise ConfigError(
+            f"model.path: {config.path} is a {class_name}, which is not supported{nearest(class_name, FAMILIES)}; "
+            f"expected one of {', '.join(sorted(FAMILIES))}"
+        )
+    return found
+
+
+def _locate(config: ModelConfig) -> Found:
+    if config.path == "diorama":
+        if not (DIORAMA_PATH / "model_index.json").exists():
+            raise ConfigError("model.path: the diorama has no weights here yet; `make diorama` trains them")
+        return _local(DIORAMA_PATH, config.path)
+    folder = Path(config.path).expanduser()
+    if folder.exists():
+        if config.revision is not None:
+            raise ConfigError(f"model.revision: {config.path} is a local folder, which has no revisions")
+        return _local(folder, config.path)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", config.path):
+        raise ConfigError(f"model.path: {config.path} is neither a folder here nor a hub id (owner/name)")
+    return _hub(config)
+
+
+def _local(folder: Path, name: str) -> Found:
+    index_path = folder / "model_index.json"
+    if not index_path.is_file():
+        hint = ""
+        if folder.is_file() or list(folder.glob("*.safetensors")) or list(folder.glob("*.ckpt")):
+            hint = "; convert a single-file checkpoint with diffusers' from_single_file and save_pretrained"
+        raise ConfigError(f"model.path: {name} is not a diffusers folder (it has no model_index.json){hint}")
+    try:
+        index = json.loads(index_path.read_text())
+    except ValueError:
+        index = None
+    if not isinstance(index, dict):
+        raise ConfigError(f"model.path: {name}: its model_index.json is no JSON object; is the copy whole?")
+    return Found(str(folder), None, index)
+
+
+def _folder_digest(folder: Path, index: dict[str, Any]) -> str:
+    parts = [name for name in index if not name.startswith("_")]
+    files = [folder / "model_index.json"]
+    files += [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _hub(config: ModelConfig) -> Found:
+    where = f"model.path: {config.path}"
+    try:
+        path = Path(hf_hub_download(config.path, "model_index.json", revision=config.revision))
+    except GatedRepoError as error:
+        raise ConfigError(f"{where} is gated: accept its terms on the hub and set HF_TOKEN") from error
+    except RevisionNotFoundError as error:
+        raise ConfigError(f"model.revision: {config.path} has no revision {config.revision!r} on the hub") from error
+    except RepositoryNotFoundError as error:
+        raise ConfigError(f"{where} is not on the hub (or private: set HF_TOKEN), nor a folder here") from error
+    except LocalEntryNotFoundError as error:
+        raise ConfigError(f"{where} is not in the local cache, and the hub cannot be reached") from error
+    except EntryNotFoundError as error:
+        raise ConfigError(f"{where} is not a diffusers model (it has no model_index.json)") from error
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise ConfigError(f"{where} cannot be read from the hub: {str(error).splitlines()[0]}") from error
+    # The cache keeps each file under snapshots/<commit>/, so a branch or tag resolves to bytes even when offline.
+    return Found(config.path, path.parent.name, json.loads(path.read_text()))
