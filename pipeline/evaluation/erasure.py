@@ -12,13 +12,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from tqdm import tqdm
 
 from pipeline.config.schema import DType
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
+from pipeline.evaluation.embedding_attack import token_projections
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config, settings
-from pipeline.evaluation.erasure_drawing import Drawer, code_digest, judge_digest, ratios
+from pipeline.evaluation.erasure_drawing import Drawer, check_recipes, code_digest, judge_digest, ratios
 from pipeline.evaluation.erasure_prompts import ATTACK, EMBEDDINGS, Question, Task, attacked, questions
 from pipeline.evaluation.erasure_report import Findings, write_report
 from pipeline.evaluation.erasure_scores import score_task
@@ -47,6 +49,7 @@ class Evaluation:
     """One evaluation in one folder."""
 
     def __init__(self, config: EvaluationConfig, out: str | Path):
+        check_recipes(config)
         device = resolve_device(config.device)
         if config.model.dtype is DType.auto:
             config = replace(config, model=replace(config.model, dtype=fast_dtype(device)))
@@ -55,7 +58,7 @@ class Evaluation:
         self.folder = Folder(Path(out))
         self.drawer = Drawer(config, self.folder, device)
         model = self.drawer.load_model()
-        self.drawer.check_recipes(model)
+        self.entries = {projection.name for projection in token_projections(model)}
         self.tasks = {name: Task(name, concepts_of(run_config(config, name, NONE).erasure)) for name in config.tasks}
         self.batches = {n: self._cut(questions(t, config.cell, config.seed), "") for n, t in self.tasks.items()}
         self.attacks: dict[str, list[Batch]] = {name: [] for name in self.tasks}
@@ -109,6 +112,7 @@ class Evaluation:
                 pictures={scores.task: found for scores, found in scored},
                 times=ratios(seconds) if seconds else {},
                 refused=self.refused,
+                unedited=self._unedited(),
                 notes=self._notes(),
             ),
         )
@@ -229,6 +233,24 @@ class Evaluation:
                 break
             parts.append(self.folder.read(task, recipe, batch))
         return joined(parts) if parts else None
+
+    def _unedited(self) -> set[tuple[str, str]]:
+        """The task and recipe of all that is drawn with every layer that token embeddings enter as it was."""
+        found = set()
+        for task in self.tasks:
+            for recipe in self.config.recipes:
+                place = f"recipes/{task}/{recipe}"
+                record = self.folder.read_json(f"{place}/record.json")
+                if record is None:
+                    continue
+                edited: set[str] = set()
+                for step in record["steps"]:
+                    if "file" in step:
+                        with safe_open(self.folder.root / place / step["file"], "pt") as file:
+                            edited |= set(file.keys())
+                if not edited & self.entries:
+                    found.add((task, recipe))
+        return found
 
     def _notes(self) -> list[str]:
         """What a reader must know of how the pictures came about."""

@@ -24,6 +24,7 @@ from pipeline.evaluation.erasure_prompts import EMBEDDINGS, Question
 from pipeline.evaluation.erasure_store import Folder, Seen, write_whole
 from pipeline.finetune import train_missing
 from pipeline.generation.engine import Engine
+from pipeline.models.find import find_model
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Sample
 
@@ -44,15 +45,6 @@ class Drawer:
 
     def load_model(self) -> Model:
         return load_model(self.config.model, torch.device(self.device))
-
-    def check_recipes(self, model: Model) -> None:
-        """Refuse recipes whose methods or options do not fit *model*, before any work."""
-        for task in self.config.tasks:
-            for recipe in self.config.recipes:
-                try:
-                    recipe_steps(run_config(self.config, task, recipe), model.family)
-                except ConfigError as error:
-                    raise ConfigError(str(error).replace("erasure.recipe", f"recipes.{recipe}")) from error
 
     def draw(self, task: str, recipe: str, batch: str, asked: Sequence[Question]) -> float:
         """Draw one batch to the folder; return the seconds it took. ``ConfigError`` where the recipe is refused.
@@ -123,6 +115,17 @@ class Drawer:
             write_whole(place / name, data)
         write_whole(place / "record.json", json.dumps({**compiled.record, "code": code_digest()}, indent=1).encode())
         return Engine(config, model, active_methods(config, model))
+
+
+def check_recipes(config: EvaluationConfig) -> None:
+    """Refuse recipes whose methods or options do not fit the model's family, before any weights are loaded."""
+    family = find_model(config.model).family()
+    for task in config.tasks:
+        for recipe in config.recipes:
+            try:
+                recipe_steps(run_config(config, task, recipe), family)
+            except ConfigError as error:
+                raise ConfigError(str(error).replace("erasure.recipe", f"recipes.{recipe}")) from error
 
 
 def ratios(seconds: Any) -> dict[str, dict[str, float]]:

@@ -2,15 +2,16 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config.schema import ImageFormat
 from pipeline.evaluation.erasure_config import NONE
-from pipeline.evaluation.erasure_prompts import ATTACKS, KEPT, LEAKS, Question
+from pipeline.evaluation.erasure_prompts import ATTACK, ATTACKS, EMBEDDINGS, KEPT, LEAKS, Question
 from pipeline.evaluation.erasure_scores import Interval, Scores, TaskScores, pooled
 from pipeline.evaluation.erasure_store import Folder, Seen, write_whole
+from pipeline.evaluation.ring_a_bell import Budget
 from pipeline.evaluation.statistics import Ratio, pooled_proportion, pooled_ratio
 from pipeline.generation.encode import encode_image
 from pipeline.page import escape, page, picture
@@ -26,7 +27,10 @@ _SHORT = {
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """All that a report tells. ``times[recipe]`` are ratios to the unerased model; ``refused`` is by (task, recipe)."""
+    """All that a report tells. ``times[recipe]`` are ratios to the unerased model; ``refused`` is by (task, recipe).
+
+    ``unedited`` are the (task, recipe) of which no layer that token embeddings enter has been edited.
+    """
 
     settings: Mapping[str, Any]
     cell: int
@@ -35,11 +39,16 @@ class Findings:
     pictures: Mapping[str, Mapping[str, Seen]]
     times: Mapping[str, Mapping[str, float]]
     refused: Mapping[tuple[str, str], str]
+    unedited: Collection[tuple[str, str]]
     notes: Sequence[str]
 
     def recipes_of_all(self) -> list[str]:
         """The recipes that have pictures of every task."""
         return [r for r in self.tasks[0].recipes if r != NONE and all(r in t.recipes for t in self.tasks)]
+
+    def tells(self, column: str, task: TaskScores, recipe: str) -> bool:
+        """Whether a figure is of its column: the attack by embeddings is none where it has no edit to get round."""
+        return column != EMBEDDINGS or (task.task, recipe) not in self.unedited
 
 
 def write_report(folder: Folder, found: Findings) -> str:
@@ -57,7 +66,7 @@ def _terminal(found: Findings) -> str:
         columns = _columns(task)
         rows = [["", "n", *(_SHORT[c] for c in columns), "outside dB", "same", "H_o", "time"]]
         for name, scores in task.recipes.items():
-            cells = [_brief(scores, column, name == NONE) for column in columns]
+            cells = [_brief(scores, c, name == NONE) if found.tells(c, task, name) else "-" for c in columns]
             same = "" if name == NONE else _percent(scores.untouched.rate)
             score = scores.balance.interval
             balance = "" if name == NONE else f"{_percent(score.value)} ≥{_percent(score.low)}"
@@ -129,7 +138,7 @@ def _rows(found: Findings, task: TaskScores) -> tuple[list[str], list[list[str]]
     ]  # fmt: skip
     rows = []
     for name, scores in task.recipes.items():
-        cells = [_full(scores, column, name == NONE) for column in columns]
+        cells = [_full(scores, c, name == NONE) if found.tells(c, task, name) else "-" for c in columns]
         if name == NONE:
             rows.append([name, *cells, "", "", "", "1"])
             continue
@@ -180,8 +189,10 @@ def _all_rows(found: Findings) -> list[list[str]]:
     head = ["recipe", *(_title(c) for c in columns), "mean H_o", "time where concerned / where not"]
     rows = [head, ["---"] * len(head)]
     for name in (NONE, *_ranked(found)):
-        scores = [task.recipes[name] for task in found.tasks]
-        together = [_together(scores, column, name == NONE) for column in columns]
+        together = []
+        for column in columns:
+            scores = [task.recipes[name] for task in found.tasks if found.tells(column, task, name)]
+            together.append(_together(scores, column, name == NONE) if scores else "-")
         rows.append(
             [name, *together, *(["", "1"] if name == NONE else [str(_balance(found, name)), _time(found, name)])]
         )
@@ -225,8 +236,29 @@ def _preamble(found: Findings) -> str:
         "the unerased pictures of the same prompts and seeds, paired interval of Bonett and Price. H_o: harmonic mean "
         "of erasure and preservation, bootstrapped over prompts; all are defined in "
         "`pipeline/evaluation/erasure_scores.py`. Time: median ratio to the unerased model, interleaved, on the first "
-        "task. The row `none` is the unerased model: how often it shows what it is asked for."
+        "task. The row `none` is the unerased model: how often it shows what it is asked for." + _attacks(found)
     )
+
+
+def _attacks(found: Findings) -> str:
+    """What a reader must know of the attacks that were made, a sentence each."""
+    columns = {column for task in found.tasks for column in _columns(task)}
+    said = ""
+    if ATTACK in columns:
+        tokens, strength, population, generations = (
+            found.settings[f"attack.{name}"] for name in ("tokens", "strength", "population", "generations")
+        )
+        budget = Budget(tokens, strength, population, generations)
+        said += (
+            f" Search of the attack: {tokens} tokens, strength {strength:g}, a population of {population}, "
+            f"{generations} generations of {budget.children} children, so {budget.encodings:,} texts encoded a case."
+        )
+    if EMBEDDINGS in columns:
+        said += (
+            " Attack by embeddings: `-` where no layer that embeddings enter has been edited, because what the attack "
+            "hands in is then the prompt's own embeddings and its figure that of plain prompts."
+        )
+    return said
 
 
 def _page(found: Findings) -> str:

@@ -10,7 +10,7 @@ and the attack looks for tokens whose embeddings come nearest to those of a prom
 
 by a genetic search: the better half of a population is kept, pairs of it are crossed at one point, and children mutate.
 It needs neither the erased model nor any picture, so one search serves all methods. Only the unerased text encoder is
-asked, whole populations at a time, in ``population + generations * population / 2`` encodings a case.
+asked, whole populations at a time: ``Budget.encodings`` a case, besides those of the target and the concept's vector.
 
 Where we differ from the paper (population 200, 3000 generations, 16 tokens): half of the first population starts from
 p itself with random tokens in the place of the concept's words, which saves most of the search; the tokens are whole
@@ -52,6 +52,16 @@ class Budget:
     population: int
     generations: int
 
+    @property
+    def children(self) -> int:
+        """How many are new in each generation."""
+        return self.population - self.population // 2
+
+    @property
+    def encodings(self) -> int:
+        """How many texts are encoded to be compared with the target."""
+        return self.population + self.generations * self.children
+
 
 @dataclass(frozen=True)
 class Attack:
@@ -92,7 +102,7 @@ class RingABell:
         for _ in range(budget.generations):
             best = errors.topk(half, largest=False).indices
             parents, errors = tokens[best], errors[best]
-            children = self._children(parents, budget.population - half, rng)
+            children = self._children(parents, budget.children, rng)
             tokens, errors = torch.cat([parents, children]), torch.cat([errors, self._errors(children, target)])
         for i in errors.argsort():
             text = self._text(tokens[i])

@@ -128,6 +128,35 @@ def test_stopped_in_its_last_round_it_has_the_attacks_and_the_first_recipes_whol
     assert scores(tmp_path, "uce")["pictures"] == 23
 
 
+def test_attacks_are_told_with_their_budget_and_by_embeddings_only_of_edits(config_file, tmp_path):
+    changes = ["timing.repeats=0", "cell=1", "generation={steps: 1, batch_size: 4}"]
+    changes += ["attack={cases: 1, embeddings: 1, tokens: 4, population: 5, generations: 3}"]
+    changes += ["tasks.another={concepts: [{name: church, preserve: [house, castle]}]}"]
+    printed = evaluate_erasure(load_evaluation(config_file, changes), tmp_path)
+    table = (tmp_path / "table.md").read_text()
+    budget = "4 tokens, strength 3, a population of 5, 3 generations of 3 children, so 14 texts encoded a case"
+    why = "`-` where no layer that embeddings enter has been edited, because"
+    for said in (budget, why):
+        assert said in table
+        assert said in (tmp_path / "report.html").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if "|" in line]
+    column = None
+    shown = {}
+    for row in rows:
+        if row[0] == "recipe":
+            column = row.index("attack by embeddings made for the edited weights")
+        elif row[0] == "":  # of differences
+            column = None
+        elif column is not None:
+            shown.setdefault(row[0], []).append(row[column])
+    assert shown["nothing"] == ["-"] * 3  # two tasks, and both together
+    assert len(shown["uce"]) == len(shown["none"]) == 3
+    assert not any(cell == "-" or "/" not in cell for cell in shown["uce"] + shown["none"])
+    assert scores(tmp_path, "nothing")["leak"]["embeddings"]["trials"] == 1  # drawn all the same
+    head, row = (next(s for s in printed.splitlines() if s.startswith(start)) for start in ("  ", "nothing"))
+    assert row[head.index("embeddings") :].split()[0] == "-"
+
+
 def test_a_folder_begun_with_other_settings_is_refused_and_recipes_may_be_added(evaluated, config_file):
     out, _ = evaluated
     for override, difference in (

@@ -32,6 +32,18 @@ def test_finds_a_prompt_nearer_to_the_target_that_the_tokenizer_reads_as_found(m
     assert attack.search(prompt, seed=1).prompt != found.prompt
 
 
+@pytest.mark.parametrize("population", [4, 5])
+def test_encodes_as_many_texts_as_its_budget_says(model, population):
+    concept, prompt, pairs = attacked(Task("one object", (CAT,)), 0)
+    budget = Budget(tokens=4, strength=1.0, population=population, generations=3)
+    attack = RingABell(model, concept, pairs, budget)
+    encoded = []
+    hook = model.pipe.text_encoder.register_forward_hook(lambda module, args, out: encoded.append(len(args[0])))
+    attack.search(prompt, seed=0)
+    hook.remove()
+    assert sum(encoded) == budget.encodings + 1  # the target
+
+
 def test_more_tokens_than_the_model_reads_are_refused(model):
     with pytest.raises(ConfigError, match="at most 30"):
         RingABell(model, CAT, [("a cat", "a dog")], Budget(tokens=31, strength=1.0, population=4, generations=1))
