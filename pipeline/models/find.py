@@ -69,6 +69,11 @@ def find_model(config: ModelConfig) -> Found:
     """
     found = _locate(config)
     class_name = found.index.get("_class_name", "none")
+    if not isinstance(class_name, str):  # diffusers writes [file, class] where the class is in the model's own folder
+        raise ConfigError(
+            f"model.path: {config.path}: its _class_name is {json.dumps(class_name)}, a pipeline with code of its own, "
+            f"which is not run; expected one of {', '.join(sorted(FAMILIES))}"
+        )
     if class_name not in FAMILIES:
         raise ConfigError(
             f"model.path: {config.path} is a {class_name}, which is not supported{nearest(class_name, FAMILIES)}; "

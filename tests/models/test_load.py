@@ -112,6 +112,57 @@ def test_an_unsupported_pipeline_class(folder: Path):
         load(folder)
 
 
+def write_code(path: Path, marker: Path, class_name: str) -> None:
+    """Put a module there that leaves *marker* if anything runs it."""
+    path.write_text(
+        f"import pathlib\n"
+        f"import diffusers\n"
+        f"pathlib.Path({str(marker)!r}).touch()\n"
+        f"{class_name} = type({class_name!r}, (diffusers.StableDiffusionPipeline,), {{}})\n"
+    )
+
+
+@pytest.mark.parametrize("class_name", [["my_pipe", "MyPipe"], ["pipeline", "StableDiffusionPipeline"], 3])
+def test_a_pipeline_with_code_of_its_own_is_refused_and_not_run(folder: Path, tmp_path: Path, class_name):
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": class_name}))
+    for name in ("my_pipe.py", "pipeline.py"):
+        write_code(folder / name, tmp_path / "ran", "MyPipe")
+    with pytest.raises(
+        ConfigError, match=r"its _class_name is .*, a pipeline with code of its own.*; expected"
+    ) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("library", ["my_unet", None])
+def test_a_part_with_code_of_its_own_is_refused_and_not_run(folder: Path, tmp_path: Path, library: str | None):
+    """The index names a module of the model's folder for its UNet, or null beside a class of no library."""
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "unet": [library, "MyUNet"]}))
+    for path in (
+        folder / "unet" / "my_unet.py",
+        folder / "unet" / "None.py",
+        folder / "my_unet.py",
+        folder / "None.py",
+    ):
+        write_code(path, tmp_path / "ran", "MyUNet")
+    with pytest.raises(ConfigError) as caught:
+        load(folder)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_that_nothing_names_is_not_run(folder: Path, tmp_path: Path):
+    write_code(folder / "unet" / "my_unet.py", tmp_path / "ran", "MyUNet")
+    load(folder)
+    write_code(folder / "None.py", tmp_path / "ran", "MyUNet")  # the tiny pipeline's index has nulls, which come to it
+    with pytest.raises(ConfigError, match=r"contains custom code in None\.py"):
+        load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_pickled_weights_are_never_read(folder: Path):
     weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
     torch.save({}, weights.with_suffix(".bin"))
