@@ -2,4 +2,5 @@
 
 DETECTORS: dict[str, str] = {
     "diorama": "pipeline.audit.diorama:DioramaAudit",
+    "nudenet": "pipeline.audit.nudenet:NudeNet",
 }
