@@ -1,6 +1,8 @@
 """One planned shard in, one commit out: what each audit policy makes of the same pictures, and what is recorded."""
 
 import io
+import itertools
+import math
 import statistics
 import tarfile
 from pathlib import Path
@@ -34,11 +36,29 @@ def configure(folder: Path, **audit: Any) -> Config:
     return config
 
 
-def work(config: Config, excluded: frozenset[str] = frozenset()) -> tuple[Plan, list[Row]]:
+def spoil(worker: Worker, faults: dict[tuple[int, int], float]) -> None:
+    """Have the model decode a plain picture of the given value for (batch, row); batches are counted over attempts."""
+    family, count = worker.engine.model.family, itertools.count()
+    decode = family.decode
+
+    def spoilt(latents):
+        pixels, batch = decode(latents), next(count)
+        for row in range(len(pixels)):
+            if (batch, row) in faults:
+                pixels[row] = faults[batch, row]
+        return pixels
+
+    family.decode = spoilt  # type: ignore[method-assign]
+
+
+def work(
+    config: Config, excluded: frozenset[str] = frozenset(), faults: dict[tuple[int, int], float] | None = None
+) -> tuple[Plan, list[Row]]:
     """Do the one shard; return the plan and the rows of its manifest."""
     plan = Plan.build(config, open_source(config.prompts))
     record = prepare(config, plan.summary(), device="cpu")
     worker = Worker(config, record, device="cpu")
+    spoil(worker, faults or {})
     assert worker.process(plan.shard(0), "first", excluded).result().won
     worker.close()
     assert verify(config.output.path) == []
@@ -126,6 +146,38 @@ def test_excluded_samples_are_failed_rows_and_their_neighbours_stay_the_same(tmp
     _, rows = work(config, excluded=frozenset({kept[2].key}))
     assert (rows[2].status, rows[2].reason, rows[2].sha256) == (Status.failed, "excluded", None)
     assert [row.sha256 for i, row in enumerate(rows) if i != 2] == [row.sha256 for i, row in enumerate(kept) if i != 2]
+
+
+@pytest.mark.parametrize("policy", [Policy.keep, Policy.quarantine])
+def test_pictures_of_nan_and_blank_ones_are_failed_rows_and_not_in_the_tar(
+    policy: Policy, tmp_path: Path, kept: list[Row]
+) -> None:
+    config = configure(tmp_path / "run", policy=policy, options={"cut": 1.0})
+    _, rows = work(config, faults={(0, 1): math.nan, (1, 2): 0.5})
+    for i, row in enumerate(rows):
+        fault = {1: "nan", 6: "blank"}.get(i)
+        if fault is None:
+            assert (row.status, row.sha256) == (Status.ok, kept[i].sha256)
+        else:
+            assert (row.status, row.reason, row.scores, row.sha256) == (Status.failed, fault, {}, None)
+            assert [(attempt.status, attempt.reason) for attempt in row.attempts] == [(Status.failed, fault)]
+    store = open_store(config.output.path)
+    assert tar_keys(store.read("train/000000.tar")) == [row.key for i, row in enumerate(rows) if i not in (1, 6)]
+    assert not list(open_store(evidence_url(config.output.path)).list())
+
+
+def test_regenerate_tries_further_seeds_for_faults_until_there_is_a_picture_or_no_attempt_left(tmp_path: Path) -> None:
+    config = configure(tmp_path / "run", policy=Policy.regenerate, attempts=2, options={"cut": 1.0})
+    # Batches 0 and 1 are the shard, 2 the three that failed, 3 the two that did so again.
+    again = {(2, 1): math.nan, (2, 2): 0.5, (3, 1): 0.5}
+    plan, rows = work(config, faults={(0, 1): math.nan, (1, 0): 0.5, (1, 2): 0.5, **again})
+    reasons = [[attempt.reason for attempt in row.attempts] for row in rows]
+    assert [reasons[i] for i in (1, 4, 6)] == [["nan", ""], ["blank", "nan", ""], ["blank", "blank", "blank"]]
+    assert all(reasons[i] == [""] for i in (0, 2, 3, 5, 7))
+    assert [row.status for row in rows] == [Status.ok] * 6 + [Status.failed, Status.ok]
+    assert rows[6].reason == "blank"
+    for sample, row in zip(plan.shard(0).samples, rows, strict=True):
+        assert [attempt.seed for attempt in row.attempts] == [further_seed(sample, i) for i in range(len(row.attempts))]
 
 
 def test_a_second_attempt_at_a_shard_changes_nothing(tmp_path: Path) -> None:

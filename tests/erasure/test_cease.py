@@ -55,6 +55,18 @@ def test_a_batch_without_concerned_samples_is_bit_identical(model):
     assert (draw(model, [], prompts) == draw(model, [cease(model)], prompts)).all()
 
 
+@pytest.mark.parametrize("options", [{}, {"evidence": 0.0}, {"always_on": True}])
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_the_unet_runs_once_a_step_on_the_rows_of_the_unerased_model(model, guidance, options):
+    method, rows = cease(model, **options), []
+    hook = model.pipe.unet.register_forward_hook(lambda unet, given, made: rows.append(len(made[0])))
+    try:
+        draw(model, [method], PROMPTS, guidance=guidance, steps=5)
+    finally:
+        hook.remove()
+    assert rows == [len(PROMPTS) * (2 if guidance > 1 else 1)] * 5
+
+
 def test_a_sample_comes_out_the_same_at_another_position(model):
     order = [2, 1, 3, 0]
     one = draw(model, [cease(model)], PROMPTS, seeds=[1, 2, 3, 4])

@@ -9,6 +9,7 @@ import torch
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.generation.pixels import finish
+from pipeline.generation.text import CHUNK
 from tests import tiny
 
 PROMPTS = ["a cat on the beach", "a red car", "a tree", "a dog at night", "a lion", "two people"]
@@ -64,6 +65,18 @@ def test_an_excluded_sample_is_not_drawn_and_its_neighbours_do_not_change(engine
 def test_batches_split_where_the_size_changes(engine: Engine):
     mixed = [SAMPLES[0], dataclasses.replace(SAMPLES[1], width=40), SAMPLES[2]]
     assert [batch.images.shape[1:3] for batch in engine.generate(mixed)] == [(32, 32), (32, 40), (32, 32)]
+
+
+def test_every_text_is_encoded_once_however_many_pictures_batches_and_steps_it_is_for(monkeypatch):
+    engine = Engine.load(tiny.config(tiny.path()), None, "cpu")
+    encode, calls = engine.model.family.encode, []
+    monkeypatch.setattr(engine.model.family, "encode", lambda texts: (calls.append(list(texts)), encode(texts))[1])
+    samples = [tiny.sample(i, PROMPTS[i % 3], negative_prompt="rain") for i in range(12)]
+    assert len(list(engine.generate(samples))) == 3
+    prompts, negatives = calls  # a call for each side, padded with empty texts to the fixed size
+    assert [text for text in prompts if text] == PROMPTS[:3]
+    assert [text for text in negatives if text] == ["rain"] * 3  # pairs are told apart, not texts
+    assert len(prompts) == len(negatives) == CHUNK
 
 
 def test_nan_is_blamed_on_the_sample_it_is_in():
