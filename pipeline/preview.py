@@ -5,7 +5,7 @@ import time
 import torch
 
 from pipeline.audit.auditor import Auditor
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Policy
 from pipeline.corpus.evidence import write_page
 from pipeline.corpus.report import evidence_page
 from pipeline.erasure.concept import concepts_of
@@ -15,7 +15,7 @@ from pipeline.generation.engine import Engine
 from pipeline.models.load import load_model
 from pipeline.pairs import choose_samples, draw_pairs
 from pipeline.prepare import resolve_device, settled_batch_size, with_batch_size
-from pipeline.prompts import Plan, open_source
+from pipeline.prompts import Plan, batches, open_source
 from pipeline.prompts.report import Measured
 
 
@@ -46,18 +46,29 @@ def _compiled(config: Config, device: str) -> tuple[Config, CompiledRecipe]:
 
 
 def measure(config: Config, plan: Plan) -> Measured:
-    """Generate one batch of the plan as the run would, and return its seconds and bytes per image."""
+    """Generate, audit and encode one batch of the plan as the run would; return its seconds and bytes per image.
+
+    Under ``policy: regenerate`` further seeds are reckoned in, as if of each as many failed as of this batch.
+    """
     device = resolve_device(config.cluster.device)
     torch.set_num_threads(config.cluster.threads_per_worker)
+    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
     config, recipe = _compiled(config, device)
     engine = Engine.load(config, recipe, device)
-    samples = plan.shard(0).samples[: config.generation.batch_size]
-    list(engine.generate(samples[:1]))  # kernels and allocators warm up on the first
-    started = time.perf_counter()
-    sizes = [
-        len(encode_image(image, config.output.image_format, config.output.quality))
-        for batch in engine.generate(samples)
-        for image in batch.images
-    ]
-    seconds = time.perf_counter() - started
-    return Measured(seconds_per_image=seconds / len(sizes), bytes_per_image=sum(sizes) / len(sizes))
+    samples = next(iter(batches(plan.shard(0).samples, config.generation.batch_size)))
+    if auditor is not None:
+        auditor.check_size(samples[0].width, samples[0].height)
+    sizes: list[int] = []
+    seconds, again = 0.0, 0
+    for measured in (samples[:1], samples):  # kernels and allocators warm up on the first
+        sizes, again = [], 0
+        started = time.perf_counter()
+        (batch,) = engine.generate(measured)
+        verdicts = [None] * len(measured) if auditor is None else auditor.judge(batch.images)
+        for fault, verdict, image in zip(batch.faults, verdicts, batch.images, strict=True):
+            again += bool(fault or (verdict and verdict.found))
+            sizes.append(len(encode_image(image, config.output.image_format, config.output.quality)))
+        seconds = time.perf_counter() - started
+    tries = 1 + (config.audit.attempts if config.audit.policy is Policy.regenerate else 0)
+    pictures = sum((again / len(samples)) ** attempt for attempt in range(tries))  # per sample
+    return Measured(seconds_per_image=pictures * seconds / len(samples), bytes_per_image=sum(sizes) / len(sizes))

@@ -1,6 +1,7 @@
 """The command line, as a user has it: each command on a small corpus, exit codes, and one line for what is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,11 +66,25 @@ def test_show_settles_a_dtype_of_auto(folder: Path, capsys) -> None:
 
 def test_plan_without_and_with_a_measured_batch(folder: Path, capsys) -> None:
     assert main(["plan", "--no-measure", str(folder / "config.yaml")]) == 0
-    dry = capsys.readouterr().out
-    for said in ("8", "2", "00000000000", "a light and a dog 0"):
-        assert said in dry
-    assert main(["plan", "--price", "2", str(folder / "config.yaml"), "generation.batch_size=2"]) == 0
-    assert len(capsys.readouterr().out) > len(dry)
+    dry = capsys.readouterr().out.splitlines()
+    assert "images    8, 32x32 where a row does not say otherwise" in dry
+    assert "shards    2 of up to 4 images" in dry
+    assert "erased    100.00 % of prompts name an erased concept (all looked at)" in dry
+    assert any(re.fullmatch(r"  00000000000  +\d+  a light and a dog \d", line) for line in dry)
+    assert not any(line.startswith(("size", "time", "cost")) for line in dry)
+    figures = {}
+    for price in ([], ["--price", "2"]):
+        assert main(["plan", *price, str(folder / "config.yaml"), "generation.batch_size=2"]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("size", "time", "cost"))]
+        figures[bool(price)] = lines
+    number = r"[\d.,e-]+"
+    time = rf"time      about \d+ s on 1 worker \({number} s per image, start-up aside\)"
+    size = rf"size      about {number} kB \({number} k?B per picture and 3.02 kB around it\)"
+    cost = rf"cost      about {number} worker-hours"
+    for price, pattern in ((False, cost), (True, rf"{cost}, {number} at 2 per worker and hour")):
+        assert len(figures[price]) == 3
+        for line, expected in zip(figures[price], (size, time, pattern), strict=True):
+            assert re.fullmatch(expected, line), line
 
 
 def test_plan_show_and_status_import_no_torch(folder: Path) -> None:

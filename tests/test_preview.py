@@ -6,12 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ErasureConfig, Policy, StepConfig
 from pipeline.errors import ConfigError
 from pipeline.pairs import choose_samples
 from pipeline.preview import measure, write_preview
 from pipeline.prompts import Plan, open_source
 from tests import tiny
+from tests.eyes import Brightness
 
 
 @pytest.fixture
@@ -71,3 +72,23 @@ def test_one_batch_is_measured(config: Config) -> None:
     measured = measure(config, Plan.build(config, open_source(config.prompts)))
     assert measured.seconds_per_image > 0
     assert 100 < measured.bytes_per_image < 100_000
+
+
+def test_the_measured_batch_is_audited_and_further_seeds_are_reckoned_in(config: Config, monkeypatch) -> None:
+    """Everything is found, so 1 + 3 pictures are drawn for a sample. A clock that ticks once a look stands for time."""
+    config.erasure.concepts = [ConceptConfig(name="light", anchor="dark")]
+    config.erasure.recipe = []
+    looks: list[int] = []
+    score = Brightness.score
+    monkeypatch.setattr(Brightness, "score", lambda self, images, terms: looks.append(1) or score(self, images, terms))
+    monkeypatch.setattr("pipeline.preview.time.perf_counter", lambda: float(len(looks)))
+    plan = Plan.build(config, open_source(config.prompts))
+    seconds = {}
+    for policy, cut in ((Policy.quarantine, 0.0), (Policy.regenerate, 0.0), (Policy.regenerate, 1.0)):
+        config.audit = AuditConfig(detector="tests.eyes:Brightness", options={"cut": cut}, policy=policy, attempts=3)
+        seconds[policy, cut] = measure(config, plan).seconds_per_image
+    assert seconds == {
+        (Policy.quarantine, 0.0): 1 / 4,
+        (Policy.regenerate, 0.0): 4 / 4,
+        (Policy.regenerate, 1.0): 1 / 4,
+    }

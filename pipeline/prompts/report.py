@@ -53,7 +53,8 @@ class Share:
 class PlanReport:
     """What ``lacuna plan`` prints. ``shares`` of prompts name a concept, by its name; ``any_share`` names any.
 
-    ``total_bytes``, ``seconds`` (on ``workers`` workers, start-up left out) and ``cost`` are None where not measured.
+    ``total_bytes``, ``seconds`` (on ``workers`` workers, start-up left out), ``worker_hours`` and ``cost`` are None
+    where not measured, ``cost`` without a price too.
     """
 
     source: str
@@ -81,9 +82,13 @@ class PlanReport:
         return None if self.measured is None else self.samples * self.measured.seconds_per_image / self.workers
 
     @property
+    def worker_hours(self) -> float | None:
+        return None if self.seconds is None else self.seconds * self.workers / 3600
+
+    @property
     def cost(self) -> float | None:
         """In the unit of ``price``, which is of one worker per hour."""
-        return None if self.seconds is None or self.price is None else self.seconds * self.workers / 3600 * self.price
+        return None if self.worker_hours is None or self.price is None else self.worker_hours * self.price
 
     def lines(self) -> list[str]:
         """Return the report, a line each, plain text."""
@@ -110,8 +115,10 @@ class PlanReport:
             lines.append(
                 f"time      about {_duration(self.seconds)} on {self.workers} worker{plural} ({pace}, start-up aside)"
             )
-        if self.cost is not None:
-            lines.append(f"cost      about {self.cost:,.2f} at {self.price:g} per worker and hour")
+            hours = self.worker_hours
+            assert hours is not None
+            money = "" if self.cost is None else f", {self.cost:,.2f} at {self.price:g} per worker and hour"
+            lines.append(f"cost      about {f'{hours:,.0f}' if hours >= 100 else f'{hours:.3g}'} worker-hours{money}")
         lines.append(f"first {len(self.first)} samples: key, seed, prompt")
         lines += [f"  {sample.key}  {sample.seed:19d}  {_short(sample.prompt)}" for sample in self.first]
         return lines

@@ -66,8 +66,16 @@ def test_time_size_and_cost_follow_the_measured_batch(tmp_path):
     _, report = made(tmp_path, ["a"] * 600, measured=measured, price=3.0)
     assert report.seconds == 1800 * 2 / 4
     assert report.total_bytes == 1800 * (1000 + OVERHEAD)
+    assert report.worker_hours == pytest.approx(1.0)
     assert report.cost == pytest.approx(3.0)
     text = report.text()
     assert "about 15 min on 4 workers" in text
-    assert "about 3.00 at 3 per worker and hour" in text
+    assert "cost      about 1 worker-hours, 3.00 at 3 per worker and hour" in text
     assert "about 7.23 MB" in text
+
+
+def test_without_a_price_the_cost_is_said_in_hours_of_workers(tmp_path):
+    measured = Measured(seconds_per_image=20.0, bytes_per_image=1000.0)
+    _, report = made(tmp_path, ["a"] * 6000, measured=measured)
+    assert report.cost is None
+    assert [line for line in report.lines() if line.startswith("cost")] == ["cost      about 100 worker-hours"]
