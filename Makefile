@@ -33,9 +33,11 @@ chaos: .venv/.dev  ## 20 random SIGKILLs, then the same bytes
 diorama: .venv/.dev  ## train the built-in model (hours on a CPU, minutes on a GPU)
 	$(BIN)/python -m pipeline.diorama.train
 
+# Debian's and Ubuntu's Python has no ensurepip without python3-venv: there the pip at hand installs one into .venv.
 # torch comes first and alone: resolved together with what needs it, pip may fetch gigabytes of another build.
 .venv/.torch: constraints.txt
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --clear --without-pip .venv && \
+		$(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0 numpy
 	touch $@
 
