@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pipeline.corpus import layout
 from pipeline.corpus.commit import FailureRecord, failures, published
 from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.stores import open_store
@@ -12,7 +13,8 @@ from pipeline.corpus.summary import Summary, summarise
 
 @dataclass(frozen=True, kw_only=True)
 class StatusReport:
-    """``seconds`` is the sum of the committed shards' own times, ``images`` what was drawn in them."""
+    """``seconds`` is the sum of the committed shards' own times, ``images`` what was drawn in them; ``pages`` are the
+    reports to look at, where the run has finished."""
 
     path: str
     run: RunRecord
@@ -21,6 +23,7 @@ class StatusReport:
     failures: tuple[FailureRecord, ...]
     images: float
     seconds: float
+    pages: tuple[str, ...]
 
     def text(self) -> str:
         """Return the report as lines for a terminal."""
@@ -56,12 +59,14 @@ class StatusReport:
                 what = f"sample {failure.sample_key}" if failure.sample_key else f"shard {failure.shard:06d}"
                 last = failure.message.strip().splitlines()[-1] if failure.message.strip() else ""
                 lines.append(f"  {failure.kind.replace('_', ' ')}: {what}: {last}")
+        if self.pages:
+            lines.append(f"look at     {' and '.join(self.pages)}")
         return "\n".join(lines)
 
 
 def status(path: str, options: Mapping[str, str] | None = None) -> StatusReport:
     """Read how the corpus at *path* stands. Raises ``CorpusError`` where there is none."""
-    store = open_store(path, options)
+    store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
     records = list(published(store).values())
     return StatusReport(
@@ -72,4 +77,5 @@ def status(path: str, options: Mapping[str, str] | None = None) -> StatusReport:
         failures=tuple(failures(store)),
         images=sum(record.timings.get("images", 0) for record in records),
         seconds=sum(record.timings.get("seconds", 0.0) for record in records),
+        pages=tuple(f"{where.url}/{layout.REPORT}" for where in (store, evidence) if where.exists(layout.REPORT)),
     )

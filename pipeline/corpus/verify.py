@@ -109,7 +109,7 @@ class _Shard:
             with tarfile.open(fileobj=io.BytesIO(data)) as tar:
                 stored = {m.name: data[m.offset_data : m.offset_data + m.size] for m in tar}
         except tarfile.TarError as error:
-            self.problems.append(f"{name}: not a readable tar ({error})")
+            self.problems.append(f"{name}: not a readable tar ({_line(error)})")
             return
         described = members if status is Status.ok else evidence_members
         expected: set[str] = set()
@@ -118,22 +118,28 @@ class _Shard:
             if hashlib.sha256(image).hexdigest() != row.sha256:
                 self.problems.append(f"{name}: {row.key}: the picture is not the one of the manifest")
                 continue
-            for member, wanted in described(row, image_extension(image), image):
+            try:
+                extension = image_extension(image)
+                shape = decode_image(image).shape
+            except Exception as error:  # whatever a decoder raises on damaged bytes is what we are looking for
+                self.problems.append(f"{name}: {row.key}: the picture does not decode ({_line(error)})")
+                expected.update(member for member in stored if member.startswith(f"{row.key}."))
+                continue
+            for member, wanted in described(row, extension, image):
                 expected.add(member)
                 if stored.get(member) != wanted:
                     what = "is missing" if member not in stored else "differs from the manifest"
                     self.problems.append(f"{name}: {member} {what}")
-            try:
-                shape = decode_image(image).shape
-            except Exception as error:  # whatever a decoder raises on damaged bytes is what we are looking for
-                self.problems.append(f"{name}: {row.key}: the picture does not decode ({error})")
-                continue
             if shape != (row.height, row.width, 3):
                 self.problems.append(
                     f"{name}: {row.key}: the picture is {shape[1]}x{shape[0]}, not {row.width}x{row.height}"
                 )
         for member in sorted(stored.keys() - expected):
             self.problems.append(f"{name}: {member} belongs to no row of the manifest")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())  # tarfile lists, a line each, what every compression says of the bytes
 
 
 def _recipe(store: Store, recipe: dict) -> Iterator[str]:

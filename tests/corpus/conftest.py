@@ -14,24 +14,6 @@ COLUMNS = pa.schema([pa.field("source", pa.string())])
 SAMPLES = 6
 
 
-@pytest.fixture(scope="session")
-def s3():
-    """moto's S3 server on loopback; yields the options with which obstore reaches it."""
-    import boto3
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    _, port = server.get_host_and_port()
-    endpoint = f"http://127.0.0.1:{port}"
-    keys = {"access_key_id": "test", "secret_access_key": "test", "region": "us-east-1"}
-    boto3.client(
-        "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test"
-    ).create_bucket(Bucket="corpora")
-    yield {"endpoint": endpoint, **keys}
-    server.stop()
-
-
 @pytest.fixture(params=["local", "s3"])
 def place(request, tmp_path):
     """(path, options) of an empty corpus, on disk and on S3."""
@@ -85,12 +67,23 @@ def commit(store, evidence, shard: int, attempt: str):
     )  # fmt: skip
 
 
-@pytest.fixture
-def corpus(place):
-    """(path, options) of a sound corpus of three shards."""
-    path, options = place
+def make_corpus(path, options) -> None:
     store, evidence = open_store(path, options), open_store(f"{path}.evidence", options)
     create_run_record(store, run_record(3))
     for shard in range(3):
         assert commit(store, evidence, shard, f"a{shard}").won
-    return path, options
+
+
+@pytest.fixture
+def corpus(place):
+    """(path, options) of a sound corpus of three shards."""
+    make_corpus(*place)
+    return place
+
+
+@pytest.fixture
+def sealed(tmp_path):
+    """(path, store) of the same on disk, unfinished, to be rewritten together with its commits."""
+    path = str(tmp_path / "corpus")
+    make_corpus(path, {})
+    return path, open_store(path)

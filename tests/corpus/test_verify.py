@@ -1,8 +1,24 @@
 """verify finds each kind of damage, names it, and finds nothing in a sound corpus."""
 
+import hashlib
+import io
+import tarfile
+from dataclasses import asdict, replace
+
 import pytest
 
-from pipeline.corpus import finish, open_store, purge_evidence, status, verify
+from pipeline.corpus import (
+    create_run_record,
+    finish,
+    open_store,
+    purge_evidence,
+    read_commit,
+    require_run_record,
+    status,
+    verify,
+)
+from pipeline.corpus.manifest import read_rows, schema, write_manifest
+from pipeline.corpus.shard import Digest
 from pipeline.errors import CorpusError
 
 
@@ -28,6 +44,147 @@ DAMAGE = {
 }  # fmt: skip
 
 
+def reseal(store, shard, path, data):
+    """Replace a file of a shard and what its commit says of it, as a writer with a fault would have written both."""
+    store.write(path, data)
+    digest = asdict(Digest.of(data))
+    record = read_commit(store, shard)
+    files = tuple(replace(file, **digest) if file.name == path else file for file in record.files)
+    store.write(f"commits/{shard:06d}.json", replace(record, files=files).dumps())
+
+
+def recommit(store, shard, **fields):
+    record = read_commit(store, shard)
+    store.write(f"commits/{shard:06d}.json", replace(record, **fields).dumps())
+
+
+def rewrite_rows(store, shard, change):
+    """Replace a manifest by one whose rows *change* has made of the true ones."""
+    path = f"manifests/{shard:06d}.parquet"
+    rows = change(read_rows(store.read(path)))
+    reseal(store, shard, path, write_manifest(rows, schema(require_run_record(store).column_schema)))
+
+
+def rewrite_tar(store, shard, change):
+    """Replace a tar by one of the members, (name, bytes), that *change* has made of the true ones; the first sample's
+    picture must stay the first."""
+    path, written = f"train/{shard:06d}.tar", io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(store.read(path))) as tar:
+        members = [(member.name, tar.extractfile(member).read()) for member in tar]
+    with tarfile.open(fileobj=written, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, data in change(members):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    reseal(store, shard, path, written.getvalue())
+
+
+def replace_picture(store, shard, picture):
+    """Put other bytes, no longer than the true ones, in the first picture's place, and their hash in the manifest."""
+    row = read_rows(store.read(f"manifests/{shard:06d}.parquet"))[0]
+    assert len(picture) <= row.length
+    tar = bytearray(store.read(f"train/{shard:06d}.tar"))
+    tar[row.offset : row.offset + row.length] = picture.ljust(row.length, b"\0")
+    reseal(store, shard, f"train/{shard:06d}.tar", bytes(tar))
+    sha256 = hashlib.sha256(tar[row.offset : row.offset + row.length]).hexdigest()
+    rewrite_rows(store, shard, lambda rows: [replace(rows[0], sha256=sha256), *rows[1:]])
+
+
+def pin_recipe(store, data):
+    """Have the run pin a tensor file, and put *data*, or nothing, where it should lie."""
+    step = {"method": "uce", "file": "0-uce.safetensors", "sha256": hashlib.sha256(b"tensors").hexdigest()}
+    pinned = replace(require_run_record(store), recipe={"version": 1, "steps": [step]})
+    store.delete("run.yaml")
+    create_run_record(store, pinned)
+    if data is not None:
+        store.write("recipe/0-uce.safetensors", data)
+
+
+KEY = "00000100000"  # the first of shard 1
+# Faults of what wrote the corpus: size and sha256 of each file are those of its commit.
+FAULTS = {
+    "a key in two shards": (
+        lambda s: rewrite_rows(s, 1, lambda rows: [replace(r, key="00000200001") if r.key == KEY else r for r in rows]),
+        "manifests/000002.parquet: key 00000200001 is in shard 000001 too",
+    ),
+    "a sample too few": (
+        lambda s: rewrite_rows(s, 1, lambda rows: rows[:-1]), "manifests: hold 17 samples, 18 were planned"
+    ),
+    "other counts": (
+        lambda s: recommit(s, 1, counts={**read_commit(s, 1).counts, "ok": 5}), "manifests/000001.parquet: counts {"
+    ),
+    "another identity": (
+        lambda s: recommit(s, 1, identity="e" * 64), f"commits/000001.json: is of another identity ({'e' * 16})"
+    ),
+    "a shard too many": (
+        lambda s: s.write("commits/000007.json", replace(read_commit(s, 1), shard=7).dumps()),
+        "commits/000007.json: no such shard was planned",
+    ),
+    "a commit without a manifest": (
+        lambda s: recommit(s, 1, files=tuple(f for f in read_commit(s, 1).files if "manifest" not in f.name)),
+        "commits/000001.json: lists no manifest",
+    ),
+    "a commit without its tar": (
+        lambda s: recommit(s, 1, files=tuple(f for f in read_commit(s, 1).files if f.name != "train/000001.tar")),
+        "train/000001.tar: 4 rows are ok, but the commit lists no such file",
+    ),
+    "a manifest that is none": (
+        lambda s: reseal(s, 1, "manifests/000001.parquet", b"PAR1 no more"), "manifests/000001.parquet: "
+    ),
+    "a tar that is none": (
+        lambda s: reseal(s, 1, "train/000001.tar", b"no tar" * 200), "train/000001.tar: not a readable tar"
+    ),
+    "another picture": (
+        lambda s: rewrite_rows(s, 1, lambda rows: [replace(rows[0], sha256="0" * 64), *rows[1:]]),
+        f"train/000001.tar: {KEY}: the picture is not the one of the manifest",
+    ),
+    "a picture that is none": (
+        lambda s: replace_picture(s, 1, b"no picture"), f"train/000001.tar: {KEY}: the picture does not decode"
+    ),
+    "a picture that is broken": (
+        lambda s: replace_picture(s, 1, b"\x89PNG\r\n\x1a\n and no more"),
+        f"train/000001.tar: {KEY}: the picture does not decode",
+    ),
+    "a picture of another size": (
+        lambda s: rewrite_rows(s, 1, lambda rows: [replace(rows[0], width=32, height=8), *rows[1:]]),
+        f"train/000001.tar: {KEY}: the picture is 16x16, not 32x8",
+    ),
+    "a member that is missing": (
+        lambda s: rewrite_tar(s, 1, lambda members: members[:-1]),
+        "train/000001.tar: 00000100003.json is missing",
+    ),
+    "a caption that differs": (
+        lambda s: rewrite_rows(s, 1, lambda rows: [replace(rows[0], caption="a cat"), *rows[1:]]),
+        f"train/000001.tar: {KEY}.txt differs from the manifest",
+    ),
+    "a member of no row": (
+        lambda s: rewrite_tar(s, 1, lambda members: [*members, ("00000100009.txt", b"a cat")]),
+        "train/000001.tar: 00000100009.txt belongs to no row of the manifest",
+    ),
+    "a missing tensor": (lambda s: pin_recipe(s, None), "recipe/0-uce.safetensors: missing, though run.yaml pins it"),
+    "another tensor": (
+        lambda s: pin_recipe(s, b"others"), "recipe/0-uce.safetensors: sha256 is not the one pinned in run.yaml"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_what_was_wrong_when_it_was_committed_is_found_too(sealed, kind):
+    path, store = sealed
+    fault, message = FAULTS[kind]
+    fault(store)
+    problems = verify(path)
+    assert any(problem.startswith(message) for problem in problems), problems
+    assert not any("sha256 is not the one committed" in p or "was committed with" in p for p in problems), problems
+    assert all("\n" not in problem for problem in problems)
+
+
+def test_pinned_tensors_that_are_there_are_no_fault(sealed):
+    path, store = sealed
+    pin_recipe(store, b"tensors")
+    assert verify(path) == []
+
+
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_found_and_named(corpus, kind):
     path, options = corpus
@@ -44,6 +201,15 @@ def test_a_path_without_a_corpus_is_one_line(tmp_path):
     for command in (verify, status, finish, purge_evidence):
         with pytest.raises(CorpusError, match=r"no corpus is here \(run\.yaml is missing\)"):
             command(str(tmp_path / "nothing"), {})
+
+
+def test_status_names_the_pages_once_they_are_there(corpus):
+    path, options = corpus
+    assert "look at" not in status(path, options).text()
+    finish(path, options)
+    assert f"look at     {path}/report.html and {path}.evidence/report.html" in status(path, options).text()
+    purge_evidence(path, options)
+    assert status(path, options).text().splitlines()[-1] == f"look at     {path}/report.html"
 
 
 def test_status_counts_from_storage_alone(corpus):
