@@ -32,7 +32,8 @@ QUIET = {
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the Ray that ``RAY_ADDRESS``, the job or a ``ray start`` on this machine offers, or start one; leave it at
-    the end. ``ConfigError`` where it can be neither joined nor started.
+    the end. ``ConfigError`` where it can be neither joined nor started; ``KeyboardInterrupt`` also for a SIGTERM that
+    comes meanwhile.
 
     Where this process has joined one, it stays with that. A Ray that another program has started for itself is left
     alone: it would end with that program. No runtime environment is given: a job has one already, and two that conflict
@@ -52,6 +53,8 @@ def joined() -> Iterator[None]:
         wanted = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
     try:
         ray.init(**wanted, **options)
+    except SystemExit:  # what Ray makes of SIGTERM while it starts, once it has ended its processes
+        raise KeyboardInterrupt from None
     except Exception as error:  # Ray raises any kind here, Exception itself included
         why = " ".join(str(error).split())[:300] or type(error).__name__
         if address is not None:

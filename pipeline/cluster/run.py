@@ -24,6 +24,7 @@ from pipeline.corpus import (
     evidence_url,
     failures,
     finish,
+    layout,
     open_store,
     read_run_record,
     repair,
@@ -58,9 +59,12 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     """
     settle_in(config)
     _refuse_relative_paths(config)
-    check_recipe_here(config)  # so that no cluster is waited for; the worker that prepares can tell in any case
-    with ExitStack() as cluster:
-        return _run(_settled(config, cluster), accept_environment, progress)
+    try:
+        check_recipe_here(config)  # so that no cluster is waited for; the worker that prepares can tell in any case
+        with _terminable(), ExitStack() as cluster:
+            return _run(_settled(config, cluster), accept_environment, progress)
+    except KeyboardInterrupt:
+        return RunOutcome(exit_code=130, failed=(), message=_interrupted(config))
 
 
 def _settled(config: Config, cluster: ExitStack) -> Config:
@@ -77,10 +81,9 @@ def _settled(config: Config, cluster: ExitStack) -> Config:
     check_writable(store)  # before a cluster is asked
     if config.cluster.backend is Backend.local:
         return settle_dtype(config)
-    from pipeline.cluster.joining import joined
     from pipeline.cluster.machines import fast_dtype_of_workers
 
-    cluster.enter_context(joined())
+    cluster.enter_context(_on_ray())
     return with_dtype(config, fast_dtype_of_workers(config))
 
 
@@ -101,18 +104,16 @@ def _run(config: Config, accept_environment: bool, progress: Progress | None) ->
     unfinished = plan.shards - len(given_up | done.keys())
     shown = progress or open_progress()
     try:
-        with _terminable():
-            snapshot = _generate(config, plan, shown, pinned, unfinished, accept_environment)
-    except KeyboardInterrupt:
-        shown.close()
-        return RunOutcome(exit_code=130, failed=(), message=_interrupted(config, plan))
+        snapshot = _generate(config, plan, shown, pinned, unfinished, accept_environment)
     finally:
         shown.close()
+    pages: list[str] = []
     if snapshot.finished and snapshot.done:
         repair(store, evidence)  # what workers that died had begun, of shards that others have committed since
         forget_nonces(store)
-        finish(config.output.path, config.output.storage_options)
-    return _outcome(config, snapshot)
+        written = finish(config.output.path, config.output.storage_options)
+        pages = [path for path in written if path.endswith(f"/{layout.REPORT}")]
+    return _outcome(config, snapshot, pages)
 
 
 def _generate(
@@ -124,9 +125,7 @@ def _generate(
     pair_samples = _pair_samples(config, plan)
     if config.cluster.backend is Backend.local:
         return _generate_here(config, plan, progress, pair_samples, accept_environment)
-    from pipeline.cluster.joining import joined
-
-    with joined(), _terminable():  # again, because Ray takes SIGTERM for itself on starting
+    with _on_ray():
         from pipeline.cluster.driver import Driver
 
         driver = Driver(
@@ -197,15 +196,29 @@ def _terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _interrupted(config: Config, plan: Plan) -> str:
-    store = open_store(config.output.path, config.output.storage_options)
+@contextmanager
+def _on_ray() -> Iterator[None]:
+    """Be part of a Ray. It takes SIGTERM for itself on starting, so ours is set again, and at the end put back."""
+    from pipeline.cluster.joining import joined
+
+    with _terminable(), joined(), _terminable():
+        yield
+
+
+def _interrupted(config: Config) -> str:
+    """How to go on, from storage alone: the interrupt may have come before there was a plan."""
+    path = config.output.path
+    store = open_store(path, config.output.storage_options)
+    pinned = read_run_record(store)
+    if pinned is None:
+        return f"stopped before any shard of {path} was begun; the same command begins again"
     return (
-        f"stopped: {len(committed(store))} of {plan.shards} shards are committed in {config.output.path}; "
+        f"stopped: {len(committed(store))} of {pinned.shards} shards are committed in {path}; "
         "the same command goes on from there"
     )
 
 
-def _outcome(config: Config, snapshot: Snapshot) -> RunOutcome:
+def _outcome(config: Config, snapshot: Snapshot, pages: Sequence[str]) -> RunOutcome:
     path = config.output.path
     failed = tuple(
         [f"shard {shard:06d}: given up: {last_line(why)}" for shard, why in sorted(snapshot.given_up.items())]
@@ -221,4 +234,6 @@ def _outcome(config: Config, snapshot: Snapshot) -> RunOutcome:
         lines.append(f"... and {len(failed) - SHOWN} more; see {path}/failures")
     if snapshot.given_up:
         lines.append(f"to try a shard again, delete its records {path}/failures/SHARD-*.json and run the same command")
+    if pages:
+        lines.append(f"look at {' and '.join(pages)}")
     return RunOutcome(exit_code=1 if failed else 0, failed=failed, message="\n".join(lines))

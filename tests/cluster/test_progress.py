@@ -1,12 +1,16 @@
 """What a person reads while a run goes on."""
 
 import io
+import os
+import re
+import sys
+import threading
 from dataclasses import replace
 
 import pytest
 
 from pipeline.cluster.pace import FIRST_DEADLINE, SHORTEST_DEADLINE, Pace
-from pipeline.cluster.progress import SECONDS_BETWEEN_LINES, Lines, Rate, describe
+from pipeline.cluster.progress import SECONDS_BETWEEN_LINES, Bar, Lines, Rate, describe, open_progress
 from pipeline.cluster.protocol import Snapshot
 
 START = Snapshot(
@@ -132,6 +136,44 @@ def test_plain_lines_come_now_and_then_and_at_the_end() -> None:
     assert "lacuna: shard 000001: error" in printed
     assert "10/10 shards" in printed[-1]
     assert "ETA" not in printed[-1]
+
+
+def test_a_terminal_has_a_bar_with_what_happens_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setenv("TERM", "xterm")
+    ours, theirs = os.openpty()
+    seen: list[bytes] = []
+
+    def watch() -> None:
+        try:
+            while data := os.read(ours, 4096):
+                seen.append(data)
+        except OSError:  # how Linux says that nobody has the other end open any more
+            pass
+
+    reader = threading.Thread(target=watch, daemon=True)
+    reader.start()
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        bar = open_progress()
+        assert isinstance(bar, Bar)
+        bar.update(replace(START, done=4, log=["shard 000001: [bold]error"], given_up={3: "no"}))
+        bar.update(replace(START, done=9, leased=0, counts={"quarantined": 7}, given_up={3: "no"}, finished=True))
+        bar.close()
+        bar.close()
+    reader.join(timeout=30)
+    os.close(ours)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", b"".join(seen).decode())
+    lines = [line.strip() for line in shown.replace("\r", "\n").splitlines() if line.strip()]
+    assert "shard 000001: [bold]error" in lines, "as it is: a prompt may hold brackets"
+    assert "100%" in shown
+    assert lines[-1].endswith("9/10 shards, 2 workers, 7 quarantined, 1 shard given up")
+    assert b"\x1b[?25h" in b"".join(seen), "the cursor is shown again"
+
+
+def test_a_log_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert isinstance(open_progress(), Lines)
 
 
 def test_deadlines() -> None:

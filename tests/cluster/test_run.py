@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.cli import main
 from pipeline.cluster.run import _terminable, run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
@@ -28,6 +31,9 @@ generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
 output: {{path: {output}, samples_per_shard: 4}}
 cluster: {{backend: local, device: cpu}}
 """
+
+
+FILES = (("train", "tar"), ("train", "idx"), ("manifests", "parquet"))  # of a shard
 
 
 class Silent:
@@ -65,6 +71,7 @@ def test_a_run_a_deleted_shard_and_the_same_bytes_again(model: str, tmp_path: Pa
     outcome = run(load(path), progress=Silent())
     assert (outcome.exit_code, outcome.failed) == (0, ())
     assert "3 of 3 shards, 10 ok" in outcome.message
+    assert outcome.message.splitlines()[-1] == f"look at {tmp_path}/corpus/report.html", "no erasure, no evidence"
     first = tars(tmp_path)
     assert len(first) == 3
     for name in ("commits/000001.json", "train/000001.tar", "manifests/000001.parquet"):
@@ -98,6 +105,39 @@ def test_a_row_that_cannot_be_used_costs_its_shard_and_no_other(kind: str, model
     assert {name: record.counts["ok"] for name, record in committed(store_of(tmp_path)).items()} == {1: 4}
     pairs = read_pairs(open_store(str(tmp_path / "corpus.evidence")))
     assert [pair.prompt for pair in pairs] == [row["prompt"] for row in rows[4:]]
+    pages = [tmp_path / folder / "report.html" for folder in ("corpus", "corpus.evidence")]
+    assert outcome.message.splitlines()[-1] == f"look at {pages[0]} and {pages[1]}"
+    assert all(page.is_file() for page in pages)
+
+
+def test_a_run_to_s3_is_killed_and_goes_on_to_the_bytes_of_one_on_disk(
+    model: str, tmp_path: Path, s3: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, url = write(tmp_path, model, prompts=32, steps=15), f"s3://corpora/{tmp_path.name}"
+    options = [f"{key}={value}" for key, value in s3.items()]
+    words = ["run", str(path), f"output.path={url}", *(f"output.storage_options.{option}" for option in options)]
+    store = open_store(url, s3)
+    process = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while len(list(store.list("commits"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert 2 <= len(list(store.list("commits"))) < 8
+
+    assert main(words) == 0
+    assert f"{url}: 8 of 8 shards, 32 ok\nlook at {url}/report.html\n" in capsys.readouterr().out
+    storage = [word for option in options for word in ("--storage", option)]
+    assert main(["verify", url, *storage]) == 0
+    assert capsys.readouterr().out == f"{url}: sound\n"
+    assert main(["status", url, *storage]) == 0
+    said = capsys.readouterr().out
+    assert "8 of 8 shards, 32 of 32 samples" in said
+    assert f"look at     {url}/report.html\n" in said
+
+    assert run(load(path), progress=Silent()).exit_code == 0
+    for name in [f"{kind}/{shard:06d}.{end}" for shard in range(8) for kind, end in FILES]:
+        assert store.read(name) == store_of(tmp_path).read(name), name
 
 
 def test_a_resume_under_another_identity_is_refused_with_the_difference(model: str, tmp_path: Path) -> None:
@@ -131,7 +171,42 @@ def test_a_dtype_of_auto_is_settled_recorded_and_kept(model: str, tmp_path: Path
         run(load(path, "model.dtype=float16"), progress=Silent())
 
 
-def test_a_read_only_output_is_refused_before_any_work(model: str, tmp_path: Path) -> None:
+# `plan` first, as root: it imports what an ordinary user may not be able to read. Then root becomes one.
+AS_NOBODY = """
+import os, sys
+from pipeline.cli import main
+config, *outputs = sys.argv[1:]
+import pipeline.cluster.run, pipeline.corpus.local
+assert main(["plan", "--no-measure", config]) == 0
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for output in outputs:
+    assert main(["run", config, f"output.path={output}"]) == 2
+"""
+
+
+def test_a_read_only_output_is_refused_in_one_line_before_any_work() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # pytest's own folders are closed to other users
+        folder = Path(name)
+        config = write(folder, tiny.save(folder))
+        (folder / "sealed").mkdir()
+        (folder / "sealed").chmod(0o555)
+        folder.chmod(0o755)
+        outputs = [str(folder / "sealed"), str(folder / "sealed" / "corpus")]
+        command = [sys.executable, "-c", AS_NOBODY, str(config), *outputs]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert list((folder / "sealed").iterdir()) == []
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == 2, lines
+    for line, output in zip(lines, outputs, strict=True):
+        assert line.startswith(f"lacuna: {output}/")
+        assert line.endswith(": permission denied")
+
+
+def test_an_output_that_is_a_file_is_refused_before_any_work(model: str, tmp_path: Path) -> None:
     path = write(tmp_path, model)
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(LacunaError) as caught:
@@ -200,3 +275,45 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(model: str, tmp_path: 
     assert 2 <= left < 8
     assert run(load(path), progress=Silent()).exit_code == 0
     assert len(list(commits.glob("*.json"))) == 8
+
+
+def test_an_interrupt_while_the_pages_are_written_says_how_to_go_on(model: str, tmp_path: Path) -> None:
+    path = write(tmp_path, model)
+    (tmp_path / "corpus.evidence" / "pairs").mkdir(parents=True)
+    pipe = tmp_path / "corpus.evidence" / "pairs" / "pairs.json"
+    os.mkfifo(pipe)  # without a recipe only `finish` reads the pairs, last of all, and now waits for them
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "corpus" / "report.html").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert out == f"stopped: 3 of 3 shards are committed in {tmp_path}/corpus; the same command goes on from there\n"
+    assert "Traceback" not in err
+    pipe.unlink()
+    assert run(load(path), progress=Silent()).exit_code == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_ray_starts_says_how_to_go_on(number: int, model: str, tmp_path: Path) -> None:
+    """A dtype of auto is asked of Ray before there is a plan."""
+    path = write(tmp_path, model)
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), "model.dtype=auto", "cluster.backend=ray"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "RAY_ADDRESS": "local"},
+    )  # fmt: skip
+    started: list[psutil.Process] = []
+    while not any(child.name() == "gcs_server" for child in started):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+        started = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert out == f"stopped before any shard of {tmp_path}/corpus was begun; the same command begins again\n"
+    assert "Traceback" not in err
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert alive == [], "Ray's processes end with it"

@@ -90,13 +90,6 @@ def test_a_path_through_a_file_is_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder_is_one_line(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    with pytest.raises(StoreError, match="permission denied"):
-        check_writable(open_store(str(tmp_path)))
-
-
 @pytest.mark.parametrize(
     ("root", "why"),
     [("/proc/lacuna/corpus", "no folder can be made there"), ("/tmp/" + "x" * 300, "a name in the path is too long")],
