@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from pipeline.config.schema import ConceptConfig, Config, ErasureConfig, ModelConfig, StepConfig
+from pipeline.config.schema import ConceptConfig, Config, DType, ErasureConfig, ModelConfig, StepConfig
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
 from pipeline.generation.engine import Batch, Engine
 from pipeline.models.load import Model, load_model
@@ -28,13 +28,16 @@ def config(family: str, *steps: StepConfig, concept: ConceptConfig = CONCEPT) ->
     return result
 
 
-def load(family: str) -> Model:
-    return load_model(ModelConfig(path=tiny_families.path(family)), torch.device("cpu"))
+def load(family: str, dtype: DType = DType.float32) -> Model:
+    return load_model(ModelConfig(path=tiny_families.path(family), dtype=dtype), torch.device("cpu"))
 
 
-def engine(family: str, *steps: StepConfig, concept: ConceptConfig = CONCEPT) -> tuple[Engine, CompiledRecipe]:
+def engine(
+    family: str, *steps: StepConfig, concept: ConceptConfig = CONCEPT, dtype: DType = DType.float32
+) -> tuple[Engine, CompiledRecipe]:
     """An engine with the recipe of *steps*, compiled on the model that it samples with."""
-    settings, model = config(family, *steps, concept=concept), load(family)
+    settings, model = config(family, *steps, concept=concept), load(family, dtype)
+    settings.model.dtype = dtype
     recipe = compile_recipe(settings, model)
     return Engine(settings, model, active_methods(settings, model)), recipe
 

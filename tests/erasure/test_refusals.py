@@ -12,7 +12,8 @@ from pipeline.erasure.rece import adversarial_map
 from pipeline.erasure.registry import METHODS
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model, load_model
-from tests import tiny
+from tests import tiny, tiny_families
+from tests.erasure import families
 from tests.erasure.conftest import KEEP
 from tests.erasure.families import load
 from tests.erasure.steering import draw, engine
@@ -100,21 +101,37 @@ def test_tensors_of_layers_that_are_not_there(models, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", [DType.bfloat16, DType.float16])
-@pytest.mark.parametrize("name", ["uce", "rece", "speed"])
-def test_edits_of_half_precision_models_are_those_of_single(name, dtype, models):
-    half = load_model(ModelConfig(path=tiny.path(), dtype=dtype), torch.device("cpu"))
+# How far, relative to the weights, an edit of a half-precision model is from that of a single-precision one: measured
+# in bfloat16 and in float16. The words' embeddings and the weights are of that precision; the solve is not.
+HALF = {
+    ("sd", "uce"): (2.5e-2, 3.0e-3),
+    ("sd", "rece"): (5.6e-2, 6.9e-3),
+    ("sd", "speed"): (2.5e-2, 2.7e-3),
+    ("sdxl", "uce"): (9.8e-3, 1.2e-3),
+    ("sdxl", "rece"): (2.4e-2, 3.0e-3),
+    ("sdxl", "speed"): (2.6e-2, 4.4e-4),
+}
+
+
+@pytest.mark.parametrize(("dtype", "column"), [(DType.bfloat16, 0), (DType.float16, 1)])
+@pytest.mark.parametrize(("family", "name"), HALF)
+def test_edits_of_half_precision_models_are_those_of_single(family, name, dtype, column):
+    path = tiny.path() if family == "sd" else tiny_families.path(family)
     cat = ConceptConfig(name="cat", anchor="dog", preserve=["tiger"])
-    edited, exact = (build({"sd": m}, name, cat, keep=KEEP).edit() for m in (half, models["sd"]))
+    half, single = (load_model(ModelConfig(path=path, dtype=d), torch.device("cpu")) for d in (dtype, DType.float32))
+    edited, exact = (build({"sd": m}, name, cat, keep=KEEP).edit() for m in (half, single))
     for key, weight in exact.items():
         assert edited[key].dtype == half.dtype
-        assert (edited[key].float() - weight).norm() < 0.1 * weight.norm()
+        assert (edited[key].float() - weight).norm() < min(0.1, 3 * HALF[family, name][column]) * weight.norm()
 
 
-@pytest.mark.parametrize("name", ["cease", "safree", "semantic_surgery", "adavd", "sld"])
+@pytest.mark.parametrize("name", ["cease", "safree", "semantic_surgery", "adavd", "sld", "cease_joint"])
 def test_gates_of_half_precision_models_are_those_of_single(name):
     step = StepConfig(method=name, options=OPTIONS.get(name, {}))
-    half, exact = draw(engine(step, dtype=DType.bfloat16)), draw(engine(step))
+    half, exact = (
+        draw(engine(step, dtype=dtype) if name in SD else families.engine("flux", step, dtype=dtype)[0])
+        for dtype in (DType.bfloat16, DType.float32)
+    )
     assert not any(half.faults)
     assert half.gates.keys() == exact.gates.keys()
     for key, gate in exact.gates.items():
