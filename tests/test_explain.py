@@ -13,6 +13,7 @@ from pipeline.explain import draw, write_explanation
 from pipeline.generation.engine import Engine
 from pipeline.models.load import load_model
 from tests import tiny
+from tests.erasure import families
 from tests.erasure.conftest import config
 
 CEASE = StepConfig(method="cease", options={"gate": 1.0, "context": 1.0})
@@ -23,11 +24,16 @@ def explained(prompt: str, path, *steps: StepConfig) -> str:
     return path.read_text()
 
 
-def test_a_concerned_prompt_shows_gate_alternative_and_masks(tmp_path):
-    text = explained("two kittens <by> a road", tmp_path / "new" / "page.html", CEASE)
+@pytest.mark.parametrize("family", ["sd", "sdxl", "sd3", "flux"])
+def test_a_concerned_prompt_shows_gate_alternative_and_masks(family, tmp_path):
+    step = CEASE if family in ("sd", "sdxl") else StepConfig(method="cease_joint")
+    settings = config(step) if family == "sd" else families.config(family, step)
+    page = tmp_path / "new" / "page.html"
+    assert write_explanation(settings, "two kittens <by> a road", str(page)) == str(page)
+    text = page.read_text()
     assert "“kittens” means cat (1.00)" in text
     assert "listens to “two dogs &lt;by&gt; a road”" in text
-    assert "cease:cat" in text
+    assert f"{step.method}:cat" in text
     assert len(re.findall(r"step \d: (?:looks|switches)", text)) == 3
     assert text.count("data:image/png") == 3 + 3
     assert not re.search(r'(?:src|href)="(?!data:)', text)  # self-contained

@@ -38,7 +38,7 @@ def test_the_authors_code_gives_the_same_embeddings_and_weights(model):
     oracle.in_double(model)
     edited = method(model, CAT_AND_LION, rounds=2, **PUBLISHED).edit()
     assert oracle.difference(edited, oracle.group("rece/start")) > 0.05  # the rounds did something
-    assert oracle.difference(edited, oracle.group("rece/float64")) < 1e-5  # their code run in float64
+    assert oracle.difference(edited, oracle.group("rece/float64")) < 1e-5  # their code run in float64; measured 4.5e-8
 
 
 def test_no_rounds_are_uce(model):

@@ -17,10 +17,12 @@ from tests.erasure.steering import engine
 PROMPTS = ["a cat on the beach", "a red car", "two people by a tree", "a kitten at night"]
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_draws_what_diffusers_safe_pipeline_draws(preset):
+@pytest.mark.parametrize(
+    ("preset", "prediction"), [*((preset, "epsilon") for preset in PRESETS), ("strong", "v_prediction")]
+)
+def test_draws_what_diffusers_safe_pipeline_draws(preset, prediction):
     """Whole runs, per preset, the warmup moved into 6 steps; pictures equal to within rounding to uint8."""
-    config = tiny.config(tiny.path())
+    config = tiny.config(tiny.path(prediction))
     config.generation.steps, config.generation.guidance = 6, 4.0
     options = {"preset": preset, "warmup": 1}
     listed = [ConceptConfig(name="cat", aliases=["kitten"])]

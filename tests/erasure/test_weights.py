@@ -7,7 +7,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from pipeline.config.schema import StepConfig
 from pipeline.erasure.concept import Concept
@@ -18,6 +18,7 @@ from pipeline.erasure.weights import Weights, WeightsOptions
 from pipeline.errors import ConfigError
 from pipeline.models.layouts import compvis_names
 from tests import tiny
+from tests.erasure import families
 from tests.erasure.conftest import KEEP, config
 
 CAT = Concept(name="cat", anchor="dog", preserve=("tiger",))
@@ -152,6 +153,40 @@ def test_lora_is_folded_and_leaves_the_model_alone(model, layout, tmp_path: Path
     expected = before[f"{LAYER}.to_k.weight"] + 0.5 * strength * up @ down
     assert torch.allclose(folded[f"unet.{LAYER}.to_k.weight"], expected, atol=1e-5)
     apply_tensors(model, folded)  # fits
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
+@pytest.mark.parametrize("kind", ["weights", "lora"])
+def test_on_every_family_what_is_taken_is_what_was_saved_and_reloads_bit_equal(family, kind, tmp_path: Path):
+    model = families.load(family)
+    part = model.family.denoiser_name
+    before = {name: parameter.clone() for name, parameter in model.parameters()}
+    if kind == "weights":
+        expected = UCE(model, (CAT,), UCEOptions(**families.PAIRS), label="uce").edit()
+        save_file({name.removeprefix(f"{part}."): t for name, t in expected.items()}, tmp_path / "erased.safetensors")
+        taken = edit(model, tmp_path)
+    else:
+        pipe = families.load(family).pipe
+        target = "attn2.to_k" if family == "sdxl" else "add_k_proj"  # where text is heard
+        lora = LoraConfig(r=2, lora_alpha=2, init_lora_weights=False, target_modules=[target])
+        getattr(pipe, part).add_adapter(lora)
+        state = get_peft_model_state_dict(getattr(pipe, part))
+        pipe.save_lora_weights(tmp_path, **{f"{part}_lora_layers": state}, safe_serialization=True)
+        layers = [name.removesuffix(".lora_A.weight") for name in state if name.endswith(".lora_A.weight")]
+        expected = {
+            f"{part}.{x}.weight": before[f"{part}.{x}.weight"]
+            + 0.5 * state[f"{x}.lora_B.weight"] @ state[f"{x}.lora_A.weight"]
+            for x in layers
+        }
+        taken = edit(model, tmp_path, scale=0.5)
+    assert taken.keys() == expected.keys()
+    assert all(torch.allclose(taken[name], tensor, rtol=0, atol=1e-6) for name, tensor in expected.items())
+    assert all(torch.equal(before[name], parameter) for name, parameter in model.parameters())
+    save_file(taken, tmp_path / "taken.safetensors")
+    again = edit(families.load(family), tmp_path / "taken.safetensors")
+    assert save(again) == save(taken)
+    apply_tensors(model, again)
+    assert all(torch.equal(taken.get(name, before[name]), parameter) for name, parameter in model.parameters())
 
 
 def test_a_lora_with_matrices_that_have_no_place(model, tmp_path: Path):
