@@ -1,11 +1,16 @@
 """Erasure on SDXL, SD3 and FLUX: the right layers change, the picture where it should, and nothing else."""
 
+import functools
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load as load_tensors
+from safetensors.torch import save
 from torch import Tensor
 
+from pipeline.erasure.cease_steering import CEASESteering
 from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.method import Method
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
@@ -15,6 +20,7 @@ from pipeline.generation.engine import Engine
 from tests.erasure.families import PAIRS, apart, config, draw, engine, load, step
 
 FAMILIES = ("sdxl", "sd3", "flux")
+EDITS = [*((family, method) for family in FAMILIES for method in ("uce", "rece")), ("sdxl", "speed")]
 PROMPTS = ["a cat on the beach", "a tree at night", "two cats and a tiger", "a red car"]
 ENTRIES = {"transformer.context_embedder.weight", "transformer.time_text_embed.text_embedder.linear_1.weight"}
 
@@ -28,16 +34,25 @@ class WrongLayers(UCE):
         return {f"{prefix}.{name}": -denoiser.get_parameter(name) for name in names}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("method", ["uce", "rece"])
+@functools.cache
+def edited(family: str, method: str) -> tuple[Engine, CompiledRecipe]:
+    return engine(family, step(method, **PAIRS))
+
+
+@functools.cache
+def unerased(family: str) -> Engine:
+    return Engine(config(family), load(family), ())
+
+
+@pytest.mark.parametrize(("family", "method"), EDITS)
 def test_an_edit_changes_the_layers_that_text_enters_and_moves_the_concept(family: str, method: str):
-    erased, recipe = engine(family, step(method, **PAIRS))
+    erased, recipe = edited(family, method)
     (tensors,) = recipe.tensors.values()
     names = set(load_tensors(tensors))
     if family == "sdxl":
         layers = [n for n, _ in erased.model.pipe.unet.named_modules() if n.endswith(".attn2")]
-        expected = {f"unet.{layer}.to_{x}.weight" for layer in layers for x in "kv"}
-        assert names == expected | {"unet.add_embedding.linear_1.weight"}
+        pooled = set() if method == "speed" else {"unet.add_embedding.linear_1.weight"}  # SPEED leaves it alone
+        assert names == pooled | {f"unet.{layer}.to_{x}.weight" for layer in layers for x in "kv"}
     else:
         assert names == ENTRIES
     original = load(family)
@@ -65,16 +80,24 @@ def test_an_edit_of_other_layers_is_refused(family: str):
         compile_recipe(config(family, step("tests.erasure.test_families:WrongLayers", **PAIRS)), load(family))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_saved_edit_is_the_same_bytes_and_draws_the_same(family: str):
-    erased, recipe = engine(family, step("uce", **PAIRS))
+@pytest.mark.parametrize(("family", "method"), EDITS)
+def test_a_saved_edit_is_the_same_bytes_and_draws_the_same(family: str, method: str, tmp_path: Path):
+    erased, recipe = edited(family, method)
+    ((name, data),) = recipe.tensors.items()
+    (tmp_path / name).write_bytes(data)
     model = load(family)
-    CompiledRecipe.from_files(recipe.record, recipe.tensors.__getitem__).apply(model)
-    assert compile_recipe(config(family, step("uce", **PAIRS)), load(family)).tensors == recipe.tensors
+    CompiledRecipe.from_files(recipe.record, lambda name: (tmp_path / name).read_bytes()).apply(model)
+    parameters = dict(model.parameters())
+    assert save({key: parameters[key].detach() for key in load_tensors(data)}) == data
     ours, loaded = draw(erased, PROMPTS), draw(Engine(config(family), model, ()), PROMPTS)
     assert np.array_equal(ours.images, loaded.images)
-    plain = draw(Engine(config(family), load(family), ()), PROMPTS)
-    assert apart(ours.images[0], plain.images[0]) > 10
+    assert apart(ours.images[0], draw(unerased(family), PROMPTS).images[0]) > 10
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_edit_solved_again_is_the_same_bytes(family: str):
+    again = compile_recipe(config(family, step("uce", **PAIRS)), load(family))
+    assert again.tensors == edited(family, "uce")[1].tensors
 
 
 def test_every_stream_and_the_pooled_vector_are_erased_on_sd3():
@@ -97,19 +120,50 @@ def test_every_stream_and_the_pooled_vector_are_erased_on_sd3():
 
 
 @pytest.mark.parametrize("steps", [("cease",), ("uce", "cease")])
-def test_cease_on_sdxl_leaves_unconcerned_samples_and_places_alone(steps: tuple[str, ...]):
+def test_cease_on_sdxl_leaves_unconcerned_samples_alone(steps: tuple[str, ...]):
     edits = [step("uce", **PAIRS)] if "uce" in steps else []
     steered, _ = engine("sdxl", *edits, step("cease"))
-    without, _ = engine("sdxl", *edits)
+    without = edited("sdxl", "uce")[0] if edits else unerased("sdxl")
     first, second, plain = draw(steered, PROMPTS), draw(steered, PROMPTS[::-1]), draw(without, PROMPTS)
     concerned = (first.gates["cease:cat"] >= 0.55) | (first.gates["cease:cat in context"] >= 0.4)
     assert list(concerned[[0, 2]]) == [True, True]
     for i in range(len(PROMPTS)):
         if not concerned[i]:
             assert np.array_equal(first.images[i], plain.images[i])
-    unerased = draw(Engine(config("sdxl"), load("sdxl"), ()), PROMPTS)  # after UCE there is little left to switch
-    assert apart(first.images[0], unerased.images[0]) > 2
+    original = draw(unerased("sdxl"), PROMPTS)  # after UCE there is little left to switch
+    assert apart(first.images[0], original.images[0]) > 2
     assert apart(first.images, second.images[::-1]) <= 1
+
+
+def test_cease_on_sdxl_switches_attention_in_its_place_alone(monkeypatch):
+    """In every layer and step; a picture as a whole cannot show it, as the layers between carry every change about."""
+    shares, blend = [], CEASESteering.blend
+
+    def watched(self, layer, query, output):
+        before = output.clone()
+        after = blend(self, layer, query, output)
+        place = torch.zeros(before.shape[0], before.shape[2], dtype=torch.bool)
+        place[self.rows] = self.place.at(query.shape[2], output.dtype)[:, 0, :, 0] > 0
+        assert torch.equal((after != before).any(3).any(1), place)
+        shares.extend(place[self.rows].float().mean(1).tolist())
+        return after
+
+    monkeypatch.setattr(CEASESteering, "blend", watched)
+    draw(engine("sdxl", step("cease", gate=1.0, context=1.0, threshold=0.9))[0], PROMPTS)
+    assert 0.0 in shares  # it looks first
+    assert any(0 < share < 1 for share in shares)
+
+
+def test_what_hears_little_of_the_concept_stays_bit_identical_on_sdxl():
+    prompts = ["a tree at night", "a red car", "a bowl of fruit", "mountains"]
+    listening = {"gate": 1.0, "context": 1.0}  # of a random encoder neither words nor context mean anything
+    silent = draw(engine("sdxl", step("cease", **listening, evidence=0.999))[0], prompts)
+    assert np.array_equal(silent.images, draw(unerased("sdxl"), prompts).images)
+    scores = silent.gates["cease:cat heard"]
+    bound = float(np.sort(scores)[1:3].mean())  # two of four reach it
+    steered = draw(engine("sdxl", step("cease", **listening, evidence=bound))[0], prompts)
+    assert np.array_equal(steered.gates["cease:cat heard"], scores)
+    assert ((steered.images != silent.images).any((1, 2, 3)) == (scores >= bound)).all()
 
 
 def test_cease_swaps_the_pooled_vector_on_sdxl():
