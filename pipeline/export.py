@@ -104,6 +104,10 @@ def _card(config: Config, model: Model, recipe: CompiledRecipe, left_out: list[s
     edits = [step for step in recipe.record["steps"] if "file" in step]
     names = list(dict.fromkeys(name for step in edits for name in step["concepts"]))
     origin = "taken from a corpus, where they are pinned" if pinned else "solved for this folder"
+    # Parts that diffusers expects and the model is saved without (SD3 without T5) must be said to be absent.
+    optional = model.pipe._optional_components
+    absent = [part for part, value in model.pipe.components.items() if value is None and part not in optional]
+    options = ", ".join([f"torch_dtype=torch.{config.model.dtype}", *(f"{part}=None" for part in absent)])
     lines = [
         "---",
         yaml.safe_dump(header, sort_keys=False).rstrip(),
@@ -139,7 +143,7 @@ def _card(config: Config, model: Model, recipe: CompiledRecipe, left_out: list[s
         "import torch",
         f"from diffusers import {type(model.pipe).__name__}",
         "",
-        f'pipe = {type(model.pipe).__name__}.from_pretrained("FOLDER", torch_dtype=torch.{config.model.dtype})',
+        f'pipe = {type(model.pipe).__name__}.from_pretrained("FOLDER", {options})',
         "```",
         "",
     ]

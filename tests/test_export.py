@@ -1,5 +1,6 @@
 """`lacuna export`: the folder is the model that a run used, bit for bit, and says what it does not hold."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,19 @@ from diffusers import DiffusionPipeline
 
 from pipeline.cli import main
 from pipeline.config import load_config
+from pipeline.config.schema import Device
+from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.recipe import compile_recipe
+from pipeline.erasure.uce import UCE, UCEOptions
+from pipeline.export import export
 from pipeline.models.load import load_model
 from pipeline.prepare import pinned_recipe, prepare
 from pipeline.prompts import Plan, open_source
 from tests import tiny
+from tests.erasure import families
 from tests.erasure.conftest import KEEP
 
-UCE = {"method": "uce", "options": {"keep": KEEP, "templates": ["{}", "a {}", "a photo of a {}"]}}
+UCE_STEP = {"method": "uce", "options": {"keep": KEEP, "templates": ["{}", "a {}", "a photo of a {}"]}}
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def path(tmp_path: Path) -> Path:
         "model": {"path": tiny.path(), "scheduler": "EulerDiscreteScheduler"},
         "erasure": {
             "concepts": [{"name": "cat", "aliases": ["kitten"], "anchor": "dog", "preserve": ["tiger", "lion"]}],
-            "recipe": [UCE],
+            "recipe": [UCE_STEP],
         },
         "prompts": {"template": "a {animal}", "values": {"animal": ["cat", "dog"]}},
         "generation": {"steps": 2, "size": [32, 32], "batch_size": 2},
@@ -74,6 +80,29 @@ def test_folder_holds_the_models_of_a_run_and_everything_besides(path: Path, tmp
     assert "sha256" in card
     # It is a model like any other: it can be configured and erased further.
     assert load_model(load_config(path, [f"model.path={folder}"]).model, torch.device("cpu")).revision
+
+
+@pytest.mark.parametrize("family", ["sdxl", "sd3", "sd3-without-t5", "flux"])
+def test_the_cards_snippet_loads_every_family_bit_for_bit(family: str, tmp_path: Path):
+    config = families.config(family, families.step("uce", **families.PAIRS))
+    config.output.path, config.cluster.device = str(tmp_path / "corpus"), Device.cpu
+    export(config, tmp_path / "erased")
+    (snippet,) = re.findall(r"```python\n(.*?)```", (tmp_path / "erased" / "README.md").read_text(), re.DOTALL)
+    found: dict = {}
+    exec(snippet.replace("FOLDER", str(tmp_path / "erased")), found)  # as a reader would
+    loaded = {
+        f"{part}.{name}": tensor
+        for part, module in found["pipe"].components.items()
+        if isinstance(module, torch.nn.Module)
+        for name, tensor in module.named_parameters()
+    }
+    model = families.load(family)
+    edited = UCE(model, concepts_of(config.erasure), UCEOptions(**families.PAIRS), label="uce").edit()
+    original = dict(model.parameters())
+    assert loaded.keys() == original.keys()
+    for name, tensor in loaded.items():
+        assert torch.equal(tensor, edited.get(name, original[name])), name
+    assert not any(torch.equal(tensor, original[name]) for name, tensor in edited.items())
 
 
 def test_a_corpus_that_was_begun_gives_its_pinned_tensors(path: Path, tmp_path: Path, capsys):
