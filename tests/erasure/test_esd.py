@@ -9,10 +9,14 @@ from safetensors.torch import load_file
 from pipeline import compute_erasure_loss
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.esd import ESD, ESDOptions, ESDTraining, _Sampled, trainable
+from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError
+from pipeline.finetune import finetune
 from pipeline.models.family import Conditioning
 from pipeline.models.load import load_model
 from tests import tiny
+from tests.erasure import families
+from tests.erasure.conftest import KEEP
 from tests.erasure.conftest import QUICK_ESD as QUICK
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog")
@@ -53,14 +57,14 @@ def test_loss_is_the_equation_and_its_gradient_is_the_students_alone():
 
 def test_starts_loss_and_gradients_are_those_of_the_authors_code(model):
     official = load_file(OFFICIAL)
-    # Embeddings are part of the fixture: the tiny tokenizer's ids vary from process to process.
+    # Embeddings are part of the fixture, so that another encoder's rounding is not the loss'.
     concept, neutral = Conditioning(official["concept"]), Conditioning(official["neutral"])
     esd = ESD(model, (CAT,), ESDOptions(variant="x", steps=10, templates=["{}"]), label="esd").train()
     steps, etas = official["run_till"].tolist(), official["negative_guidance"].tolist()
     for i, (step, eta) in enumerate(zip(steps, etas, strict=True)):
         sampled = _Sampled(esd, concept, neutral, neutral, official["noise"][i], torch.Generator())
         latents, timestep = sampled.at(step)
-        assert (latents - official["latents"][i]).abs().max() < 1e-4
+        assert (latents - official["latents"][i]).abs().max() < 1e-4  # measured 1.3e-5
         assert timestep == official["timesteps"][i]
         for weight in esd.student.values():  # the authors' student, moved off the teacher in the same way
             weight.grad = None
@@ -69,11 +73,11 @@ def test_starts_loss_and_gradients_are_those_of_the_authors_code(model):
         loss = compute_erasure_loss(
             esd._student, esd._teacher, latents, timestep, concept, neutral, negative_guidance=eta
         )
-        assert loss.item() == pytest.approx(official["losses"][i].item(), rel=1e-4)
+        assert loss.item() == pytest.approx(official["losses"][i].item(), rel=1e-4)  # measured 3.8e-7
         loss.backward()
         gradients = torch.stack([weight.grad.norm() for weight in esd.student.values()])
         assert len(gradients) == official["gradients"].shape[1]
-        assert torch.allclose(gradients, official["gradients"][i], rtol=1e-3, atol=1e-7)
+        assert torch.allclose(gradients, official["gradients"][i], rtol=1e-3, atol=1e-7)  # measured 2.7e-6
 
 
 def test_variants_train_what_they_say(model):
@@ -85,6 +89,23 @@ def test_variants_train_what_they_say(model):
     assert names["x"] | names["u"] == names["all"]
     assert not names["x"] & names["u"]
     assert any("conv_in" in name for name in names["u"])
+
+
+def test_x_on_sdxl_trains_attention_to_text_and_a_run_takes_the_result(tmp_path: Path):
+    # Milder than QUICK: x trains the layers' output as well, which all texts share. At 30 iterations erased .22, others
+    # moved by .55 of what the cat moved (the self-check wants .1 and .7).
+    mild = {**QUICK, "variant": "x", "iterations": 30, "lr": 0.0003, "preserve": 10.0, "reuse": 8, "keep": KEEP}
+    settings = families.config("sdxl", families.step("esd", **mild))
+    settings.erasure.finetuned = str(tmp_path)
+    (file,) = finetune(settings)
+    trained, original, model = load_file(file), families.load("sdxl"), families.load("sdxl")
+    compile_recipe(settings, model)  # passes the self-check again, or this raises
+    layers = {n for n, _ in model.pipe.unet.named_modules() if n.endswith(".attn2")}
+    assert {name.removeprefix("unet.").partition(".attn2.")[0] + ".attn2" for name in trained} == layers
+    before = dict(original.parameters())
+    for name, parameter in model.parameters():  # the pooled vector's projection is among those left alone
+        assert torch.equal(parameter, trained.get(name, before[name])), name
+    assert all(not torch.equal(tensor, before[name]) for name, tensor in trained.items() if ".to_k." in name)
 
 
 def test_student_starts_as_the_teacher_and_leaves_the_model_alone(model):
