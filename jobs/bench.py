@@ -50,7 +50,7 @@ from pipeline.prompts import Plan, open_source
 
 TURN = 1.0  # seconds
 # Student's t, two-sided 95 %, by degrees of freedom.
-T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19: 2.093}
+T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19: 2.093, 29: 2.045, 49: 2.010}
 
 
 def main() -> None:
