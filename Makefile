@@ -30,8 +30,8 @@ gpu-check: .venv/.run  ## the engine on this machine's GPU: images/s, busy share
 chaos: .venv/.dev  ## 20 random SIGKILLs, then the same bytes
 	$(BIN)/python jobs/chaos.py
 
-diorama: .venv/.dev  ## train the built-in model (hours on a CPU, minutes on a GPU)
-	$(BIN)/python -m pipeline.diorama.train
+diorama: .venv/.dev  ## train the built-in model anew (hours on a CPU)
+	$(BIN)/python -m pipeline.diorama.train configs/diorama/train.yaml
 
 # Debian's and Ubuntu's Python has no ensurepip without python3-venv: there the pip at hand installs one into .venv.
 # torch comes first and alone: resolved together with what needs it, pip may fetch gigabytes of another build.

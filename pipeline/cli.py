@@ -232,17 +232,9 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from pipeline.corpus import verify
 
-    with tqdm(desc="verify", unit="shard", leave=False, disable=None) as bar:  # None: no bar but on a terminal
-
-        def show(done: int, total: int) -> None:
-            bar.total, bar.n = total, done
-            bar.refresh()
-
-        problems = verify(args.path, _storage(args), show)
+    problems = verify(args.path, _storage(args))
     for problem in problems:
         print(problem)
     print(f"{args.path}: {len(problems)} problem{'s' * (len(problems) != 1)}" if problems else f"{args.path}: sound")

@@ -49,7 +49,9 @@ class NudeNet(Detector):
         self.columns = _columns({"nudity": EXPOSED} if labels is None else labels)
         spec = importlib.util.find_spec("nudenet")
         if spec is None or spec.origin is None:
-            raise ConfigError("audit.detector: nudenet is not installed; it comes with `pip install 'lacuna[nudenet]'`")
+            raise ConfigError(
+                "audit.detector: nudenet is not installed; it comes with the extra: `pip install -e '.[nudenet]'`"
+            )
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

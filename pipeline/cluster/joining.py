@@ -19,7 +19,7 @@ from pipeline.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10.0  # seconds for a head to answer
+PATIENCE = 30.0  # seconds for a head to answer: on a machine at full load 10 were too few; nobody there is told at once
 SECONDS_BETWEEN_LOOKS = 10.0  # at whether it is still there
 OBJECT_STORE = 128 * 2**20  # bytes; of a Ray that we start: prompts and reports are all that passes through it
 QUIET = {

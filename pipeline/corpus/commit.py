@@ -15,7 +15,6 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ import pyarrow as pa
 
 from pipeline.corpus import layout
 from pipeline.corpus.manifest import Row, Status, schema, write_manifest
+from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.shard import Digest, build_tar
 from pipeline.corpus.stores import Store
 from pipeline.errors import CorpusError, StoreError
 
 CREATE_TRIES = 3  # each only after a read has shown that the record is not there
-READERS = 16  # small objects read at once where there are thousands of them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,8 +227,7 @@ def committed(store: Store) -> dict[int, CommitRecord]:
         return CommitRecord.loads(store.read(path), f"{store.url}/{path}")
 
     paths = [entry.path for entry in store.list(layout.COMMITS)]
-    with ThreadPoolExecutor(READERS) as pool:
-        return {record.shard: record for record in pool.map(load, paths)}
+    return {record.shard: record for record in in_parallel(load, paths, title="commits")}
 
 
 def published(store: Store) -> dict[int, CommitRecord]:
@@ -269,16 +267,16 @@ def record_failure(
         shard=shard, kind=kind, message=message, sample_key=sample_key, attempt=attempt, worker=worker
     )
     data = json.dumps(asdict(record), sort_keys=True, indent=1).encode()
-    prefix = f"{layout.FAILURES}/{layout.shard_name(shard)}-"
-    number = sum(entry.path.startswith(prefix) for entry in store.list(layout.FAILURES))
-    while not store.create(layout.failure(shard, number), data):
+    number = 0
+    while not store.create(layout.failure(shard, number), data):  # budgets keep them under 30 a shard
         number += 1
 
 
 def failures(store: Store) -> Iterator[FailureRecord]:
     """Yield every failure, by shard and number."""
-    for entry in store.list(layout.FAILURES):
-        yield FailureRecord(**json.loads(store.read(entry.path)))
+    paths = [entry.path for entry in store.list(layout.FAILURES)]
+    for data in in_parallel(store.read, paths):
+        yield FailureRecord(**json.loads(data))
 
 
 def _file(name: str, digest: Digest, evidence: bool) -> File:

@@ -5,16 +5,19 @@ Never rereads pixels but those it shows; can be run again at any time, on a corp
 
 from collections.abc import Mapping
 
+import pyarrow as pa
+
 from pipeline.corpus import layout
 from pipeline.corpus.card import card
-from pipeline.corpus.commit import published
+from pipeline.corpus.commit import CommitRecord, published
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
-from pipeline.corpus.manifest import read_rows
+from pipeline.corpus.manifest import read_manifest, read_rows
+from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import open_store
-from pipeline.corpus.summary import summarise
+from pipeline.corpus.summary import COLUMNS, Summary, words_of
 
 
 def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
@@ -25,11 +28,16 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
     records = list(published(store).values())
-    for record in records:
+    summary, words = Summary(), words_of(run)
+
+    def index(record: CommitRecord) -> pa.Table:
+        manifest = store.read(layout.manifest(record.shard))
         if record.file(layout.tar(record.shard)) is not None:
-            rows = read_rows(store.read(layout.manifest(record.shard)))
-            store.write(layout.index(record.shard), dali_index(rows, store, record))
-    summary = summarise(store, records)
+            store.write(layout.index(record.shard), dali_index(read_rows(manifest), store, record))
+        return read_manifest(manifest, columns=COLUMNS)
+
+    for manifest in in_parallel(index, records, title="finish"):
+        summary.add(manifest, words)
     store.write(layout.SIZES, sizes_index(records))
     store.write(layout.WIDS, wids_index(records))
     store.write(layout.CARD, card(path, run, records, summary).encode())

@@ -37,7 +37,8 @@ def contact_sheet(store: Store, records: Sequence[CommitRecord]) -> list[Picture
 
 def quarantined(evidence: Store, records: Sequence[CommitRecord]) -> list[Picture]:
     """Return quarantined pictures, evenly spread; none where the evidence was purged."""
-    shards = [r.shard for r in records if r.counts["quarantined"] and evidence.exists(layout.quarantine_tar(r.shard))]
+    there = {entry.path for entry in evidence.list(layout.QUARANTINE)}
+    shards = [r.shard for r in records if r.counts["quarantined"] and layout.quarantine_tar(r.shard) in there]
     corpus = _corpus_of(evidence)
     return [
         Picture(image=image, title=row.prompt, note=f"{row.reason}: {_scores(row.scores)}")

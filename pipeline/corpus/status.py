@@ -8,7 +8,7 @@ from pipeline.corpus import layout
 from pipeline.corpus.commit import FailureRecord, failures, published
 from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.stores import open_store
-from pipeline.corpus.summary import Summary, summarise
+from pipeline.corpus.summary import Summary, summarise, words_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,9 @@ class StatusReport:
             seen = {status: counter[concept] for status, counter in sorted(summary.found.items()) if counter[concept]}
             what = ", ".join(f"{n} {status}" for status, n in seen.items()) or "never seen"
             rate, low, high = summary.rate(concept)
-            lines.append(f"  {concept}: {what} ({rate:.2%} of pictures, 95 % {low:.2%} to {high:.2%})")
+            line = f"  {concept}: {what} ({rate:.2%} of pictures, 95 % {low:.2%} to {high:.2%})"
+            failed = summary.failed_naming[concept]
+            lines.append(line + (f"; {failed} failed whose prompts name it" if failed else ""))
         for reason, number in sorted(summary.reasons.items()):
             lines.append(f"  failed, {reason}: {number}")
         if self.seconds:
@@ -73,7 +75,7 @@ def status(path: str, options: Mapping[str, str] | None = None) -> StatusReport:
         path=path,
         run=run,
         shards=len(records),
-        summary=summarise(store, records),
+        summary=summarise(store, records, words_of(run)),
         failures=tuple(failures(store)),
         images=sum(record.timings.get("images", 0) for record in records),
         seconds=sum(record.timings.get("seconds", 0.0) for record in records),

@@ -2,29 +2,28 @@
 
 import hashlib
 import io
+import os
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
 from pipeline.corpus.indexes import dali_index, wids_index
 from pipeline.corpus.manifest import Row, Status, read_rows
+from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import evidence_members, image_extension, members
 from pipeline.corpus.stores import Store, open_store
 from pipeline.errors import CorpusError
 
-READERS = 4  # shards read and decoded at once
+READERS = os.cpu_count() or 1  # shards read and decoded at once: the decoders do not hold the interpreter
 
 
-def verify(
-    path: str, options: Mapping[str, str] | None = None, progress: Callable[[int, int], None] | None = None
-) -> list[str]:
+def verify(path: str, options: Mapping[str, str] | None = None) -> list[str]:
     """Return a line for each thing that is wrong with the corpus at *path*; an empty list says that it is sound.
 
-    *progress* is called with (shards read, shards in all). Evidence that was purged is no fault. Raises
-    ``CorpusError`` where no corpus is.
+    Evidence that was purged is no fault. Raises ``CorpusError`` where no corpus is.
     """
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
@@ -34,22 +33,18 @@ def verify(
     for record in records.values():
         if record.identity != run.digest:
             problems.append(f"{layout.commit(record.shard)}: is of another identity ({record.identity[:16]})")
-    keys: dict[str, int] = {}
     sound: list[CommitRecord] = []
-    with ThreadPoolExecutor(READERS) as pool:
-        checked = pool.map(lambda record: _Shard(store, evidence, record).check(), records.values())
-        for number, (record, (found, shard_keys)) in enumerate(zip(records.values(), checked, strict=True), 1):
-            problems += found
-            if not found:
-                sound.append(record)
-            for key in shard_keys:
-                if key in keys:
-                    problems.append(f"{layout.manifest(record.shard)}: key {key} is in shard {keys[key]:06d} too")
-                keys[key] = record.shard
-            if progress is not None:
-                progress(number, len(records))
-    if len(records) == run.shards and len(keys) != run.samples:
-        problems.append(f"manifests: hold {len(keys)} samples, {run.samples} were planned")
+    samples = 0
+    checked = in_parallel(
+        lambda record: _Shard(store, evidence, record).check(), list(records.values()), threads=READERS, title="verify"
+    )
+    for record, (found, rows) in zip(records.values(), checked, strict=True):
+        problems += found
+        if not found:
+            sound.append(record)
+        samples += rows
+    if len(records) == run.shards and samples != run.samples:
+        problems.append(f"manifests: hold {samples} samples, {run.samples} were planned")
     problems += _recipe(store, run.recipe)
     problems += _strays(store, evidence, records)
     problems += _indexes(store, records, sound, complete=len(records) == run.shards)
@@ -63,20 +58,20 @@ class _Shard:
         self.store, self.evidence, self.record = store, evidence, record
         self.problems: list[str] = []
 
-    def check(self) -> tuple[list[str], list[str]]:
-        """Return the problems and the keys of the manifest."""
+    def check(self) -> tuple[list[str], int]:
+        """Return the problems and how many samples the manifest has."""
         shard = self.record.shard
         data = {file.name: self._read(file) for file in self.record.files}
         manifest = data.get(layout.manifest(shard))
         if manifest is None:
             if layout.manifest(shard) not in data:
                 self.problems.append(f"{layout.commit(shard)}: lists no manifest")
-            return self.problems, []
+            return self.problems, 0
         try:
             rows = read_rows(manifest)
         except CorpusError as error:
             self.problems.append(f"{layout.manifest(shard)}: {error}")
-            return self.problems, []
+            return self.problems, 0
         counts = {status.value: sum(row.status is status for row in rows) for status in Status}
         if counts != self.record.counts:
             self.problems.append(f"{layout.manifest(shard)}: counts {counts} are not those of the commit")
@@ -86,7 +81,17 @@ class _Shard:
                 self.problems.append(f"{name}: {len(wanted)} rows are {status}, but the commit lists no such file")
             elif data.get(name) is not None:
                 self._check_tar(name, data[name] or b"", wanted, status)
-        return self.problems, [row.key for row in rows]
+        self._check_keys([row.key for row in rows])
+        return self.problems, len(rows)
+
+    def _check_keys(self, keys: list[str]) -> None:
+        """Keys begin with their shard's name: what is unique in each shard, and of that shard, is unique in all."""
+        name = layout.manifest(self.record.shard)
+        for key, times in Counter(keys).items():
+            if times > 1:
+                self.problems.append(f"{name}: key {key} is there {times} times")
+            if not key.startswith(layout.shard_name(self.record.shard)):
+                self.problems.append(f"{name}: key {key} is one of another shard")
 
     def _read(self, file: File) -> bytes | None:
         where = self.evidence if file.evidence else self.store
@@ -177,11 +182,16 @@ def _indexes(
         return
     if store.read(layout.WIDS) != wids_index(records.values()):
         yield f"{layout.WIDS}: does not agree with the commits; derive it anew with `lacuna finish`"
-    for record in sound:
-        if record.file(layout.tar(record.shard)) is None:
-            continue
+
+    def check(record: CommitRecord) -> str | None:
         path = layout.index(record.shard)
-        if not store.exists(path) or not store.exists(layout.manifest(record.shard)):
-            yield f"{path}: missing; derive it anew with `lacuna finish`"
-        elif store.read(path) != dali_index(read_rows(store.read(layout.manifest(record.shard))), store, record):
-            yield f"{path}: does not agree with its tar; derive it anew with `lacuna finish`"
+        try:
+            index, manifest = store.read(path), store.read(layout.manifest(record.shard))
+        except FileNotFoundError:
+            return f"{path}: missing; derive it anew with `lacuna finish`"
+        if index != dali_index(read_rows(manifest), store, record):
+            return f"{path}: does not agree with its tar; derive it anew with `lacuna finish`"
+        return None
+
+    full = [record for record in sound if record.file(layout.tar(record.shard)) is not None]
+    yield from (line for line in in_parallel(check, full, title="indexes") if line is not None)

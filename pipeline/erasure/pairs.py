@@ -130,6 +130,11 @@ class Moments:
         assert cross is not None
         return cls(gram, cross, weight)
 
+    @property
+    def squared_length(self) -> float:
+        """The mean over the inputs."""
+        return self.gram.trace().item() / self.weight
+
     def __add__(self, other: "Moments") -> "Moments":
         return Moments(self.gram + other.gram, self.cross + other.cross, self.weight + other.weight)
 

@@ -18,6 +18,10 @@ there, in units of the concept's distance to its anchor, and "erased" are
     lamb                     2        100        300       1000
     gun to nothing      .88, .82   .45, .76   .34, .73   .27, .68
     cat to dog          .57, .95              .18, .81   .14, .66
+
+It is in units of a squared embedding, and how long those are is up to the text encoder. ``relative: true`` gives it in
+units of the mean squared length of the pairs' tokens, so that it says the same on every model: a direction along which
+all pairs together have ``lamb`` tokens' worth is moved halfway. On the diorama, where a token's is 337, lamb 1000 is 3.
 """
 
 from collections.abc import Sequence
@@ -40,6 +44,7 @@ class UCEOptions(PairOptions):
     erase: float = 1.0
     preserve: float = 1.0
     lamb: float = 0.5
+    relative: bool = False  # lamb is in units of the mean squared length of a token
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,7 +90,9 @@ class UCE(Method):
     def map(self, erased: Moments, kept: Moments, projections: Sequence[TextProjection]) -> Tensor:
         """Return M ``(D, D)``, float64, for *projections*, given what is known of the pairs of all concepts, and of all
         that is preserved."""
-        return text_map(erased * self.options.erase + kept * self.options.preserve, self.options.lamb, self.label)
+        options = self.options
+        pairs = erased * options.erase + kept * options.preserve
+        return text_map(pairs, options.lamb * (pairs.squared_length if options.relative else 1.0), self.label)
 
 
 def mapped(projections: Sequence[TextProjection], m: Tensor) -> dict[str, Tensor]:

@@ -98,5 +98,5 @@ def _library() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "datasets":
             raise
-        raise ConfigError("prompts.source: HF datasets are an extra; pip install 'lacuna[hf]'") from None
+        raise ConfigError("prompts.source: HF datasets are an extra: `pip install -e '.[hf]'`") from None
     return datasets

@@ -1,12 +1,16 @@
 """Real Ray, real processes, a tiny model: kills and poison, each ending in the bytes of an undisturbed local run."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +297,74 @@ def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: P
         read_nonce(elsewhere, nonce)
     delete_nonce(config, nonce)
     assert not list((tmp_path / "a").rglob("nonce-*"))
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(cluster: Any, model: str, tmp_path: Path) -> None:
+    output, enough = tmp_path / "corpus", tmp_path / "enough"  # until it exists, every shard takes a second
+    path = write(tmp_path, model, [f"a photo of a dog {i} SLOW:{enough}" for i in range(160)], steps=1)
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), f"output.path={output}", "model.dtype=auto"]
+    driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while shards_done(output) < 2:
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.02)
+    os.kill(driver.pid, signal.SIGINT)
+    out, err = driver.communicate(timeout=60)
+    assert driver.returncode == 130, err
+    assert "Traceback" not in err
+    found = re.fullmatch(
+        rf"stopped: (\d+) of 40 shards are committed in {output}; the same command goes on from there\n", out
+    )
+    assert found, out
+    assert 2 <= int(found[1]) <= shards_done(output) < 40
+    enough.touch()
+    config = load_config(path, [f"output.path={output}", "model.dtype=auto"])
+    assert run(config, progress=Lines()).exit_code == 0
+    assert verify(str(output)) == []
+
+
+def test_metrics_reach_the_port_that_prometheus_reads(cluster: Any) -> None:
+    import ray
+
+    from pipeline.cluster.joining import joined
+    from pipeline.cluster.metrics import Metrics
+    from tests.cluster.test_progress import START
+
+    output = f"s3://bucket/{os.getpid()}"
+    with joined():
+        metrics = Metrics(output)
+        metrics.update(replace(START, images=10, device_seconds=2.0))
+        metrics.update(replace(START, images=16, device_seconds=3.5, done=4, leased=1, given_up={7: "no"}))
+        metrics.update(replace(START, images=3, device_seconds=0.5, done=4, counts={"ok": 9}))  # a new coordinator
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        ports = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in nodes]
+        expected = {
+            "ray_lacuna_images_total": 19.0,
+            "ray_lacuna_device_seconds_total": 4.0,
+            "ray_lacuna_shards:done": 4.0,
+            "ray_lacuna_shards:leased": 2.0,
+            "ray_lacuna_shards:given_up": 0.0,
+            "ray_lacuna_shards:pending": 4.0,
+            "ray_lacuna_samples:ok": 9.0,
+            "ray_lacuna_workers": 2.0,
+        }
+        deadline = time.monotonic() + 120  # Ray reports every ten seconds
+        found: dict[str, float] = {}
+        while found != expected and time.monotonic() < deadline:
+            time.sleep(1)
+            found = {name: value for address in ports for name, value in scraped(*address, output).items()}
+    assert found == expected
+
+
+def scraped(host: str, port: int, output: str) -> dict[str, float]:
+    """Our metrics of one run, by name and state, that a machine offers to Prometheus."""
+    try:
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+    except OSError:  # its agent is not up yet
+        return {}
+    found = {}
+    for name, labels, value in re.findall(r"^(ray_lacuna_\w+)\{(.*)\} (\S+)$", text, re.MULTILINE):
+        if f'output="{output}"' in labels:
+            state = re.search(r'(?:state|status)="(\w+)"', labels)
+            found[f"{name}:{state[1]}" if state else name] = float(value)
+    return found

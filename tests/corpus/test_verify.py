@@ -105,7 +105,11 @@ KEY = "00000100000"  # the first of shard 1
 FAULTS = {
     "a key in two shards": (
         lambda s: rewrite_rows(s, 1, lambda rows: [replace(r, key="00000200001") if r.key == KEY else r for r in rows]),
-        "manifests/000002.parquet: key 00000200001 is in shard 000001 too",
+        "manifests/000001.parquet: key 00000200001 is one of another shard",
+    ),
+    "a key twice in a shard": (
+        lambda s: rewrite_rows(s, 1, lambda rows: [*rows, rows[0]]),
+        f"manifests/000001.parquet: key {KEY} is there 2 times",
     ),
     "a sample too few": (
         lambda s: rewrite_rows(s, 1, lambda rows: rows[:-1]), "manifests: hold 17 samples, 18 were planned"
@@ -220,6 +224,7 @@ def test_status_counts_from_storage_alone(corpus):
     assert report.summary.found["quarantined"]["cat"] == 3
     assert "12 kept (66.7%)" in report.text()
     assert "failed, nan: 3" in report.text()
+    assert "; 3 failed whose prompts name it" in report.text()
     open_store(path, options).delete("commits/000002.json")
     assert "2 of 3 shards" in status(path, options).text()
 
@@ -242,15 +247,3 @@ def test_finish_can_be_repeated_and_gives_the_same(corpus):
     card = store.read("README.md").decode()
     assert "train/*.tar" in card
     assert "0.00% (0.00% to 24.25%)" in card  # 0 of 12 kept, Wilson
-
-
-def test_the_share_in_pictures_drawn_counts_those_that_a_further_seed_replaced():
-    from pipeline.corpus.summary import Summary
-
-    summary = Summary()
-    for _ in range(10):
-        summary.add_attempt("cat", {"cat": 0.9})
-        summary.add_attempt("", {"cat": 0.1})
-        summary.add("ok", "", {"cat": 0.1})
-    assert summary.rate("cat")[0] == 0.5
-    assert summary.residual("cat")[0] == 0.0

@@ -172,3 +172,18 @@ def test_templates_that_name_what_is_erased_make_no_pairs(model):
     ]
     with pytest.raises(ConfigError, match="every one of its templates names an erased concept"):
         method(model, (house,), templates=["a house and a {}"]).edit()
+
+
+def test_relative_lamb_means_the_same_whatever_the_size_of_embeddings(model):
+    def maps(scale, **options):
+        uce = method(model, **options)
+        erased, kept = uce.moments()
+        scaled = [Moments(part.gram * scale, part.cross * scale, part.weight) for part in (erased, kept)]
+        return uce.map(*scaled, uce.projections())
+
+    erased, kept = method(model).moments()
+    unit = (erased + kept).squared_length
+    relative = maps(1.0, lamb=3.0, relative=True)
+    assert torch.allclose(relative, maps(1.0, lamb=3.0 * unit), atol=1e-12)
+    assert torch.allclose(relative, maps(1e-4, lamb=3.0, relative=True), atol=1e-9)
+    assert not torch.allclose(relative, maps(1e-4, lamb=3.0 * unit), atol=1e-2)

@@ -1,0 +1,46 @@
+"""The same small request to storage for thousands of shards: many at once, answers in order, few of them held."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from tqdm import tqdm
+
+READERS = 32  # an object store takes 20 to 100 ms to answer, whatever is asked
+PATIENCE = 2.0  # seconds before there is a bar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def in_parallel(
+    function: Callable[[T], R], items: Sequence[T], *, threads: int = READERS, title: str | None = None
+) -> Iterator[R]:
+    """Yield ``function(item)`` for each item, in order; at most two answers per thread wait to be taken.
+
+    With a *title* there is a bar, on a terminal, where it takes long. What *function* raises is raised here in its
+    place.
+    """
+    hidden = True if title is None else None  # None: no bar but on a terminal
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        tqdm(total=len(items), desc=title, unit="shard", leave=False, delay=PATIENCE, disable=hidden) as bar,
+    ):
+        waiting: deque[Future[R]] = deque()
+
+        def oldest() -> R:
+            answer = waiting.popleft().result()
+            bar.update()
+            return answer
+
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) == 2 * threads:
+                    yield oldest()
+            while waiting:
+                yield oldest()
+        finally:
+            for future in waiting:
+                future.cancel()
