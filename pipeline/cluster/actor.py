@@ -15,7 +15,7 @@ from ray.exceptions import RayActorError
 from pipeline.cluster.coordinator import SHORTEST_WAIT, Coordinator
 from pipeline.cluster.environment import settle_in
 from pipeline.cluster.loop import Answer, Loop
-from pipeline.cluster.protocol import Drawn, FailureKind, Held, Planner, Report, Snapshot, Wait
+from pipeline.cluster.protocol import Counts, Drawn, FailureKind, Held, Planner, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator, read_nonce
 from pipeline.config.schema import Config
 
@@ -27,16 +27,24 @@ OUT_OF_REACH = 10.0  # seconds after which a coordinator that could not be reach
 class CoordinatorActor:
     """One at a time, on the driver's node. Calls are served one after the other: ``Coordinator`` needs no locks."""
 
-    def __init__(self, config: Config, plan: Planner, held: Mapping[str, Sequence[Held]], folder: str):
+    def __init__(
+        self,
+        config: Config,
+        plan: Planner,
+        held: Mapping[str, Sequence[Held]],
+        known: Mapping[int, Counts],
+        folder: str,
+    ):
         settle_in(config, folder)
-        self._config, self._plan, self._held = config, plan, held
+        self._config, self._plan, self._held, self._known = config, plan, held, known
         self._opened: Coordinator | None = None
 
     @property
     def _coordinator(self) -> Coordinator:
         """Opened by the first call: what storage raised in ``__init__`` would look like the death of the actor."""
         if self._opened is None:
-            self._opened = open_coordinator(self._config, self._plan, self._held)
+            self._opened = open_coordinator(self._config, self._plan, held=self._held, known=self._known)
+            self._known = {}  # it keeps their sums, and has no need of each
         return self._opened
 
     def next(self, worker: str, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Answer:

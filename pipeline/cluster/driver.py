@@ -19,7 +19,7 @@ from pipeline.cluster.coordinator import FINISHED
 from pipeline.cluster.fleet import Death, Fleet, Member, Stage
 from pipeline.cluster.metrics import Metrics
 from pipeline.cluster.progress import Progress
-from pipeline.cluster.protocol import Held, Planner, Snapshot
+from pipeline.cluster.protocol import Counts, Held, Planner, Snapshot
 from pipeline.cluster.records import delete_nonce, write_nonce
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, LacunaError
@@ -35,7 +35,8 @@ _coordinator_actor: Any = CoordinatorActor  # ray.remote makes more of the class
 
 
 class Driver:
-    """One run. *pinned* is its record where an earlier start left one; else the first worker prepares it."""
+    """One run. *pinned* is its record where an earlier start left one; else the first worker prepares it. *known* are
+    the counts of shards committed before, for every coordinator that is made."""
 
     def __init__(
         self,
@@ -46,13 +47,14 @@ class Driver:
         pinned: Any,
         summary: Any,
         pair_samples: Sequence[Any],
+        known: Mapping[int, Counts],
         unfinished: int,
         accept_environment: bool,
     ):
         self._config, self._plan, self._progress = config, plan, progress
         self._record, self._summary, self._pair_samples = pinned, summary, pair_samples
         self._accept_environment = accept_environment
-        self._unfinished = unfinished
+        self._known, self._unfinished = known, unfinished
         self._needs = machines.needs(config)
         self._nonce = ""
         self._polls = 0
@@ -206,7 +208,8 @@ class Driver:
     def _make_coordinator(self, held: Mapping[str, Sequence[Held]]) -> Any:
         """On the driver's machine, and using no CPU of it."""
         where = NodeAffinitySchedulingStrategy(node_id=machines.here(), soft=False)
-        return _coordinator_actor.options(scheduling_strategy=where).remote(self._config, self._plan, held, os.getcwd())
+        make = _coordinator_actor.options(scheduling_strategy=where).remote
+        return make(self._config, self._plan, held, self._known, os.getcwd())
 
     def _watch_coordinator(self) -> None:
         """Take a snapshot if one has come; replace the coordinator if none can."""

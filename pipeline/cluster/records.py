@@ -10,12 +10,21 @@ from collections.abc import Mapping, Sequence
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.protocol import Counts, Failure, FailureKind, Held, Planner
 from pipeline.config.schema import Config
-from pipeline.corpus import Store, committed, failures, layout, open_store, read_commit, record_failure
+from pipeline.corpus import Store, committed_counts, failures, layout, open_store, read_commit, record_failure
 from pipeline.errors import StoreError
 
 
-def open_coordinator(config: Config, plan: Planner, held: Mapping[str, Sequence[Held]] | None = None) -> Coordinator:
-    """Make a coordinator that goes on from what storage lists; *held* are the leases of a predecessor."""
+def open_coordinator(
+    config: Config,
+    plan: Planner,
+    *,
+    held: Mapping[str, Sequence[Held]] | None = None,
+    known: Mapping[int, Counts] | None = None,
+) -> Coordinator:
+    """Make a coordinator that goes on from what storage lists; *held* are the leases of a predecessor.
+
+    *known* are counts of commits that were read before: they are not read again. Which are there, storage says.
+    """
     store = open_store(config.output.path, config.output.storage_options)
 
     def record(failure: Failure) -> None:
@@ -46,7 +55,7 @@ def open_coordinator(config: Config, plan: Planner, held: Mapping[str, Sequence[
     ]
     return Coordinator(
         plan,
-        done={shard: found.counts for shard, found in committed(store).items()},
+        done=committed_counts(store, known),
         past=past,
         record=record,
         committed=counts,

@@ -20,7 +20,8 @@ from pipeline.cluster.triage import last_line
 from pipeline.config.schema import Backend, Config, DType
 from pipeline.corpus import (
     check_writable,
-    committed,
+    committed_counts,
+    committed_shards,
     evidence_url,
     failures,
     finish,
@@ -99,12 +100,12 @@ def _run(config: Config, accept_environment: bool, progress: Progress | None) ->
     check_writable(store)
     check_writable(evidence)
     repair(store, evidence)
-    done: Mapping[int, Counts] = {shard: found.counts for shard, found in committed(store).items()}
+    known = committed_counts(store)  # before any worker is asked for: half an hour, where there are a million on S3
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
-    unfinished = plan.shards - len(given_up | done.keys())
+    unfinished = plan.shards - len(given_up | known.keys())
     shown = progress or open_progress()
     try:
-        snapshot = _generate(config, plan, shown, pinned, unfinished, accept_environment)
+        snapshot = _generate(config, plan, shown, pinned, known, unfinished, accept_environment)
     finally:
         shown.close()
     pages: list[str] = []
@@ -117,14 +118,20 @@ def _run(config: Config, accept_environment: bool, progress: Progress | None) ->
 
 
 def _generate(
-    config: Config, plan: Plan, progress: Progress, pinned: Any, unfinished: int, accept_environment: bool
+    config: Config,
+    plan: Plan,
+    progress: Progress,
+    pinned: Any,
+    known: Mapping[int, Counts],
+    unfinished: int,
+    accept_environment: bool,
 ) -> Snapshot:
-    """Do what is missing, wherever the config says."""
+    """Do what is missing, wherever the config says; *known* are the counts of shards committed before."""
     if unfinished == 0:
-        return open_coordinator(config, plan).snapshot()
+        return open_coordinator(config, plan, known=known).snapshot()
     pair_samples = _pair_samples(config, plan)
     if config.cluster.backend is Backend.local:
-        return _generate_here(config, plan, progress, pair_samples, accept_environment)
+        return _generate_here(config, plan, progress, known, pair_samples, accept_environment)
     with _on_ray():
         from pipeline.cluster.driver import Driver
 
@@ -135,6 +142,7 @@ def _generate(
             pinned=pinned,
             summary=plan.summary(),
             pair_samples=pair_samples,
+            known=known,
             unfinished=unfinished,
             accept_environment=accept_environment,
         )
@@ -142,7 +150,12 @@ def _generate(
 
 
 def _generate_here(
-    config: Config, plan: Plan, progress: Progress, pair_samples: Sequence[Sample], accept_environment: bool
+    config: Config,
+    plan: Plan,
+    progress: Progress,
+    known: Mapping[int, Counts],
+    pair_samples: Sequence[Sample],
+    accept_environment: bool,
 ) -> Snapshot:
     from pipeline.cluster.local import run_local
     from pipeline.prepare import draw_evidence, prepare, resolve_device
@@ -156,7 +169,7 @@ def _generate_here(
         except Exception as error:  # of a prompt, which the run itself will find and leave out
             progress.say(f"the evidence's pairs could not be drawn: {last_line(str(error))}")
     worker = Worker(config, record, device=device, accept_environment=accept_environment)
-    return run_local(open_coordinator(config, plan), worker, progress)
+    return run_local(open_coordinator(config, plan, known=known), worker, progress)
 
 
 def _refuse_relative_paths(config: Config) -> None:
@@ -213,7 +226,7 @@ def _interrupted(config: Config) -> str:
     if pinned is None:
         return f"stopped before any shard of {path} was begun; the same command begins again"
     return (
-        f"stopped: {len(committed(store))} of {pinned.shards} shards are committed in {path}; "
+        f"stopped: {len(committed_shards(store))} of {pinned.shards} shards are committed in {path}; "
         "the same command goes on from there"
     )
 

@@ -3,16 +3,16 @@
 from pipeline.corpus.commit import (
     CommitRecord,
     CommitResult,
-    FailureRecord,
     commit_shard,
     committed,
-    failures,
+    committed_counts,
+    committed_shards,
     published,
     read_commit,
-    record_failure,
     repair,
 )
 from pipeline.corpus.evidence import purge_evidence
+from pipeline.corpus.failures import FailureRecord, failures, record_failure
 from pipeline.corpus.finish import finish
 from pipeline.corpus.layout import evidence_url
 from pipeline.corpus.manifest import Attempt, Row, Status
@@ -33,6 +33,8 @@ __all__ = [
     "check_writable",
     "commit_shard",
     "committed",
+    "committed_counts",
+    "committed_shards",
     "create_run_record",
     "evidence_url",
     "failures",

@@ -191,7 +191,6 @@ def repair(store: Store, evidence: Store) -> list[int]:
     Attempts of shards without a commit stay: they may belong to a live worker of a former driver. They are removed
     once their shard is committed. Returns the shards that were published here.
     """
-    done = []
     found: dict[tuple[int, str], None] = {}
     for where in (store, evidence):
         where.sweep()
@@ -199,16 +198,20 @@ def repair(store: Store, evidence: Store) -> list[int]:
             attempt = layout.attempt_of(entry.path)
             if attempt is not None:
                 found[attempt] = None
-    for shard, attempt_id in sorted(found):
+
+    def mend(attempt: tuple[int, str]) -> int | None:
+        shard, attempt_id = attempt
         record = read_commit(store, shard)
         if record is None:
-            continue
+            return None
         if record.attempt == attempt_id:
             publish(store, evidence, record)
-            done.append(shard)
-        else:
-            _drop(store, evidence, layout.attempt(shard, attempt_id))
-    return done
+            return shard
+        _drop(store, evidence, layout.attempt(shard, attempt_id))
+        return None
+
+    mended = in_parallel(mend, sorted(found), title="repair")
+    return [shard for shard in mended if shard is not None]
 
 
 def read_commit(store: Store, shard: int) -> CommitRecord | None:
@@ -220,14 +223,38 @@ def read_commit(store: Store, shard: int) -> CommitRecord | None:
         return None
 
 
+def committed_shards(store: Store) -> list[int]:
+    """Return the committed shards, in order, from the names of their records alone."""
+    found = (layout.commit_of(entry.path) for entry in store.list(layout.COMMITS))
+    return sorted(shard for shard in found if shard is not None)
+
+
 def committed(store: Store) -> dict[int, CommitRecord]:
     """Return every commit record by shard, in order."""
+    return {record.shard: record for record in _records(store, committed_shards(store))}
 
-    def load(path: str) -> CommitRecord:
+
+def committed_counts(
+    store: Store, known: Mapping[int, Mapping[str, int]] | None = None
+) -> dict[int, Mapping[str, int]]:
+    """Return the samples per status of every committed shard; of those that *known* has no record is read.
+
+    Shards with equal counts share one object, and no record is kept.
+    """
+    shards = committed_shards(store)
+    counts = {shard: known[shard] for shard in shards if shard in known} if known else {}
+    shared: dict[tuple[tuple[str, int], ...], Mapping[str, int]] = {}
+    for record in _records(store, [shard for shard in shards if shard not in counts]):
+        counts[record.shard] = shared.setdefault(tuple(record.counts.items()), record.counts)
+    return counts
+
+
+def _records(store: Store, shards: Sequence[int]) -> Iterator[CommitRecord]:
+    def load(shard: int) -> CommitRecord:
+        path = layout.commit(shard)
         return CommitRecord.loads(store.read(path), f"{store.url}/{path}")
 
-    paths = [entry.path for entry in store.list(layout.COMMITS)]
-    return {record.shard: record for record in in_parallel(load, paths, title="commits")}
+    return in_parallel(load, shards, title="commits")
 
 
 def published(store: Store) -> dict[int, CommitRecord]:
@@ -237,46 +264,8 @@ def published(store: Store) -> dict[int, CommitRecord]:
     in between and no run has gone on since (``repair``).
     """
     there = {entry.path for entry in store.list(layout.MANIFESTS)}
-    return {shard: record for shard, record in committed(store).items() if layout.manifest(shard) in there}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FailureRecord:
-    """``failures/SHARD-NUMBER.json``: one failed attempt at a shard, or a verdict on it (see ``cluster.protocol``)."""
-
-    shard: int
-    kind: str
-    message: str
-    sample_key: str | None = None
-    attempt: str = ""
-    worker: str = ""
-
-
-def record_failure(
-    store: Store,
-    *,
-    shard: int,
-    kind: str,
-    message: str,
-    sample_key: str | None = None,
-    attempt: str = "",
-    worker: str = "",
-) -> None:
-    """Write a failure down under the shard's next free number."""
-    record = FailureRecord(
-        shard=shard, kind=kind, message=message, sample_key=sample_key, attempt=attempt, worker=worker
-    )
-    data = json.dumps(asdict(record), sort_keys=True, indent=1).encode()
-    number = 0
-    while not store.create(layout.failure(shard, number), data):  # budgets keep them under 30 a shard
-        number += 1
-
-
-def failures(store: Store) -> Iterator[FailureRecord]:
-    """Yield every failure, by shard and number."""
-    paths = [entry.path for entry in store.list(layout.FAILURES)]
-    for data in in_parallel(store.read, paths):
-        yield FailureRecord(**json.loads(data))
+    shards = [shard for shard in committed_shards(store) if layout.manifest(shard) in there]
+    return {record.shard: record for record in _records(store, shards)}
 
 
 def _file(name: str, digest: Digest, evidence: bool) -> File:

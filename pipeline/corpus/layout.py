@@ -67,6 +67,21 @@ def evidence_url(path: str) -> str:
     return f"{str(path).rstrip('/')}.evidence"
 
 
+def tar_of(path: str) -> int | None:
+    """Return the shard whose tar *path* is; None for any other file under ``train/``."""
+    return _numbered(TRAIN, "tar", path)
+
+
+def commit_of(path: str) -> int | None:
+    """Return the shard whose commit record *path* is, or None for any other path."""
+    return _numbered(COMMITS, "json", path)
+
+
+def _numbered(folder: str, ending: str, path: str) -> int | None:
+    match = re.fullmatch(rf"{folder}/(\d{{6,}})\.{ending}", path)
+    return int(match[1]) if match else None
+
+
 def attempt_of(path: str) -> tuple[int, str] | None:
     """Return (shard, attempt id) of a path under ``attempts/``, or None for any other path."""
     match = re.match(rf"{ATTEMPTS}/(\d{{6,}})-([^/]+)(?:/|$)", path)

@@ -1,7 +1,7 @@
 """The same small request to storage for thousands of shards: many at once, answers in order, few of them held."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ R = TypeVar("R")
 
 def in_parallel(
     function: Callable[[T], R], items: Sequence[T], *, threads: int = READERS, title: str | None = None
-) -> Iterator[R]:
+) -> Generator[R, None, None]:
     """Yield ``function(item)`` for each item, in order; at most two answers per thread wait to be taken.
 
     With a *title* there is a bar, on a terminal, where it takes long. What *function* raises is raised here in its

@@ -1,15 +1,22 @@
-"""Stream a corpus into training: a WebDataset pipeline over its published shards."""
+"""Stream a corpus into training: a WebDataset pipeline over its published tars."""
 
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from typing import Any, Literal
 
 from pipeline.corpus import layout
-from pipeline.corpus.commit import published
+from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import Store, open_store
 from pipeline.errors import CorpusError
+
+# A remote tar is read some parts ahead, 72 MiB of it in memory at most. Not as one stream: a request must end within
+# two minutes (see remote.py), and training may take longer over a tar.
+PART = 8 << 20  # bytes
+AT_ONCE = 4  # requests under way
 
 
 def open_corpus(
@@ -32,7 +39,9 @@ def open_corpus(
 
     store = open_store(path, options)
     require_run_record(store)
-    shards = [record.shard for record in published(store).values() if record.file(layout.tar(record.shard)) is not None]
+    # One listing, and no commit record is read: at its final name a tar is committed and whole (see commit.py).
+    names = (layout.tar_of(entry.path) for entry in store.list(layout.TRAIN))
+    shards = sorted(shard for shard in names if shard is not None)
     if not shards:
         raise CorpusError(f"{path}: has no pictures to train on (yet)")
     ranks = _world_size()
@@ -54,7 +63,7 @@ def open_corpus(
 
 
 def _read_tars(store: Store) -> Any:
-    """Return a stage from shard URLs to samples that reads whole tars through *store*."""
+    """Return a stage from shard URLs to samples that reads tars through *store*, part by part."""
     return _RemoteTars(store)
 
 
@@ -76,11 +85,31 @@ class _RemoteTars:
                 f"{store.url}: an object store's client does not survive a fork, and would wait for ever; "
                 "give the DataLoader multiprocessing_context='spawn'"
             )
-        opened = (
-            {**source, "stream": io.BytesIO(store.read(source["url"].removeprefix(f"{store.url}/")))}
-            for source in sources
-        )
-        yield from group_by_keys(tar_file_expander(opened))
+        yield from group_by_keys(tar_file_expander(self._opened(sources)))
+
+    def _opened(self, sources: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for source in sources:
+            path = source["url"].removeprefix(f"{self.store.url}/")
+            part = partial(self.store.read_range, path, length=PART)
+            with closing(in_parallel(part, range(0, self.store.size(path), PART), threads=AT_ONCE)) as parts:
+                yield {**source, "stream": io.BufferedReader(_Joined(parts))}
+
+
+class _Joined(io.RawIOBase):
+    """Parts as one file, to be read once from front to back."""
+
+    def __init__(self, parts: Iterator[bytes]):
+        self._parts, self._part = parts, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._part:
+            self._part = memoryview(next(self._parts, b""))
+        size = min(len(buffer), len(self._part))
+        buffer[:size], self._part = self._part[:size], self._part[size:]
+        return size
 
 
 def _world_size() -> int:

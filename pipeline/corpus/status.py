@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.corpus import layout
-from pipeline.corpus.commit import FailureRecord, failures, published
+from pipeline.corpus.commit import published
+from pipeline.corpus.failures import FailureRecord, failures
 from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.stores import open_store
 from pipeline.corpus.summary import Summary, summarise, words_of

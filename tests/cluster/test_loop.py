@@ -292,6 +292,18 @@ def test_a_full_disk_ends_the_run_and_is_charged_to_no_shard(tmp_path: Path) -> 
     assert sorted(committed(again.store)) == list(range(6))
 
 
+def test_a_later_coordinator_finds_the_commits_made_since(tmp_path: Path) -> None:
+    config, corpus = corpus_of(tmp_path), tmp_path / "corpus"
+    worker = Committer(corpus, {2: lambda: block(corpus, "attempts")}, stay=True)
+    with pytest.raises(StoreError, match="in a row failed"):
+        run_local(open_coordinator(config, Shards()), worker, Silent())
+    unblock(corpus)
+    known = {0: {"failed": 8}}  # what its driver had read before 1 was committed
+    (corpus / "commits" / "000000.json").write_text("not to be read again")
+    snapshot = open_coordinator(config, Shards(), known=known).snapshot()
+    assert (snapshot.done, snapshot.resumed, snapshot.counts["failed"]) == (2, 2, 16)
+
+
 def test_the_disk_on_which_tars_are_built_is_storage_too(tmp_path: Path) -> None:
     def full() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/tmp/lacuna-x/ok")

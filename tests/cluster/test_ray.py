@@ -277,7 +277,7 @@ def test_what_storage_says_to_a_coordinator_that_opens_is_no_death_of_it(cluster
     (tmp_path / "corpus" / "commits" / "000000.json").write_text("{}")
     plan = Plan.build(config, open_source(config.prompts))
     with joined():
-        actor = CoordinatorActor.remote(config, plan, {}, os.getcwd())
+        actor = CoordinatorActor.remote(config, plan, {}, {}, os.getcwd())
         with pytest.raises(CorpusError, match=r"commits/000000.json: not a commit record"):
             ray.get(actor.snapshot.remote())
         ray.kill(actor)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -14,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.cli import main
-from pipeline.cluster.run import _terminable, run
+from pipeline.cluster import records
+from pipeline.cluster.run import _interrupted, _terminable, run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
 from pipeline.corpus import Store, committed, open_store, read_run_record, verify
@@ -22,6 +24,7 @@ from pipeline.corpus.evidence import read_pairs
 from pipeline.errors import ConfigError, LacunaError
 from pipeline.models.dtype import fast_dtype
 from tests import tiny
+from tests.counted import Counted
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
@@ -79,6 +82,32 @@ def test_a_run_a_deleted_shard_and_the_same_bytes_again(model: str, tmp_path: Pa
     assert run(load(path), progress=Silent()).exit_code == 0
     assert tars(tmp_path) == first
     assert verify(str(tmp_path / "corpus")) == []
+
+
+def test_a_resume_reads_each_commit_once_and_an_interrupt_none(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, model)
+    run(load(path), progress=Silent())
+    for name in ("commits/000001.json", "train/000001.tar", "manifests/000001.parquet"):
+        (tmp_path / "corpus" / name).unlink()
+    stores: list[Counted] = []
+
+    def counted(*args: Any) -> Counted:
+        stores.append(Counted(open_store(*args)))
+        return stores[-1]
+
+    for module in (sys.modules["pipeline.cluster.run"], records):
+        monkeypatch.setattr(module, "open_store", counted)
+    outcome = run(load(path), progress=Silent())
+    assert "3 of 3 shards, 10 ok" in outcome.message, "what was read by the run is counted by its coordinator"
+    read = [name for store in stores for name in store.read_under("commits")]
+    assert sorted(read) == ["commits/000000.json", "commits/000002.json"]
+    assert run(load(path), progress=Silent()).message.startswith(f"{tmp_path}/corpus: 3 of 3 shards, 10 ok")
+
+    stores.clear()
+    assert _interrupted(load(path)).startswith("stopped: 3 of 3 shards")
+    assert [name for store in stores for name in store.read_under("commits")] == []
 
 
 BAD_ROWS = {

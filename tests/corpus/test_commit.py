@@ -10,6 +10,8 @@ import pytest
 
 from pipeline.corpus import (
     committed,
+    committed_counts,
+    committed_shards,
     create_run_record,
     failures,
     open_store,
@@ -19,6 +21,7 @@ from pipeline.corpus import (
     verify,
 )
 from pipeline.errors import CorpusError, StoreError
+from tests.counted import Counted
 
 _spec = importlib.util.spec_from_file_location("corpus_parts", Path(__file__).parent / "conftest.py")
 assert _spec is not None
@@ -36,6 +39,8 @@ class Crash(BaseException):
 class Mortal:
     """A store whose process dies before or after its n-th call; *fuse* is shared by the stores of one process."""
 
+    _lock = threading.Lock()
+
     def __init__(self, store, fuse, after: bool):
         self._store, self._fuse, self._after, self.url = store, fuse, after, store.url
 
@@ -45,10 +50,12 @@ class Mortal:
             return call
 
         def mortal(*args):
-            self._fuse[0] -= 1
-            if self._fuse[0] < 0:
+            with self._lock:
+                self._fuse[0] -= 1
+                left = self._fuse[0]
+            if left < 0:
                 raise Crash  # a dead process makes no further call
-            dies = self._fuse[0] == 0
+            dies = left == 0
             if dies and not self._after:
                 raise Crash
             result = call(*args)
@@ -125,6 +132,65 @@ def test_a_crash_while_repairing_is_mended_by_the_next_repair(place, tmp_path, a
         else:
             return
     raise AssertionError("repair never came to its end")
+
+
+def left_by_dead_workers(path):
+    """Stores in which shards 0 to 2 are committed and not published, and 1 has a superseded attempt too."""
+    store, evidence = stores(path, {})
+    create_run_record(store, parts.run_record(3))
+    for shard in range(3):
+        fuse = [5]
+        with pytest.raises(Crash):
+            parts.commit(Mortal(store, fuse, False), Mortal(evidence, fuse, False), shard, "first")
+    for where in (store, evidence):
+        where.write("attempts/000001-late/train/000001.tar", b"half")
+    return store, evidence
+
+
+def test_attempts_are_repaired_together(tmp_path):
+    path, together = str(tmp_path / "corpus"), threading.Barrier(4, timeout=20)
+    store, evidence = left_by_dead_workers(path)
+
+    def wait_for_all(method, name):
+        if method == "read":
+            together.wait()  # never passed by one attempt alone
+
+    assert repair(Counted(store, wait_for_all), evidence) == [0, 1, 2]
+    assert verify(path) == []
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_while_several_attempts_are_repaired_is_mended_by_the_next_repair(tmp_path, after):
+    crashes = 0
+    for number in range(1, 100):
+        path = str(tmp_path / f"corpus-{number}")
+        store, evidence = left_by_dead_workers(path)
+        fuse = [number]
+        try:
+            repair(Mortal(store, fuse, after), Mortal(evidence, fuse, after))
+        except Crash:
+            crashes += 1
+        else:
+            break
+        repair(store, evidence)
+        assert verify(path) == []
+    assert crashes == 23  # two listings; four reads, nine copies, and two deletes for each of four attempts
+
+
+def test_what_is_committed_is_known_from_names_and_counts_are_read_once(tmp_path):
+    store, evidence = stores(str(tmp_path / "corpus"), {})
+    for shard in (0, 1, 999_999, 1_000_000):  # by path the last would come third
+        parts.commit(store, evidence, shard, "a")
+    counted = Counted(store)
+    assert committed_shards(counted) == [0, 1, 999_999, 1_000_000] == list(committed(store))
+    assert counted.calls == [("list", "commits")]
+    known = committed_counts(store)
+    assert known == {shard: record.counts for shard, record in committed(store).items()}
+    assert len({id(counts) for counts in known.values()}) == 1, "equal counts are one object"
+    store.delete("commits/000000.json")
+    parts.commit(store, evidence, 2, "a")
+    assert sorted(committed_counts(counted, known)) == [1, 2, 999_999, 1_000_000], "storage says which are there"
+    assert counted.read_under("commits") == ["commits/000002.json"]
 
 
 def test_of_several_workers_on_one_shard_exactly_one_wins(place):

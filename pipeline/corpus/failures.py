@@ -1,0 +1,48 @@
+"""The failures of shards, written down so that budgets survive a restart."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+from pipeline.corpus import layout
+from pipeline.corpus.parallel import in_parallel
+from pipeline.corpus.stores import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRecord:
+    """``failures/SHARD-NUMBER.json``: one failed attempt at a shard, or a verdict on it (see ``cluster.protocol``)."""
+
+    shard: int
+    kind: str
+    message: str
+    sample_key: str | None = None
+    attempt: str = ""
+    worker: str = ""
+
+
+def record_failure(
+    store: Store,
+    *,
+    shard: int,
+    kind: str,
+    message: str,
+    sample_key: str | None = None,
+    attempt: str = "",
+    worker: str = "",
+) -> None:
+    """Write a failure down under the shard's next free number."""
+    record = FailureRecord(
+        shard=shard, kind=kind, message=message, sample_key=sample_key, attempt=attempt, worker=worker
+    )
+    data = json.dumps(asdict(record), sort_keys=True, indent=1).encode()
+    number = 0
+    while not store.create(layout.failure(shard, number), data):  # budgets keep them under 30 a shard
+        number += 1
+
+
+def failures(store: Store) -> Iterator[FailureRecord]:
+    """Yield every failure, by shard and number."""
+    paths = [entry.path for entry in store.list(layout.FAILURES)]
+    for data in in_parallel(store.read, paths):
+        yield FailureRecord(**json.loads(data))
