@@ -23,10 +23,10 @@ import pyarrow as pa
 
 from pipeline.corpus import layout
 from pipeline.corpus.manifest import Row, Status, schema, write_manifest
-from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.shard import Digest, build_tar
 from pipeline.corpus.stores import Store
 from pipeline.errors import CorpusError, StoreError
+from pipeline.parallel import in_parallel
 
 CREATE_TRIES = 3  # each only after a read has shown that the record is not there
 

@@ -13,11 +13,11 @@ from pipeline.corpus.commit import CommitRecord, published
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
 from pipeline.corpus.manifest import read_manifest, read_rows
-from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import open_store
 from pipeline.corpus.summary import COLUMNS, Summary, words_of
+from pipeline.parallel import in_parallel
 
 
 def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:

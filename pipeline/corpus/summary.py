@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.manifest import found, read_manifest
-from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
+from pipeline.parallel import in_parallel
 from pipeline.statistics import wilson
 from pipeline.words import word_pattern
 

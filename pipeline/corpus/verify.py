@@ -11,11 +11,11 @@ from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
 from pipeline.corpus.indexes import dali_index, wids_index
 from pipeline.corpus.manifest import Row, Status, read_rows
-from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import evidence_members, image_extension, members
 from pipeline.corpus.stores import Store, open_store
 from pipeline.errors import CorpusError
+from pipeline.parallel import in_parallel
 
 READERS = os.cpu_count() or 1  # shards read and decoded at once: the decoders do not hold the interpreter
 

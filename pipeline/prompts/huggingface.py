@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import ConfigError, nearest
-from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, is_text, make_row, pass_through
+from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, is_text, make_row, one_by_one, pass_through
 
 LOOKED_OVER = 1 << 16  # rows at once, in search of empty prompts
 REFERENCE = re.compile(
@@ -23,6 +23,7 @@ class HubSource:
     """One split of a dataset. The fingerprint is the library's own, which names the revision and the split."""
 
     wishes = Wishes()
+    read_blocks = one_by_one
 
     def __init__(self, name: str, dataset: Any, column: str):
         self._name, self._column = name, column

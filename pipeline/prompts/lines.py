@@ -15,9 +15,10 @@ from typing import Any, BinaryIO, Literal
 
 from pipeline.errors import ConfigError, nearest
 from pipeline.prompts.columns import ColumnTypes, as_columns
-from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, make_row, pass_through
+from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, is_plain, make_row, one_by_one, pass_through
 
 STRIDE = 512  # rows between known offsets: at most so many are parsed in vain for a read
+JSON_SPACE = " \t\n\r"
 BOM = b"\xef\xbb\xbf"
 
 Record = tuple[int, dict[str, Any]]  # the offset in bytes at which a row starts, and the row
@@ -56,13 +57,20 @@ class Txt(TextFile):
 
 class JsonLines(TextFile):
     def records(self, file: BinaryIO, offset: int) -> Iterator[Record]:
+        parse = json.JSONDecoder().raw_decode
         for start, _, line in self.lines(file, offset):
-            if not line.strip():
-                continue
+            text = line.strip(JSON_SPACE)
             try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise ConfigError(f"is not valid JSON: {error}") from None
+                record, end = parse(text)  # what json.loads does, without its 0.6 us of looking for white space
+            except ValueError:
+                end = -1
+            if end != len(text):
+                if not line.strip():
+                    continue
+                try:
+                    record = json.loads(line)  # raises, and says where
+                except ValueError as error:
+                    raise ConfigError(f"is not valid JSON: {error}") from None
             if not isinstance(record, dict):
                 raise ConfigError(f'is no JSON object; expected such as {{"{self.column}": "a text"}}')
             yield start, record
@@ -128,6 +136,8 @@ class Csv(TextFile):
 class LinesSource:
     """Random access to the rows of a text file. Raises ``ConfigError`` at once for any row that cannot be used."""
 
+    read_blocks = one_by_one
+
     def __init__(self, format: TextFile):
         self._format = format
         self._offsets = array("Q")  # of rows 0, STRIDE, 2 * STRIDE, ...
@@ -141,11 +151,12 @@ class LinesSource:
             for offset, record in self._numbered(file, format.start, 0):
                 if self._count % STRIDE == 0:
                     self._offsets.append(offset)
-                row = make_row(record, format.column, self._where(self._count), {})
-                if row.size is not None:
-                    sizes.setdefault(row.size, self._count)
-                if negative is None and row.negative_prompt is not None:
-                    negative = self._count
+                if not is_plain(record, format.column):
+                    row = make_row(record, format.column, self._where(self._count), {})
+                    if row.size is not None:
+                        sizes.setdefault(row.size, self._count)
+                    if negative is None and row.negative_prompt is not None:
+                        negative = self._count
                 types.add(record)
                 self._count += 1
         self.wishes = Wishes(sizes=sizes, negative=negative)
@@ -171,16 +182,12 @@ class LinesSource:
 
     def _numbered(self, file: BinaryIO, offset: int, number: int) -> Iterator[Record]:
         """The format's records, with the row's number in its errors; *number* is the row at *offset*."""
-        records = self._format.records(file, offset)
-        while True:
-            try:
-                record = next(records, None)
-            except ConfigError as error:
-                raise type(error)(f"{self._where(number)} {error}") from None
-            if record is None:
-                return
-            yield record
-            number += 1
+        try:
+            for record in self._format.records(file, offset):
+                yield record
+                number += 1
+        except ConfigError as error:
+            raise type(error)(f"{self._where(number)} {error}") from None
 
     def _where(self, number: int) -> str:
         return f"prompts.source: {self._format.path}: row {number + 1}"

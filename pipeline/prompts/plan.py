@@ -145,8 +145,10 @@ class Plan:
         if not self.order.shuffle:
             return self.source.read(numbers[0], numbers[-1] + 1)
         # A shard may span two windows; keeping both means that following shards find their rows read.
-        for block in sorted({number // BLOCK for number in numbers} - self._blocks.keys()):
-            self._blocks[block] = self._block(range(block * BLOCK, min((block + 1) * BLOCK, self.prompts)))
+        missing = sorted({number // BLOCK for number in numbers} - self._blocks.keys())
+        ranges = [range(block * BLOCK, min((block + 1) * BLOCK, self.prompts)) for block in missing]
+        self._blocks.update(zip(missing, self.source.read_blocks(ranges), strict=True))
+        # A row that cannot be used concerns only the shard that draws it, of the many that share its block.
         found = [self._blocks[number // BLOCK][number % BLOCK] for number in numbers]
         self._forget(number // BLOCK for number in numbers)
         rows: list[Row] = []
@@ -155,21 +157,6 @@ class Plan:
                 raise row.with_traceback(None)
             rows.append(row)
         return rows
-
-    def _block(self, numbers: range) -> list[Row | RowError]:
-        """Read a block of rows. One that cannot be used is an error in its place: it concerns only the shard that draws
-        it, of the many that share the block."""
-
-        def read(number: int) -> Row | RowError:
-            try:
-                return self.source.read(number, number + 1)[0]
-            except RowError as error:
-                return error
-
-        try:
-            return list(self.source.read(numbers[0], numbers[-1] + 1))
-        except RowError:
-            return [read(number) for number in numbers]
 
     def _forget(self, used: Iterable[int]) -> None:
         for block in dict.fromkeys(used):

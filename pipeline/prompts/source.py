@@ -3,7 +3,7 @@
 A source is opened where the plan is made and nowhere else; workers get finished samples. It may be pickled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, nearest
 
 # Columns that speak to the generator. All others, save the prompt's own, pass through to the manifest.
 OWN_COLUMNS = ("seed", "negative_prompt", "size", "width", "height")
+OWN = frozenset(OWN_COLUMNS)
 
 
 class RowError(ConfigError):
@@ -68,6 +69,31 @@ class Source(Protocol):
         """Return rows *start* to *stop* (exclusive). Raises ``RowError`` for one that cannot be used, and another
         ``ConfigError`` where the source cannot be read."""
         ...
+
+    def read_blocks(self, blocks: Sequence[range]) -> "list[list[Row | RowError]]":
+        """Return the rows of each of *blocks*, ascending ranges of rows that do not overlap.
+
+        A row that cannot be used is an error in its place. Raises ``ConfigError`` where the source cannot be read.
+        """
+        ...
+
+
+def one_by_one(source: Source, blocks: Sequence[range]) -> list[list[Row | RowError]]:
+    """``read_blocks`` of a source for which reading at a few places at once would be no faster."""
+
+    def read(start: int, stop: int) -> list[Row | RowError]:
+        try:
+            return list(source.read(start, stop))
+        except RowError as error:
+            return [error] if stop - start == 1 else [row for i in range(start, stop) for row in read(i, i + 1)]
+
+    return [read(block.start, block.stop) for block in blocks]
+
+
+def is_plain(record: Mapping[str, Any], column: str) -> bool:
+    """Has this a prompt and nothing else for the generator? Such rows need no ``make_row`` to be found good."""
+    prompt = record.get(column)
+    return isinstance(prompt, str) and bool(prompt.strip()) and OWN.isdisjoint(record)
 
 
 def make_row(record: Mapping[str, Any], column: str, where: str, columns: dict[str, Any]) -> Row:

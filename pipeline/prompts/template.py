@@ -9,7 +9,7 @@ import sys
 import pyarrow as pa
 
 from pipeline.config.validate import template_fields
-from pipeline.prompts.source import Row, Wishes
+from pipeline.prompts.source import Row, Wishes, one_by_one
 
 
 class TemplateSource:
@@ -19,6 +19,7 @@ class TemplateSource:
     """
 
     wishes = Wishes()
+    read_blocks = one_by_one
 
     def __init__(self, template: str, values: dict[str, list[str]]):
         self._template = template

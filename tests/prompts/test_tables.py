@@ -15,8 +15,9 @@ from moto.server import ThreadedMotoServer
 
 from pipeline.config.schema import PromptsConfig
 from pipeline.errors import ConfigError
-from pipeline.prompts import open_source
+from pipeline.prompts import RowError, open_source
 from pipeline.prompts.parquet import BATCH
+from pipeline.prompts.places import Place
 
 ROWS = 3 * BATCH + 11
 
@@ -48,6 +49,8 @@ def check(found, rows):
         assert [row.prompt for row in read] == [f"row {i}" for i in range(start, stop)]
         assert [row.columns for row in read] == [{"id": i, "kind": "x"} for i in range(start, stop)]
         assert [row.seed for row in read] == [None if i % 2 else i for i in range(start, stop)]
+    blocks = [range(start, min(start + 30, rows)) for start in range(0, rows, max(40, rows // 20))]
+    assert found.read_blocks(blocks) == [found.read(block.start, block.stop) for block in blocks]
 
 
 def test_row_groups_and_files_of_a_glob_are_one_source(tmp_path):
@@ -57,6 +60,84 @@ def test_row_groups_and_files_of_a_glob_are_one_source(tmp_path):
     check(found, ROWS + 100)
     check(pickle.loads(pickle.dumps(found)), ROWS + 100)
     check(source(tmp_path / "a.parquet"), ROWS)
+
+
+def together(monkeypatch, files):
+    """Have each opening of a file wait until so many are being opened; return the names in the order of opening."""
+    opened, barrier, opening = [], threading.Barrier(files, timeout=20), Place.open
+
+    def wait(place):
+        opened.append(place.name)
+        barrier.wait()  # never passed where files are opened one after the other
+        return opening(place)
+
+    monkeypatch.setattr(Place, "open", wait)
+    return opened
+
+
+def test_row_groups_of_a_shuffle_are_read_together_and_each_once(tmp_path, monkeypatch):
+    pq.write_table(table(5000), tmp_path / "a.parquet", row_group_size=1000)
+    found = source(tmp_path / "*.parquet")
+    found.read(0, 1)  # parses the footer
+    blocks = [range(10, 20), range(500, 1001), range(1900, 1901), range(2000, 2999), range(4990, 5000)]
+    expected = [found.read(block.start, block.stop) for block in blocks]
+    opened = together(monkeypatch, 4)
+    assert found.read_blocks(blocks) == expected
+    assert len(opened) == 4
+    assert found.read_blocks([]) == []
+
+
+def test_footers_are_read_together_and_used_in_order(tmp_path, monkeypatch):
+    for i in range(4):
+        pq.write_table(table(10 + i, first=[0, 10, 21, 33][i]), tmp_path / f"{i}.parquet")
+    fingerprint = source(tmp_path / "*.parquet").fingerprint
+    with monkeypatch.context() as patch:
+        opened = together(patch, 4)
+        found = source(tmp_path / "*.parquet")
+        assert len(opened) == 4
+    check(found, 46)
+    assert found.fingerprint == fingerprint
+    (tmp_path / "1.parquet").write_bytes(b"no parquet")
+    pq.write_table(pa.table({"prompt": ["a"]}), tmp_path / "2.parquet")
+    with pytest.raises(ConfigError, match=r"1.parquet is not a parquet file"):
+        source(tmp_path / "*.parquet")
+
+
+def test_a_source_can_be_read_again_after_it_could_not(tmp_path):
+    path = tmp_path / "a.parquet"
+    texts = [f"row {i} {random.Random(i).randbytes(200).hex()}" for i in range(3 * BATCH)]  # more than one buffer
+    pq.write_table(pa.table({"prompt": texts}), path, use_dictionary=False)
+    found, whole = source(path), path.read_bytes()
+    path.write_bytes(bytes(len(whole)))
+    with pytest.raises(ConfigError, match=r"a.parquet: the footer cannot be read: "):
+        found.read(0, 1)
+    path.write_bytes(whole)
+    assert found.read(0, 1)[0].prompt == texts[0]
+    path.write_bytes(bytes(len(whole)))
+    last = 3 * BATCH - 1
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"a.parquet: row group 0 cannot be read: "):
+            found.read(last, last + 1)
+    path.write_bytes(whole)
+    assert found.read(last, last + 1)[0].prompt == texts[last]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "hf"])
+def test_a_row_of_a_block_that_cannot_be_used_is_an_error_in_its_place(kind, tmp_path):
+    prompts = pa.table({"prompt": [" " if i == 13 else f"row {i}" for i in range(30)]})
+    if kind == "parquet":
+        pq.write_table(prompts, tmp_path / "a.parquet", row_group_size=7)
+        found = source(tmp_path / "a.parquet")
+    else:
+        pytest.importorskip("datasets").Dataset(prompts).save_to_disk(str(tmp_path / "one"))
+        found = source(tmp_path / "one")
+    one, two = found.read_blocks([range(5, 9), range(11, 25)])
+    assert [row.prompt for row in one] == [f"row {i}" for i in range(5, 9)]
+    (error,) = [row for row in two if isinstance(row, RowError)]
+    assert "row 14 has an empty prompt" in str(error)
+    assert [row if row is error else row.prompt for row in two] == [
+        error if i == 13 else f"row {i}" for i in range(11, 25)
+    ]
 
 
 def test_planning_reads_footers_only(tmp_path):
@@ -109,6 +190,9 @@ def test_files_that_cannot_be_used(tmp_path):
         source(tmp_path / "*.parquet")
     (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
     with pytest.raises(ConfigError, match=r"b.parquet is not a parquet file, or it is cut off"):
+        source(tmp_path / "b.parquet")
+    (tmp_path / "b.parquet").write_bytes(bytes(92) + (88).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(ConfigError, match=r"b.parquet: the footer cannot be read: "):
         source(tmp_path / "b.parquet")
     with pytest.raises(ConfigError, match=r"z\*.parquet: no such file"):
         source(tmp_path / "z*.parquet")

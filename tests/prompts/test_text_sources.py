@@ -10,8 +10,9 @@ import pytest
 
 from pipeline.config.schema import PromptsConfig
 from pipeline.errors import ConfigError
-from pipeline.prompts import open_source
+from pipeline.prompts import lines, open_source
 from pipeline.prompts.lines import STRIDE
+from pipeline.prompts.source import make_row
 
 
 def source(path, **settings):
@@ -78,6 +79,22 @@ def test_rows_may_set_seed_negative_prompt_and_size(tmp_path):
     assert (two.seed, two.size, two.negative_prompt) == (None, None, "dull")
 
 
+def test_only_rows_that_ask_for_something_are_made_when_a_file_is_opened(tmp_path, monkeypatch):
+    """Of 10^7 rows each is looked at, and making one costs as much as reading it."""
+    made = []
+    monkeypatch.setattr(lines, "make_row", lambda record, *rest: made.append(record) or make_row(record, *rest))
+    rows = [{"prompt": f"row {i}", "id": i} for i in range(9)] + [{"prompt": "last", "id": 9, "seed": 3}]
+    found = source(write(tmp_path / "p.jsonl", "\n".join(map(json.dumps, rows))))
+    assert made == rows[-1:]
+    assert [row.prompt for row in found.read(7, 10)] == ["row 7", "row 8", "last"]
+
+
+def test_white_space_round_json_is_none_of_its_business(tmp_path):
+    text = ' {"prompt": "a"}\t\r\n\x0c\n\n\t{"prompt": " b\u2028"} \n'
+    found = source(write(tmp_path / "p.jsonl", text))
+    assert [row.prompt for row in found.read(0, len(found))] == ["a", " b\u2028"]
+
+
 def test_what_rows_ask_for_is_known_by_the_first_that_does(tmp_path):
     rows = [{"prompt": "a"}, {"prompt": "b", "size": "64x32"}, {"prompt": "c", "width": 64, "height": 32}]
     rows += [{"prompt": "d", "size": [8, 8], "negative_prompt": "grey"}, {"prompt": "e", "negative_prompt": "dull"}]
@@ -113,7 +130,14 @@ def test_types_of_columns_are_those_of_the_whole_file(tmp_path):
         ("p.jsonl", '{"prompt": "a"}\n{"promt": "b"}', "row 2 has no column 'prompt' (did you mean 'promt'?)"),
         ("p.jsonl", '{"prompt": "a"}\n{"prompt": 3}', "row 2 has 3 in column 'prompt'; expected a text"),
         ("p.jsonl", '{"prompt": "a"}\n["b"]', "row 2 is no JSON object"),
-        ("p.jsonl", '{"prompt": "a"}\n{"prompt": "b"', "row 2 is not valid JSON"),
+        ("p.jsonl", '{"prompt": "a"}\n{"prompt": "b"', "row 2 is not valid JSON: Expecting ',' delimiter: line 1"),
+        ("p.jsonl", '{"prompt": "a"} {"prompt": "b"}', "row 1 is not valid JSON: Extra data: line 1 column 17"),
+        (
+            "p.jsonl",
+            '{"prompt": "a"}\n\xa0{"prompt": "b"}',
+            "row 2 is not valid JSON: Expecting value: line 1",
+        ),
+        ("p.jsonl", '{"prompt": "a"}\n\ufeff{"prompt": "b"}', "row 2 is not valid JSON: Unexpected UTF-8 BOM"),
         ("p.jsonl", '{"prompt": "a", "x": 1}\n{"prompt": "b", "x": "y"}', "rows 1 to 2: column 'x' has no single type"),
         ("p.jsonl", '{"prompt": "a", "seed": -1}', "row 1: seed is -1; expected a whole number"),
         ("p.jsonl", '{"prompt": "a", "seed": 1.5}', "row 1: seed is 1.5; expected a whole number"),

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from pipeline.corpus.parallel import in_parallel
+from pipeline.parallel import in_parallel
 
 
 def test_answers_come_in_order_and_requests_run_together():

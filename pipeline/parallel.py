@@ -1,4 +1,4 @@
-"""The same small request to storage for thousands of shards: many at once, answers in order, few of them held."""
+"""The same request to storage for thousands of files: many at once, answers in order, few of them held."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
