@@ -1,7 +1,7 @@
 """Hands out leases and counts. Holds no truth: storage does, and a new coordinator goes on from what it lists there.
 
 Knows nothing of Ray, processes or stores: calls arrive as method calls, time as ``clock``, storage as two callbacks.
-Not thread-safe: its owner calls it from one thread.
+Not thread-safe: its owner calls it from one thread. The one thread that it begins reads prompts (``Ahead``).
 
 The protocol. A worker calls ``next`` with what it has finished, the ids of the leases it still holds, and the one of
 them that it runs; so one call completes, starts and pulls. What it was granted but does not name was lost on the way
@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
+from pipeline.cluster.ahead import Ahead
 from pipeline.cluster.book import Book, Open
 from pipeline.cluster.history import History
 from pipeline.cluster.judgement import FirstTasks, Places, place
@@ -83,16 +84,18 @@ class Coordinator:
         node_loss_budget: int,
         shard_timeout: float | None = None,
         held: Mapping[str, Sequence[Held]] | None = None,
+        ahead: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ):
         """*record* writes a failure down, *committed* asks storage about one shard (None: not committed). *token* tells
-        this coordinator's attempts from any other's. *held* is what workers hold of a predecessor's leases."""
-        self._plan, self._committed, self._token, self._clock = plan, committed, token, clock
+        this coordinator's attempts from any other's. *held* is what workers hold of a predecessor's leases. *ahead*
+        shards are planned before they are due."""
+        self._plan, self._committed, self._token, self._clock = Ahead(plan), committed, token, clock
         self._history = History(past, record)
         self._pace = Pace(shard_timeout)
         self._book = Book()
         self._places = Places()
-        self._triage = Triage(plan, self._history, error_budget, node_loss_budget)
+        self._triage = Triage(self._plan, self._history, error_budget, node_loss_budget)
         self._done: set[int] = set()
         self._counts: dict[str, int] = {}
         for shard, counts in done.items():
@@ -110,6 +113,8 @@ class Coordinator:
         self._stopped: str | None = None
         self._storage_failures = 0  # since the last commit
         self._broken: Exception | None = None
+        self._ahead = ahead
+        self._plan.expect(self._triage.due(ahead))
 
     # What workers call
 
@@ -208,6 +213,10 @@ class Coordinator:
         """Give out no more work."""
         self._stopped = self._stopped or reason
 
+    def close(self) -> None:
+        """Nobody will ask again: plan nothing more ahead."""
+        self._plan.close()
+
     @_final
     def tick(self) -> None:
         """Let go of workers past their deadline; at most once a second, because it looks at all of them."""
@@ -272,6 +281,7 @@ class Coordinator:
             self._attempts += 1
             attempt = f"{self._token}-{self._attempts}"
             tasks.append(Task(planned=planned, attempt=attempt, excluded=self._history.blamed(shard), probe=probe))
+        self._plan.expect(self._triage.due(self._ahead))
         if not tasks:
             return Wait(seconds=SHORTEST_WAIT)
         lease_id = tasks[0].attempt

@@ -46,5 +46,8 @@ def run_local(coordinator: Coordinator, worker: Processor, progress: Progress) -
 
     ``KeyboardInterrupt`` passes through, after the commits under way have ended.
     """
-    Loop(worker, LocalDesk(coordinator, progress)).run()
+    try:
+        Loop(worker, LocalDesk(coordinator, progress)).run()
+    finally:
+        coordinator.close()
     return coordinator.snapshot()

@@ -12,6 +12,11 @@ from pipeline.cluster.protocol import Counts, Failure, FailureKind, Held, Planne
 from pipeline.config.schema import Config
 from pipeline.corpus import Store, committed_counts, failures, layout, open_store, read_commit, record_failure
 from pipeline.errors import StoreError
+from pipeline.prompts.order import SPAN
+
+# Planned before they are due: two windows of a shuffle, about 30 MB. While one is used, the next is fetched.
+SAMPLES_AHEAD = 2 * SPAN
+MOST_AHEAD = 64  # shards, for each call looks at all of them
 
 
 def open_coordinator(
@@ -64,6 +69,7 @@ def open_coordinator(
         node_loss_budget=config.cluster.node_loss_budget,
         shard_timeout=config.cluster.shard_timeout,
         held=held,
+        ahead=max(1, min(MOST_AHEAD, SAMPLES_AHEAD // config.output.samples_per_shard)),
     )
 
 

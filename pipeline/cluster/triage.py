@@ -6,6 +6,7 @@ three queues; whoever takes it out with ``pop`` brings it back through one of th
 
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain, islice
 
 from pipeline.cluster.bisection import Bisection
 from pipeline.cluster.history import MOST_BLAMED, History
@@ -47,6 +48,10 @@ class Triage:
     def untried(self) -> bool:
         """Are there shards that nobody has had yet?"""
         return bool(self._fresh)
+
+    def due(self, most: int) -> list[int]:
+        """The first *most* shards that ``pop`` would take, left where they are."""
+        return list(islice(chain(self._again, self._fresh), most))
 
     def pop(self, most: int) -> list[int]:
         """Take up to *most* shards that nothing speaks against."""
