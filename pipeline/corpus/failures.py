@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from pipeline.corpus import layout
-from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.stores import Store
+from pipeline.parallel import in_parallel
 
 
 @dataclass(frozen=True, kw_only=True)

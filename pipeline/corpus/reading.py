@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any, Literal
 
 from pipeline.corpus import layout
-from pipeline.corpus.parallel import in_parallel
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import Store, open_store
 from pipeline.errors import CorpusError
+from pipeline.parallel import in_parallel
 
 # A remote tar is read some parts ahead, 72 MiB of it in memory at most. Not as one stream: a request must end within
 # two minutes (see remote.py), and training may take longer over a tar.
