@@ -18,6 +18,7 @@ from pipeline.cluster.loop import Answer, Loop
 from pipeline.cluster.protocol import Counts, Drawn, FailureKind, Held, Planner, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator, read_nonce
 from pipeline.config.schema import Config
+from pipeline.corpus.stores import patiently
 
 CONTROL = "control"  # the concurrency group that answers while the device thread is busy
 OUT_OF_REACH = 10.0  # seconds after which a coordinator that could not be reached is tried again
@@ -164,7 +165,7 @@ class WorkerActor:
     def hello(self, config: Config, nonce: str, folder: str) -> tuple[str, str]:
         """Check that this machine sees the driver's output, and load what every worker needs; return (id, node id)."""
         settle_in(config, folder)
-        read_nonce(config, nonce)
+        patiently(lambda: read_nonce(config, nonce))
         context = ray.get_runtime_context()
         node = context.get_node_id()
         gpus = "+".join(str(i) for i in ray.get_gpu_ids())
@@ -189,7 +190,8 @@ class WorkerActor:
         """Load the pinned model onto the device."""
         from pipeline.worker import Worker
 
-        self._worker = Worker(config, record, device=device, accept_environment=accept_environment)
+        # A moment without storage would else cost this place for good, or where it is the first one, the run.
+        self._worker = patiently(lambda: Worker(config, record, device=device, accept_environment=accept_environment))
         self._fragile = device == "cuda"
 
     def run(self, coordinator: Any) -> str:

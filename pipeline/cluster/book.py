@@ -130,6 +130,14 @@ class Book:
                     adopted |= set(tasks.values())
         return adopted
 
+    def forgive(self, seconds: float, now: float) -> None:
+        """So many seconds up to *now* count for nobody."""
+        for state in self.workers.values():
+            state.heard = min(state.heard + seconds, now)
+            for lease in state.leases.values():
+                if lease.started is not None:
+                    lease.started = min(lease.started + seconds, now)
+
     def late(self, now: float, deadline: Callable[[int], float]) -> list[str]:
         """Workers that have run a lease for longer than ``deadline(tasks open in it)`` seconds since they began it or
         last reported a task of it, or run none and are silent: those ask every few seconds."""

@@ -9,7 +9,7 @@ to it, and is leased anew. An attempt is named once and for all; a report on an 
 refused, except for the fact that it committed, which storage confirms. Invariants:
 - every unfinished shard either waits in one queue of ``Triage`` or is open in one lease of the ``Book``;
 - a failure is charged only to shards that were running when it happened, and to none that had committed. That storage
-  does not take a shard is charged to none: it is drawn again, and after a few such failures in a row the run ends.
+  does not take a shard is charged to none: it is drawn again, and after minutes of nothing else the run ends.
 An exception, of storage above all, is raised again by every later call: the first invariant may no longer hold then,
 and a worker that reports, or the driver that mourns one, does not wait to hear of it.
 """
@@ -46,7 +46,9 @@ FINISHED = "finished"
 CALLS_OF_THE_IDLE = 100.0  # a second, from all waiting workers together
 SHORTEST_WAIT = 0.2  # seconds
 WAIT_OF_THE_PARKED = 30.0  # seconds
-STORAGE_FAILURES = 3  # commits of any workers, in a row: the client sits out a moment, and one machine is not all
+STORAGE_FAILURES = 3  # commits of any workers, in a row: one machine is not all
+STORAGE_PATIENCE = 120.0  # seconds that these must span as well: hundreds of workers fail so often in one bad moment
+STALL = 10.0  # seconds between two ticks: the driver has one made four times a second
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -108,10 +110,10 @@ class Coordinator:
         self._gone: set[str] = set()  # workers declared lost: they are told to stop if they speak again
         self._hung: set[str] = set()
         self._attempts = 0
-        self._next_tick = clock()
+        self._ticked = clock()
         self._images, self._device_seconds = 0, 0.0
         self._stopped: str | None = None
-        self._storage_failures = 0  # since the last commit
+        self._storage_failures, self._storage_fails_since = 0, clock()  # counted since the last commit
         self._broken: Exception | None = None
         self._ahead = ahead
         self._plan.expect(self._triage.due(ahead))
@@ -219,11 +221,18 @@ class Coordinator:
 
     @_final
     def tick(self) -> None:
-        """Let go of workers past their deadline; at most once a second, because it looks at all of them."""
-        if self._clock() < self._next_tick:
+        """Let go of workers past their deadline; at most once a second, because it looks at all of them.
+
+        Where the coordinator itself stood still, their reports wait to be heard: that time counts for nobody.
+        """
+        now = self._clock()
+        passed = now - self._ticked
+        if passed < 1.0:
             return
-        self._next_tick = self._clock() + 1.0
-        for worker in self._book.late(self._clock(), self._pace.deadline):
+        self._ticked = now
+        if passed > STALL:
+            self._book.forgive(passed, now)
+        for worker in self._book.late(now, self._pace.deadline):
             self._hung.add(worker)
             self.lost(worker, FailureKind.timeout, "past its deadline, counted as hung")
 
@@ -340,10 +349,13 @@ class Coordinator:
 
     def _refused(self, opened: Open, message: str) -> None:
         """Storage did not take a shard: no fault of its own. Another place may have more luck, or nobody has."""
+        if self._storage_failures == 0:
+            self._storage_fails_since = self._clock()
         self._storage_failures += 1
-        if self._storage_failures >= STORAGE_FAILURES:
+        passed = self._clock() - self._storage_fails_since
+        if self._storage_failures >= STORAGE_FAILURES and passed >= STORAGE_PATIENCE:
             raise StoreError(
-                f"{message}; {self._storage_failures} commits in a row failed, and the run ends: "
+                f"{message}; {self._storage_failures} commits in a row failed in {passed:.0f} s, and the run ends: "
                 "once that is mended, the same command goes on"
             )
         self._say(opened.shard, f"not committed, and to be drawn again: {message}")

@@ -71,7 +71,7 @@ class Driver:
             self._needs,
             hello=lambda actor: actor.hello.remote(config, self._nonce, os.getcwd()),
             say=progress.say,
-            startup_timeout=config.cluster.startup_timeout,
+            load_timeout=config.cluster.load_timeout,
         )
 
     def run(self) -> Snapshot:
@@ -146,8 +146,7 @@ class Driver:
     def _advance(self, member: Member, result: Any) -> None:
         """A member's call has ended well: on to its next stage."""
         if member.stage is Stage.starting:
-            member.name, member.node = result
-            member.stage = Stage.ready
+            self._fleet.welcome(member, *result)
         elif member.stage is Stage.preparing:
             self._record = result
             member.stage = Stage.ready
@@ -194,7 +193,7 @@ class Driver:
 
     def _look_around(self) -> None:
         """Use machines that have joined, and leave those that will go."""
-        self._fleet.kill_slow_starters()
+        self._fleet.kill_slow_loaders()
         nodes = machines.draining_nodes()
         draining = {member.name for member in self._fleet.at(Stage.running) if member.node in nodes}
         if draining != self._draining:

@@ -4,6 +4,7 @@ Knows nothing of shards: what a dead worker held is the coordinator's affair, to
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -13,12 +14,15 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayTaskError
 
 from pipeline.cluster.actor import WorkerActor
-from pipeline.cluster.machines import DEATHS, Needs, is_alive
+from pipeline.cluster.judgement import place
+from pipeline.cluster.machines import DEATHS, Needs, alive_nodes
 from pipeline.cluster.protocol import FailureKind
+from pipeline.cluster.triage import last_line
 from pipeline.errors import LacunaError
 
-DEATHS_ON_STARTING = 5  # in a row, none having loaded the model between: it is not bad luck
-LOAD_ERRORS = 3  # raised by loading where others have loaded: bad machines, to be borne for so long
+DEATHS_ON_STARTING = 5  # in a row, nobody having come further meanwhile: it is not bad luck
+LOAD_FAILURES = 5  # deaths and errors in a row at one place: it is the place, and is left out
+REST = 10.0  # seconds before another is started, where one died before it could say where it was
 # Seconds in which news of a node's death may follow that of its actor: Ray notices a dead process at once, but takes
 # 14 s (measured) to give up a machine, whose actors are "unavailable" meanwhile.
 NODE_NEWS = 1.0
@@ -64,17 +68,21 @@ class Death:
 class Fleet:
     """All worker actors of a run. ``poll`` moves them along; the driver says what each stage leads to."""
 
-    def __init__(self, wanted: Needs, hello: Callable[[Any], Any], say: Callable[[str], None], startup_timeout: float):
-        self._needs, self._hello, self._say, self._startup_timeout = wanted, hello, say, startup_timeout
+    def __init__(self, wanted: Needs, hello: Callable[[Any], Any], say: Callable[[str], None], load_timeout: float):
+        self._needs, self._hello, self._say, self._load_timeout = wanted, hello, say, load_timeout
         self.members: list[Member] = []
         self._dead: list[tuple[Member, str, float]] = []  # (who, why, until when its node's fate may become known)
         self._born = 0
-        self._deaths_on_starting, self._load_errors = 0, 0
+        self._rest_until = 0.0
+        self._deaths_on_starting = 0
         self._ever_loaded = False
+        self._failed_at: defaultdict[str, list[Exception]] = defaultdict(list)  # place -> loads since one succeeded
 
     def grow(self, size: int) -> None:
         """Make actors until there are *size* that are of use. Those for which there is no room yet wait, and tell an
         autoscaler so."""
+        if time.monotonic() < self._rest_until:
+            return
         while len(self.members) - len(self.at(Stage.refused)) < size:
             self._born += 1
             actor = _worker_actor.options(**self._needs.options()).remote(self._born)
@@ -84,6 +92,19 @@ class Fleet:
     def at(self, stage: Stage) -> list[Member]:
         """The members at one stage."""
         return [member for member in self.members if member.stage is stage]
+
+    def welcome(self, member: Member, name: str, node: str) -> None:
+        """A member has said who and where it is. Where loading fails time and again while others load or work, it is
+        left out; where nobody does, the last failure there is raised."""
+        member.name, member.node, member.stage = name, node, Stage.ready
+        failures = self._failed_at[place(name)]
+        if len(failures) < LOAD_FAILURES:
+            return
+        if not self._others(Stage.loading):
+            raise failures[-1]
+        self.send(member, Stage.refused, None)
+        why = last_line(str(failures[-1]))
+        self._say(f"worker {name} is not used, while others work: {LOAD_FAILURES} loads in a row failed there: {why}")
 
     def send(self, member: Member, stage: Stage, call: Any) -> None:
         """A member has been called; it is at *stage* until the call ends."""
@@ -114,6 +135,7 @@ class Fleet:
             member.call = None
             if member.stage is Stage.loading:
                 self._ever_loaded, self._deaths_on_starting = True, 0
+                self._failed_at.pop(place(member.name), None)
             results.append((member, result))
         return results, self._deaths()
 
@@ -123,10 +145,10 @@ class Fleet:
             if member.name in names:
                 ray.kill(member.actor)
 
-    def kill_slow_starters(self) -> None:
+    def kill_slow_loaders(self) -> None:
         """Replace workers that have hung while loading the model. Those that wait for room are not among them."""
         for member in self.at(Stage.loading):
-            if time.monotonic() - member.since > self._startup_timeout:
+            if time.monotonic() - member.since > self._load_timeout:
                 ray.kill(member.actor)
 
     def dismiss(self, member: Member) -> None:
@@ -154,27 +176,44 @@ class Fleet:
         if member.stage is Stage.drawing:  # a prompt that cannot be drawn; where it is planned, it will be left out
             self._bury(member, str(error.cause), NODE_NEWS)
             return
-        self._load_errors += 1
-        if member.stage is not Stage.loading or not self._ever_loaded or self._load_errors > LOAD_ERRORS:
-            raise error
         self.dismiss(member)
+        if member.stage is not Stage.loading or not (self._ever_loaded or self._others(Stage.loading)):
+            raise error
+        self._failed_at[place(member.name)].append(error)
 
     def _deaths(self) -> list[Death]:
         """The dead of whose machine enough is known: gone too, or standing for a while after."""
         known, waiting = [], []
+        alive = alive_nodes() if self._dead else set()  # once: it takes the longer, the more machines there are
         for member, message, until in self._dead:
-            gone = bool(member.node) and not is_alive(member.node)
+            gone = bool(member.node) and member.node not in alive
             if not gone and time.monotonic() < until:
                 waiting.append((member, message, until))
                 continue
             kind = FailureKind.node_loss if gone else FailureKind.crash
             if not gone and member.stage is not Stage.running:
-                self._deaths_on_starting += 1
-            if self._deaths_on_starting >= DEATHS_ON_STARTING:
-                raise RuntimeError(f"{DEATHS_ON_STARTING} workers in a row died before they could work: {message}")
+                self._died_early(member, message)
             known.append(Death(name=member.name, kind=kind, message=message))
         self._dead = waiting
         return known
+
+    def _died_early(self, member: Member, message: str) -> None:
+        """A worker died before it could work. While others have come further, that is its place's fault."""
+        if member.stage is Stage.loading:
+            self._failed_at[place(member.name)].append(RuntimeError(f"a worker died while loading: {message}"))
+        if self._others(member.stage):
+            self._deaths_on_starting = 0
+            if not member.name:
+                self._rest_until = time.monotonic() + REST
+            return
+        self._deaths_on_starting += 1
+        if self._deaths_on_starting >= DEATHS_ON_STARTING:
+            raise RuntimeError(f"{DEATHS_ON_STARTING} workers in a row died before they could work: {message}")
+
+    def _others(self, stage: Stage) -> bool:
+        """Has any member come further than *stage*, or as far as to load the model?"""
+        least = min(stage.value + 1, Stage.loading.value)
+        return any(least <= member.stage.value < Stage.refused.value for member in self.members)
 
 
 def _reason(error: BaseException) -> str:

@@ -83,9 +83,9 @@ def resources() -> str:
     return ", ".join(f"{total[kind]:g} {kind}s" for kind in ("CPU", "GPU") if kind in total) or "nothing"
 
 
-def is_alive(node: str) -> bool:
-    """Is the machine with this id part of the cluster?"""
-    return any(alive["NodeID"] == node for alive in _alive())
+def alive_nodes() -> set[str]:
+    """Ids of the machines that are part of the cluster."""
+    return {node["NodeID"] for node in _alive()}
 
 
 def draining_nodes() -> set[str]:

@@ -11,7 +11,7 @@ from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.protocol import Counts, Failure, FailureKind, Held, Planner
 from pipeline.config.schema import Config
 from pipeline.corpus import Store, committed_counts, failures, layout, open_store, read_commit, record_failure
-from pipeline.errors import StoreError
+from pipeline.errors import ConfigError
 from pipeline.prompts.order import SPAN
 
 # Planned before they are due: two windows of a shuffle, about 30 MB. While one is used, the next is fetched.
@@ -81,14 +81,14 @@ def write_nonce(config: Config) -> str:
 
 
 def read_nonce(config: Config, nonce: str) -> None:
-    """Raise ``StoreError`` unless the nonce is here: else a node-local path would split the corpus over machines."""
+    """Raise ``ConfigError`` unless the nonce is here: else a node-local path would split the corpus over machines."""
     store = open_store(config.output.path, config.output.storage_options)
     try:
         found = store.read(_nonce_path(nonce)).decode()
     except FileNotFoundError:
         found = ""
     if found != nonce:
-        raise StoreError(
+        raise ConfigError(
             f"output.path: {config.output.path}: a worker on {socket.gethostname()} does not see what the driver wrote "
             "there; "
             "expected a folder that all machines share, or an s3://, gs:// or az:// URL"

@@ -182,6 +182,7 @@ class ClusterConfig:
     error_budget: int = operational(3)  # failed attempts at one shard before it is bisected
     node_loss_budget: int = operational(20)  # node losses under one shard before it is given up
     startup_timeout: float = operational(600.0)  # seconds to wait for workers.min
+    load_timeout: float = operational(3600.0)  # seconds for a worker to load the model; hundreds may share a storage
     shard_timeout: float | None = operational(None)  # seconds; default: from measured time per shard
 
 

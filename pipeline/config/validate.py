@@ -214,7 +214,8 @@ def _cluster(cluster: ClusterConfig) -> None:
         _in_range("cluster.cpus_per_worker", cluster.cpus_per_worker, 1)
     _in_range("cluster.error_budget", cluster.error_budget, 1)
     _in_range("cluster.node_loss_budget", cluster.node_loss_budget, 1)
-    for key, seconds in (("startup_timeout", cluster.startup_timeout), ("shard_timeout", cluster.shard_timeout)):
+    timeouts = ("startup_timeout", "load_timeout", "shard_timeout")
+    for key, seconds in ((key, getattr(cluster, key)) for key in timeouts):
         if seconds is not None and seconds <= 0:
             raise Problem(f"cluster.{key}", f"is {seconds:g}; expected more than 0 seconds")
 

@@ -24,11 +24,9 @@ import pyarrow as pa
 from pipeline.corpus import layout
 from pipeline.corpus.manifest import Row, Status, schema, write_manifest
 from pipeline.corpus.shard import Digest, build_tar
-from pipeline.corpus.stores import Store
+from pipeline.corpus.stores import Store, create_or_read
 from pipeline.errors import CorpusError, StoreError
 from pipeline.parallel import in_parallel
-
-CREATE_TRIES = 3  # each only after a read has shown that the record is not there
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,23 +147,9 @@ def _check_copyable(store: Store, name: str, size: int) -> None:
 
 
 def create_once(store: Store, record: CommitRecord) -> CommitRecord:
-    """Step 2: create the record if there is none; return the one that stands.
-
-    A create whose answer is lost is followed by a read; only where nothing is there is it sent again.
-    """
-    lost: StoreError | None = None
-    for _ in range(CREATE_TRIES):
-        try:
-            if store.create(layout.commit(record.shard), record.dumps()):
-                return record
-        except StoreError as error:
-            lost = error
-        standing = read_commit(store, record.shard)
-        if standing is not None:
-            return standing
-    raise StoreError(
-        f"{store.url}/{layout.commit(record.shard)}: could not be created: {lost or 'neither there nor created'}"
-    )
+    """Step 2: create the record if there is none; return the one that stands."""
+    path = layout.commit(record.shard)
+    return CommitRecord.loads(create_or_read(store, path, record.dumps()), f"{store.url}/{path}")
 
 
 def publish(store: Store, evidence: Store, record: CommitRecord) -> None:

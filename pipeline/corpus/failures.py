@@ -1,17 +1,21 @@
 """The failures of shards, written down so that budgets survive a restart."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from pipeline.corpus import layout
-from pipeline.corpus.stores import Store
+from pipeline.corpus.stores import Store, create_or_read
 from pipeline.parallel import in_parallel
 
 
 @dataclass(frozen=True, kw_only=True)
 class FailureRecord:
-    """``failures/SHARD-NUMBER.json``: one failed attempt at a shard, or a verdict on it (see ``cluster.protocol``)."""
+    """``failures/SHARD-NUMBER.json``: one failed attempt at a shard, or a verdict on it (see ``cluster.protocol``).
+
+    ``recorded_at`` is in seconds since 1970, and tells two alike apart; 0 where it was not written down yet.
+    """
 
     shard: int
     kind: str
@@ -19,6 +23,7 @@ class FailureRecord:
     sample_key: str | None = None
     attempt: str = ""
     worker: str = ""
+    recorded_at: float = 0.0
 
 
 def record_failure(
@@ -33,11 +38,17 @@ def record_failure(
 ) -> None:
     """Write a failure down under the shard's next free number."""
     record = FailureRecord(
-        shard=shard, kind=kind, message=message, sample_key=sample_key, attempt=attempt, worker=worker
+        shard=shard,
+        kind=kind,
+        message=message,
+        sample_key=sample_key,
+        attempt=attempt,
+        worker=worker,
+        recorded_at=time.time(),
     )
     data = json.dumps(asdict(record), sort_keys=True, indent=1).encode()
     number = 0
-    while not store.create(layout.failure(shard, number), data):  # budgets keep them under 30 a shard
+    while create_or_read(store, layout.failure(shard, number), data) != data:  # budgets keep them under 30 a shard
         number += 1
 
 

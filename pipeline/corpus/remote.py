@@ -3,6 +3,9 @@
 Every request has a finite timeout: on a dead socket an unlimited one would hold its shard for ever. All requests but
 ``create`` may be sent again by the client; a create that was answered 5xx or not at all may have taken effect, and
 sent again it would be refused because of itself.
+
+Storage that has answered before is waited for, for ``RETRY_TIMEOUT``: it is busy. One that has never answered is rather
+a wrong endpoint, and whoever mistyped it should hear so within seconds.
 """
 
 import contextlib
@@ -20,8 +23,12 @@ from pipeline.errors import StoreError
 
 CONNECT_TIMEOUT = timedelta(seconds=30)
 REQUEST_TIMEOUT = timedelta(seconds=120)  # of one request: a part of a multipart upload, or a server-side copy
-RETRIES = 5
+FIRST_RETRIES = 5  # until it has answered once: 2 s, 10 s at most
+RETRIES = 1000  # afterwards: never reached (34 fit into RETRY_TIMEOUT, 76 at most), so that the time rules
 RETRY_TIMEOUT = timedelta(seconds=180)
+# obstore waits a random time up to ``base`` times the last one. With its own base of 2 that hardly grows: its median
+# after ten waits is still below half a second, and hundreds of workers would not leave alone what is busy.
+BACKOFF: Any = {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=15), "base": 3}
 PART = 16 << 20  # bytes of a multipart part: S3 takes 10,000 parts, so tars up to 160 GB
 S3_COPY_LIMIT = 5 << 30  # bytes that S3 copies in one request, and obstore makes no copy of several
 CONCURRENCY = 4  # parts under way at once
@@ -33,6 +40,7 @@ class ObjectStore:
     def __init__(self, url: str, options: dict[str, str]):
         self.url = url.rstrip("/")
         self._options = options
+        self._answered = False
         self.copy_limit = S3_COPY_LIMIT if self.url.startswith("s3://") else None
         self._connect()
 
@@ -46,16 +54,20 @@ class ObjectStore:
             client["allow_http"] = True
 
         def connect(retries: int) -> Any:
-            retry = {"max_retries": retries, "retry_timeout": RETRY_TIMEOUT}
+            retry: Any = {"max_retries": retries, "retry_timeout": RETRY_TIMEOUT, "backoff": BACKOFF}
             return from_url(self.url, config=self._options or None, client_options=client, retry_config=retry)
 
         try:
-            self._store, self._once = connect(RETRIES), connect(0)
+            self._first, self._patient, self._once = connect(FIRST_RETRIES), connect(RETRIES), connect(0)
         except (exceptions.BaseError, ValueError, TypeError) as error:
             raise StoreError(f"{self.url}: output.storage_options cannot be used: {_line(error)}") from error
 
+    @property
+    def _store(self) -> Any:
+        return self._patient if self._answered else self._first
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "_options": self._options, "copy_limit": self.copy_limit}
+        return {"url": self.url, "_options": self._options, "_answered": False, "copy_limit": self.copy_limit}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -123,7 +135,9 @@ class ObjectStore:
     def _errors(self, path: str, writing: bool = False) -> Iterator[None]:
         try:
             yield
+            self._answered = True
         except FileNotFoundError as error:
+            self._answered = True
             if writing:  # then what is missing is the bucket
                 raise StoreError(f"{self.url}: there is no such bucket or container") from error
             raise FileNotFoundError(f"{self.url}/{path}") from error

@@ -4,14 +4,22 @@ Knows nothing of shards or commits. Two kinds stand behind it: a local folder (`
 (``remote.py``). Every operation is durable and atomic when it returns: a reader sees an object whole or not at all.
 """
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from pipeline.errors import StoreError, nearest
 
 REMOTE_SCHEMES = ("s3", "gs", "az")
+PAUSES = (2.0, 8.0, 30.0)  # seconds
+# Seconds before a create is sent again, each time after a read has shown that the object is not there. No client waits
+# between creates (see ``remote``), and an object store that is too busy for them (503) is so for ten seconds or so.
+CREATE_PAUSES = (1.0, 2.0, 4.0, 8.0)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Store(Protocol):
         """Write the object only if none is there; return False where there is one.
 
         The request is sent once. Where its answer is lost a ``StoreError`` is raised and the object may or may not
-        be there, or may still arrive: ``commit.create_once`` reads back.
+        be there, or may still arrive: ``create_or_read`` reads back.
         """
 
     def copy(self, source: str, target: str) -> None:
@@ -84,6 +92,37 @@ def open_store(url: str, options: Mapping[str, str] | None = None) -> Store:
     from pipeline.corpus.local import LocalStore
 
     return LocalStore(str(url).removeprefix("file://"))
+
+
+def patiently(ask: Callable[[], T], pauses: Sequence[float] = PAUSES) -> T:
+    """Return what *ask* returns; where that is a ``StoreError``, ask again after each of *pauses*, in seconds.
+
+    For what has not heard from its storage yet, which a store itself gives little time (see ``remote``).
+    """
+    for pause in pauses:
+        try:
+            return ask()
+        except StoreError:
+            time.sleep(pause)
+    return ask()
+
+
+def create_or_read(store: Store, path: str, data: bytes) -> bytes:
+    """Create the object if there is none; return what stands.
+
+    A create whose answer is lost is followed by a read; only where nothing is there is it sent again.
+    """
+    lost: StoreError | None = None
+    for pause in (0.0, *CREATE_PAUSES):
+        time.sleep(pause)
+        try:
+            if store.create(path, data):
+                return data
+        except StoreError as error:
+            lost = error
+        with contextlib.suppress(FileNotFoundError):
+            return store.read(path)
+    raise StoreError(f"{store.url}/{path}: could not be created: {lost or 'neither there nor created'}")
 
 
 def check_writable(store: Store) -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from pipeline.cluster.book import SILENCE
-from pipeline.cluster.coordinator import Coordinator
+from pipeline.cluster.coordinator import STALL, STORAGE_PATIENCE, Coordinator
 from pipeline.cluster.history import MOST_BLAMED
 from pipeline.cluster.pace import FIRST_DEADLINE
 from pipeline.cluster.protocol import Failure, FailureKind, Lease, Report, Stop, Task, Wait
@@ -73,6 +73,13 @@ class Desk:
             clock=lambda: self.time,
             **self.settings,
         )
+
+    def wait(self, seconds: float) -> None:
+        """Time passes, and the driver asks as it does, only not so often."""
+        end = self.time + seconds
+        while self.time < end:
+            self.time = min(end, self.time + STALL / 2)
+            self.coordinator.tick()
 
     def lease(self, worker: str, done: Sequence[Report] = (), holding: Iterable[Lease] = ()) -> Lease:
         answer = self.coordinator.next(worker, done, [lease.id for lease in holding])
@@ -476,12 +483,30 @@ def test_storage_that_refuses_everything_ends_the_run_for_all_who_ask() -> None:
     refusals = {w: [replace(desk.fail(lease.tasks[0], "full"), storage=True)] for w, lease in leases.items()}
     desk.coordinator.report("a#1", refusals["a#1"])
     desk.coordinator.report("b#1", refusals["b#1"])
-    with pytest.raises(StoreError, match="full; 3 commits in a row failed"):
+    desk.wait(STORAGE_PATIENCE)
+    with pytest.raises(StoreError, match="full; 3 commits in a row failed in 120 s, and the run ends"):
         desk.coordinator.report("c#1", refusals["c#1"])
     for ask in (desk.coordinator.snapshot, lambda: desk.coordinator.next("a#1")):
         with pytest.raises(StoreError, match="full; 3 commits in a row failed"):
             ask()
     assert desk.records == []
+
+
+def test_a_bad_moment_of_storage_ends_no_run_however_many_commits_fail_in_it() -> None:
+    desk = Desk(shards=40)
+    for _ in range(2):  # and a second one is counted from its own beginning
+        leases = {f"w{i}#1": desk.lease(f"w{i}#1") for i in range(12)}
+        for worker, lease in leases.items():
+            desk.coordinator.report(worker, [replace(desk.fail(lease.tasks[0], "503"), storage=True)])
+            desk.wait(1.0)
+        again = desk.lease("w0#1")
+        desk.coordinator.report("w0#1", [desk.commit(again.tasks[0])])
+        desk.wait(STORAGE_PATIENCE)
+    assert desk.records == []
+    assert desk.state.stopped is None
+    while isinstance(answer := desk.coordinator.next("new#1"), Lease):  # at a place where nothing failed
+        desk.coordinator.report("new#1", [desk.commit(task) for task in answer.tasks])
+    assert desk.state.counts["ok"] == 160
 
 
 def test_a_loss_that_cannot_be_written_down_is_raised_for_all_who_ask(tmp_path: Path) -> None:
@@ -513,11 +538,9 @@ def test_a_hung_worker_loses_its_lease_and_is_named() -> None:
     desk = Desk(shards=2, timeout=60.0)
     lease = desk.lease("a#1")
     desk.begin("a#1", lease)
-    desk.time = 59.0
-    desk.coordinator.tick()
+    desk.wait(59.0)
     assert desk.state.hung == []
-    desk.time = 61.0
-    desk.coordinator.tick()
+    desk.wait(2.0)
     assert desk.state.hung == ["a#1"]
     assert desk.kinds(0) == [FailureKind.timeout]
     desk.coordinator.lost("a#1", FailureKind.crash, "killed by the driver")
@@ -528,14 +551,12 @@ def test_deadlines_come_from_measured_time() -> None:
     desk = Desk(shards=40)
     slow = desk.lease("slow#1")
     desk.begin("slow#1", slow)
-    desk.time = FIRST_DEADLINE - 1
-    desk.coordinator.tick()
+    desk.wait(FIRST_DEADLINE - 1)
     assert desk.state.hung == []
     for _ in range(5):
         lease = desk.lease("a#1")
         desk.coordinator.report("a#1", [desk.commit(task) for task in lease.tasks])
-    desk.time += 1.0
-    desk.coordinator.tick()
+    desk.wait(1.0)
     assert desk.state.hung == ["slow#1"], "10 s a shard are known by now, and an hour is too long"
 
 
@@ -544,10 +565,9 @@ def test_a_prefetched_lease_has_no_deadline_until_it_is_begun() -> None:
     first = desk.lease("a#1")
     second = desk.begin("a#1", first)
     assert isinstance(second, Lease)
-    desk.time = 50.0
+    desk.wait(50.0)
     desk.coordinator.next("a#1", [desk.commit(first.tasks[0])], [second.id], running=second.id)
-    desk.time = 100.0
-    desk.coordinator.tick()
+    desk.wait(50.0)
     assert desk.state.hung == []
 
 
@@ -560,8 +580,7 @@ def test_each_shard_of_a_lease_has_its_own_time() -> None:
     assert len(lease.tasks) == 6
     desk.begin("a#1", lease)
     for task in lease.tasks:
-        desk.time += 30.0
-        desk.coordinator.tick()
+        desk.wait(30.0)
         assert desk.state.hung == []
         desk.coordinator.report("a#1", [desk.commit(task)])
 
@@ -573,10 +592,9 @@ def test_a_worker_that_hangs_within_a_lease_is_found_in_the_time_of_what_is_left
     desk.begin("a#1", lease)
     *done, last = lease.tasks
     for task in done:
-        desk.time += 30.0
+        desk.wait(30.0)
         desk.coordinator.report("a#1", [desk.commit(task)])
-    desk.time += 46.0
-    desk.coordinator.tick()
+    desk.wait(46.0)
     assert desk.state.hung == ["a#1"]
     assert desk.kinds(last.planned.index) == [FailureKind.timeout]
 
@@ -585,14 +603,42 @@ def test_an_idle_worker_that_falls_silent_counts_as_hung() -> None:
     desk = Desk(shards=1)
     desk.lease("a#1")
     assert isinstance(desk.coordinator.next("b#1"), Wait)
-    desk.time = SILENCE - 1
+    desk.wait(SILENCE - 1)
     desk.coordinator.next("a#1")
-    desk.coordinator.tick()
     assert desk.state.hung == []
-    desk.time = SILENCE + 1
-    desk.coordinator.tick()
+    desk.wait(2)
     assert desk.state.hung == ["b#1"]
     assert desk.records == []
+
+
+def test_while_the_coordinator_stands_still_nobody_is_late() -> None:
+    """It waits for storage, say: the reports of all wait to be heard, and the first call of them must judge nobody."""
+    desk = Desk(shards=8, timeout=60.0)
+    leases = {worker: desk.lease(worker) for worker in ("a#1", "b#1", "c#1")}
+    for worker in ("a#1", "b#1"):  # c#1 is idle, as far as the coordinator knows
+        desk.begin(worker, leases[worker])
+    desk.wait(59.0)
+    desk.time += SILENCE + 1
+    desk.coordinator.next("c#1", [], [leases["c#1"].id])
+    assert desk.state.hung == []
+    desk.coordinator.report("a#1", [desk.commit(leases["a#1"].tasks[0])])
+    desk.wait(2.0)
+    assert desk.state.hung == ["b#1"], "what came before the stall counts, and what comes after"
+    assert desk.kinds(leases["b#1"].tasks[0].planned.index) == [FailureKind.timeout]
+
+
+def test_a_report_that_was_heard_after_a_stall_gives_no_time_beyond_it() -> None:
+    desk = Desk(shards=40, timeout=45.0)
+    first = desk.lease("a#1")
+    lease = desk.lease("a#1", [replace(desk.commit(first.tasks[0]), seconds=0.01)])
+    desk.begin("a#1", lease)
+    desk.time += 1000.0
+    done, *left = lease.tasks
+    desk.coordinator.next("a#1", [desk.commit(done)], [lease.id], running=lease.id)
+    desk.wait(45.0 * len(left))
+    assert desk.state.hung == []
+    desk.wait(1.0)
+    assert desk.state.hung == ["a#1"]
 
 
 def test_a_draining_worker_finishes_and_gets_nothing_new() -> None:

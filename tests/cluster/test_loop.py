@@ -277,10 +277,13 @@ def corpus_of(folder: Path) -> Config:
     return config
 
 
-def test_a_full_disk_ends_the_run_and_is_charged_to_no_shard(tmp_path: Path) -> None:
+def test_a_full_disk_ends_the_run_and_is_charged_to_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.coordinator.STORAGE_PATIENCE", 0.0)
     config, corpus = corpus_of(tmp_path), tmp_path / "corpus"
     worker = Committer(corpus, {2: lambda: block(corpus, "attempts")}, stay=True)
-    with pytest.raises(StoreError, match=r"corpus/attempts.*; 3 commits in a row failed, and the run ends") as caught:
+    with pytest.raises(
+        StoreError, match=r"corpus/attempts.*; 3 commits in a row failed in 0 s, and the run ends"
+    ) as caught:
         run_local(open_coordinator(config, Shards()), worker, Silent())
     assert "\n" not in str(caught.value)
     assert sorted(committed(worker.store)) == [0, 1]
@@ -292,7 +295,8 @@ def test_a_full_disk_ends_the_run_and_is_charged_to_no_shard(tmp_path: Path) -> 
     assert sorted(committed(again.store)) == list(range(6))
 
 
-def test_a_later_coordinator_finds_the_commits_made_since(tmp_path: Path) -> None:
+def test_a_later_coordinator_finds_the_commits_made_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.coordinator.STORAGE_PATIENCE", 0.0)
     config, corpus = corpus_of(tmp_path), tmp_path / "corpus"
     worker = Committer(corpus, {2: lambda: block(corpus, "attempts")}, stay=True)
     with pytest.raises(StoreError, match="in a row failed"):
@@ -304,7 +308,9 @@ def test_a_later_coordinator_finds_the_commits_made_since(tmp_path: Path) -> Non
     assert (snapshot.done, snapshot.resumed, snapshot.counts["failed"]) == (2, 2, 16)
 
 
-def test_the_disk_on_which_tars_are_built_is_storage_too(tmp_path: Path) -> None:
+def test_the_disk_on_which_tars_are_built_is_storage_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.coordinator.STORAGE_PATIENCE", 0.0)
+
     def full() -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "/tmp/lacuna-x/ok")
 

@@ -21,7 +21,7 @@ from pipeline.cluster.protocol import Snapshot
 from pipeline.cluster.run import run
 from pipeline.config import load_config
 from pipeline.corpus import committed, failures, open_store, verify
-from pipeline.errors import StoreError
+from pipeline.errors import ConfigError, StoreError
 from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -293,7 +293,7 @@ def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: P
     read_nonce(config, nonce)
     elsewhere = Config()
     elsewhere.output.path = str(tmp_path / "b")
-    with pytest.raises(StoreError, match=r"a worker on \S+ does not see what the driver wrote there"):
+    with pytest.raises(ConfigError, match=r"a worker on \S+ does not see what the driver wrote there"):
         read_nonce(elsewhere, nonce)
     delete_nonce(config, nonce)
     assert not list((tmp_path / "a").rglob("nonce-*"))

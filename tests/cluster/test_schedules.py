@@ -181,6 +181,7 @@ class World:
     def live(self, disturbances: int) -> None:
         """Until the coordinator says that it is over."""
         for tick in range(40_000):
+            self.coordinator.tick()
             state = self.coordinator.snapshot()
             assert state.stopped is None, state.stopped
             if state.finished:

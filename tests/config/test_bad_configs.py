@@ -209,6 +209,7 @@ SPOILT = {
     ),
     "no threads": ("audit:", "cluster: {threads_per_worker: 0}\naudit:", "cluster.threads_per_worker: is 0"),
     "timeout of zero": ("audit:", "cluster: {shard_timeout: 0}\naudit:", "cluster.shard_timeout: is 0; expected more"),
+    "no time to load": ("audit:", "cluster: {load_timeout: -1}\naudit:", "cluster.load_timeout: is -1; expected more"),
     "unknown log level": ("audit:", "log_level: warn\naudit:", "log_level: unknown 'warn' (did you mean 'warning'?)"),
     "negative seed": ("audit:", "seed: -1\naudit:", "seed: is -1; expected 0 to"),
     "variable that is not set": ("path: diorama", "path: '${oc.env:LACUNA_UNSET}'", "model.path: Environment variable"),

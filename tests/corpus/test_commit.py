@@ -3,6 +3,7 @@
 import importlib.util
 import socket
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -242,6 +243,52 @@ def test_a_create_whose_answer_is_lost_is_recognised_as_ours(place):
 
     assert parts.commit(Lossy(), evidence, 0, "mine").won
     assert verify(path, options) == []
+
+
+@pytest.fixture
+def passed(monkeypatch):
+    """Seconds slept, without their passing."""
+    slept = [0.0]
+    monkeypatch.setattr(time, "sleep", lambda seconds: slept.append(slept.pop() + seconds))
+    return slept
+
+
+class Busy:
+    """A store that answers no create with success in the first *seconds*, nor does one then, unless *lossy*."""
+
+    def __init__(self, store, passed, seconds, lossy=False):
+        self._store, self._passed, self._seconds, self._lossy, self.url = store, passed, seconds, lossy, store.url
+
+    def __getattr__(self, name):
+        return getattr(self._store, name)
+
+    def create(self, path, data):
+        if self._passed[0] < self._seconds:
+            if self._lossy:
+                self._store.create(path, data)
+            raise StoreError("503 SlowDown")
+        return self._store.create(path, data)
+
+
+def test_ten_busy_seconds_cost_neither_a_commit_nor_the_record_of_a_failure(tmp_path, passed):
+    store, evidence = stores(str(tmp_path / "corpus"), {})
+    create_run_record(store, parts.run_record(1))
+    assert parts.commit(Busy(store, passed, 10), evidence, 0, "mine").won
+    assert 10 <= passed[0] <= 15
+    assert verify(str(tmp_path / "corpus")) == []
+    passed[0] = 0.0
+    record_failure(Busy(store, passed, 10), shard=1, kind="error", message="no")
+    assert [failure.message for failure in failures(store)] == ["no"]
+    passed[0] = 0.0
+    with pytest.raises(StoreError, match=r"failures/000001-\d+.json: could not be created: 503 SlowDown"):
+        record_failure(Busy(store, passed, 3600), shard=1, kind="error", message="no")
+
+
+def test_a_failure_whose_answer_is_lost_is_written_once_and_one_that_is_alike_again(tmp_path, passed):
+    store, _ = stores(str(tmp_path / "corpus"), {})
+    for number in (1, 2, 3):  # of the second and the third the number is taken
+        record_failure(Busy(store, passed, 1, lossy=True), shard=1, kind="pardoned", message="the run was stopped")
+        assert len(list(failures(store))) == number
 
 
 def test_a_committed_shard_whose_files_are_gone_is_an_error(corpus):

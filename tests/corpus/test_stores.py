@@ -1,13 +1,17 @@
 """What the corpus asks of storage, on disk and on an S3 server: the same answers from both."""
 
+import http.server
 import os
 import pickle
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from pipeline.corpus import check_writable, open_store
-from pipeline.corpus.stores import Store
+from pipeline.corpus import check_writable, open_store, remote
+from pipeline.corpus.stores import Store, patiently
 from pipeline.errors import StoreError
 
 
@@ -117,3 +121,73 @@ def test_a_crashed_writers_leavings_are_not_listed_and_are_swept(tmp_path: Path)
     assert [entry.path for entry in store.list()] == ["x"]
     store.sweep()
     assert {path.name for path in (tmp_path / ".tmp").iterdir()} == {living.name, foreign.name}
+
+
+class Front(http.server.BaseHTTPRequestHandler):
+    """Answers 503 for as long as it is told to, and else whatever is asked for with one byte."""
+
+    busy, asked = 0, 0  # requests yet to be refused, and all of them
+
+    def do_GET(self) -> None:
+        Front.asked += 1
+        Front.busy -= 1
+        self.send_response(503 if Front.busy >= 0 else 200)
+        self.send_header("Content-Length", "0" if Front.busy >= 0 else "1")
+        self.send_header("Last-Modified", "Mon, 02 Nov 2026 10:00:00 GMT")
+        self.send_header("ETag", '"x"')
+        self.end_headers()
+        self.wfile.write(b"" if Front.busy >= 0 else b"1")
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A store behind ``Front``; it waits milliseconds where others wait seconds."""
+    wait = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5), "base": 3}
+    monkeypatch.setattr(remote, "BACKOFF", wait)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Front) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        keys = {"access_key_id": "a", "secret_access_key": "b", "region": "us-east-1"}
+        yield open_store("s3://bucket", {"endpoint": f"http://127.0.0.1:{server.server_port}", **keys})
+        server.shutdown()
+
+
+def test_storage_that_has_answered_is_waited_for_as_long_as_it_is_busy(front: Store) -> None:
+    Front.busy = 0
+    assert front.read("x") == b"1"
+    Front.busy = 40
+    assert front.read("x") == b"1"
+
+
+def test_storage_that_stays_busy_is_given_up_after_a_time(front: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "RETRY_TIMEOUT", timedelta(seconds=1))
+    store = pickle.loads(pickle.dumps(front))
+    Front.busy = 0
+    assert store.read("x") == b"1"
+    Front.asked, Front.busy = 0, 10**9
+    with pytest.raises(StoreError, match="503"):
+        store.read("x")
+    assert remote.FIRST_RETRIES + 1 < Front.asked < remote.RETRIES, "the time ended it, and not the number"
+
+
+def test_storage_that_has_never_answered_is_soon_given_up(front: Store) -> None:
+    Front.asked, Front.busy = 0, 10**9
+    with pytest.raises(StoreError, match="503"):
+        front.read("x")
+    assert Front.asked == remote.FIRST_RETRIES + 1
+
+
+def test_patience_ends_with_the_last_error() -> None:
+    asked = []
+
+    def ask() -> int:
+        asked.append(len(asked))
+        if len(asked) < 3:
+            raise StoreError(f"busy {len(asked)}")
+        return len(asked)
+
+    assert patiently(ask, (0.0, 0.0, 0.0)) == 3
+    asked.clear()
+    with pytest.raises(StoreError, match="busy 2"):
+        patiently(ask, (0.0,))
