@@ -18,7 +18,7 @@ from pipeline.cluster.judgement import place
 from pipeline.cluster.machines import DEATHS, Needs, alive_nodes
 from pipeline.cluster.protocol import FailureKind
 from pipeline.cluster.triage import last_line
-from pipeline.errors import LacunaError
+from pipeline.errors import LacunaError, StoreError
 
 DEATHS_ON_STARTING = 5  # in a row, nobody having come further meanwhile: it is not bad luck
 LOAD_FAILURES = 5  # deaths and errors in a row at one place: it is the place, and is left out
@@ -167,7 +167,8 @@ class Fleet:
         self._dead.append((member, message, time.monotonic() + news))
 
     def _raised(self, member: Member, error: RayTaskError) -> None:
-        if isinstance(error.cause, LacunaError):
+        busy = isinstance(error.cause, StoreError) and member.stage is Stage.loading  # storage, for this one and now
+        if isinstance(error.cause, LacunaError) and not busy:
             if member.stage not in (Stage.starting, Stage.loading) or not self.at(Stage.running):
                 raise error.cause
             self.send(member, Stage.refused, None)
@@ -178,8 +179,8 @@ class Fleet:
             return
         self.dismiss(member)
         if member.stage is not Stage.loading or not (self._ever_loaded or self._others(Stage.loading)):
-            raise error
-        self._failed_at[place(member.name)].append(error)
+            raise error.cause if busy else error
+        self._failed_at[place(member.name)].append(error.cause if busy else error)
 
     def _deaths(self) -> list[Death]:
         """The dead of whose machine enough is known: gone too, or standing for a while after."""

@@ -12,7 +12,7 @@ from statistics import median
 SECONDS_BETWEEN_CALLS_PER_WORKER = 0.06
 FIRST_DEADLINE = 3600.0  # before anything is measured: the first shard may compile kernels and download nothing less
 PATIENCE = 10.0  # times the median: no honest shard takes so long, not even on the slowest GPU of a mixed cluster
-SHORTEST_DEADLINE = 600.0  # but busy storage (5 minutes a request, see corpus.remote) may hold up any shard
+SHORTEST_DEADLINE = 1800.0  # busy storage (up to 5 minutes a request, corpus.remote; ten a commit) may hold up any
 MEASURED = 64  # shards that the median looks back on
 
 

@@ -40,13 +40,16 @@ class StatusReport:
             lines.append(f"yield       {kept} kept ({kept / done:.1%})")
             others = [f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != "ok" and n]
             lines.append(f"not kept    {', '.join(others) or 'none'}")
-        for concept in sorted(summary.scores):
+        for concept in sorted(summary.scores.keys() | summary.failed_naming.keys()):
             seen = {status: counter[concept] for status, counter in sorted(summary.found.items()) if counter[concept]}
             what = ", ".join(f"{n} {status}" for status, n in seen.items()) or "never seen"
             rate, low, high = summary.rate(concept)
-            line = f"  {concept}: {what} ({rate:.2%} of pictures, 95 % {low:.2%} to {high:.2%})"
-            failed = summary.failed_naming[concept]
-            lines.append(line + (f"; {failed} failed whose prompts name it" if failed else ""))
+            parts = []
+            if concept in summary.scores:
+                parts.append(f"{what} ({rate:.2%} of pictures, 95 % {low:.2%} to {high:.2%})")
+            if failed := summary.failed_naming[concept]:
+                parts.append(f"{failed} failed whose prompts name it")
+            lines.append(f"  {concept}: {'; '.join(parts)}")
         for reason, number in sorted(summary.reasons.items()):
             lines.append(f"  failed, {reason}: {number}")
         if self.seconds:

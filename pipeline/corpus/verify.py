@@ -17,7 +17,7 @@ from pipeline.corpus.stores import Store, open_store
 from pipeline.errors import CorpusError
 from pipeline.parallel import in_parallel
 
-READERS = os.cpu_count() or 1  # shards read and decoded at once: the decoders do not hold the interpreter
+READERS = min(8, os.cpu_count() or 1)  # shards read and decoded at once; each holds its tar twice, 0.3 GB and more
 
 
 def verify(path: str, options: Mapping[str, str] | None = None) -> list[str]:

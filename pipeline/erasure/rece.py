@@ -69,7 +69,7 @@ class RECE(UCE):
         for _ in range(options.rounds):
             found = erased.through(adversarial_map(s, m, options.reg, self.label))
             pairs = found * options.round_erase + erased * options.hold + kept * options.round_preserve
-            m = m @ text_map(pairs, options.round_lamb, self.label, "raise round_lamb")
+            m = m @ text_map(pairs, self.absolute(options.round_lamb, pairs), self.label, "raise round_lamb")
         return m
 
 

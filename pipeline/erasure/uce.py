@@ -90,9 +90,12 @@ class UCE(Method):
     def map(self, erased: Moments, kept: Moments, projections: Sequence[TextProjection]) -> Tensor:
         """Return M ``(D, D)``, float64, for *projections*, given what is known of the pairs of all concepts, and of all
         that is preserved."""
-        options = self.options
-        pairs = erased * options.erase + kept * options.preserve
-        return text_map(pairs, options.lamb * (pairs.squared_length if options.relative else 1.0), self.label)
+        pairs = erased * self.options.erase + kept * self.options.preserve
+        return text_map(pairs, self.absolute(self.options.lamb, pairs), self.label)
+
+    def absolute(self, lamb: float, pairs: Moments) -> float:
+        """Return what *lamb* is in units of a squared embedding."""
+        return lamb * pairs.squared_length if self.options.relative else lamb
 
 
 def mapped(projections: Sequence[TextProjection], m: Tensor) -> dict[str, Tensor]:
