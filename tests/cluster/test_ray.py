@@ -1,5 +1,6 @@
 """Real Ray, real processes, a tiny model: kills and poison, each ending in the bytes of an undisturbed local run."""
 
+import json
 import os
 import re
 import signal
@@ -10,7 +11,6 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -322,36 +322,49 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(cluster: Any, model: s
     assert verify(str(output)) == []
 
 
+MEASURED = """
+import json, sys
+from dataclasses import replace
+import ray
+from pipeline.cluster.joining import joined
+from pipeline.cluster.metrics import Metrics
+from tests.cluster.test_progress import START
+
+with joined():
+    metrics = Metrics(sys.argv[1])
+    metrics.update(replace(START, images=10, device_seconds=2.0))
+    metrics.update(replace(START, images=16, device_seconds=3.5, done=4, leased=1, given_up={7: "no"}))
+    metrics.update(replace(START, images=3, device_seconds=0.5, done=4, counts={"ok": 9}))  # a new coordinator
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    print(json.dumps([(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in nodes]), flush=True)
+    sys.stdin.readline()
+"""
+
+
 def test_metrics_reach_the_port_that_prometheus_reads(cluster: Any) -> None:
-    import ray
-
-    from pipeline.cluster.joining import joined
-    from pipeline.cluster.metrics import Metrics
-    from tests.cluster.test_progress import START
-
     output = f"s3://bucket/{os.getpid()}"
-    with joined():
-        metrics = Metrics(output)
-        metrics.update(replace(START, images=10, device_seconds=2.0))
-        metrics.update(replace(START, images=16, device_seconds=3.5, done=4, leased=1, given_up={7: "no"}))
-        metrics.update(replace(START, images=3, device_seconds=0.5, done=4, counts={"ok": 9}))  # a new coordinator
-        nodes = [node for node in ray.nodes() if node["Alive"]]
-        ports = [(node["NodeManagerAddress"], node["MetricsExportPort"]) for node in nodes]
-        expected = {
-            "ray_lacuna_images_total": 19.0,
-            "ray_lacuna_device_seconds_total": 4.0,
-            "ray_lacuna_shards:done": 4.0,
-            "ray_lacuna_shards:leased": 2.0,
-            "ray_lacuna_shards:given_up": 0.0,
-            "ray_lacuna_shards:pending": 4.0,
-            "ray_lacuna_samples:ok": 9.0,
-            "ray_lacuna_workers": 2.0,
-        }
-        deadline = time.monotonic() + 120  # Ray reports every ten seconds
-        found: dict[str, float] = {}
-        while found != expected and time.monotonic() < deadline:
-            time.sleep(1)
-            found = {name: value for address in ports for name, value in scraped(*address, output).items()}
+    expected = {
+        "ray_lacuna_images_total": 19.0,
+        "ray_lacuna_device_seconds_total": 4.0,
+        "ray_lacuna_shards:done": 4.0,
+        "ray_lacuna_shards:leased": 2.0,
+        "ray_lacuna_shards:given_up": 0.0,
+        "ray_lacuna_shards:pending": 4.0,
+        "ray_lacuna_samples:ok": 9.0,
+        "ray_lacuna_workers": 2.0,
+    }
+    # In a process of its own, as every run is: Ray adds what counters of one name count in runs of the same process.
+    command = [sys.executable, "-c", MEASURED, output]
+    driver = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    ports = json.loads(driver.stdout.readline())
+    deadline = time.monotonic() + 120  # Ray reports every ten seconds
+    found: dict[str, float] = {}
+    while found != expected and time.monotonic() < deadline:
+        time.sleep(1)
+        found = {name: value for host, port in ports for name, value in scraped(host, port, output).items()}
+    driver.communicate("\n")
+    assert driver.returncode == 0
     assert found == expected
 
 
