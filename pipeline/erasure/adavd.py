@@ -26,7 +26,7 @@ gated projection to 60.5 % (tau 0.1). On the diorama unlisted synonyms have cosi
 authors' b of .93; it stays the default, as it was set on Stable Diffusion.
 
 The Gram matrices are of every token's own words, so time and memory of the values grow with the square of the number of
-concepts: .03 s and 3 MB for 15 on a batch of 16 on the diorama, .25 s and 35 MB for 50.
+concepts: .13 s for 50 on a batch of 16 on the diorama, 5 % of 4 steps (``jobs/bench_concepts.py``).
 """
 
 from collections.abc import Sequence
