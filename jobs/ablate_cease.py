@@ -49,7 +49,7 @@ from pipeline.generation.engine import Engine
 from pipeline.models.attention import Layer, split_heads
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import Model, load_model
-from pipeline.prompts import Sample
+from pipeline.prompts import unplanned
 
 CONCEPTS = (
     Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog")),
@@ -141,13 +141,7 @@ def draw(model: Model, methods: Sequence[Method], cases: Sequence[Case], bar: tq
     config = Config(model=MODEL)
     config.generation.steps, config.generation.batch_size = STEPS, BATCH
     engine = Engine(config, model, methods)
-    samples = [
-        Sample(
-            index=i, key=str(i), shard=0, prompt=case.prompt, negative_prompt="", seed=case.seed, width=64, height=64,
-            prompt_index=i, repetition=0, columns={},
-        )
-        for i, case in enumerate(cases)
-    ]  # fmt: skip
+    samples = unplanned(((case.prompt, case.seed) for case in cases), 64, 64)
     images = []
     for batch in engine.generate(samples):
         images.append(batch.images)

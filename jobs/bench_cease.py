@@ -25,7 +25,7 @@ from pipeline.erasure.cease import CEASE, CEASEOptions
 from pipeline.erasure.concept import Concept
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
-from pipeline.prompts import Sample
+from pipeline.prompts import unplanned
 
 CAT = Concept(name="cat", aliases=("kitten", "tabby"), anchor="dog", preserve=("tiger", "lion", "dog"))
 PLACES = ("on the beach", "in a meadow", "in the desert", "in the snow", "in a city", "in a room", "at sunset")
@@ -76,13 +76,7 @@ def timed(model: Model, config: Config, side: str, repeat: int, images: int) -> 
     """Pictures of one side, and the seconds and CPU seconds they took."""
     words = OPEN if side == "open" else SHUT
     prompts = [f"a {words[i % len(words)]} {PLACES[(i + repeat) % len(PLACES)]}" for i in range(images)]
-    samples = [
-        Sample(
-            index=i, key=str(i), shard=0, prompt=prompt, negative_prompt="", seed=repeat * images + i,
-            width=64, height=64, prompt_index=i, repetition=0, columns={},
-        )
-        for i, prompt in enumerate(prompts)
-    ]  # fmt: skip
+    samples = unplanned(((prompt, repeat * images + i) for i, prompt in enumerate(prompts)), 64, 64)
     options = CEASEOptions(evidence=0.37 if side == "listens" else 1.0)
     methods = [] if side == "none" else [CEASE(model, [CAT], options, label="cease")]
     engine = Engine(config, model, methods)

@@ -108,7 +108,7 @@ def draw(method: str, count: int) -> dict[str, float] | dict[str, str]:
     from pipeline.config.schema import Config, ModelConfig
     from pipeline.errors import ConfigError
     from pipeline.generation.engine import Engine
-    from pipeline.prompts import Sample
+    from pipeline.prompts import unplanned
 
     try:
         model, concepts, step = setting(method, count)
@@ -117,13 +117,7 @@ def draw(method: str, count: int) -> dict[str, float] | dict[str, str]:
         return {"refused": str(error).splitlines()[0]}
     config = Config(model=ModelConfig(path="diorama"))
     config.generation.steps, config.generation.batch_size = STEPS, IMAGES
-    samples = [
-        Sample(
-            index=i, key=str(i), shard=0, prompt=f"a {concepts[i % count].name} on the beach", negative_prompt="",
-            seed=i, width=64, height=64, prompt_index=i, repetition=0, columns={},
-        )
-        for i in range(IMAGES)
-    ]  # fmt: skip
+    samples = unplanned(((f"a {concepts[i % count].name} on the beach", i) for i in range(IMAGES)), 64, 64)
     seconds: dict[str, list[float]] = {"none": [], method: []}
     grown: dict[str, list[float]] = {"none": [], method: []}
     for repeat in range(REPEATS + 1):  # the first warms up

@@ -34,7 +34,7 @@ from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import DTYPES, Model
 from pipeline.models.sd import StableDiffusion
-from pipeline.prompts import Sample
+from pipeline.prompts import Sample, unplanned
 
 PROMPTS = ("a photograph of a cat on a beach", "a cat beside a fishing boat", "two cats asleep on a red sofa")
 
@@ -156,13 +156,8 @@ def timed(device: torch.device) -> Iterator[list[float]]:
 def samples(config: Config, batches: int) -> list[Sample]:
     """Full batches of prompts that all name the concept."""
     width, height = config.generation.size
-    return [
-        Sample(
-            index=i, key=f"000000{i:05d}", shard=0, prompt=PROMPTS[i % len(PROMPTS)], negative_prompt="", seed=i,
-            width=width, height=height, prompt_index=i, repetition=0,
-        )
-        for i in range(batches * config.generation.batch_size)
-    ]  # fmt: skip
+    asked = ((PROMPTS[i % len(PROMPTS)], i) for i in range(batches * config.generation.batch_size))
+    return unplanned(asked, width, height)
 
 
 def configure(size: Size, batch: int, steps: int, recipe: list[StepConfig]) -> Config:

@@ -26,7 +26,7 @@ from pipeline.finetune import train_missing
 from pipeline.generation.engine import Engine
 from pipeline.models.find import find_model
 from pipeline.models.load import Model, load_model
-from pipeline.prompts import Sample
+from pipeline.prompts import Sample, unplanned
 
 _CODE = ("erasure", "generation", "models")  # packages of which the code decides what a recipe does
 
@@ -154,10 +154,4 @@ def code_digest() -> str:
 
 
 def _samples(asked: Sequence[Question]) -> list[Sample]:
-    return [
-        Sample(
-            index=i, key=f"{i:011d}", shard=0, prompt=question.prompt, negative_prompt="", seed=question.seed,
-            width=64, height=64, prompt_index=i, repetition=0,
-        )
-        for i, question in enumerate(asked)
-    ]  # fmt: skip
+    return unplanned(((question.prompt, question.seed) for question in asked), 64, 64)

@@ -8,7 +8,7 @@ from pipeline.config.schema import Config
 from pipeline.erasure.recipe import active_methods
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model
-from pipeline.prompts import Sample
+from pipeline.prompts import unplanned
 
 LARGEST = 256
 ON_CPU = 32  # memory does not bound a CPU's batch, and from here on throughput no longer grows with it
@@ -39,9 +39,5 @@ def _generate_once(config: Config, model: Model, size: int) -> None:
     generation = replace(config.generation, batch_size=size, steps=2)
     engine = Engine(replace(config, generation=generation), model, active_methods(config, model))
     width, height = generation.size
-    sample = Sample(
-        index=0, key="0", shard=0, prompt="a", negative_prompt="", seed=0, width=width, height=height,
-        prompt_index=0, repetition=0, columns={},
-    )  # fmt: skip
-    for _ in engine.generate([sample]):
+    for _ in engine.generate(unplanned([("a", 0)], width, height)):
         pass

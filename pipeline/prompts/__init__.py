@@ -2,7 +2,7 @@
 
 from pipeline.prompts.mentions import mentions
 from pipeline.prompts.plan import Plan, PlanSummary
-from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed
+from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed, unplanned
 from pipeline.prompts.source import Row, RowError, Source, Wishes
 from pipeline.prompts.sources import open_source
 
@@ -19,4 +19,5 @@ __all__ = [
     "further_seed",
     "mentions",
     "open_source",
+    "unplanned",
 ]

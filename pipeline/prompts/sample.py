@@ -1,6 +1,6 @@
 """The pictures of a plan as plain data, and their grouping into batches. Nothing here reads or draws."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -35,6 +35,17 @@ class PlannedShard:
 
     index: int
     samples: tuple[Sample, ...]
+
+
+def unplanned(asked: Iterable[tuple[str, int]], width: int, height: int) -> list[Sample]:
+    """Return samples of *asked*, pairs of prompt and seed, that belong to no plan: to try and to measure with."""
+    return [
+        Sample(
+            index=i, key=f"{i:011d}", shard=0, prompt=prompt, negative_prompt="", seed=seed, width=width, height=height,
+            prompt_index=i, repetition=0,
+        )
+        for i, (prompt, seed) in enumerate(asked)
+    ]  # fmt: skip
 
 
 def batches(samples: Sequence[Sample], batch_size: int) -> list[tuple[Sample, ...]]:
