@@ -10,7 +10,16 @@ from collections.abc import Mapping, Sequence
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.protocol import Counts, Failure, FailureKind, Held, Planner
 from pipeline.config.schema import Config
-from pipeline.corpus import Store, committed_counts, failures, layout, open_store, read_commit, record_failure
+from pipeline.corpus import (
+    FailureRecord,
+    Store,
+    committed_counts,
+    failures,
+    layout,
+    open_store,
+    read_commit,
+    record_failure,
+)
 from pipeline.errors import ConfigError
 from pipeline.prompts.order import SPAN
 
@@ -33,8 +42,7 @@ def open_coordinator(
     store = open_store(config.output.path, config.output.storage_options)
 
     def record(failure: Failure) -> None:
-        record_failure(
-            store,
+        written = FailureRecord(
             shard=failure.shard,
             kind=str(failure.kind),
             message=failure.message,
@@ -42,6 +50,7 @@ def open_coordinator(
             attempt=failure.attempt,
             worker=failure.worker,
         )
+        record_failure(store, written)
 
     def counts(shard: int) -> Counts | None:
         found = read_commit(store, shard)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from pipeline.corpus import layout
 from pipeline.corpus.stores import Store, create_or_read
@@ -14,7 +14,7 @@ from pipeline.parallel import in_parallel
 class FailureRecord:
     """``failures/SHARD-NUMBER.json``: one failed attempt at a shard, or a verdict on it (see ``cluster.protocol``).
 
-    ``recorded_at`` is in seconds since 1970, and tells two alike apart; 0 where it was not written down yet.
+    ``recorded_at`` is in seconds since 1970, and tells two alike apart; 0 until then.
     """
 
     shard: int
@@ -26,29 +26,14 @@ class FailureRecord:
     recorded_at: float = 0.0
 
 
-def record_failure(
-    store: Store,
-    *,
-    shard: int,
-    kind: str,
-    message: str,
-    sample_key: str | None = None,
-    attempt: str = "",
-    worker: str = "",
-) -> None:
-    """Write a failure down under the shard's next free number."""
-    record = FailureRecord(
-        shard=shard,
-        kind=kind,
-        message=message,
-        sample_key=sample_key,
-        attempt=attempt,
-        worker=worker,
-        recorded_at=time.time(),
-    )
+def record_failure(store: Store, failure: FailureRecord) -> None:
+    """Write a failure down, as of now, under the shard's next free number."""
+    record = replace(failure, recorded_at=time.time())
     data = json.dumps(asdict(record), sort_keys=True, indent=1).encode()
     number = 0
-    while create_or_read(store, layout.failure(shard, number), data) != data:  # budgets keep them under 30 a shard
+    while (
+        create_or_read(store, layout.failure(failure.shard, number), data) != data
+    ):  # budgets keep them under 30 a shard
         number += 1
 
 

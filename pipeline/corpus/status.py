@@ -41,11 +41,11 @@ class StatusReport:
             others = [f"{n} {status}" for status, n in sorted(summary.statuses.items()) if status != "ok" and n]
             lines.append(f"not kept    {', '.join(others) or 'none'}")
         for concept in sorted(summary.scores.keys() | summary.failed_naming.keys()):
-            seen = {status: counter[concept] for status, counter in sorted(summary.found.items()) if counter[concept]}
-            what = ", ".join(f"{n} {status}" for status, n in seen.items()) or "never seen"
-            rate, low, high = summary.rate(concept)
             parts = []
             if concept in summary.scores:
+                seen = {status: n[concept] for status, n in sorted(summary.found.items()) if n[concept]}
+                what = ", ".join(f"{n} {status}" for status, n in seen.items()) or "never seen"
+                rate, low, high = summary.rate(concept)
                 parts.append(f"{what} ({rate:.2%} of pictures, 95 % {low:.2%} to {high:.2%})")
             if failed := summary.failed_naming[concept]:
                 parts.append(f"{failed} failed whose prompts name it")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.corpus import (
+    FailureRecord,
     committed,
     committed_counts,
     committed_shards,
@@ -277,17 +278,19 @@ def test_ten_busy_seconds_cost_neither_a_commit_nor_the_record_of_a_failure(tmp_
     assert 10 <= passed[0] <= 15
     assert verify(str(tmp_path / "corpus")) == []
     passed[0] = 0.0
-    record_failure(Busy(store, passed, 10), shard=1, kind="error", message="no")
+    record_failure(Busy(store, passed, 10), FailureRecord(shard=1, kind="error", message="no"))
     assert [failure.message for failure in failures(store)] == ["no"]
     passed[0] = 0.0
     with pytest.raises(StoreError, match=r"failures/000001-\d+.json: could not be created: 503 SlowDown"):
-        record_failure(Busy(store, passed, 3600), shard=1, kind="error", message="no")
+        record_failure(Busy(store, passed, 3600), FailureRecord(shard=1, kind="error", message="no"))
 
 
 def test_a_failure_whose_answer_is_lost_is_written_once_and_one_that_is_alike_again(tmp_path, passed):
     store, _ = stores(str(tmp_path / "corpus"), {})
     for number in (1, 2, 3):  # of the second and the third the number is taken
-        record_failure(Busy(store, passed, 1, lossy=True), shard=1, kind="pardoned", message="the run was stopped")
+        record_failure(
+            Busy(store, passed, 1, lossy=True), FailureRecord(shard=1, kind="pardoned", message="the run was stopped")
+        )
         assert len(list(failures(store))) == number
 
 
@@ -303,8 +306,8 @@ def test_a_committed_shard_whose_files_are_gone_is_an_error(corpus):
 def test_failures_are_numbered_and_survive(place):
     path, options = place
     store, _ = stores(path, options)
-    record_failure(store, shard=3, kind="error", message="first")
-    record_failure(store, shard=3, kind="blamed", message="second", sample_key="00000300001")
+    record_failure(store, FailureRecord(shard=3, kind="error", message="first"))
+    record_failure(store, FailureRecord(shard=3, kind="blamed", message="second", sample_key="00000300001"))
     found = list(failures(open_store(path, options)))
     assert [(f.shard, f.kind, f.message, f.sample_key) for f in found] == [
         (3, "error", "first", None),
