@@ -21,7 +21,7 @@ from pipeline.prompts.places import Place, find
 from pipeline.prompts.source import OWN_COLUMNS, Row, RowError, Wishes, is_text, make_row, pass_through
 
 BATCH = 4096  # rows decoded at once: what is held in memory, beside, for remote files, row groups as they are stored:
-GROUPS = 8  # at once where a shuffle draws from many (else one): about 400 MB. Arrow has as many threads for I/O
+GROUPS = 4  # at once where a shuffle draws from many (else one): about 200 MB. On disk 8 took 150 MB more, and as long
 MAGIC = b"PAR1"
 
 
