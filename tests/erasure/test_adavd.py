@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.config.schema import StepConfig
-from pipeline.erasure.adavd import AdaVD, AdaVDOptions, Targets, gated, shifted
+from pipeline.erasure.adavd import MOST, AdaVD, AdaVDOptions, Targets, gated, shifted
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.method import Sampling
 from pipeline.errors import ConfigError
@@ -44,9 +44,8 @@ def test_draws_what_the_authors_code_draws(case, names, options, i, prompt):
 def targets(concepts: int, words: int, width: int = 12) -> Targets:
     """Values of *words* words for each concept, drawn at random."""
     values = torch.randn(concepts * words, width, generator=torch.Generator().manual_seed(1))
-    owner = torch.arange(concepts * words) // words
-    owns = torch.where(owner == torch.arange(concepts)[:, None], 0.0, -torch.inf)
-    return Targets(values, values @ values.T, owns, values[:0], torch.zeros_like(values))
+    places = torch.arange(concepts * words).view(concepts, words)
+    return Targets(values, values @ values.T, places, values[:0], torch.zeros_like(values))
 
 
 def test_without_shift_nothing_of_any_concept_is_left():
@@ -60,7 +59,8 @@ def test_without_shift_nothing_of_any_concept_is_left():
 def test_concepts_of_one_value_are_taken_once():
     v = torch.randn(1, 4, 12, generator=torch.Generator().manual_seed(0))
     one = targets(1, 1)
-    same = Targets(one.values.repeat(2, 1), torch.ones(2, 2) * one.gram, torch.eye(2).log(), one.kept, one.stand_in)
+    places = torch.arange(2)[:, None]
+    same = Targets(one.values.repeat(2, 1), torch.ones(2, 2) * one.gram, places, one.kept, one.stand_in)
     options = AdaVDOptions(shift=False)
     once, twice = (shifted(v, torch.zeros_like(v), t, options)[0] for t in (one, same))
     assert (once - twice).abs().max() < 1e-3
@@ -74,9 +74,45 @@ def test_each_token_is_compared_with_the_word_most_like_it():
     assert (cosines - 1).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("decompose", ["shifted", "gated"])
+def test_of_many_concepts_a_token_is_decomposed_among_those_most_like_it(decompose):
+    """As if each token had a list of its own, of those alone; how like the others are is told all the same."""
+    many, width = targets(MOST + 8, 2, width=64), 64
+    v = torch.randn(1, 5, width, generator=torch.Generator().manual_seed(0))
+    v[0, 0] += 3 * many.values[7]
+    options = AdaVDOptions(shift=False, tau=0.2)
+
+    def act(values: torch.Tensor, own: Targets) -> tuple[torch.Tensor, torch.Tensor]:
+        if decompose == "gated":
+            return gated(values, own, options)
+        taken, _, likeness = shifted(values, torch.zeros_like(values), own, options)
+        return taken, likeness
+
+    taken, likeness = act(v, many)
+    assert likeness.shape == (1, 5, MOST + 8)
+    for token in range(5):
+        nearest = likeness[0, token].topk(MOST).indices
+        own = Targets(many.values, many.gram, many.words[nearest], many.kept, many.stand_in)
+        alone, its_likeness = act(v[:, token : token + 1], own)
+        assert (alone[0, 0] - taken[0, token]).abs().max() < 1e-5
+        assert torch.allclose(its_likeness[0, 0], likeness[0, token, nearest])
+    assert likeness[0, 0].argmax() == 3
+
+
+def test_a_concept_of_fewer_words_than_another(model):
+    """Its first word fills its row, and is compared no differently from one in a list where all have as many."""
+    attach = model.family.attach(AttentionState())[0]
+    cat, house = Concept(name="cat"), Concept(name="house", aliases=("home", "cottage"))
+    both, alone = (AdaVD(model, c, AdaVDOptions(), label="adavd").targets(attach) for c in ([cat, house], [cat]))
+    assert both.words.tolist() == [[0, 0, 0], [1, 2, 3]]
+    v = torch.randn(1, 4, both.values.shape[1], generator=torch.Generator().manual_seed(0))
+    seen = [shifted(v, torch.zeros_like(v), t, AdaVDOptions())[2][..., 0] for t in (both, alone)]
+    assert torch.allclose(*seen)
+
+
 def test_gated_projection_replaces_above_tau_and_leaves_the_rest_alone():
     t, kept, anchor = torch.eye(6)[:3]
-    own = Targets(t[None], torch.ones(1, 1), torch.zeros(1, 1), kept[None], anchor[None])
+    own = Targets(t[None], torch.ones(1, 1), torch.zeros(1, 1, dtype=torch.long), kept[None], anchor[None])
     v = torch.tensor([[3.0, 4.0, 0.0, 0.3, 0.0, 0.0], [0.2, 4.0, 0.0, 5.0, 0.0, 0.0]])[None]
     taken, r = gated(v, own, AdaVDOptions(tau=0.5, replace=0.5))
     assert torch.equal(v[0, 1] - taken[0, 1], v[0, 1])
