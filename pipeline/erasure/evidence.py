@@ -10,7 +10,7 @@ It asks no word of the prompt, but what the picture takes from the prompt as a w
 over layers of the sixteenth of the positions that hear most. It is there after the first step: the text has spoken by
 then, though its place is vague. How strongly positions attend to a key of the concept's own says little so early:
 one layer in seven knew at all what is being drawn, after three of eight steps (of 127 objects seen 39 % were found
-where 0.2 % of the others raised a false alarm, against 100 % at 0 of 14,565 here). How it compares with the text's own
+where 0.2 % of the others raised a false alarm, against 100 % at 0 of 13,599 here). How it compares with the text's own
 evidence, and why it is off, is told in ``cease.py``.
 """
 
