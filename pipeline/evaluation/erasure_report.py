@@ -234,7 +234,7 @@ def _preamble(found: Findings) -> str:
         f"{s['generation.batch_size']}, up to {found.cell} prompts a cell, seed {s['seed']}, detector B "
         f"`{s['detector B']}`, {s['device']}, torch {s['torch']}. Leak and other shares: Wilson 95 %. Kept: ratio to "
         "the unerased pictures of the same prompts and seeds, paired interval of Bonett and Price. H_o: harmonic mean "
-        "of erasure and preservation, bootstrapped over prompts; all are defined in "
+        "of erasure and preservation, its interval by Dirichlet draws; all are defined in "
         "`pipeline/evaluation/erasure_scores.py`. Time: median ratio to the unerased model, interleaved, on the first "
         "task. The row `none` is the unerased model: how often it shows what it is asked for." + _attacks(found)
     )

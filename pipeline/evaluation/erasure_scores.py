@@ -15,14 +15,17 @@ Everything is paired: the unerased model answered the same questions with the sa
   plain, alias, synonym, implied and scene; and min(1, kept) over the cells of ``KEPT``. Columns that a task does not
   have are left out, but H_o is not known where a whole side is missing. It extends the H_o of MACE (Lu et al., CVPR
   2024: efficacy, generality, specificity, each once), in which any one failure is felt. Its intervals, and those of the
-  difference of two recipes, are bootstrapped over questions within each cell (2000 resamples, percentiles); both
-  recipes are resampled alike, so what a seed does to both cancels.
+  difference of two recipes, are the middle 95 % of 2000 draws from what the counts of each cell leave possible: each
+  picture has one of 2 outcomes (leaks or not), or of 4 (what is kept is seen before and after), and of 4 or 8 where two
+  recipes are compared on the same pictures, so what a seed does to both cancels; the shares of the outcomes are
+  distributed by Dirichlet, with one picture's weight spread evenly over them beforehand. A bootstrap would have no
+  width where nothing leaked: at a leak of .2 % in every cell of 100 it held the truth in 62 of 100 cases.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
+from itertools import combinations
 
 import numpy as np
 
@@ -33,8 +36,8 @@ from pipeline.evaluation.erasure_store import Seen
 from pipeline.evaluation.statistics import (
     Proportion,
     Ratio,
-    bootstrap_weights,
     count,
+    dirichlet_shares,
     harmonic_mean,
     paired_ratio,
     percentile_interval,
@@ -62,14 +65,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A value, and what it is in each of ``RESAMPLES`` bootstrap samples, (RESAMPLES,)."""
+    """A value, and what it is in each of ``RESAMPLES`` draws, (RESAMPLES,)."""
 
     value: float
     samples: np.ndarray
 
     @property
     def interval(self) -> Interval:
-        return Interval(self.value, *percentile_interval(self.samples))
+        return around(self.value, self.samples)
 
 
 @dataclass(frozen=True)
@@ -103,15 +106,13 @@ def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) 
     base = seen[NONE]
     cells = np.array([question.cell for question in asked])
     alarms = _erased_seen(task, base)[np.isin(cells[: len(base.seen)], ("neighbour", "unrelated"))]
-    own = {name: _balances(task, asked, found, base, len(found.seen)) for name, found in seen.items()}
+    own = {name: _balances(task, asked, [found], base, len(found.seen))[0] for name, found in seen.items()}
     differences: dict[str, dict[str, Resampled]] = {name: {} for name in seen}
-    for a, b in permutations(seen, 2):
+    for a, b in combinations(seen, 2):
         shared = min(len(seen[a].seen), len(seen[b].seen))
-        first, second = (
-            own[name] if len(seen[name].seen) == shared else _balances(task, asked, seen[name], base, shared)
-            for name in (a, b)
-        )
+        first, second = _balances(task, asked, [seen[a], seen[b]], base, shared)
         differences[a][b] = Resampled(first.value - second.value, first.samples - second.samples)
+        differences[b][a] = Resampled(second.value - first.value, second.samples - first.samples)
     scores = {name: _score(task, asked[: len(found.seen)], found, base, own[name]) for name, found in seen.items()}
     return TaskScores(task.name, task.erased, count(alarms), scores, differences)
 
@@ -157,54 +158,42 @@ def _kept_seen(asked: Sequence[Question], found: Seen) -> np.ndarray:
     return np.array([bool(q.kept) and found.seen[i, _CLASSES[q.kept]] for i, q in enumerate(asked)], bool)
 
 
-@dataclass(frozen=True)
-class _Outcomes:
-    """Of one cell: what counts, for each question, as float (N,); ``before`` in the unerased pictures, if kept."""
-
-    after: np.ndarray
-    before: np.ndarray | None
-
-
-def _terms(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> dict[str, _Outcomes]:
-    """The outcomes of every cell that enters H_o."""
-    cells = np.array([question.cell for question in asked])
-    n = len(asked)
-    erased = ~_erased_seen(task, found)[:n]
-    kept, before = _kept_seen(asked, found), _kept_seen(asked, base)
-    outcomes = {}
+def _balances(
+    task: Task, asked: Sequence[Question], found: Sequence[Seen], base: Seen, pictures: int
+) -> list[Resampled]:
+    """H_o of each of *found* on the first *pictures*, and in draws that are those of the same pictures for all."""
+    cells = np.array([question.cell for question in asked[:pictures]])
+    rng = np.random.default_rng(hashed(task.name))  # another for each task
+    erased = [~_erased_seen(task, one)[:pictures] for one in found]
+    kept = [_kept_seen(asked[:pictures], one) for one in (base, *found)]
+    values: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in found]  # erasure, preservation
+    samples: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in found]
     for cell in (*LEAKS, *KEPT):
         rows = _rows(cells, cell)
-        if rows.any():
-            after = erased if cell in LEAKS else kept
-            outcomes[cell] = _Outcomes(after[rows].astype(float), before[rows].astype(float) if cell in KEPT else None)
-    return outcomes
+        if not rows.any():
+            continue
+        outcomes = np.stack([column[rows] for column in (erased if cell in LEAKS else kept)])
+        for terms, shares in (
+            (values, outcomes.mean(axis=1, keepdims=True)),
+            (samples, dirichlet_shares(rng, outcomes, RESAMPLES)),
+        ):
+            for i, (erasure, preservation) in enumerate(terms):
+                if cell in LEAKS:
+                    erasure.append(shares[i])
+                elif outcomes[0].any():  # else there was nothing to keep
+                    preservation.append(np.minimum(1, shares[i + 1] / shares[0]))
+    return [
+        Resampled(float(_balance(*value)[0]), _balance(*drawn)) for value, drawn in zip(values, samples, strict=True)
+    ]
 
 
-def _balances(task: Task, asked: Sequence[Question], found: Seen, base: Seen, pictures: int) -> Resampled:
-    """H_o on the first *pictures*, and on bootstrap samples: the same questions whenever there are equally many."""
-    outcomes = _terms(task, asked[:pictures], found, base)
-    even = {cell: np.full((1, len(o.after)), 1 / len(o.after)) for cell, o in outcomes.items()}
-    rng = np.random.default_rng(hashed(task.name))  # one for all recipes, another for each task
-    weights = {cell: bootstrap_weights(rng, len(o.after), RESAMPLES) for cell, o in outcomes.items()}
-    return Resampled(float(_balance(outcomes, even)[0]), _balance(outcomes, weights))
-
-
-def _balance(outcomes: Mapping[str, _Outcomes], weights: Mapping[str, np.ndarray]) -> np.ndarray:
-    """H_o, (resamples,), of outcomes weighted by (resamples, N) for each cell."""
-    erasure, preservation = [], []
-    for cell, o in outcomes.items():
-        share = weights[cell] @ o.after
-        if o.before is None:
-            erasure.append(share)
-        else:
-            before = weights[cell] @ o.before
-            with np.errstate(divide="ignore", invalid="ignore"):
-                preservation.append(np.minimum(1, np.where(before > 0, share / before, np.nan)))
+def _balance(erasure: Sequence[np.ndarray], preservation: Sequence[np.ndarray]) -> np.ndarray:
+    """H_o of the terms of both sides, (n,) each; not known where either side is not."""
     if not erasure or not preservation:
-        return np.full(len(next(iter(weights.values()))), np.nan)
+        return np.full(1, np.nan)
     e, p = harmonic_mean(np.stack(erasure)), harmonic_mean(np.stack(preservation))
     with np.errstate(divide="ignore"):
-        return 2 / (1 / e + 1 / p)  # not known where either side is not
+        return np.asarray(2 / (1 / e + 1 / p))
 
 
 def _outside(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> Interval:
@@ -241,7 +230,13 @@ def _box(cells: np.ndarray) -> np.ndarray:
 def pooled(values: Sequence[Resampled]) -> Interval:
     """The mean of one value of each task; tasks are resampled apart."""
     mean = float(np.mean([v.value for v in values]))
-    return Interval(mean, *percentile_interval(np.mean([v.samples for v in values], axis=0)))
+    return around(mean, np.mean([v.samples for v in values], axis=0))
+
+
+def around(value: float, samples: np.ndarray) -> Interval:
+    """The interval of *samples*, stretched to *value* where that is at the end of what is possible."""
+    low, high = percentile_interval(samples)
+    return Interval(value, min(low, value), max(high, value))
 
 
 _CLASSES = {name: i for i, name in enumerate(DioramaDetector.classes)}

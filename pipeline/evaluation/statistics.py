@@ -100,12 +100,18 @@ def harmonic_mean(terms: np.ndarray) -> np.ndarray:
         return (~np.isnan(terms)).sum(axis=0) / np.nansum(1 / terms, axis=0)
 
 
-def bootstrap_weights(rng: np.random.Generator, items: int, resamples: int) -> np.ndarray:
-    """Weights (resamples, items), each row summing to 1: how often an item is drawn when as many are, with replacement.
+def dirichlet_shares(rng: np.random.Generator, outcomes: np.ndarray, draws: int) -> np.ndarray:
+    """What the shares of true values may be, given boolean *outcomes* (columns, items): (columns, draws).
 
-    ``weights @ outcomes`` are the resampled means. Outcomes of one item stay together, so pairing survives.
+    Outcomes of one item stay together, so pairing survives: the 2^columns combinations have a Dirichlet prior of total
+    weight 1, which is Jeffreys' for one column.
     """
-    return rng.multinomial(items, np.full(items, 1 / items), size=resamples) / items
+    columns = len(outcomes)
+    combinations = np.arange(2**columns)
+    codes = (outcomes * (1 << np.arange(columns))[:, None]).sum(axis=0)
+    counts = np.bincount(codes, minlength=2**columns)
+    shares = rng.dirichlet(counts + 1 / 2**columns, size=draws)  # (draws, 2^columns)
+    return np.stack([shares[:, (combinations >> i) & 1 == 1].sum(axis=1) for i in range(columns)])
 
 
 def percentile_interval(samples: np.ndarray) -> tuple[float, float]:
