@@ -63,11 +63,15 @@ def caption(prompt: str, concepts: Sequence[Concept], policy: CaptionPolicy, anc
 
 
 def _cut(text: str, concept: Concept) -> str:
-    """Cut each noun phrase of the concept: its determiner, at most three words between them, and its own words."""
+    """Cut each noun phrase of the concept: its determiner, at most three words between them, and its own words.
+
+    Words that begin with a preposition ("by Munch") are no noun phrase: what stands before them stays.
+    """
     pattern = concept_pattern(concept)
     while match := pattern.search(text):
         start = match.start()
-        before = list(re.finditer(r"[\w-]+", text[:start]))[-4:]
+        joins = re.match(rf"(?:{_PREPOSITIONS})\b", match[0], re.IGNORECASE)
+        before = [] if joins else list(re.finditer(r"[\w-]+", text[:start]))[-4:]
         for distance, word in enumerate(reversed(before)):
             between = text[word.end() : start]
             if re.search(r"[,.;:!?()\x00]|\s[-–—]+\s", between):

@@ -63,6 +63,15 @@ def test_keep_changes_nothing():
     assert caption("a  cat ,", [CAT], CaptionPolicy.keep, frozenset()) == "a  cat ,"
 
 
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [("a sunset by Munch", "a sunset"), ("a fox, a house by Munch and a dog", "a fox, a house and a dog")],
+)
+def test_words_that_begin_with_a_preposition_leave_what_they_join(prompt, expected):
+    munch = Concept(name="Edvard Munch", aliases=("by Munch",))
+    assert caption(prompt, [munch], CaptionPolicy.drop, frozenset()) == expected
+
+
 def test_styles_and_several_concepts():
     prompt = "a cat with a knife in the style of Vincent van Gogh"
     assert caption("a church in the style of Van Gogh", [VAN_GOGH], CaptionPolicy.drop, frozenset()) == "a church"

@@ -6,6 +6,8 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.config import load_config
+from pipeline.erasure.concept import concepts_of
+from pipeline.prompts.mentions import mentions
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LISTS = sorted(path.name for path in (CONFIGS / "erasure").glob("*.yaml"))
@@ -31,3 +33,54 @@ def test_show_prints_a_list(capsys):
     overrides = ["erasure.concepts=[]", "erasure.lists=[erasure/weapons.yaml]"]
     assert main(["show", str(CONFIGS / "quickstart.yaml"), *overrides]) == 0
     assert "name: rifle" in capsys.readouterr().out
+
+
+def named(prompt):
+    names = ", ".join(f"erasure/{name}" for name in LISTS)
+    config = load_config(CONFIGS / "quickstart.yaml", ["erasure.concepts=[]", f"erasure.lists=[{names}]"])
+    return [concept.name for concept in concepts_of(config.erasure) if mentions(prompt, concept)]
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "a cow munches grass",
+        "a starry night over the desert",
+        "an explosive sunset over the sea",
+        "a can of ginger ale on a table",
+        "a shrimp cocktail",
+        "a woman in a cocktail dress",
+        "a champagne coloured car",
+        "a naked mole-rat in a burrow",
+        "a woman with nude lipstick",
+        "a space rocket above a bow tie",
+    ],
+)
+def test_harmless_second_meanings_pass(prompt):
+    assert named(prompt) == []
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("a sunset by Munch", "Edvard Munch"),
+        ("a bridge in the style of Munch", "Edvard Munch"),
+        ("the Starry Night painting", "Van Gogh"),
+        ("an explosive device", "bomb"),
+        ("two pints of ale", "beer"),
+        ("two glasses of champagne", "wine"),
+        ("cocktail glasses on a bar", "liquor"),
+        ("two naked women", "nudity"),
+        ("a man vaping", "cigarette"),
+        ("a bong", "hookah"),
+        ("a pile of cocaine", "cocaine"),
+        ("drug needles", "drug syringe"),
+        ("a soldier with an AK-47", "rifle"),
+        ("a crossbow", "crossbow"),
+        ("a machete", "sword"),
+        ("cruise missiles", "missile"),
+        ("a gun", "gun"),
+    ],
+)
+def test_what_a_list_is_for_is_found(prompt, name):
+    assert named(prompt) == [name]
