@@ -64,6 +64,7 @@ once, did not help, or took other things along (9 of 16 stayed where 16 had). Af
 nothing, 1 of 100 is left: so the two are the default.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,11 +72,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.alternatives import encode_texts, replaced, swap_pooled
 from pipeline.erasure.cease_steering import Alternative, CEASESteering, HeardSteering, WatchfulSteering
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.evidence import Evidence, Listener
 from pipeline.erasure.gate import EVERYDAY, Context, Hit, TextGate
+from pipeline.erasure.mask import check_look
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.erasure.tokens import end_of_text, token_spans
 from pipeline.errors import ConfigError
@@ -102,6 +105,8 @@ class CEASEOptions:
         for name in ("gate", "means", "context", "evidence", "look", "gather", "threshold", "implied_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        if not 0 <= self.push < math.inf:  # below 0 it would steer back towards the concept
+            raise ConfigError(f"push is {self.push}; expected 0 or more")
 
 
 class CEASE(Method):
@@ -120,6 +125,11 @@ class CEASE(Method):
         watches = options.evidence < 1 and not options.always_on
         self.evidence = Evidence(model.family, concepts) if watches else None
         self.directions = {concept.name: self._direction(concept) for concept in concepts}
+
+    @classmethod
+    def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
+        super().check_sampling(options, generation)
+        check_look(options.look, generation.steps)
 
     def condition(self, prompts: Prompts) -> Prompts:
         """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place."""

@@ -26,14 +26,16 @@ attention finds the concept has not been measured: no model of that kind ships w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.alternatives import encode_texts, replaced, swap_pooled
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.gate import Hit, TextGate
-from pipeline.erasure.mask import PlaceMask
+from pipeline.erasure.mask import PlaceMask, check_look
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.erasure.tokens import end_of_text, token_spans
 from pipeline.errors import ConfigError
@@ -70,6 +72,11 @@ class CEASEJoint(Method):
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEJointOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
         self.gate = TextGate(model.family, concepts)
+
+    @classmethod
+    def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
+        super().check_sampling(options, generation)
+        check_look(options.look, generation.steps)
 
     def condition(self, prompts: Prompts) -> Prompts:
         return swap_pooled(self.model.family, prompts, self._hits(prompts), self.options.gate)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
+from pipeline.errors import ConfigError
+
 CELLS = 32 * 32
 
 
@@ -32,6 +34,15 @@ def grid(positions: int, latent_shape: tuple[int, int, int]) -> tuple[int, int]:
     while math.ceil(height / factor) * math.ceil(width / factor) > positions:
         factor *= 2
     return math.ceil(height / factor), math.ceil(width / factor)
+
+
+def check_look(look: float, steps: int) -> None:
+    """Raise ``ConfigError`` where the share *look* of the steps, in which maps are only gathered, leaves no step to
+    switch in. A single step is switched whatever *look* is."""
+    if steps > 1 and (steps - 1) / steps < look:
+        raise ConfigError(
+            f"a look of {look:g} leaves none of the {steps} steps to switch in; set options.look lower, such as 0.15"
+        )
 
 
 class PlaceMask:

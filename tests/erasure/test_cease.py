@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.schema import ModelConfig, StepConfig
+from pipeline.config.schema import GenerationConfig, ModelConfig, StepConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import OBJECTS
 from pipeline.erasure.cease import CEASE, CEASEOptions
@@ -79,10 +79,27 @@ def test_always_on_steers_every_prompt(model):
     assert all((plain[i] != steered[i]).any() for i in range(4))
 
 
-@pytest.mark.parametrize("options", [{"look": 0.0}, {"gather": 0.0}, {"look": 0.6, "gather": 0.1}, {"look": 1.0}])
-def test_any_look_and_gather_work_and_only_a_look_to_the_end_changes_nothing(model, options):
+@pytest.mark.parametrize("options", [{"look": 0.0}, {"gather": 0.0}, {"look": 0.6, "gather": 0.1}])
+def test_any_look_and_gather_work(model, options):
     changed = (draw(model, [], PROMPTS) != draw(model, [cease(model, **options)], PROMPTS)).any((1, 2, 3))
-    assert changed.tolist() == [i in CONCERNED and options.get("look") != 1.0 for i in range(4)]
+    assert changed.tolist() == [i in CONCERNED for i in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("look", "steps", "acts"),
+    [(0.15, 1, True), (0.15, 2, True), (0.5, 2, True), (0.51, 2, False), (2 / 3, 3, True), (0.67, 3, False),
+     (1.0, 4, False), (1.0, 1, True)],
+)  # fmt: skip
+def test_a_look_is_refused_just_where_it_changes_nothing(model, look, steps, acts):
+    plain, erased = (draw(model, methods, PROMPTS, steps=steps) for methods in ([], [cease(model, look=look)]))
+    assert (plain != erased).any() == acts
+    if acts:
+        CEASE.check_sampling(CEASEOptions(look=look), GenerationConfig(steps=steps))
+    else:
+        with pytest.raises(
+            ConfigError, match=rf"a look of {look:g} leaves none of the {steps} steps .* set options\.look"
+        ):
+            CEASE.check_sampling(CEASEOptions(look=look), GenerationConfig(steps=steps))
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -153,6 +170,8 @@ def test_stacks_with_uce():
         ({"evidence": 2}, "evidence is 2.0; expected 0 to 1"),
         ({"gates": 0.5}, "did you mean 'gate'"),
         ({"push": "far"}, "push"),
+        ({"push": -1.0}, "push is -1.0; expected 0 or more"),
+        ({"push": float("nan")}, "push is nan; expected 0 or more"),
     ],
 )
 def test_bad_options_give_one_line(options, message):

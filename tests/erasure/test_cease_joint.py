@@ -8,6 +8,7 @@ import torch
 
 from pipeline.erasure.method import Steering
 from pipeline.erasure.recipe import active_methods
+from pipeline.errors import ConfigError
 from pipeline.explain import draw as explained
 from pipeline.generation.engine import Engine
 from pipeline.models.attention import AttentionState
@@ -70,6 +71,13 @@ def test_one_step_is_switched_too(family: str):
     asked = draw(Engine(plain, load(family), ()), PROMPTS)
     assert apart(got.images[0], asked.images[0]) > 2
     assert np.array_equal(got.images[1], asked.images[1])
+
+
+def test_a_look_that_leaves_no_step_is_refused():
+    steps = config("flux").generation.steps
+    engine("flux", step("cease_joint", look=(steps - 1) / steps))
+    with pytest.raises(ConfigError, match=rf"a look of 1 leaves none of the {steps} steps to switch in; set options"):
+        engine("flux", step("cease_joint", look=1.0))
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux"])
