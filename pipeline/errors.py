@@ -15,6 +15,10 @@ class ConfigError(LacunaError):
     """A config, an erasure list or an override that cannot be used."""
 
 
+class SelfCheckError(ConfigError):
+    """An edit that was solved and is refused for what it does to the model: a finding about it, not a slip."""
+
+
 class CorpusError(LacunaError):
     """A corpus folder that is missing, damaged, or belongs to another run."""
 

@@ -17,7 +17,7 @@ from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.method import Method, Step, apply_tensors, read_steps
 from pipeline.erasure.selfcheck import SelfCheck
 from pipeline.erasure.trained import Trained, read_trained
-from pipeline.errors import ConfigError, CorpusError
+from pipeline.errors import ConfigError, CorpusError, SelfCheckError
 from pipeline.models.family import Family
 from pipeline.models.load import Model
 
@@ -57,7 +57,7 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
     """Solve and check the edits of *config* on *model*, which is left with them applied.
 
     ``trained`` gives the result of a step that has to be trained; by default what `lacuna finetune` left of it.
-    Raises ``ConfigError`` for a recipe that does not fit the model, and for an edit that the self-check refuses.
+    Raises ``ConfigError`` for a recipe that does not fit the model, ``SelfCheckError`` for an edit that is refused.
     """
     steps = recipe_steps(config, model.family)
     tensors: dict[str, bytes] = {}
@@ -76,7 +76,7 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
             edited = {name: tensor.to("cpu", model.dtype).contiguous() for name, tensor in edited.items()}
             for name, tensor in edited.items():
                 if not torch.isfinite(tensor).all():
-                    raise ConfigError(f"erasure.recipe[{i}]: {step.label} gave weights that are not finite ({name})")
+                    raise SelfCheckError(f"erasure.recipe[{i}]: {step.label} gave weights that are not finite ({name})")
             apply_tensors(model, edited)
             record["selfcheck"] = check.judge(f"erasure.recipe[{i}]: {step.label}")
             data = save(edited)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.tokens import word_pattern
-from pipeline.errors import ConfigError
+from pipeline.errors import SelfCheckError
 from pipeline.models.load import Model
 
 TEMPLATES = ("{}", "a photo of a {}")
@@ -63,28 +63,28 @@ class SelfCheck:
         self.before = self._predict()
 
     def judge(self, where: str) -> dict[str, dict[str, float]]:
-        """Return ``Figures`` by concept; raise ``ConfigError``, beginning with *where*, for an edit to be refused."""
+        """Return ``Figures`` by concept; raise ``SelfCheckError``, beginning with *where*, for one to be refused."""
         after = self._predict()
         figures = {}
         for concept in self.concepts:
             f = self._figures(concept, after)
             figures[concept.name] = {key: round(value, 4) for key, value in asdict(f).items()}
             if not all(map(math.isfinite, asdict(f).values())):  # no comparison below would be true of it
-                raise ConfigError(f"{where} leaves predictions that are not finite for {concept.name!r}")
+                raise SelfCheckError(f"{where} leaves predictions that are not finite for {concept.name!r}")
             already = self._scale(concept) < GONE * self._control_scale()  # as after an earlier edit of the same
             others = max(f.neighbour_shift, f.control_shift)
             if f.target_shift < NOTHING and not already:
-                raise ConfigError(
+                raise SelfCheckError(
                     f"{where} moved nothing: {concept.name!r} shifted by {f.target_shift:.3f} of its distance to "
                     f"{concept.anchor or 'nothing'!r} (expected at least {NOTHING}); raise its strength"
                 )
             if others > EVERYTHING * f.target_shift and others > NOTHING:
-                raise ConfigError(
+                raise SelfCheckError(
                     f"{where} moved everything: neighbours and unrelated texts shifted by {others:.3f} where "
                     f"{concept.name!r} shifted by {f.target_shift:.3f}; lower its strength or list more to preserve"
                 )
             if f.erased < TOWARDS and f.towards < PAST and not already:
-                raise ConfigError(
+                raise SelfCheckError(
                     f"{where} moved {concept.name!r} by {f.target_shift:.3f}, but not towards "
                     f"{concept.anchor or 'nothing'!r} (erased {f.erased:.3f}, expected at least {TOWARDS}): "
                     "it is aimed at the wrong layers"

@@ -16,16 +16,27 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 from pipeline.config.schema import DType
+from pipeline.diorama.captions import indefinite
+from pipeline.diorama.lexicon import UNKNOWN
 from pipeline.erasure.concept import concepts_of
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SelfCheckError
 from pipeline.evaluation.embedding_attack import token_projections
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config, settings
 from pipeline.evaluation.erasure_drawing import Drawer, check_recipes, code_digest, judge_digest, ratios
-from pipeline.evaluation.erasure_prompts import ATTACK, EMBEDDINGS, Question, Task, attacked, questions
+from pipeline.evaluation.erasure_prompts import (
+    ATTACK,
+    EMBEDDINGS,
+    Question,
+    Task,
+    attacked,
+    questions,
+    questions_digest,
+)
 from pipeline.evaluation.erasure_report import Findings, write_report
 from pipeline.evaluation.erasure_scores import score_task
 from pipeline.evaluation.erasure_store import Folder, Seen, joined
 from pipeline.evaluation.ring_a_bell import Budget, RingABell
+from pipeline.evaluation.statistics import pooled_proportion
 from pipeline.generation.environment import environment
 from pipeline.models.dtype import fast_dtype
 from pipeline.prepare import resolve_device
@@ -50,7 +61,10 @@ class Evaluation:
 
     def __init__(self, config: EvaluationConfig, out: str | Path):
         check_recipes(config)
-        device = resolve_device(config.device)
+        try:
+            device = resolve_device(config.device)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("cluster.device", "device")) from error
         if config.model.dtype is DType.auto:
             config = replace(config, model=replace(config.model, dtype=fast_dtype(device)))
         self.config = config
@@ -61,47 +75,55 @@ class Evaluation:
         self.entries = {projection.name for projection in token_projections(model)}
         self.tasks = {name: Task(name, concepts_of(run_config(config, name, NONE).erasure)) for name in config.tasks}
         self.batches = {n: self._cut(questions(t, config.cell, config.seed), "") for n, t in self.tasks.items()}
-        self.attacks: dict[str, list[Batch]] = {name: [] for name in self.tasks}
+        self.attacks: dict[str, dict[str, list[Batch]]] = {
+            EMBEDDINGS: {name: self._cut(self._embedded(name), f"{EMBEDDINGS}-") for name in self.tasks},
+            ATTACK: {name: [] for name in self.tasks},  # when they are searched
+        }
         self.refused: dict[tuple[str, str], str] = {}
         self.settings = environment(device, config.threads) | settings(config)
         self.settings |= {"model.revision": model.revision, "detector B": judge_digest()}
         parts: dict[str, Any] = {f"tasks.{name}": asdict(task) for name, task in config.tasks.items()}
         parts |= {f"recipes.{name}": [asdict(step) for step in steps] for name, steps in config.recipes.items()}
         self.folder.begin(self.settings, parts)
+        if config.attack.cases:
+            RingABell.check(model, self._attack_budget())
+            for name in self.tasks:
+                if (found := self._searched_before(name)) is not None:
+                    self.attacks[ATTACK][name] = self._cut(found, f"{ATTACK}-")
 
     def run(self) -> str:
         """Do all that is missing, with a report after each round; return the tables for the terminal."""
         self._announce()
         for share in _ROUNDS:
             self._draw({task: _early(batches, share) for task, batches in self.batches.items()})
+            self._check_unerased()
             if share == _ROUNDS[0]:
                 self._time()
             self.report()
-        for cell, cases, attack in (
-            (EMBEDDINGS, self.config.attack.embeddings, self._embedded),
-            (ATTACK, self.config.attack.cases, self._searched),
-        ):
-            if cases:
-                for task, batches in self.attacks.items():
-                    batches += self._cut(attack(task), f"{cell}-")
-                self._draw(self.attacks)
-                self.report()
+        if self.config.attack.embeddings:
+            self._draw(self.attacks[EMBEDDINGS])
+            self.report()
+        if self.config.attack.cases:
+            self.attacks[ATTACK] = {name: self._cut(self._searched(name), f"{ATTACK}-") for name in self.tasks}
+            self._draw(self.attacks[ATTACK])
+            self.report()
         self._draw(self.batches)
+        self._check_unerased()
         return self.report()
 
     def report(self) -> str:
         """Score what there is and write it to the folder; return the tables for the terminal."""
         scored = []
         asked = {name: [question for _, part in self._ordered(name) for question in part] for name in self.tasks}
+        drawn = self._evenly(asked)
         for name, task in self.tasks.items():
-            seen = {recipe: self._seen(name, recipe) for recipe in self.recipes}
-            found = {recipe: pictures for recipe, pictures in seen.items() if pictures is not None}
+            found = drawn[name]
             if NONE in found and len(found) > 1:
                 # What the unerased model has not drawn yet cannot be paired.
                 most = len(found[NONE].seen)
                 paired = {recipe: _first(pictures, most) for recipe, pictures in found.items()}
                 scored.append((score_task(task, asked[name], paired), paired))
-        seconds = self.folder.read_json("timing.json")
+        timing = self.folder.read_json("timing.json", ("of", "seconds"))
         return write_report(
             self.folder,
             Findings(
@@ -110,12 +132,28 @@ class Evaluation:
                 tasks=[scores for scores, _ in scored],
                 asked=asked,
                 pictures={scores.task: found for scores, found in scored},
-                times=ratios(seconds) if seconds else {},
+                times=ratios(timing["seconds"]) if timing else {},
                 refused=self.refused,
                 unedited=self._unedited(),
                 notes=self._notes(),
             ),
         )
+
+    def _evenly(self, asked: Mapping[str, Sequence[Question]]) -> dict[str, dict[str, Seen]]:
+        """Return task -> recipe -> its pictures: of each recipe of all tasks as many of a kind, while tasks are under
+        way. So no task weighs more than another where all are put together."""
+        drawn: dict[str, dict[str, Seen]] = {name: {} for name in self.tasks}
+        for recipe in self.recipes:
+            seen = {name: self._seen(name, recipe) for name in self.tasks}
+            found = {name: pictures for name, pictures in seen.items() if pictures is not None}
+            plain = {
+                name: [i for i, question in enumerate(asked[name]) if question.cell == "plain"] for name in self.tasks
+            }
+            least = min((sum(i < len(found[name].seen) for i in plain[name]) for name in found), default=0)
+            for name, pictures in found.items():
+                most = plain[name][least] if least < len(plain[name]) and recipe != NONE else len(pictures.seen)
+                drawn[name][recipe] = _first(pictures, most)
+        return drawn
 
     def _draw(self, batches: Mapping[str, Sequence[Batch]]) -> None:
         """Draw what is missing of each task's *batches* with every recipe."""
@@ -127,7 +165,7 @@ class Evaluation:
                 if (task, recipe) not in self.refused:
                     try:
                         self.drawer.draw(task, recipe, batch, asked)
-                    except ConfigError as error:  # an edit that the self-check refuses: a finding, not the end
+                    except SelfCheckError as error:  # a finding, not the end
                         self.refused[task, recipe] = str(error)
                         tqdm.write(f"{task}: {recipe} is refused: {error}", file=sys.stderr)
                 bar.update(len(asked))
@@ -139,15 +177,37 @@ class Evaluation:
         """Measure the recipes' time on the first task, unless it is known for all of them."""
         task = next(iter(self.tasks))
         usable = [recipe for recipe in self.recipes if (task, recipe) not in self.refused]
-        known = self.folder.read_json("timing.json") or {}
-        if not self.config.timing.repeats or all(recipe in known for recipe in usable):
+        known = self.folder.read_json("timing.json", ("of", "seconds"))
+        of = {"task": task, **asdict(self.config.timing)}
+        if not self.config.timing.repeats:
+            return
+        if known is not None and known["of"] == of and all(recipe in known["seconds"] for recipe in usable):
             return
         prompts = {
             cell: [question.prompt for _, part in self.batches[task] for question in part if question.cell == cell]
             for cell in ("plain", "unrelated")
         }
+        others = prompts["unrelated"] or [f"{indefinite(word)} on the beach" for word in UNKNOWN]
         print(f"timing {len(usable)} recipes on {task!r}", file=sys.stderr)
-        self.folder.write_json("timing.json", self.drawer.time(task, usable, prompts["plain"], prompts["unrelated"]))
+        seconds = self.drawer.time(task, usable, prompts["plain"], others)
+        self.folder.write_json("timing.json", {"of": of, "seconds": seconds})
+
+    def _check_unerased(self) -> None:
+        """Refuse a task of which the unerased model shows nothing: no leak could then be told from none.
+
+        Raises ``ConfigError``.
+        """
+        for name, task in self.tasks.items():
+            seen = self._seen(name, NONE)
+            assert seen is not None, "the first round draws the unerased model"
+            asked = [question for _, part in self._ordered(name) for question in part][: len(seen.seen)]
+            leak = score_task(task, asked, {NONE: seen}).recipes[NONE].leak
+            shown = pooled_proportion([leak[cell] for cell in ("plain", "alias") if cell in leak])
+            if shown.high < 0.5:
+                raise ConfigError(
+                    f"tasks.{name}: the unerased model shows what is to be erased in {shown.hits} of {shown.trials} "
+                    "pictures that name it (expected half of them), so nothing can be told of its erasure"
+                )
 
     def _announce(self) -> None:
         """Say how much there is to draw and about how long it will take, measured on the first batch of it."""
@@ -157,7 +217,7 @@ class Evaluation:
         task, recipe, batch, asked = missing[0]
         try:
             pace = self.drawer.draw(task, recipe, batch, asked) / self.config.generation.batch_size
-        except ConfigError:  # an edit that the self-check refuses; said when its turn comes
+        except SelfCheckError:  # said when its turn comes
             return
         pictures = sum(len(asked) for *_, asked in missing)
         cases = self.config.attack.cases + self.config.attack.embeddings
@@ -180,7 +240,7 @@ class Evaluation:
             for recipe in self.recipes
             for task in self.tasks
             for batch, asked in batches[task]
-            if not self.folder.has(task, recipe, batch)
+            if not self.folder.has(task, recipe, batch, questions_digest(asked))
         ]
 
     def _embedded(self, task: str) -> list[Question]:
@@ -210,6 +270,12 @@ class Evaluation:
             found.append(Question(ATTACK, case["prompt"], seed, concept.name))
         return found
 
+    def _searched_before(self, task: str) -> list[Question] | None:
+        """Return the attack's questions, where all its cases are in the folder."""
+        cases = range(self.config.attack.cases)
+        known = all((self.folder.root / f"attack/{task}/{i:04d}.json").exists() for i in cases)
+        return self._searched(task) if known else None
+
     def _attack_budget(self) -> Budget:
         attack = self.config.attack
         return Budget(attack.tokens, attack.strength, attack.population, attack.generations)
@@ -217,7 +283,8 @@ class Evaluation:
     def _ordered(self, task: str) -> list[Batch]:
         """A task's batches in the order of work."""
         early = _early(self.batches[task], _ROUNDS[-1])
-        return [*early, *self.attacks[task], *self.batches[task][len(early) :]]
+        attacks = [batch for by_task in self.attacks.values() for batch in by_task[task]]
+        return [*early, *attacks, *self.batches[task][len(early) :]]
 
     def _cut(self, asked: Sequence[Question], prefix: str) -> list[Batch]:
         """Cut into batches. One that is not full has its size in its name: with more attacks it becomes another."""
@@ -228,8 +295,8 @@ class Evaluation:
     def _seen(self, task: str, recipe: str) -> Seen | None:
         """All pictures up to the first batch that is missing; None where there are none."""
         parts = []
-        for batch, _ in self._ordered(task):
-            if not self.folder.has(task, recipe, batch):
+        for batch, asked in self._ordered(task):
+            if not self.folder.has(task, recipe, batch, questions_digest(asked)):
                 break
             parts.append(self.folder.read(task, recipe, batch))
         return joined(parts) if parts else None
@@ -240,7 +307,7 @@ class Evaluation:
         for task in self.tasks:
             for recipe in self.config.recipes:
                 place = f"recipes/{task}/{recipe}"
-                record = self.folder.read_json(f"{place}/record.json")
+                record = self.folder.record(task, recipe)
                 if record is None:
                     continue
                 edited: set[str] = set()
@@ -257,10 +324,12 @@ class Evaluation:
         now = code_digest()
         stale = []
         for task in self.tasks:
-            for recipe in self.config.recipes:
-                record = self.folder.read_json(f"recipes/{task}/{recipe}/record.json")
-                if record is not None and record["code"] != now:
-                    stale.append(f"{task}: {recipe} (code {record['code']})")
+            for recipe in self.recipes:
+                record = self.folder.record(task, recipe)
+                origins = (self.folder.origin(task, recipe, batch) for batch, _ in self._ordered(task))
+                codes = {origin.code for origin in origins if origin} | ({record["code"]} if record else set())
+                if codes - {now}:
+                    stale.append(f"{task}: {recipe} (code {', '.join(sorted(codes - {now}))})")
         return [f"drawn by other code than the present {now}: {'; '.join(stale)}"] if stale else []
 
 

@@ -5,6 +5,7 @@ Unit of work: a batch of one task's questions by one recipe. Knows the folder, a
 
 import hashlib
 import json
+import random
 import statistics
 import time
 from collections.abc import Sequence
@@ -20,15 +21,19 @@ from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_reci
 from pipeline.errors import ConfigError
 from pipeline.evaluation.embedding_attack import EmbeddingAttack, token_projections
 from pipeline.evaluation.erasure_config import NONE, EvaluationConfig, run_config
-from pipeline.evaluation.erasure_prompts import EMBEDDINGS, Question
-from pipeline.evaluation.erasure_store import Folder, Seen, write_whole
+from pipeline.evaluation.erasure_prompts import EMBEDDINGS, Question, questions_digest
+from pipeline.evaluation.erasure_store import Folder, Origin, Seen, write_whole
 from pipeline.finetune import train_missing
 from pipeline.generation.engine import Engine
 from pipeline.models.find import find_model
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Sample, unplanned
 
-_CODE = ("erasure", "generation", "models")  # packages of which the code decides what a recipe does
+# Of the package: what decides which picture a recipe draws, and what B sees in it.
+_CODE = (
+    "erasure/*.py", "generation/*.py", "models/*.py", "finetune.py", "evaluation/embedding_attack.py",
+    "diorama/detector.py",
+)  # fmt: skip
 
 
 class Drawer:
@@ -39,6 +44,7 @@ class Drawer:
         self.config = config
         self.folder = folder
         self.device = device
+        self.code = code_digest()
         self.judge = DioramaDetector.load("b", device)
         self.limits = torch.tensor([self.judge.thresholds[name] for name in self.judge.classes])
         self._engine: tuple[tuple[str, str, bool], Engine] | None = None
@@ -57,15 +63,17 @@ class Drawer:
         images = torch.from_numpy(drawn.images)
         probabilities, maps = self.judge.see(images)
         seen = (probabilities.cpu() >= self.limits).numpy()
-        self.folder.write(task, recipe, batch, Seen(drawn.images, seen, (maps >= 0.5).cpu().numpy()))
+        found = Seen(drawn.images, seen, (maps >= 0.5).cpu().numpy())
+        self.folder.write(task, recipe, batch, found, Origin(questions_digest(asked), self.code))
         return time.perf_counter() - started
 
     def time(self, task: str, recipes: Sequence[str], concerned: Sequence[str], others: Sequence[str]) -> Any:
         """Seconds of a batch of prompts that name the concept, and of one that does not, for each of *recipes*.
 
-        All take turns, so that whatever else the machine does falls on all of them. One round goes before, in which
-        caches fill. Each round has other prompts, as far as there are enough: what a method makes of words it has not
-        met is part of its time. Returns recipe -> {"concerned": [seconds, ...], "unconcerned": [seconds, ...]}.
+        All take turns, in another order each round, so that whatever else the machine does falls on all of them. One
+        round goes before, in which caches fill. Each round has other prompts, as far as there are enough: what a method
+        makes of words it has not met is part of its time. Returns recipe -> {"concerned": [seconds, ...],
+        "unconcerned": [seconds, ...]}.
         """
         self._engine = None
         size = self.config.timing.batch_size
@@ -80,9 +88,9 @@ class Drawer:
             for name, prompts in asked.items():
                 numbers = range(repeat * size, (repeat + 1) * size)
                 samples = _samples([Question(name, prompts[i % len(prompts)], i, "") for i in numbers])
-                for recipe, engine in engines.items():
+                for recipe in random.Random(f"{repeat} {name}").sample(list(engines), len(engines)):
                     started = time.perf_counter()
-                    list(engine.generate(samples))
+                    list(engines[recipe].generate(samples))
                     if repeat:
                         seconds[recipe][name].append(time.perf_counter() - started)
         return seconds
@@ -104,8 +112,8 @@ class Drawer:
         if recipe == NONE:
             return Engine.load(config, None, self.device)
         place = self.folder.root / "recipes" / task / recipe
-        if (place / "record.json").exists():
-            record = json.loads((place / "record.json").read_text())
+        record = self.folder.record(task, recipe)
+        if record is not None:
             compiled = CompiledRecipe.from_files(record, lambda name: (place / name).read_bytes())
             return Engine.load(config, compiled, self.device)
         model = self.load_model()
@@ -113,7 +121,7 @@ class Drawer:
         compiled = compile_recipe(config, model, train_missing)
         for name, data in compiled.tensors.items():
             write_whole(place / name, data)
-        write_whole(place / "record.json", json.dumps({**compiled.record, "code": code_digest()}, indent=1).encode())
+        write_whole(place / "record.json", json.dumps({**compiled.record, "code": self.code}, indent=1).encode())
         return Engine(config, model, active_methods(config, model))
 
 
@@ -145,10 +153,10 @@ def judge_digest() -> str:
 
 
 def code_digest() -> str:
-    """Sixteen hex digits over the code that decides what a recipe does to a picture."""
+    """Sixteen hex digits over the code that decides what a recipe does to a picture, and how it is judged."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for path in sorted(path for name in _CODE for path in (root / name).glob("*.py")):
+    for path in sorted(path for pattern in _CODE for path in root.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

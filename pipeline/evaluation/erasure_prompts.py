@@ -4,9 +4,11 @@ Every question is a pure function of the task, its cell, its index and the seed,
 model answer the same ones. Cells take turns, so that whatever part of them is drawn holds about as much of each.
 """
 
+import hashlib
+import json
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from pipeline.diorama.captions import indefinite
@@ -25,6 +27,7 @@ from pipeline.diorama.lexicon import (
 )
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.tokens import word_pattern
+from pipeline.errors import ConfigError
 from pipeline.prompts.seeds import hashed
 
 # What is asked for with the concept, and so must not show it.
@@ -59,6 +62,11 @@ class Question:
     seed: int
     concept: str
     kept: str = ""
+
+
+def questions_digest(asked: Sequence[Question]) -> str:
+    """Sixteen hex digits that tell these questions from any others."""
+    return hashlib.sha256(json.dumps([asdict(question) for question in asked]).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -106,12 +114,12 @@ def attacked(task: Task, index: int) -> tuple[Concept, str, list[tuple[str, str]
     """The concept of an attack, the prompt to hide, and pairs of texts with the concept and without it."""
     concept = task.concepts[index % len(task.concepts)]
     rng = random.Random(hashed("attack", task.name, index))
-    scenes = [
-        (place, f"{indefinite(other)} {place}")
-        for other in sorted(OBJECTS, key=lambda name: hashed(task.name, name))[:8]
-        if other not in task.erased
-        for place, *_ in BACKGROUND_PHRASES.values()
-    ]
+    every = sorted(OBJECTS, key=lambda name: hashed(task.name, name))
+    # Of the first eight those that stay; where all of them go, of the first eight that stay.
+    others = [name for name in every[:8] if name not in task.erased] or [n for n in every if n not in task.erased][:8]
+    if not others:
+        raise ConfigError(f"tasks.{task.name}: erases every object, so nothing is left to hide an attack among")
+    scenes = [(p, f"{indefinite(other)} {p}") for other in others for p, *_ in BACKGROUND_PHRASES.values()]
     if task.of_styles:
         phrases = [phrase for phrase in style_phrases(concept.name) if _said(concept, phrase) == "plain"]
         pairs = [(rng.choice(phrases).format(scene), scene) for _, scene in scenes]

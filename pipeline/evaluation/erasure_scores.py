@@ -183,14 +183,15 @@ def _balances(
                 elif outcomes[0].any():  # else there was nothing to keep
                     preservation.append(np.minimum(1, shares[i + 1] / shares[0]))
     return [
-        Resampled(float(_balance(*value)[0]), _balance(*drawn)) for value, drawn in zip(values, samples, strict=True)
+        Resampled(float(_balance(*value, 1)[0]), _balance(*drawn, RESAMPLES))
+        for value, drawn in zip(values, samples, strict=True)
     ]
 
 
-def _balance(erasure: Sequence[np.ndarray], preservation: Sequence[np.ndarray]) -> np.ndarray:
-    """H_o of the terms of both sides, (n,) each; not known where either side is not."""
+def _balance(erasure: Sequence[np.ndarray], preservation: Sequence[np.ndarray], n: int) -> np.ndarray:
+    """H_o, (n,), of the terms of both sides, (n,) each; not known where either side is not."""
     if not erasure or not preservation:
-        return np.full(1, np.nan)
+        return np.full(n, np.nan)
     e, p = harmonic_mean(np.stack(erasure)), harmonic_mean(np.stack(preservation))
     with np.errstate(divide="ignore"):
         return np.asarray(2 / (1 / e + 1 / p))

@@ -1,20 +1,22 @@
 """The folder of an evaluation: pictures with what the judge saw in them, batch by batch, and what they were made with.
 
-A batch is one file, written whole or not at all, so an evaluation that is killed goes on with the next batch. A folder
-begun with other settings is refused with the difference; tasks and recipes may be added to it, not changed in it.
+A batch is one file, written whole or not at all, so an evaluation that is killed goes on with the next batch. It says
+which questions it answers, and does not count where others are asked now. A folder begun with other settings is refused
+with the difference; tasks and recipes may be added to it, not changed in it.
 """
 
 import json
 import os
+import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipeline.config.identity import identity_difference
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, CorpusError, StoreError
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,14 @@ class Seen:
     places: np.ndarray
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a batch was drawn for and with: digests of its questions and of the code."""
+
+    asked: str
+    code: str
+
+
 class Folder:
     """Where an evaluation lies on disk."""
 
@@ -36,12 +46,19 @@ class Folder:
     def begin(self, settings: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
         """Note what the pictures are made with: *settings* of all, and *parts* (tasks, recipes) by name.
 
-        Raises ``ConfigError`` where the folder was begun with another setting, or with another part of that name.
+        Raises ``ConfigError`` where the folder was begun with another setting, or with another part of that name;
+        ``CorpusError`` where it holds something else, ``StoreError`` where it cannot be written.
         """
-        path = self.root / "settings.json"
-        noted: dict[str, Any] = {"settings": dict(settings), "parts": {}}
-        if path.exists():
-            noted = json.loads(path.read_text())
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self.root}: is no folder to write to ({error.strerror}); choose another with -o"
+            ) from error
+        noted = self.read_json("settings.json", ("settings", "parts"))
+        if noted is None:
+            noted = {"settings": dict(settings), "parts": {}}
+        else:
             given = json.loads(json.dumps(settings))
             differing = identity_difference(noted["settings"], given)
             for name, value in json.loads(json.dumps(parts)).items():
@@ -53,30 +70,59 @@ class Folder:
                     "choose another folder with -o, or give what changed another name"
                 )
         noted["parts"] |= parts
-        write_whole(path, json.dumps(noted, indent=1).encode())
+        self.write_json("settings.json", noted)
 
     def path(self, task: str, recipe: str, batch: str) -> Path:
         return self.root / "pictures" / task / recipe / f"{batch}.npz"
 
-    def has(self, task: str, recipe: str, batch: str) -> bool:
-        return self.path(task, recipe, batch).exists()
+    def origin(self, task: str, recipe: str, batch: str) -> Origin | None:
+        """Return what a batch was drawn for and with; None where there is none, or not a whole one."""
+        try:
+            with np.load(self.path(task, recipe, batch)) as file:
+                return Origin(str(file["asked"]), str(file["code"]))
+        except (FileNotFoundError, zipfile.BadZipFile, EOFError, KeyError, ValueError):
+            return None
 
-    def write(self, task: str, recipe: str, batch: str, found: Seen) -> None:
+    def has(self, task: str, recipe: str, batch: str, asked: str) -> bool:
+        """Tell whether a batch is there and answers the questions of digest *asked*."""
+        origin = self.origin(task, recipe, batch)
+        return origin is not None and origin.asked == asked
+
+    def write(self, task: str, recipe: str, batch: str, found: Seen, origin: Origin) -> None:
         path = self.path(task, recipe, batch)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
+        places = np.packbits(found.places, axis=-1)
         with partial.open("wb") as file:
-            np.savez_compressed(file, images=found.images, seen=found.seen, places=np.packbits(found.places, axis=-1))
+            np.savez_compressed(file, images=found.images, seen=found.seen, places=places, **asdict(origin))
         os.replace(partial, path)
 
     def read(self, task: str, recipe: str, batch: str) -> Seen:
-        with np.load(self.path(task, recipe, batch)) as file:
-            return Seen(file["images"], file["seen"], np.unpackbits(file["places"], axis=-1).astype(bool))
+        path = self.path(task, recipe, batch)
+        try:
+            with np.load(path) as file:
+                return Seen(file["images"], file["seen"], np.unpackbits(file["places"], axis=-1).astype(bool))
+        except zipfile.BadZipFile as error:
+            raise CorpusError(f"{path}: is damaged; delete it, and it is drawn again") from error
 
-    def read_json(self, name: str) -> Any:
-        """Return what was written under *name*; None where nothing was."""
+    def read_json(self, name: str, keys: Sequence[str] = ()) -> Any:
+        """Return what was written under *name*; None where nothing was. ``CorpusError`` where it lacks *keys*."""
         path = self.root / name
-        return json.loads(path.read_text()) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            value = json.loads(path.read_text())
+        except json.JSONDecodeError as error:
+            raise CorpusError(f"{path}: is damaged; delete it, or choose another folder with -o") from error
+        if missing := [key for key in keys if key not in value]:
+            raise CorpusError(
+                f"{path}: has no {missing[0]!r}, so no evaluation wrote it; choose another folder with -o"
+            )
+        return value
+
+    def record(self, task: str, recipe: str) -> Any:
+        """Return what was kept of a recipe that was solved for a task; None where it was not."""
+        return self.read_json(f"recipes/{task}/{recipe}/record.json", ("steps", "code"))
 
     def write_json(self, name: str, value: Any) -> None:
         write_whole(self.root / name, (json.dumps(value, indent=1) + "\n").encode())
@@ -84,10 +130,13 @@ class Folder:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write *data* so that the file is never seen in part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def joined(parts: Sequence[Seen]) -> Seen:

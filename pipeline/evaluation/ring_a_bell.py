@@ -86,11 +86,17 @@ class RingABell:
         self.concept = concept
         self.budget = budget
         self.length = self.tokenizer.model_max_length
-        if budget.tokens > self.length - 2:
-            raise ConfigError(f"attack.tokens: is {budget.tokens}; this model's prompts have at most {self.length - 2}")
+        self.check(model, budget)
         self.words = self._words()
         with_it, without = (self._encode(self._ids(list(texts))) for texts in zip(*pairs, strict=True))
         self.vector = (with_it - without).mean(0)  # (T, D)
+
+    @staticmethod
+    def check(model: Model, budget: Budget) -> None:
+        """Raise ``ConfigError`` for more tokens than the model reads."""
+        longest = model.pipe.tokenizer.model_max_length - 2
+        if budget.tokens > longest:
+            raise ConfigError(f"attack.tokens: is {budget.tokens}; this model's prompts have at most {longest}")
 
     def search(self, prompt: str, seed: int) -> Attack:
         """Return the best prompt found for *prompt*, which names the concept."""
@@ -111,7 +117,9 @@ class RingABell:
             text = self._text(tokens[i])
             if not concept_pattern(self.concept).search(text):  # a phrase of several words that are not its own
                 return Attack(text, (errors[i] / first).item(), time.monotonic() - started)
-        raise ConfigError(f"attack: every prompt found names {self.concept.name!r}; allow more generations")
+        raise ConfigError(
+            f"attack: every prompt found names {self.concept.name!r}; raise attack.generations, in another folder"
+        )
 
     def _words(self) -> Tensor:
         """Ids of the tokens that may be used: whole words that the tokenizer reads back as themselves."""
@@ -164,7 +172,7 @@ class RingABell:
     @torch.inference_mode()
     def _encode(self, ids: Tensor) -> Tensor:
         """Last hidden states (N, T, D), float32."""
-        return self.encoder(ids.to(self.device))[0].float()
+        return self.encoder(ids.to(self.device)).last_hidden_state.float()
 
     def _text(self, tokens: Tensor) -> str:
         return " ".join(self.tokenizer.convert_ids_to_tokens(int(i)).removesuffix("</w>") for i in tokens)

@@ -74,7 +74,7 @@ def test_the_report_has_every_part(evaluated):
     assert "mean H_o" not in table  # there is one task
     assert page.count("data:image/jpeg") == 7 * 2 * 3  # cells, prompts, recipes
     assert 'src="http' not in page
-    assert set(json.loads((out / "timing.json").read_text())) == {"none", "nothing", "uce"}
+    assert set(json.loads((out / "timing.json").read_text())["seconds"]) == {"none", "nothing", "uce"}
 
 
 def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, config_file, tmp_path, monkeypatch):
@@ -83,11 +83,11 @@ def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, config_fil
     written = []
     write = Folder.write
 
-    def killed(self, task, recipe, batch, found):
+    def killed(self, task, recipe, batch, *drawn):
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append((recipe, batch))
-        write(self, task, recipe, batch, found)
+        write(self, task, recipe, batch, *drawn)
 
     config = load_evaluation(config_file, overrides)
     del config.recipes["uce"]
@@ -107,22 +107,20 @@ def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, config_fil
 
 
 def test_stopped_in_its_last_round_it_has_the_attacks_and_the_first_recipes_whole(config_file, tmp_path, monkeypatch):
-    changes = ["timing.repeats=0", "cell=3", "generation={steps: 1, batch_size: 3}", "attack={embeddings: 2}"]
+    changes = ["timing.repeats=0", "cell=3", "generation={steps: 4, batch_size: 3}", "attack={embeddings: 2}"]
     config = load_evaluation(config_file, changes)
     write = Folder.write
 
-    def killed(self, task, recipe, batch, found):
+    def killed(self, task, recipe, batch, *drawn):
         if recipe == "uce" and batch == "00003":  # of seven, two before the attack
             raise KeyboardInterrupt
-        write(self, task, recipe, batch, found)
+        write(self, task, recipe, batch, *drawn)
 
     with monkeypatch.context() as patch:
         patch.setattr(Folder, "write", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate_erasure(config, tmp_path)
-    stopped = Evaluation(config, tmp_path)
-    stopped.attacks = {"one object": stopped._cut(stopped._embedded("one object"), "embeddings-")}
-    stopped.report()
+    Evaluation(config, tmp_path).report()
     assert [scores(tmp_path, recipe)["pictures"] for recipe in ("none", "nothing", "uce")] == [23, 23, 11]
     assert all(scores(tmp_path, recipe)["leak"]["embeddings"]["trials"] == 2 for recipe in ("none", "nothing", "uce"))
     evaluate_erasure(config, tmp_path)
@@ -130,7 +128,7 @@ def test_stopped_in_its_last_round_it_has_the_attacks_and_the_first_recipes_whol
 
 
 def test_attacks_are_told_with_their_budget_and_by_embeddings_only_of_edits(config_file, tmp_path):
-    changes = ["timing.repeats=0", "cell=1", "generation={steps: 1, batch_size: 4}"]
+    changes = ["timing.repeats=0", "cell=1", "generation={steps: 4, batch_size: 4}"]
     changes += ["attack={cases: 1, embeddings: 1, tokens: 4, population: 5, generations: 3}"]
     changes += ["tasks.another={concepts: [{name: church, preserve: [house, castle]}]}"]
     printed = evaluate_erasure(load_evaluation(config_file, changes), tmp_path)
@@ -226,3 +224,110 @@ def test_what_has_to_be_trained_is_trained_once(config_file, tmp_path):
     before = result.stat().st_mtime_ns
     evaluate_erasure(config, tmp_path)
     assert result.stat().st_mtime_ns == before
+
+
+def test_pictures_that_answer_other_questions_are_drawn_again(config_file, tmp_path, monkeypatch):
+    """As after a change of the lexicon, or of how prompts are worded."""
+    changes = ["cell=1", "timing.repeats=0", "generation.steps=1", "recipes={nothing: []}"]
+    config = load_evaluation(config_file, changes)
+    evaluate_erasure(config, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.evaluation.erasure_prompts.indefinite", lambda word: f"one {word}")
+        evaluate_erasure(config, tmp_path)
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
+    assert before.keys() == after.keys()
+    assert not [path for path in before if before[path] == after[path]]
+
+
+def test_pictures_of_other_code_are_told_and_a_cut_one_is_drawn_again(config_file, tmp_path, monkeypatch):
+    config = load_evaluation(config_file, ["cell=1", "timing.repeats=0", "generation.steps=1", "recipes={nothing: []}"])
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.evaluation.erasure_drawing.code_digest", lambda: "another")
+        evaluate_erasure(config, tmp_path)
+    cut = next(tmp_path.rglob("nothing/*.npz"))
+    cut.write_bytes(cut.read_bytes()[:200])
+    evaluate_erasure(config, tmp_path)
+    (note,) = json.loads((tmp_path / "scores.json").read_text())["notes"]
+    assert "one object: none (code another)" in note
+    assert scores(tmp_path, "nothing")["pictures"] == 7
+
+
+def test_tasks_under_way_weigh_the_same_in_what_is_put_together(config_file, tmp_path, monkeypatch):
+    changes = ["timing.repeats=0", "cell=6", "generation={steps: 4, batch_size: 6}"]
+    changes += ["tasks.another={concepts: [{name: church, preserve: [house, castle]}]}"]
+    config = load_evaluation(config_file, changes)
+    del config.recipes["uce"]
+    write = Folder.write
+
+    def killed(self, task, recipe, batch, *drawn):
+        if recipe == "nothing" and task == "another" and batch > "00001":
+            raise KeyboardInterrupt
+        write(self, task, recipe, batch, *drawn)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Folder, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate_erasure(config, tmp_path)
+    Evaluation(config, tmp_path).report()
+    tasks = json.loads((tmp_path / "scores.json").read_text())["tasks"]
+    assert {t["recipes"]["none"]["leak"]["plain"]["trials"] for t in tasks.values()} == {6}
+    assert {t["recipes"]["nothing"]["leak"]["plain"]["trials"] for t in tasks.values()} == {2}
+
+
+def test_a_model_that_does_not_show_the_concept_is_refused(config_file, tmp_path, capsys):
+    """One step with no guidance draws nothing that B knows."""
+    changes = ["cell=4", "generation.steps=1", "timing.repeats=0", "generation.guidance=1"]
+    assert main(["evaluate", "erasure", str(config_file), *changes, "-o", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "tasks.one object: the unerased model shows what is to be erased in 0 of" in error
+
+
+def test_a_file_of_weights_that_is_missing_is_no_finding(config_file, tmp_path, capsys):
+    step = "{method: weights, options: {path: nowhere.safetensors}}"
+    changes = ["cell=1", "timing.repeats=0", f"recipes={{other: [{step}]}}"]
+    assert main(["evaluate", "erasure", str(config_file), *changes, "-o", str(tmp_path)]) == 2
+    assert "nowhere.safetensors" in capsys.readouterr().err.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("settings.json", '{"settings', "settings.json: is damaged"),
+        ("settings.json", "{}", "settings.json: has no 'settings'"),
+        ("timing.json", "", "timing.json: is damaged"),
+        ("recipes/one object/uce/record.json", "{}", "record.json: has no 'steps'"),
+    ],
+)
+def test_a_damaged_folder_is_one_line(config_file, tmp_path, capsys, name, content, message):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(content)
+    changes = ["cell=1", "generation.steps=4", "timing={repeats: 1, batch_size: 1}"]
+    assert main(["evaluate", "erasure", str(config_file), *changes, "-o", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("lacuna: ")
+    assert message in error
+
+
+def test_an_output_that_is_no_folder_is_one_line(config_file, capsys):
+    for out in (config_file, config_file / "below", "/proc/nowhere"):
+        assert main(["evaluate", "erasure", str(config_file), "-o", str(out)]) == 2
+        error = capsys.readouterr().err.strip()
+        assert "is no folder to write to" in error
+        assert "\n" not in error
+
+
+def test_timing_with_other_repeats_is_measured_again(config_file, tmp_path):
+    changes = ["cell=1", "generation.steps=1", "recipes={nothing: []}"]
+    for repeats in (1, 2):
+        config = load_evaluation(config_file, [*changes, f"timing={{repeats: {repeats}, batch_size: 1}}"])
+        evaluate_erasure(config, tmp_path)
+        timing = json.loads((tmp_path / "timing.json").read_text())
+        assert len(timing["seconds"]["nothing"]["concerned"]) == repeats
+
+
+def test_more_tokens_than_the_model_reads_are_refused_before_any_picture(config_file, tmp_path, capsys):
+    changes = ["attack.cases=1", "attack.tokens=200"]
+    assert main(["evaluate", "erasure", str(config_file), *changes, "-o", str(tmp_path)]) == 2
+    assert "attack.tokens: is 200; this model's prompts have at most" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.npz"))
