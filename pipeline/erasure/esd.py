@@ -191,7 +191,8 @@ class ESDTraining:
         """Take one of Adam's steps on a batch of x_t at one timestep."""
         sampled = self._sampling(i // self.options.reuse)
         generator = self._generator(1, i)
-        step = int(torch.randint(self.options.steps, (), generator=generator))
+        # Not options.steps: some schedulers call the denoiser twice a step (Heun, KDPM2), or more at first (PNDM).
+        step = int(torch.randint(len(sampled.timesteps), (), generator=generator))
         latents, timestep = sampled.at(step)
         loss = compute_erasure_loss(
             self._student,

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline import compute_erasure_loss
+from pipeline.config.schema import ModelConfig
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.esd import ESD, ESDOptions, ESDTraining, _Sampled, trainable
 from pipeline.erasure.recipe import compile_recipe
@@ -119,6 +120,16 @@ def test_student_starts_as_the_teacher_and_leaves_the_model_alone(model):
     losses = [esd.iterate(i) for i in range(12)]
     assert all(torch.equal(before[name], parameter) for name, parameter in model.pipe.unet.named_parameters())
     assert sum(losses[-4:]) < sum(losses[:4])
+
+
+@pytest.mark.parametrize(("scheduler", "calls"), [("DDIMScheduler", 3), ("HeunDiscreteScheduler", 5)])
+def test_every_call_of_a_sampling_is_learnt_from_also_where_a_step_has_two(scheduler, calls):
+    model = load_model(ModelConfig(path=tiny.path(), scheduler=scheduler), torch.device("cpu"))
+    esd = training(model, **{**QUICK, "steps": 3, "batch_size": 1, "reuse": 30})
+    for i in range(30):
+        esd.iterate(i)
+    sampled = esd._sampling(0)
+    assert len(sampled.inputs) == len(sampled.timesteps) == calls
 
 
 def test_half_precision_models_learn_in_single():
