@@ -15,6 +15,7 @@ So a steering writes only the rows it means, and further branches run as forward
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -191,6 +192,12 @@ class Method:
     @classmethod
     def has(cls, hook: str) -> bool:
         return getattr(cls, hook) is not getattr(Method, hook)
+
+    @classmethod
+    def files(cls, options: Any, label: str) -> list[Path]:
+        """Return the files that ``edit`` or ``train`` reads besides the model's: what comes after depends on their
+        content too. Raises ``ConfigError`` where they cannot be found."""
+        return []
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:

@@ -60,12 +60,24 @@ def _description(config: Config, model: Model, steps: Sequence[Step], i: int) ->
     return {
         "version": VERSION,
         "model": model.revision,
+        "variant": config.model.variant,  # a folder's revision is that of the files of all its variants
         "dtype": str(model.dtype),
         "scheduler": [config.model.scheduler, config.model.scheduler_options],
         "adapters": [adapter.weight for adapter in config.model.adapters],
         "steps": [
-            {"method": s.name, "concepts": [asdict(c) for c in s.concepts], "options": asdict(s.options)}
+            {
+                "method": s.name,
+                "concepts": [asdict(c) for c in s.concepts],
+                "options": asdict(s.options),
+                # Solved weights themselves are not in it: they differ by the device in their last bits.
+                "files": [_sha256(file) for file in s.method.files(s.options, s.label)],
+            }
             for s in steps[: i + 1]
             if s.edits
         ],
     }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

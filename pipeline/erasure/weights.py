@@ -10,6 +10,8 @@ The recipe's self-check judges the result like any edit, by the concepts that th
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -41,9 +43,13 @@ class Weights(Method):
     Options = WeightsOptions
     options: WeightsOptions
 
+    @classmethod
+    def files(cls, options: Any, label: str) -> list[Path]:
+        return [safetensors_file(f"{label}: {options.path}", options.path, options.revision)]
+
     def edit(self) -> dict[str, Tensor]:
         where = f"{self.label}: {self.options.path}"
-        path = safetensors_file(where, self.options.path, self.options.revision)
+        (path,) = self.files(self.options, self.label)
         try:
             state = load_file(path)
         except SafetensorError as error:
