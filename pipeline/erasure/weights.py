@@ -55,7 +55,7 @@ class Weights(Method):
         except SafetensorError as error:
             raise ConfigError(f"{where} is no readable safetensors file ({error})") from error
         if is_lora(state):
-            return lora_weights(self.model.pipe, state, self.options.scale, where)
+            return lora_weights(self.model.pipe, path, self.options.scale, where)
         if self.options.scale != 1:
             raise ConfigError(f"{where} is no LoRA: the option scale is for those alone")
         return self._changed(self._placed(state, where), where)

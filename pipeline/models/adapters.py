@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -31,11 +31,7 @@ def fuse_adapters(pipe: Any, adapters: Sequence[AdapterConfig]) -> list[str]:
     for i, adapter in enumerate(adapters):
         where = f"model.adapters[{i}].path: {adapter.path}"
         path = safetensors_file(where, adapter.path, adapter.revision)
-        try:
-            state = load_file(path)
-        except SafetensorError as error:
-            raise _unfit(where, error) from error
-        lora_weights(pipe, state, adapter.weight, where, keep=True)
+        lora_weights(pipe, path, adapter.weight, where, keep=True)
         with path.open("rb") as file:
             digests.append(f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}")
     return digests
@@ -45,34 +41,52 @@ def is_lora(state: Mapping[str, Tensor]) -> bool:
     return any("lora" in key for key in state)
 
 
-def lora_weights(
-    pipe: Any, state: Mapping[str, Tensor], scale: float, where: str, keep: bool = False
-) -> dict[str, Tensor]:
-    """Return the weights that the LoRA *state* changes, by name from the pipeline on, with it folded in.
+def lora_weights(pipe: Any, path: Path, scale: float, where: str, keep: bool = False) -> dict[str, Tensor]:
+    """Return the weights that the LoRA in the file *path* changes, by name from the pipeline on, with it folded in.
 
-    *pipe* itself is as before, unless ``keep``. Raises ``ConfigError`` where matrices of it have no place in *pipe*.
+    *pipe* itself is as before, unless ``keep``. Raises ``ConfigError`` for a file that is no safetensors, holds no
+    LoRA's matrices or values that are not finite, is a DoRA of kohya's, or has matrices without a place in *pipe*.
     """
     try:
-        pipe.load_lora_weights(dict(state), adapter_name="lacuna")
+        state = load_file(path)
+        _check(state)
+        # The file, not its tensors: diffusers keeps alpha, and with it the strength, in the file's metadata.
+        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name="lacuna")
         layers = dict(_lora_layers(pipe))
-        matrices = sum(key.rpartition(".")[0].endswith(_MATRICES) or key.endswith(_MATRICES) for key in state)
+        matrices = sum(map(_is_matrix, state))
         if 2 * len(layers) < matrices:
             raise ValueError(f"only {2 * len(layers)} of its {matrices} matrices have a place")
         before = {name: layer.get_base_layer().weight.detach().clone() for name, layer in layers.items()}
-        pipe.fuse_lora(lora_scale=scale)
+        # Every part that has layers: of itself diffusers fuses FLUX's transformer alone.
+        pipe.fuse_lora(components=sorted({name.partition(".")[0] for name in layers}), lora_scale=scale)
         pipe.unload_lora_weights()
-    except (ValueError, RuntimeError, LookupError) as error:
+    except (ValueError, RuntimeError, LookupError, TypeError, SafetensorError) as error:
         pipe.unload_lora_weights()
         raise _unfit(where, error) from error
     folded = {}
     for name, weight in before.items():
-        part, _, path = name.partition(".")
-        parameter = getattr(pipe, part).get_parameter(f"{path}.weight")
+        part, _, rest = name.partition(".")
+        parameter = getattr(pipe, part).get_parameter(f"{rest}.weight")
         folded[f"{name}.weight"] = parameter.detach().clone()
         if not keep:
             with torch.no_grad():
                 parameter.copy_(weight)
     return folded
+
+
+def _is_matrix(key: str) -> bool:
+    return key.rpartition(".")[0].endswith(_MATRICES) or key.endswith(_MATRICES)
+
+
+def _check(state: Mapping[str, Tensor]) -> None:
+    """Raise ``ValueError`` for tensors of which diffusers would make something else than a LoRA, or nothing."""
+    if any("dora_scale" in key for key in state):
+        raise ValueError("it is a DoRA of kohya's, whose dora_scale diffusers drops; convert it to peft's layout")
+    if not any(map(_is_matrix, state)):
+        raise ValueError("it holds no LoRA matrices")
+    bad = next((key for key, tensor in state.items() if not tensor.isfinite().all()), None)
+    if bad is not None:
+        raise ValueError(f"{bad} has values that are not finite")
 
 
 def _lora_layers(pipe: Any) -> Iterator[tuple[str, Any]]:
@@ -93,6 +107,8 @@ def _unfit(where: str, error: Exception) -> ConfigError:
 def safetensors_file(where: str, name: str, revision: str | None) -> Path:
     """Return the one safetensors file that *name* is or holds, on disk or on the hub; ``ConfigError`` from *where*."""
     path = Path(name).expanduser()
+    if path.exists() and revision is not None:
+        raise ConfigError(f"{where} is here, and only what is on the hub has revisions; leave revision out")
     if path.is_file():
         if path.suffix != ".safetensors":
             reason = ".pt, .ckpt and .bin are not read, because they can run code"
@@ -113,3 +129,5 @@ def safetensors_file(where: str, name: str, revision: str | None) -> Path:
         return Path(hf_hub_download(name, names[0], revision=info.sha))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise ConfigError(f"{where} is neither a file here nor readable on the hub") from error
+    except HTTPError as error:  # of the client below, which the hub's library lets through where nobody answers
+        raise ConfigError(f"{where} is no file here, and the hub cannot be reached") from error
