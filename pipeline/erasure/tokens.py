@@ -75,16 +75,17 @@ def end_of_text(stream: TextStream, text: str) -> int:
 def check_concepts(streams: Sequence[TextStream], concepts: Sequence[Concept], label: str) -> None:
     """Raise ``ConfigError``, beginning with *label*, for concepts that no method can work with.
 
-    That is: a word that tokenises to nothing, or whose end is beyond what an encoder reads; and a neighbour that is one
-    of the erased words, in the plural too, or has one in it. (That a word of the concept has a neighbour in it is no
-    fault: "sneaker" may stay where one maker's sneaker goes.)
+    That is: a word, anchor or neighbour that tokenises to nothing or to what any unknown text does, or whose end is
+    beyond what an encoder reads; and a neighbour that is one of the erased words, in the plural too, or has one in it.
+    (That a word of the concept has a neighbour in it is no fault: "sneaker" may stay where one maker's sneaker goes.)
     """
     erased = word_pattern([word for concept in concepts for word in concept.words])
     for concept in concepts:
-        for word in concept.words:
+        roles = [("word", word) for word in concept.words] + [("anchor", concept.anchor)] * bool(concept.anchor)
+        for role, word in [*roles, *(("neighbour", word) for word in concept.preserve)]:
             for stream in streams:
                 if fault := _unread(stream, word):
-                    raise ConfigError(f"{label}: the word {word!r} of concept {concept.name!r} {fault}")
+                    raise ConfigError(f"{label}: the {role} {word!r} of concept {concept.name!r} {fault}")
         for kept in concept.preserve:
             if found := erased.search(kept):
                 raise ConfigError(
@@ -96,8 +97,11 @@ def _unread(stream: TextStream, word: str) -> str:
     """Return why the encoder does not read all of *word*, or nothing."""
     if not token_spans(stream, word, [(0, len(word))])[0]:
         return "tokenises to nothing"
-    if len(stream.tokenizer(word).input_ids) > stream.length:
+    ids, unknown = stream.tokenizer(word).input_ids, stream.tokenizer.unk_token_id
+    if len(ids) > stream.length:
         return f"is longer than the {stream.length} tokens that the text encoder reads"
+    if unknown in ids and unknown != stream.tokenizer.eos_token_id:  # CLIP's are one, and it knows every byte
+        return "has characters that the text encoder does not know: it reads all such text alike"
     return ""
 
 

@@ -42,6 +42,9 @@ def build(models: dict[str, Model], name: str, *concepts: ConceptConfig, **optio
         ({"name": " "}, "the word ' ' of concept ' ' tokenises to nothing"),
         ({"name": "cat", "aliases": ["\n"]}, r"the word '\n' of concept 'cat' tokenises to nothing"),
         ({"name": "a tree " * 600 + "cat"}, "tokens that the text encoder reads"),
+        ({"name": "cat", "anchor": "a tree " * 600 + "dog"}, "of concept 'cat' is longer than the "),
+        ({"name": "cat", "preserve": ["a tree " * 600 + "dog"]}, "of concept 'cat' is longer than the "),
+        ({"name": "cat", "preserve": [" "]}, "the neighbour ' ' of concept 'cat' tokenises to nothing"),
         ({"name": "cat", "preserve": ["cat"]}, "'cat', which 'cat' is to preserve, names 'cat', which is to go"),
         ({"name": "cat", "aliases": ["kitten"], "preserve": ["kittens"]}, "names 'kittens', which is to go"),
         ({"name": "cat", "preserve": ["cat on a tree"]}, "'cat on a tree', which 'cat' is to preserve, names 'cat'"),
@@ -54,6 +57,22 @@ def test_concepts_that_cannot_be(name, concept, why, models):
     assert message.startswith(f"{name}: ")
     assert why in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("concept", "what"),
+    [
+        ({"name": "кот"}, "the word 'кот' of concept 'кот'"),
+        ({"name": "cat", "aliases": ["cat кот"]}, "the word 'cat кот' of concept 'cat'"),
+        ({"name": "cat", "anchor": "кот"}, "the anchor 'кот' of concept 'cat'"),
+        ({"name": "cat", "preserve": ["кот"]}, "the neighbour 'кот' of concept 'cat'"),
+    ],
+)
+def test_what_t5_does_not_know_stands_for_all_that_it_does_not_know(concept, what, models):
+    with pytest.raises(ConfigError) as caught:
+        build(models, "cease_joint", ConceptConfig(**concept))
+    assert str(caught.value).startswith(f"cease_joint: {what} has characters that the text encoder does not know")
+    build(models, "uce", ConceptConfig(**concept))  # on SD: CLIP knows every byte
 
 
 @pytest.mark.parametrize("name", METHODS)
