@@ -6,6 +6,7 @@ Only safetensors are read and no code of a model's repository is run. Knows noth
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -19,6 +20,7 @@ from pipeline.models.adapters import fuse_adapters
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.family import Family
 from pipeline.models.find import Found, find_model
+from pipeline.models.parts import load_networks
 from pipeline.models.registry import SCHEDULERS
 
 DTYPES = {DType.float32: torch.float32, DType.bfloat16: torch.bfloat16, DType.float16: torch.float16}
@@ -81,14 +83,17 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
 
 
 def _from_pretrained(config: ModelConfig, found: Found, dtype: torch.dtype, options: dict[str, Any]) -> Any:
-    pinned = {} if found.commit is None else {"revision": found.commit}
+    where, pipe_class = f"model.path: {config.path}", getattr(diffusers, found.class_name)
+    files: dict[str, Any] = {"variant": config.variant, "use_safetensors": True}
     try:
-        return getattr(diffusers, found.class_name).from_pretrained(
-            found.location, dtype=dtype, variant=config.variant, use_safetensors=True, **pinned, **options
-        )
+        folder = found.location
+        if found.commit is not None:
+            folder = pipe_class.download(folder, revision=found.commit, **files, **options)
+        networks = load_networks(where, Path(folder), found.index, dtype, config.variant, options)
+        return pipe_class.from_pretrained(folder, dtype=dtype, **files, **options, **networks)
     except (OSError, ValueError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"model.path: {config.path} cannot be loaded from safetensors: {reason[:300]}") from error
+        raise ConfigError(f"{where} cannot be loaded from safetensors: {reason[:300]}") from error
 
 
 def _set_scheduler(pipe: Any, config: ModelConfig, family: type[Family]) -> None:
