@@ -100,6 +100,11 @@ class Family(ABC):
         self.pipe = pipe
         self.device = device
 
+    @classmethod
+    @abstractmethod
+    def joints(cls, pipe: Any) -> dict[str, tuple[Any, Any]]:
+        """Return where the parts of *pipe* meet, by a name for messages: what is there, and what must be."""
+
     @property
     def denoiser(self) -> nn.Module:
         return getattr(self.pipe, self.denoiser_name)

@@ -31,6 +31,16 @@ class Flux(JointFamily):
         "guidance": "its guidance is distilled into the weights, so there is no negative branch to steer",
     }
 
+    @classmethod
+    def joints(cls, pipe: Any) -> dict[str, tuple[Any, Any]]:
+        transformer, channels = pipe.transformer.config, pipe.vae.config.get("latent_channels")
+        wanted = {
+            "joint_attention_dim": pipe.text_encoder_2.config.hidden_size,
+            "pooled_projection_dim": pipe.text_encoder.config.hidden_size,
+            "in_channels": channels and 4 * channels,  # 2x2 latents are one token
+        }
+        return {f"transformer's {name}": (transformer.get(name), value) for name, value in wanted.items()}
+
     @property
     def streams(self) -> tuple[TextStream, ...]:
         # schnell was distilled with 256 tokens of text, dev reads 512.

@@ -20,7 +20,7 @@ from pipeline.models.adapters import fuse_adapters
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.family import Family
 from pipeline.models.find import Found, find_model
-from pipeline.models.parts import load_networks
+from pipeline.models.parts import check_parts, load_networks
 from pipeline.models.registry import SCHEDULERS
 
 DTYPES = {DType.float32: torch.float32, DType.bfloat16: torch.bfloat16, DType.float16: torch.float16}
@@ -51,7 +51,8 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
     """Load the configured pipeline onto *device*.
 
     Raises ``ConfigError``, in one line, for a model that is not there, is no diffusers folder, has no safetensors, is
-    of a class that no family supports, or whose scheduler or adapters cannot be used.
+    of a class that no family supports, whose parts are not whole or do not belong together, or whose scheduler or
+    adapters cannot be used.
     """
     if config.scheduler is not None and config.scheduler not in SCHEDULERS:
         raise ConfigError(
@@ -69,6 +70,7 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
     options = {**absent, **family_class.load_options}
     revision = found.revision()
     pipe = _from_pretrained(config, found, dtype, options)
+    check_parts(f"model.path: {config.path}", pipe, family_class)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()

@@ -14,11 +14,15 @@ import transformers
 from safetensors import SafetensorError
 
 from pipeline.errors import ConfigError
+from pipeline.models.family import Family
 
 LIBRARIES = {
     "diffusers": (diffusers, diffusers.ModelMixin),
     "transformers": (transformers, transformers.PreTrainedModel),
 }
+
+# SD3 is published without T5 too; the others are no part of what Lacuna runs.
+_DISPENSABLE = ("safety_checker", "feature_extractor", "image_encoder", "text_encoder_3", "tokenizer_3")
 
 
 def load_networks(
@@ -67,6 +71,36 @@ def _load_network(where: str, network_class: Any, folder: Path, dtype: torch.dty
     if further:
         raise ConfigError(f"{where}: its config.json has no place for {_some(further)} in its file")
     return network
+
+
+def check_parts(where: str, pipe: Any, family: type[Family]) -> None:
+    """Raise ``ConfigError`` from *where* for a pipeline of which parts are absent or do not belong together."""
+    for name, part in pipe.components.items():
+        if part is None and name not in _DISPENSABLE:
+            raise ConfigError(f"{where} has no {name}, which {family.name} needs")
+    for name, part in pipe.components.items():
+        if part is not None and name.startswith("text_encoder"):
+            _check_tokenizer(where, name.replace("text_encoder", "tokenizer"), pipe, part.config)
+    for what, (there, wanted) in family.joints(pipe).items():
+        if there != wanted:
+            reason = f"its {what} is {there}; its other parts need {wanted}"
+            raise ConfigError(f"{where} is no {family.name} that can be used: {reason}")
+
+
+def _check_tokenizer(where: str, name: str, pipe: Any, encoder: Any) -> None:
+    """Without its files a tokenizer is made all the same, of its few special tokens and with no end to a text."""
+    tokenizer = getattr(pipe, name)
+    if tokenizer is None:
+        raise ConfigError(f"{where} has no {name}, which its text encoder needs")
+    if len(tokenizer) < encoder.vocab_size / 2:
+        known = f"{len(tokenizer)} of the {encoder.vocab_size} tokens"
+        raise ConfigError(f"{where}: its {name} knows {known} that its text encoder does; is a file of it missing?")
+    places = getattr(encoder, "max_position_embeddings", None)  # T5 has no end
+    if places is not None and tokenizer.model_max_length > places:
+        raise ConfigError(
+            f"{where}: its {name} has a model_max_length of {tokenizer.model_max_length}, but its text encoder reads "
+            f"{places} tokens at most"
+        )
 
 
 def _kind(key: str) -> str:

@@ -26,6 +26,25 @@ class StableDiffusion(Family):
         "requires_safety_checker": False,
     }
     denoiser_name = "unet"
+    _addition: ClassVar[str | None] = None  # what its UNet adds to the embedding of the time step
+
+    @classmethod
+    def joints(cls, pipe: Any) -> dict[str, tuple[Any, Any]]:
+        unet = pipe.unet.config
+        widths = unet.get("cross_attention_dim")  # of the blocks, or one of all
+        if isinstance(widths, list | tuple) and len(set(widths)) == 1:
+            widths = widths[0]
+        return {
+            "unet's cross_attention_dim": (widths, cls._text_width(pipe)),
+            "unet's in_channels": (unet.get("in_channels"), pipe.vae.config.get("latent_channels")),
+            "unet's addition_embed_type": (unet.get("addition_embed_type"), cls._addition),
+            # Without that embedding, which is not given it here, it draws something else.
+            "unet's time_cond_proj_dim (an LCM's, guided by an embedding)": (unet.get("time_cond_proj_dim"), None),
+        }
+
+    @classmethod
+    def _text_width(cls, pipe: Any) -> int:
+        return pipe.text_encoder.config.hidden_size
 
     @property
     def streams(self) -> tuple[TextStream, ...]:

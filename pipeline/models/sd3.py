@@ -26,6 +26,19 @@ class StableDiffusion3(JointFamily):
     name = "Stable Diffusion 3"
     offers = frozenset({"text_projections", "joint_attention", "guidance"})
 
+    @classmethod
+    def joints(cls, pipe: Any) -> dict[str, tuple[Any, Any]]:
+        transformer, clips = pipe.transformer.config, (pipe.text_encoder.config, pipe.text_encoder_2.config)
+        pooled = sum(clip.projection_dim for clip in clips)
+        joints = {
+            "transformer's pooled_projection_dim": (transformer.get("pooled_projection_dim"), pooled),
+            "transformer's in_channels": (transformer.get("in_channels"), pipe.vae.config.get("latent_channels")),
+        }
+        if pipe.text_encoder_3 is not None:
+            width = (transformer.get("joint_attention_dim"), pipe.text_encoder_3.config.hidden_size)
+            joints["transformer's joint_attention_dim"] = width
+        return joints
+
     @property
     def streams(self) -> tuple[TextStream, ...]:
         clip, t5 = self.pipe.tokenizer, self.pipe.tokenizer_3

@@ -21,11 +21,23 @@ class StableDiffusionXL(StableDiffusion):
 
     name = "Stable Diffusion XL"
     load_options: ClassVar[dict[str, Any]] = {"add_watermarker": False}
+    _addition = "text_time"
 
     def __init__(self, pipe: Any, device: torch.device):
         super().__init__(pipe, device)
         if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)  # its activations leave the range of float16
+
+    @classmethod
+    def joints(cls, pipe: Any) -> dict[str, tuple[Any, Any]]:
+        unet, pooled = pipe.unet.config, pipe.text_encoder_2.config.projection_dim
+        added = pooled + 6 * (unet.get("addition_time_embed_dim") or 0)  # the pooled text and the six numbers of size
+        width = "unet's projection_class_embeddings_input_dim"
+        return {**super().joints(pipe), width: (unet.get("projection_class_embeddings_input_dim"), added)}
+
+    @classmethod
+    def _text_width(cls, pipe: Any) -> int:
+        return pipe.text_encoder.config.hidden_size + pipe.text_encoder_2.config.hidden_size
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Conditioning:

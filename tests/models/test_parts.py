@@ -116,3 +116,68 @@ def test_a_variant_that_some_parts_lack_and_a_file_in_shards(tmp_path: Path):
         assert torch.equal(weight, ours), name
     settings(folder, "text_encoder/config.json", num_hidden_layers=3)
     assert "text_encoder: its file lacks 16 tensors" in refused(folder, variant="fp16")
+
+
+def test_parts_of_another_model(tmp_path: Path):
+    """SDXL's networks in SD's folder, and SD's folder under the name of SDXL."""
+    for part, message in (
+        ("text_encoder", "cross_attention_dim is 128; its other parts need 64"),
+        ("unet", "160"),
+    ):
+        folder = copy("sd", tmp_path / part)
+        shutil.rmtree(folder / part)
+        shutil.copytree(source("sdxl") / part, folder / part)
+        assert message in refused(folder)
+    folder = copy("sd", tmp_path)
+    settings(folder, "model_index.json", _class_name="StableDiffusionXLPipeline")
+    assert "has no text_encoder_2, which Stable Diffusion XL needs" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("family", "part", "message"),
+    [
+        ("sdxl", "text_encoder", "cross_attention_dim is 160; its other parts need 192"),
+        ("sd3", "text_encoder", "pooled_projection_dim is 160; its other parts need 192"),
+        ("flux", "text_encoder", "pooled_projection_dim is 64; its other parts need 96"),
+    ],
+)
+def test_a_text_encoder_of_another_width(family: str, part: str, message: str, tmp_path: Path):
+    folder = copy(family, tmp_path)
+    encoder = tiny_families.clip(96, 96 if family == "sd3" else None)
+    shutil.rmtree(folder / part)
+    encoder.save_pretrained(folder / part)
+    assert message in refused(folder)
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "tokenizer", "vae"])
+def test_a_part_that_the_index_says_is_absent(part: str, tmp_path: Path):
+    folder = copy("sd", tmp_path)
+    settings(folder, "model_index.json", **{part: [None, None]})
+    assert f"has no {part}, which Stable Diffusion 1.x/2.x needs" in refused(folder)
+
+
+@pytest.mark.parametrize("gone", ["tokenizer", "tokenizer/tokenizer.json"])
+def test_a_tokenizer_without_its_files(gone: str, tmp_path: Path):
+    folder = copy("sd", tmp_path)
+    path = folder / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert "of the 598 tokens that its text encoder does; is a file of it missing?" in refused(folder)
+
+
+def test_a_tokenizer_whose_texts_are_longer_than_the_encoder_reads(tmp_path: Path):
+    folder = copy("sd", tmp_path)
+    settings(folder, "tokenizer/tokenizer_config.json", model_max_length=10**30)
+    assert "but its text encoder reads 24 tokens at most" in refused(folder)
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_the_unet_of_an_lcm(family: str, tmp_path: Path):
+    folder = copy(family, tmp_path)
+    settings(folder, "unet/config.json", time_cond_proj_dim=32)
+    state = load_file(weights(folder, "unet"))
+    state["time_embedding.cond_proj.weight"] = torch.zeros(32, 32)
+    save_file(state, weights(folder, "unet"), {"format": "pt"})
+    assert (
+        "its unet's time_cond_proj_dim (an LCM's, guided by an embedding) is 32; its other parts need None"
+        in refused(folder)
+    )
