@@ -85,6 +85,8 @@ class Weights(Method):
                     f"{where}: {key} is {tuple(tensor.shape)}, but this model's is {tuple(parameters[name].shape)}; "
                     "the file belongs to another architecture"
                 )
+            if not tensor.isfinite().all():
+                raise ConfigError(f"{where}: {key} has values that are not finite")
             placed[name] = tensor
         if not placed:
             has = ", ".join(strange[:2]) or "none"

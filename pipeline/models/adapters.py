@@ -71,6 +71,12 @@ def lora_weights(pipe: Any, path: Path, scale: float, where: str, keep: bool = F
         if not keep:
             with torch.no_grad():
                 parameter.copy_(weight)
+    for name, tensor in folded.items():
+        if not tensor.isfinite().all():
+            reason = (
+                f"at the strength {scale} it leaves the range of {str(tensor.dtype).removeprefix('torch.')} in {name}"
+            )
+            raise _unfit(where, ValueError(reason))
     return folded
 
 

@@ -115,13 +115,16 @@ def test_files_that_cannot_be_used(model, tmp_path: Path):
     save_file({name: torch.ones(32, 128)}, tmp_path / "full.safetensors")
     with pytest.raises(ConfigError, match="is no LoRA: the option scale"):
         edit(model, tmp_path / "full.safetensors", scale=0.5)
+    save_file({name: torch.full((32, 128), torch.nan)}, tmp_path / "nan.safetensors")
+    with pytest.raises(ConfigError, match=r"to_k\.weight has values that are not finite"):
+        edit(model, tmp_path / "nan.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"no tensors")
     with pytest.raises(ConfigError, match="no readable safetensors file"):
         edit(model, tmp_path / "broken.safetensors")
     (tmp_path / "old.pt").write_bytes(b"")
     with pytest.raises(ConfigError, match="can run code"):
         edit(model, tmp_path / "old.pt")
-    with pytest.raises(ConfigError, match=r"holds 3 \.safetensors files; name the one to use"):
+    with pytest.raises(ConfigError, match=r"holds 4 \.safetensors files; name the one to use"):
         edit(model, tmp_path)
     with pytest.raises(ConfigError, match="path is missing"):
         WeightsOptions()

@@ -10,7 +10,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from pipeline.config.schema import AdapterConfig, ModelConfig
+from pipeline.config.schema import AdapterConfig, DType, ModelConfig
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.weights import Weights, WeightsOptions
 from pipeline.errors import ConfigError
@@ -106,3 +106,10 @@ def test_a_hub_that_does_not_answer(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(ConfigError, match="no file here, and the hub cannot be reached") as caught:
         load(tiny.path(), Path("nobody/no-such-lora"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_strength_that_leaves_the_range_of_float16(tmp_path: Path):
+    save_file(lora(), tmp_path / "lora.safetensors")
+    adapter = AdapterConfig(path=str(tmp_path), weight=1e7)  # 0.02 in every weight
+    with pytest.raises(ConfigError, match=r"at the strength 10000000.0 it leaves the range of float16 in unet\."):
+        load_model(ModelConfig(path=tiny.path(), adapters=[adapter], dtype=DType.float16), CPU)
