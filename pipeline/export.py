@@ -7,6 +7,7 @@ Where the config's corpus has been begun, its pinned tensors are exported, so th
 the corpus, bit for bit. Knows nothing of sampling.
 """
 
+import json
 import os
 import shutil
 from dataclasses import asdict
@@ -57,6 +58,7 @@ def export(config: Config, folder: str | Path, *, edits_only: bool = False) -> s
             if isinstance(part, torch.nn.Module):
                 part.to("cpu", memory_format=torch.contiguous_format)
         model.pipe.save_pretrained(temporary, safe_serialization=True)
+        _load_as_diffusers_does(temporary)
         (temporary / CARD).write_text(_card(config, model, recipe, left_out, pinned is not None))
         if target.exists():
             target.rmdir()
@@ -69,6 +71,15 @@ def export(config: Config, folder: str | Path, *, edits_only: bool = False) -> s
     without = f"; not in it, because they act while sampling: {', '.join(left_out)}" if left_out else ""
     origin = f", as pinned in {config.output.path}" if pinned is not None else ""
     return f"{target}: {type(model.pipe).__name__} with {edits} folded in{origin}{without}"
+
+
+def _load_as_diffusers_does(folder: Path) -> None:
+    """Let transformers' parts come up in float32 where a tool names no dtype, as diffusers' parts do: by their config
+    they would in the dtype of their file, and a text encoder in bfloat16 does not go with a denoiser in float32."""
+    for path in folder.glob("*/config.json"):
+        config = json.loads(path.read_text())
+        if "dtype" in config:
+            path.write_text(json.dumps(config | {"dtype": "float32"}, indent=2, sort_keys=True) + "\n")
 
 
 def _left_out(config: Config, model: Model, edits_only: bool) -> list[str]:

@@ -145,3 +145,14 @@ def test_a_folder_that_is_not_empty(path: Path, tmp_path: Path, capsys):
     assert "not empty" in capsys.readouterr().err
     assert main(["export", str(path), str(path)]) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_tool_that_names_no_dtype_gets_parts_that_go_together(path: Path, tmp_path: Path, dtype: str):
+    """transformers loads what its config says, diffusers float32."""
+    config = load_config(path, [f"model.dtype={dtype}"])
+    export(config, tmp_path / "erased")
+    pipe = exported(tmp_path / "erased")
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    assert {part.dtype for part in parts} == {torch.float32}
+    assert pipe("a cat", num_inference_steps=1, height=32, width=32, output_type="np").images.shape == (1, 32, 32, 3)
