@@ -37,7 +37,7 @@ def export(config: Config, folder: str | Path, *, edits_only: bool = False) -> s
     Raises ``ConfigError`` for a folder that is not empty, a recipe that edits no weights, and one with steps that act
     while sampling, unless ``edits_only``.
     """
-    target = Path(folder).expanduser()
+    target = Path(folder).expanduser().absolute()  # "." has no name that a temporary folder could go by
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: is there already and not empty; expected a new or an empty folder")
     device = resolve_device(config.cluster.device)

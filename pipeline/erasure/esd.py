@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
+from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.method import Method, Training
 from pipeline.erasure.pairs import KEEP, check_template, fill
 from pipeline.erasure.tokens import word_pattern
@@ -116,8 +117,10 @@ class ESDOptions:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected more than 0, and within float32's range")
         if self.preserve < 0:
             raise ConfigError(f"preserve is {self.preserve}; expected 0 or more")
-        if self.guidance < 1:
-            raise ConfigError(f"guidance is {self.guidance}; expected 1 or more")
+        if not 1 <= self.guidance <= 1000:
+            raise ConfigError(f"guidance is {self.guidance:g}; expected 1 to 1000")
+        if not -(2**31) <= self.seed < 2**31:
+            raise ConfigError(f"seed is {self.seed}; expected a number of 32 bits")
         if self.size and len(self.size) != 2:
             raise ConfigError(f"size is {self.size}; expected [width, height] in pixels")
         if not self.templates:
@@ -132,6 +135,10 @@ class ESD(Method):
     Options = ESDOptions
     requires = frozenset({"cross_attention", "guidance"})
     options: ESDOptions
+
+    @classmethod
+    def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
+        """Asks nothing: its guidance is that of training, and what it leaves is weights."""
 
     def train(self) -> Training:
         return ESDTraining(self.model, self._prompts(), self._kept(), self.options)
@@ -184,7 +191,12 @@ class ESDTraining:
         self.optimizer = torch.optim.Adam(list(self.student.values()), lr=options.lr)
         self.predict = _Prediction(model.family)
         self.scheduler = copy.deepcopy(model.pipe.scheduler)
-        self.shape = model.family.latent_shape(*(options.size or native_size(model)))
+        width, height = options.size or native_size(model)
+        try:
+            self.shape = model.family.latent_shape(width, height)
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("generation.size", "esd: the option size")) from error
+        model.family.check_steps(self.scheduler, options.steps, width, height, "esd: the option steps")
         self._sampled: tuple[int, _Sampled] | None = None
 
     def iterate(self, i: int) -> float:
@@ -334,5 +346,8 @@ class _Prediction(nn.Module):
 
 def native_size(model: Model) -> tuple[int, int]:
     """Return the width and height in pixels that the model was trained for."""
-    side = model.family.denoiser.config.sample_size * model.pipe.vae_scale_factor
-    return side, side
+    sample = model.family.denoiser.config.sample_size  # of the latents: a side, or height and width
+    if sample is None:
+        raise ConfigError("esd: the model's config tells no sample_size; give the option size, [width, height]")
+    height, width = (sample, sample) if isinstance(sample, int) else sample
+    return width * model.pipe.vae_scale_factor, height * model.pipe.vae_scale_factor

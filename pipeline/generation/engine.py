@@ -47,7 +47,9 @@ class Engine:
         self.sampler = Sampler(model, methods)
         generation = config.generation
         self.guided = generation.guidance > 1 and "guidance" in model.family.offers
-        model.family.latent_shape(*generation.size)  # refuses a size that cannot be made before any work
+        width, height = generation.size
+        model.family.latent_shape(width, height)  # refuses a size that cannot be made before any work
+        model.family.check_steps(model.pipe.scheduler, generation.steps, width, height, "generation.steps")
         if generation.negative_prompt and "guidance" not in model.family.offers:
             raise ConfigError(
                 f"generation.negative_prompt: {model.family.name} takes none: {model.family.lacks['guidance']}"

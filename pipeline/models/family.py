@@ -4,6 +4,7 @@ Everything above this (methods, the sampling loop) speaks of ``Conditioning``, l
 never of a pipeline class. A family that packs its latents (FLUX) does so inside ``predict`` and ``decode``.
 """
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -147,6 +148,13 @@ class Family(ABC):
         """Start *scheduler* anew and return its timesteps. Families whose schedule depends on the size override it."""
         scheduler.set_timesteps(steps, device=self.device)
         return scheduler.timesteps
+
+    def check_steps(self, scheduler: Any, steps: int, width: int, height: int, key: str) -> None:
+        """Raise ``ConfigError``, about *key*, for more steps than *scheduler* can do."""
+        try:
+            self.set_timesteps(copy.deepcopy(scheduler), steps, width, height)
+        except ValueError as error:
+            raise ConfigError(f"{key}: is {steps}, which {type(scheduler).__name__} cannot do: {error}") from error
 
     @abstractmethod
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:

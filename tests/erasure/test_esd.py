@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from pipeline import compute_erasure_loss
 from pipeline.config.schema import ModelConfig
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.esd import ESD, ESDOptions, ESDTraining, _Sampled, trainable
+from pipeline.erasure.esd import ESD, ESDOptions, ESDTraining, _Sampled, native_size, trainable
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.finetune import finetune
@@ -149,6 +149,8 @@ def test_half_precision_models_learn_in_single():
         ({"iterations": 0}, "iterations is 0; expected 1 or more"),
         ({"lr": 0.0}, "lr is 0.0; expected more than 0"),
         ({"guidance": 0.5}, "guidance is 0.5"),
+        ({"guidance": 1e38}, "guidance is 1e+38; expected 1 to 1000"),
+        ({"seed": 10**13}, "seed is 10000000000000; expected a number of 32 bits"),
         ({"preserve": -1.0}, "preserve is -1.0"),
         ({"size": [64]}, "size is [64]; expected [width, height]"),
         ({"templates": ["a photo"]}, "must hold '{}' or '{plural}' once"),
@@ -159,3 +161,31 @@ def test_options_that_cannot_work(options, message):
     with pytest.raises(ConfigError) as caught:
         ESDOptions(**options)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 2000}, "esd: the option steps: is 2000, which"),
+        ({"size": [33, 32]}, "esd: the option size: width 33"),
+    ],
+)
+def test_a_training_that_the_model_cannot_do(model, options, message):
+    with pytest.raises(ConfigError, match=message):
+        training(model, **{**QUICK, **options})
+
+
+def test_a_model_that_tells_no_size_is_asked_for_one_and_two_sides_are_read(model, monkeypatch):
+    config = model.family.denoiser.config
+    monkeypatch.setattr(type(model.family.denoiser), "config", type(config)({**config, "sample_size": None}))
+    with pytest.raises(ConfigError, match="tells no sample_size"):
+        native_size(model)
+    monkeypatch.setattr(type(model.family.denoiser), "config", type(config)({**config, "sample_size": [8, 16]}))
+    width, height = native_size(model)
+    assert width == 2 * height
+
+
+def test_sampling_without_guidance_takes_what_was_trained_with_it():
+    generation = tiny.config(tiny.path()).generation
+    generation.guidance = 1.0
+    ESD.check_sampling(ESDOptions(), generation)

@@ -117,3 +117,10 @@ def test_a_size_that_cannot_be_made_is_refused_before_any_work():
     config.generation.size = [32, 30]
     with pytest.raises(ConfigError, match=r"generation.size: height 30 is not a multiple of 4"):
         Engine.load(config, None, "cpu")
+
+
+def test_more_steps_than_the_scheduler_can_do_are_refused_before_any_work():
+    config = tiny.config(tiny.path())
+    config.model.scheduler, config.generation.steps = "LCMScheduler", 60
+    with pytest.raises(ConfigError, match=r"generation.steps: is 60, which LCMScheduler cannot do"):
+        Engine.load(config, None, "cpu")
