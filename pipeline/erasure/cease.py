@@ -130,6 +130,8 @@ class CEASE(Method):
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
         super().check_sampling(options, generation)
         check_look(options.look, generation.steps)
+        if options.evidence < 1 and not options.always_on and generation.steps == 1:
+            raise ConfigError("evidence is there after the first of two steps or more; set options.evidence to 1")
 
     def condition(self, prompts: Prompts) -> Prompts:
         """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place."""
@@ -200,9 +202,19 @@ class CEASE(Method):
         where = "all over the picture" if everywhere else "inside its place"
         if meant:
             lines.append(f"{where} the picture listens to “{' '.join(replaced(text, meant)[0].split())}”")
-        if len(meant) < len(hits) or (self.options.always_on and not hits):
-            lines.append(f"{where} the concept's direction is taken from the prompt's embeddings")
-        return lines or [f"no word comes near enough to a concept (gate {self.options.gate}): left alone, bit for bit"]
+        named = {hit.concept.name for hit in meant}
+        acted_on = {c.name for c in self.concepts} if self.options.always_on else {hit.concept.name for hit in hits}
+        if acted_on - named:
+            others = ", ".join(sorted(acted_on - named))
+            lines.append(f"{where} the direction of {others} is taken from the prompt's embeddings")
+        if not hits:
+            left = "left alone, bit for bit"
+            if self.options.always_on:
+                left = "switched all the same (always_on)"
+            elif self.evidence is not None:
+                left = f"left alone unless a concept is heard in the first step (evidence {self.options.evidence})"
+            lines.insert(0, f"no word comes near enough to a concept (gate {self.options.gate}): {left}")
+        return lines
 
     def _steering(self, *batch: Any) -> CEASESteering:
         return CEASESteering(self, *batch)

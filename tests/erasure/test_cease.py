@@ -306,3 +306,23 @@ def test_attention_tells_unlisted_synonyms_and_implied_scenes_from_neighbours():
     assert (gates["cease:cat heard"] >= 0.37).tolist() == [True] + [False] * 5
     assert (gates["cease:gun heard"] >= 0.37).tolist() == [False, True, True, False, False, False]
     assert (before != after).flatten(1).any(1).tolist() == [True] * 3 + [False] * 3
+
+
+def test_explain_names_all_that_may_act(model):
+    cat, house = Concept(name="cat", anchor="dog"), Concept(name="house")
+    said = cease(model, cat, house, always_on=True, context=1.0, gate=1.0).explain("a cat by the sea")
+    assert said[-1] == "inside its place the direction of house is taken from the prompt's embeddings"
+    unnamed = "a red car"
+    always, listening, closed = (
+        cease(model, cat, context=1.0, gate=1.0, **options).explain(unnamed)[0]
+        for options in ({"always_on": True}, {"evidence": 0.4}, {})
+    )
+    assert always.endswith("switched all the same (always_on)")
+    assert listening.endswith("left alone unless a concept is heard in the first step (evidence 0.4)")
+    assert closed.endswith("left alone, bit for bit")
+
+
+def test_listening_needs_a_second_step():
+    with pytest.raises(ConfigError, match="after the first of two steps"):
+        CEASE.check_sampling(CEASEOptions(evidence=0.4, look=0.0), GenerationConfig(steps=1))
+    CEASE.check_sampling(CEASEOptions(evidence=0.4), GenerationConfig(steps=2))
