@@ -87,7 +87,7 @@ class SelfCheck:
                 raise SelfCheckError(
                     f"{where} moved {concept.name!r} by {f.target_shift:.3f}, but not towards "
                     f"{concept.anchor or 'nothing'!r} (erased {f.erased:.3f}, expected at least {TOWARDS}): "
-                    "it is aimed at the wrong layers"
+                    "it is aimed at the wrong layers, or trained too little"
                 )
         return figures
 
