@@ -20,24 +20,24 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, FAMILIES, IMPLIED, OBJECTS, SYNONYMS, UNKNOWN, family_of
 from pipeline.erasure.cease import CEASEOptions
+from pipeline.erasure.cease_steering import HeardSteering, WatchfulSteering
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.evidence import Evidence, FirstStep, Listener
+from pipeline.erasure.evidence import Evidence, Listener
 from pipeline.erasure.gate import Context, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.generation.engine import Engine
-from pipeline.models.attention import Layer
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import unplanned
 
 BATCH, STEPS = 12, 8
+ABOVE_ALL = 2.0  # no evidence, a cosine, reaches it: it is taken note of, and nothing is switched
 ATTENTION = 0.37  # the threshold that the option ``evidence`` had in the ablation
 MODEL = ModelConfig(path="diorama", dtype=fast_dtype("cpu"))
 
@@ -78,25 +78,6 @@ def asking() -> list[tuple[str, tuple[str, ...]]]:
     return [(f"{text} {rng.choice(places)}", objects) for text, objects in asks]
 
 
-class Listening(Steering):
-    """Takes the evidence of the first step, and changes nothing."""
-
-    def __init__(self, listener: Listener, names: list[str], first: int):
-        super().__init__()
-        self.evidence: FirstStep | None = FirstStep(listener)
-        self.names, self.first = names, first
-
-    def begin(self, step: int, timestep: Tensor) -> None:
-        if step == 1 and self.evidence is not None:
-            scores, self.evidence = self.evidence.scores(), None
-            self.gates |= {name: scores[:, i] for i, name in enumerate(self.names)}
-
-    def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
-        if self.evidence is not None:
-            self.evidence.add(layer, query[self.first :], output[self.first :])
-        return output
-
-
 class Listen(Method):
     """Gates of a batch are the evidence of every concept, by its name."""
 
@@ -105,7 +86,9 @@ class Listen(Method):
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
         listener = Listener(Evidence(self.model.family, self.concepts), sampling.latent_shape)
         first = len(prompts) if prompts.negative is not None else 0
-        return Listening(listener, [concept.name for concept in self.concepts], first)
+        known = torch.zeros(len(prompts), len(self.concepts), dtype=torch.bool)
+        names = [concept.name for concept in self.concepts]
+        return WatchfulSteering(listener, ABOVE_ALL, names, known, first, (), HeardSteering)
 
 
 def drawn(model: Model, concepts: Sequence[Concept], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

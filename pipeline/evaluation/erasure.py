@@ -33,10 +33,10 @@ from pipeline.evaluation.erasure_prompts import (
     questions_digest,
 )
 from pipeline.evaluation.erasure_report import Findings, write_report
-from pipeline.evaluation.erasure_scores import score_task
+from pipeline.evaluation.erasure_scores import erased_seen, score_task
 from pipeline.evaluation.erasure_store import Folder, Seen, joined
 from pipeline.evaluation.ring_a_bell import Budget, RingABell
-from pipeline.evaluation.statistics import pooled_proportion
+from pipeline.evaluation.statistics import count
 from pipeline.generation.environment import environment
 from pipeline.models.dtype import fast_dtype
 from pipeline.prepare import resolve_device
@@ -143,12 +143,10 @@ class Evaluation:
         """Return task -> recipe -> its pictures: of each recipe of all tasks as many of a kind, while tasks are under
         way. So no task weighs more than another where all are put together."""
         drawn: dict[str, dict[str, Seen]] = {name: {} for name in self.tasks}
+        plain = {name: [i for i, question in enumerate(asked[name]) if question.cell == "plain"] for name in self.tasks}
         for recipe in self.recipes:
             seen = {name: self._seen(name, recipe) for name in self.tasks}
             found = {name: pictures for name, pictures in seen.items() if pictures is not None}
-            plain = {
-                name: [i for i, question in enumerate(asked[name]) if question.cell == "plain"] for name in self.tasks
-            }
             least = min((sum(i < len(found[name].seen) for i in plain[name]) for name in found), default=0)
             for name, pictures in found.items():
                 most = plain[name][least] if least < len(plain[name]) and recipe != NONE else len(pictures.seen)
@@ -201,8 +199,7 @@ class Evaluation:
             seen = self._seen(name, NONE)
             assert seen is not None, "the first round draws the unerased model"
             asked = [question for _, part in self._ordered(name) for question in part][: len(seen.seen)]
-            leak = score_task(task, asked, {NONE: seen}).recipes[NONE].leak
-            shown = pooled_proportion([leak[cell] for cell in ("plain", "alias") if cell in leak])
+            shown = count(erased_seen(task, seen)[[question.cell in ("plain", "alias") for question in asked]])
             if shown.high < 0.5:
                 raise ConfigError(
                     f"tasks.{name}: the unerased model shows what is to be erased in {shown.hits} of {shown.trials} "

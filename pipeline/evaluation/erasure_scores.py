@@ -105,7 +105,7 @@ def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) 
     """
     base = seen[NONE]
     cells = np.array([question.cell for question in asked])
-    alarms = _erased_seen(task, base)[np.isin(cells[: len(base.seen)], ("neighbour", "unrelated"))]
+    alarms = erased_seen(task, base)[np.isin(cells[: len(base.seen)], ("neighbour", "unrelated"))]
     own = {name: _balances(task, asked, [found], base, len(found.seen))[0] for name, found in seen.items()}
     differences: dict[str, dict[str, Resampled]] = {name: {} for name in seen}
     for a, b in combinations(seen, 2):
@@ -119,7 +119,7 @@ def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) 
 
 def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balance: Resampled) -> Scores:
     cells = np.array([question.cell for question in asked])
-    leaked = _erased_seen(task, found)
+    leaked = erased_seen(task, found)
     kept, kept_before = _kept_seen(asked, found), _kept_seen(asked, base)
     unrelated = np.flatnonzero(cells == "unrelated")
     same = [np.array_equal(found.images[i], base.images[i]) for i in unrelated]
@@ -141,7 +141,7 @@ def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balan
     )
 
 
-def _erased_seen(task: Task, found: Seen) -> np.ndarray:
+def erased_seen(task: Task, found: Seen) -> np.ndarray:
     """Boolean (N,): does B see any of the task's concepts?"""
     return np.asarray(found.seen[:, [_CLASSES[name] for name in task.erased]].any(axis=1))
 
@@ -164,7 +164,7 @@ def _balances(
     """H_o of each of *found* on the first *pictures*, and in draws that are those of the same pictures for all."""
     cells = np.array([question.cell for question in asked[:pictures]])
     rng = np.random.default_rng(hashed(task.name))  # another for each task
-    erased = [~_erased_seen(task, one)[:pictures] for one in found]
+    erased = [~erased_seen(task, one)[:pictures] for one in found]
     kept = [_kept_seen(asked[:pictures], one) for one in (base, *found)]
     values: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in found]  # erasure, preservation
     samples: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in found]

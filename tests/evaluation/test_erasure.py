@@ -40,6 +40,18 @@ def evaluated(config_file, tmp_path_factory):
     return out, evaluate_erasure(load_evaluation(config_file), out)
 
 
+def kill_before(patch, comes) -> None:
+    """Interrupt an evaluation when it is about to write the batch of which *comes(task, recipe, batch)* is true."""
+    write = Folder.write
+
+    def killed(self, task, recipe, batch, *drawn):
+        if comes(task, recipe, batch):
+            raise KeyboardInterrupt
+        write(self, task, recipe, batch, *drawn)
+
+    patch.setattr(Folder, "write", killed)
+
+
 def scores(out, recipe: str) -> dict:
     return json.loads((out / "scores.json").read_text())["tasks"]["one object"]["recipes"][recipe]
 
@@ -80,19 +92,10 @@ def test_the_report_has_every_part(evaluated):
 def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, config_file, tmp_path, monkeypatch):
     out, _ = evaluated
     overrides = ["timing.repeats=0", "recipes={nothing: []}"]
-    written = []
-    write = Folder.write
-
-    def killed(self, task, recipe, batch, *drawn):
-        if len(written) == 2:
-            raise KeyboardInterrupt
-        written.append((recipe, batch))
-        write(self, task, recipe, batch, *drawn)
-
     config = load_evaluation(config_file, overrides)
     del config.recipes["uce"]
     with monkeypatch.context() as patch:
-        patch.setattr(Folder, "write", killed)
+        kill_before(patch, lambda *_: len(list(tmp_path.rglob("*.npz"))) == 2)
         with pytest.raises(KeyboardInterrupt):
             evaluate_erasure(config, tmp_path)
     kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npz")}
@@ -109,15 +112,8 @@ def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, config_fil
 def test_stopped_in_its_last_round_it_has_the_attacks_and_the_first_recipes_whole(config_file, tmp_path, monkeypatch):
     changes = ["timing.repeats=0", "cell=3", "generation={steps: 4, batch_size: 3}", "attack={embeddings: 2}"]
     config = load_evaluation(config_file, changes)
-    write = Folder.write
-
-    def killed(self, task, recipe, batch, *drawn):
-        if recipe == "uce" and batch == "00003":  # of seven, two before the attack
-            raise KeyboardInterrupt
-        write(self, task, recipe, batch, *drawn)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Folder, "write", killed)
+    with monkeypatch.context() as patch:  # the fourth of seven batches, two of them before the attack
+        kill_before(patch, lambda _, recipe, batch: recipe == "uce" and batch == "00003")
         with pytest.raises(KeyboardInterrupt):
             evaluate_erasure(config, tmp_path)
     Evaluation(config, tmp_path).report()
@@ -258,15 +254,8 @@ def test_tasks_under_way_weigh_the_same_in_what_is_put_together(config_file, tmp
     changes += ["tasks.another={concepts: [{name: church, preserve: [house, castle]}]}"]
     config = load_evaluation(config_file, changes)
     del config.recipes["uce"]
-    write = Folder.write
-
-    def killed(self, task, recipe, batch, *drawn):
-        if recipe == "nothing" and task == "another" and batch > "00001":
-            raise KeyboardInterrupt
-        write(self, task, recipe, batch, *drawn)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Folder, "write", killed)
+        kill_before(patch, lambda task, recipe, batch: (task, recipe) == ("another", "nothing") and batch > "00001")
         with pytest.raises(KeyboardInterrupt):
             evaluate_erasure(config, tmp_path)
     Evaluation(config, tmp_path).report()
