@@ -188,7 +188,7 @@ def test_a_place_on_which_no_worker_can_start_is_given_rests_while_others_work(
 
 def test_a_load_that_hangs_is_ended_after_a_time_of_its_own(drive: Drive) -> None:
     drive.order("", "load: hang")
-    drive.until(lambda: drive.calls("gpu1-loads"))
+    drive.until(lambda: drive.calls("gpu1-loads") and drive.running())
     drive.fleet._load_timeout = 0.0
     drive.until(lambda: drive.deaths)
     assert drive.deaths[0].startswith("node/gpu1#")
