@@ -9,6 +9,7 @@ a wrong endpoint, and whoever mistyped it should hear so within seconds.
 """
 
 import contextlib
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,18 @@ BACKOFF: Any = {"init_backoff": timedelta(milliseconds=100), "max_backoff": time
 PART = 16 << 20  # bytes of a multipart part: S3 takes 10,000 parts, so tars up to 160 GB
 S3_COPY_LIMIT = 5 << 30  # bytes that S3 copies in one request, and obstore makes no copy of several
 CONCURRENCY = 4  # parts under way at once
+# Options of the HTTP client. Among the store's they end obstore 0.12 in a Rust panic, "Expected config prefix".
+CLIENT_OPTIONS = {
+    "allow_http",
+    "allow_invalid_certificates",
+    "connect_timeout",
+    "proxy_ca_certificate",
+    "proxy_excludes",
+    "proxy_url",
+    "randomize_addresses",
+    "timeout",
+    "user_agent",
+}
 
 
 class ObjectStore:
@@ -45,17 +58,22 @@ class ObjectStore:
         self._connect()
 
     def _connect(self) -> None:
-        endpoint = str(self._options.get("endpoint") or self._options.get("endpoint_url") or "")
-        client: dict[str, Any] = {
-            "connect_timeout": CONNECT_TIMEOUT,
-            "timeout": REQUEST_TIMEOUT,
-        }
+        options, given = {}, {}
+        for key, value in self._options.items():
+            name = re.sub("^(aws|google|azure)_", "", key.lower())
+            if name in CLIENT_OPTIONS:
+                given[name] = value
+            else:
+                options[key] = value
+        endpoint = str(options.get("endpoint") or options.get("endpoint_url") or "")
+        client: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT}
         if endpoint.startswith("http://"):  # said outright it would override the environment's AWS_ALLOW_HTTP
             client["allow_http"] = True
+        client |= given
 
         def connect(retries: int) -> Any:
             retry: Any = {"max_retries": retries, "retry_timeout": RETRY_TIMEOUT, "backoff": BACKOFF}
-            return from_url(self.url, config=self._options or None, client_options=client, retry_config=retry)
+            return from_url(self.url, config=options or None, client_options=client, retry_config=retry)
 
         try:
             self._first, self._patient, self._once = connect(FIRST_RETRIES), connect(RETRIES), connect(0)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.concept import Concept
-from pipeline.erasure.tokens import end_of_text, token_spans, word_pattern, word_spans
+from pipeline.erasure.tokens import end_of_text, word_pattern, word_rows
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family, TextStream
 from pipeline.prompts.mentions import plurals
@@ -170,7 +170,7 @@ class TokenPairs:
         for chunk in _chunks(self.edits()):
             embeds, anchors = self._embed([edit[0] for edit in chunk]), self._embed([edit[1] for edit in chunk])
             for c, a, (text, other, word, concept) in zip(embeds, anchors, chunk, strict=True):
-                name = self._name(text, word)
+                name = word_rows(self.stream, text, word)
                 if not name:
                     raise ConfigError(
                         f"{self.label}: the word {word!r} of concept {concept.name!r} tokenises to nothing"
@@ -260,13 +260,6 @@ class TokenPairs:
             pads = [pads[round(k * (len(pads) - 1) / max(1, most_pads - 1))] for k in range(most_pads)]
         for i in pads:
             yield i, 1.0 if self.options.tokens == "all" else self.options.pads / len(pads)
-
-    def _name(self, text: str, word: str) -> range:
-        """Return the rows of *word* in *text*; none where it has no tokens or is cut off."""
-        spans = word_spans(text, [word])[:1]
-        (tokens,) = token_spans(self.stream, text, spans)
-        whole = len(self.stream.tokenizer(text[: spans[0][1]]).input_ids) <= self.stream.length
-        return tokens if whole else range(0)
 
     def _embed(self, texts: Sequence[str]) -> Tensor:
         """Return the token embeddings ``(len(texts), T, D)``, float64."""

@@ -37,6 +37,7 @@ from pipeline.errors import ConfigError, nearest
 KINDS = {"V": ("value",), "K": ("key",), "KV": ("key", "value")}
 MOST_PADS = 4  # of a retained text's padding, evenly spaced
 CENTROIDS = 3
+MOST = 1e30  # what is divided by it, twice, is no longer a number in float64 beyond 1e154
 
 
 @dataclass(kw_only=True)
@@ -58,6 +59,9 @@ class SPEEDOptions(PairOptions):
             raise ConfigError(f"params is {self.params!r}{nearest(self.params, KINDS)}; expected one of V, K, KV")
         if self.threshold == 0 or self.retain_scale == 0:
             raise ConfigError("threshold and retain_scale must be above 0 (without them the system is singular)")
+        for name in ("retain_scale", "lamb"):
+            if getattr(self, name) > MOST:
+                raise ConfigError(f"{name} is {getattr(self, name):g}; expected at most {MOST:g}")
 
 
 class SPEED(Method):

@@ -66,6 +66,17 @@ def token_spans(stream: TextStream, text: str, spans: Sequence[tuple[int, int]])
     return ranges
 
 
+def word_rows(stream: TextStream, text: str, word: str) -> range:
+    """Return the rows of ``Conditioning.embeds`` that *word* fills in *text*, which holds it.
+
+    None where it has no tokens or is cut off.
+    """
+    spans = word_spans(text, [word])[:1]
+    (rows,) = token_spans(stream, text, spans)
+    whole = len(stream.tokenizer(text[: spans[0][1]]).input_ids) <= stream.length
+    return rows if whole else range(0)
+
+
 def end_of_text(stream: TextStream, text: str) -> int:
     """Return the row of ``embeds`` that holds the end-of-text token of *text*."""
     ids = stream.tokenizer(text, truncation=True, max_length=stream.length).input_ids

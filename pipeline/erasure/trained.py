@@ -21,7 +21,7 @@ from pipeline.erasure.method import Step, check_tensors
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 
-VERSION = 3  # of what training does with a config: raised by hand when the same config gives other weights
+VERSION = 4  # of what training does with a config: raised by hand when the same config gives other weights
 
 Trained = Callable[[Config, Model, Sequence[Step], int], dict[str, Tensor]]
 

@@ -5,6 +5,7 @@ which questions it answers, and does not count where others are asked now. A fol
 with the difference; tasks and recipes may be added to it, not changed in it.
 """
 
+import io
 import json
 import os
 import zipfile
@@ -89,13 +90,9 @@ class Folder:
         return origin is not None and origin.asked == asked
 
     def write(self, task: str, recipe: str, batch: str, found: Seen, origin: Origin) -> None:
-        path = self.path(task, recipe, batch)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        places = np.packbits(found.places, axis=-1)
-        with partial.open("wb") as file:
-            np.savez_compressed(file, images=found.images, seen=found.seen, places=places, **asdict(origin))
-        os.replace(partial, path)
+        file, places = io.BytesIO(), np.packbits(found.places, axis=-1)
+        np.savez_compressed(file, images=found.images, seen=found.seen, places=places, **asdict(origin))
+        write_whole(self.path(task, recipe, batch), file.getvalue())
 
     def read(self, task: str, recipe: str, batch: str) -> Seen:
         path = self.path(task, recipe, batch)

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline.corpus import check_writable, open_store, remote
+from pipeline.corpus.remote import ObjectStore
 from pipeline.corpus.stores import Store, patiently
 from pipeline.errors import StoreError
 
@@ -127,9 +129,11 @@ class Front(http.server.BaseHTTPRequestHandler):
     """Answers 503 for as long as it is told to, and else whatever is asked for with one byte."""
 
     busy, asked = 0, 0  # requests yet to be refused, and all of them
+    agent = ""  # that the last one named
 
     def do_GET(self) -> None:
         Front.asked += 1
+        Front.agent = self.headers["User-Agent"]
         Front.busy -= 1
         self.send_response(503 if Front.busy >= 0 else 200)
         self.send_header("Content-Length", "0" if Front.busy >= 0 else "1")
@@ -176,6 +180,18 @@ def test_storage_that_has_never_answered_is_soon_given_up(front: Store) -> None:
     with pytest.raises(StoreError, match="503"):
         front.read("x")
     assert Front.asked == remote.FIRST_RETRIES + 1
+
+
+def test_options_of_the_http_client_are_given_among_the_stores_own(front: Store) -> None:
+    store: Any = front
+    Front.busy = 0
+    for key, value in {"allow_http": "true", "AWS_ALLOW_HTTP": "true", "user_agent": "x"}.items():
+        assert ObjectStore("s3://bucket", store._options | {key: value}).read("x") == b"1"
+    assert Front.agent == "x"
+    with pytest.raises(StoreError):
+        ObjectStore("s3://bucket", store._options | {"allow_http": "false"}).read("x")
+    with pytest.raises(StoreError, match=r"output\.storage_options cannot be used: .*sometimes"):
+        ObjectStore("s3://bucket", store._options | {"timeout": "sometimes"})
 
 
 def test_patience_ends_with_the_last_error() -> None:

@@ -142,6 +142,18 @@ def test_half_precision_models_learn_in_single():
     assert 0 < (weight.detach() - before).abs().max() < 2e-5
 
 
+def test_gradients_of_float16_are_those_of_single_and_do_not_vanish():
+    gradients = {}
+    for dtype in ("float32", "float16"):
+        model = load_model(tiny.config(tiny.path()).model.__class__(path=tiny.path(), dtype=dtype), torch.device("cpu"))
+        esd = training(model, **{**QUICK, "iterations": 1})
+        esd.iterate(0)
+        gradients[dtype] = torch.cat([weight.grad.flatten() for weight in esd.student.values()])
+    single, half = gradients["float32"], gradients["float16"]
+    assert (half - single).norm() < 0.02 * single.norm()
+    assert (half == 0).float().mean() < 2e-5, "2e-4 of them without the scale of the loss"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -168,6 +180,7 @@ def test_options_that_cannot_work(options, message):
     [
         ({"steps": 2000}, "esd: the option steps: is 2000, which"),
         ({"size": [33, 32]}, "esd: the option size: width 33"),
+        ({"templates": ["{}", "a view of " * 30 + "a {}"]}, "too long: the text encoder does not read the word 'cat'"),
     ],
 )
 def test_a_training_that_the_model_cannot_do(model, options, message):

@@ -109,7 +109,16 @@ def test_the_empty_text_is_untouched_and_values_or_keys_alone_can_be_edited(mode
 
 @pytest.mark.parametrize(
     "options",
-    [{"threshold": 0.0}, {"retain_scale": 0.0}, {"params": "v"}, {"augment": -1}, {"lamb": -0.1}, {"pads": -1.0}],
+    [
+        {"threshold": 0.0},
+        {"retain_scale": 0.0},
+        {"retain_scale": 1e308},
+        {"params": "v"},
+        {"augment": -1},
+        {"lamb": -0.1},
+        {"lamb": 1e308},
+        {"pads": -1.0},
+    ],
 )
 def test_options_that_cannot_work(options):
     with pytest.raises(ConfigError):
