@@ -1,0 +1,46 @@
+"""The folder of an evaluation: batches whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import CorpusError, StoreError
+from pipeline.evaluation.erasure_store import Folder, Origin, Seen
+
+ORIGIN = Origin(asked="a", code="c")
+
+
+def batch() -> Seen:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    return Seen(images, rng.random((2, 70)) < 0.5, rng.random((2, 64, 8, 8)) < 0.5)
+
+
+def test_a_batch_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    folder, written = Folder(tmp_path), batch()
+    assert folder.origin("t", "r", "b") is None
+    folder.write("t", "r", "b", written, ORIGIN)
+    read = folder.read("t", "r", "b")
+    for name in ("images", "seen", "places"):
+        assert (getattr(read, name) == getattr(written, name)).all()
+    assert folder.origin("t", "r", "b") == ORIGIN
+    assert folder.has("t", "r", "b", "a")
+    assert not folder.has("t", "r", "b", "asked otherwise")
+    assert [path.name for path in folder.path("t", "r", "b").parent.iterdir()] == ["b.npz"]
+
+
+def test_a_batch_in_part_counts_as_none(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write("t", "r", "b", batch(), ORIGIN)
+    path = folder.path("t", "r", "b")
+    path.write_bytes(path.read_bytes()[:-100])
+    assert folder.origin("t", "r", "b") is None
+    with pytest.raises(CorpusError, match="is damaged"):
+        folder.read("t", "r", "b")
+
+
+def test_what_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pictures").write_bytes(b"in the way")
+    with pytest.raises(StoreError, match="cannot be written"):
+        Folder(tmp_path).write("t", "r", "b", batch(), ORIGIN)
