@@ -466,9 +466,10 @@ def test_a_full_loop_holds_what_it_has_not_reported() -> None:
     loop = Loop(worker, LocalDesk(coordinator, Silent()))
     thread = threading.Thread(target=loop.run, daemon=True)
     thread.start()
-    time.sleep(0.15)
-    held = loop.held()
-    assert held
+    end = time.monotonic() + 10
+    while not (held := loop.held()):
+        assert time.monotonic() < end
+        time.sleep(0.01)
     assert all(shard not in worker.committed for lease in held for shard, _ in lease.attempts)
     thread.join(timeout=10)
     assert loop.held() == []
