@@ -76,7 +76,9 @@ class Drive:
 
     def order(self, *orders: str) -> None:
         for gpu, order in enumerate(orders):
-            (self.folder / f"gpu{gpu}").write_text(order)
+            whole = self.folder / f"gpu{gpu}-next"
+            whole.write_text(order)
+            whole.replace(self.folder / f"gpu{gpu}")  # a worker that reads meanwhile must not find a file yet empty
 
     def calls(self, name: str) -> int:
         path = self.folder / name
