@@ -186,7 +186,7 @@ def test_bad_input_is_one_line_and_exit_code_2(config_file, tmp_path, capsys, ov
     assert "\n" not in error
 
 
-@pytest.mark.parametrize("name", ["quick", "screen", "erasure"])
+@pytest.mark.parametrize("name", ["quick", "screen", "erasure", "attack", "fifteen"])
 def test_shipped_configs_can_be_used(name):
     config = load_evaluation(f"configs/evaluation/{name}.yaml")
     assert config.tasks
