@@ -20,7 +20,7 @@ from obstore import exceptions
 from obstore.store import from_url
 
 from pipeline.corpus.stores import Entry
-from pipeline.errors import StoreError
+from pipeline.errors import StoreError, nearest
 
 CONNECT_TIMEOUT = timedelta(seconds=30)
 REQUEST_TIMEOUT = timedelta(seconds=120)  # of one request: a part of a multipart upload, or a server-side copy
@@ -38,12 +38,35 @@ CLIENT_OPTIONS = {
     "allow_http",
     "allow_invalid_certificates",
     "connect_timeout",
+    "default_content_type",
+    "http1_only",
+    "http2_keep_alive_interval",
+    "http2_keep_alive_timeout",
+    "http2_keep_alive_while_idle",
+    "http2_max_frame_size",
+    "http2_only",
+    "pool_idle_timeout",
+    "pool_max_idle_per_host",
     "proxy_ca_certificate",
     "proxy_excludes",
     "proxy_url",
     "randomize_addresses",
+    "read_timeout",
     "timeout",
     "user_agent",
+}
+SOME_OPTIONS = {  # of the stores: those that are often given, to name the nearest of a misspelt one
+    "access_key_id",
+    "account_key",
+    "account_name",
+    "endpoint",
+    "region",
+    "sas_key",
+    "secret_access_key",
+    "service_account",
+    "session_token",
+    "skip_signature",
+    "virtual_hosted_style_request",
 }
 
 
@@ -58,14 +81,15 @@ class ObjectStore:
         self._connect()
 
     def _connect(self) -> None:
-        options, given = {}, {}
+        options, given, endpoint = {}, {}, ""
         for key, value in self._options.items():
             name = re.sub("^(aws|google|azure)_", "", key.lower())
             if name in CLIENT_OPTIONS:
                 given[name] = value
             else:
                 options[key] = value
-        endpoint = str(options.get("endpoint") or options.get("endpoint_url") or "")
+            if name in ("endpoint", "endpoint_url"):
+                endpoint = value
         client: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT}
         if endpoint.startswith("http://"):  # said outright it would override the environment's AWS_ALLOW_HTTP
             client["allow_http"] = True
@@ -78,7 +102,16 @@ class ObjectStore:
         try:
             self._first, self._patient, self._once = connect(FIRST_RETRIES), connect(RETRIES), connect(0)
         except (exceptions.BaseError, ValueError, TypeError) as error:
-            raise StoreError(f"{self.url}: output.storage_options cannot be used: {_line(error)}") from error
+            raise StoreError(f"{self.url}: output.storage_options{self._blamed(_line(error))}") from error
+
+    def _blamed(self, message: str) -> str:
+        """Return which option the client's *message* is about, and the message."""
+        if unknown := re.match("Configuration key: '(.*)' is not valid", message):
+            (key,) = unknown.groups()
+            return f".{key}: {self.url.split(':')[0]} has no such option{nearest(key, CLIENT_OPTIONS | SOME_OPTIONS)}"
+        keys = [key for key, value in self._options.items() if f'"{value}"' in message]
+        form = "; expected a number with its unit, such as 30s" if "Duration" in message else ""
+        return "".join(f".{key}" for key in keys[:1]) + f": {message}{form}"
 
     @property
     def _store(self) -> Any:

@@ -137,6 +137,7 @@ class ESD(Method):
 
     Options = ESDOptions
     requires = frozenset({"cross_attention", "guidance"})
+    stronger, weaker = "raise iterations or lr", "lower iterations or lr, raise preserve"
     options: ESDOptions
 
     @classmethod
@@ -153,11 +154,8 @@ class ESD(Method):
             for word in concept.words:
                 for template in self.options.templates:
                     text = fill(template, word)
-                    if not all(word_rows(stream, text, word) for stream in self.model.family.streams):
-                        raise ConfigError(
-                            f"{self.label}: its template {template!r} is too long: the text encoder does not read the "
-                            f"word {word!r} in it"
-                        )
+                    for stream in self.model.family.streams:
+                        word_rows(stream, text, word, self.label)
                     prompts.append((text, fill(template, concept.anchor) if concept.anchor else ""))
         return prompts
 

@@ -161,6 +161,8 @@ class Method:
     Options: ClassVar[type]
     requires: ClassVar[frozenset[str]] = frozenset()  # see Family.offers
     once: ClassVar[str] = ""  # why a recipe may hold it once only, if so
+    stronger: ClassVar[str] = "raise its strength"  # what to do where an edit moved nothing
+    weaker: ClassVar[str] = "lower its strength"  # and where it moved everything
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: Any, *, label: str):
         self.model = model

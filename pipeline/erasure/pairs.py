@@ -170,12 +170,7 @@ class TokenPairs:
         for chunk in _chunks(self.edits()):
             embeds, anchors = self._embed([edit[0] for edit in chunk]), self._embed([edit[1] for edit in chunk])
             for c, a, (text, other, word, concept) in zip(embeds, anchors, chunk, strict=True):
-                name = word_rows(self.stream, text, word)
-                if not name:
-                    raise ConfigError(
-                        f"{self.label}: the word {word!r} of concept {concept.name!r} tokenises to nothing"
-                        f" in the {self.stream.length} tokens of a prompt"
-                    )
+                name = word_rows(self.stream, text, word, self.label)
                 rows, others, weights = zip(*self._aligned(text, other, name, bool(concept.anchor)), strict=True)
                 yield Pairs(c[list(rows)], a[list(others)], torch.tensor(weights, dtype=c.dtype, device=c.device))
 

@@ -78,7 +78,7 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
                 if not torch.isfinite(tensor).all():
                     raise SelfCheckError(f"erasure.recipe[{i}]: {step.label} gave weights that are not finite ({name})")
             apply_tensors(model, edited)
-            record["selfcheck"] = check.judge(f"erasure.recipe[{i}]: {step.label}")
+            record["selfcheck"] = check.judge(f"erasure.recipe[{i}]: {step.label}", step.method)
             data = save(edited)
             sha256 = hashlib.sha256(data).hexdigest()
             # Its digest is in its name, so that two starts at once, whose bytes may differ by their devices, cannot

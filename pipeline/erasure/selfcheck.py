@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.concept import Concept
+from pipeline.erasure.method import Method
 from pipeline.erasure.tokens import word_pattern
 from pipeline.errors import SelfCheckError
 from pipeline.models.load import Model
@@ -62,8 +63,11 @@ class SelfCheck:
         self.erased_words = word_pattern([word for concept in concepts for word in concept.words])
         self.before = self._predict()
 
-    def judge(self, where: str) -> dict[str, dict[str, float]]:
-        """Return ``Figures`` by concept; raise ``SelfCheckError``, beginning with *where*, for one to be refused."""
+    def judge(self, where: str, method: type[Method] = Method) -> dict[str, dict[str, float]]:
+        """Return ``Figures`` by concept; raise ``SelfCheckError`` for one to be refused.
+
+        The error begins with *where* and ends with what can be done in an edit by *method*.
+        """
         after = self._predict()
         figures = {}
         for concept in self.concepts:
@@ -76,12 +80,12 @@ class SelfCheck:
             if f.target_shift < NOTHING and not already:
                 raise SelfCheckError(
                     f"{where} moved nothing: {concept.name!r} shifted by {f.target_shift:.3f} of its distance to "
-                    f"{concept.anchor or 'nothing'!r} (expected at least {NOTHING}); raise its strength"
+                    f"{concept.anchor or 'nothing'!r} (expected at least {NOTHING}); {method.stronger}"
                 )
             if others > EVERYTHING * f.target_shift and others > NOTHING:
                 raise SelfCheckError(
                     f"{where} moved everything: neighbours and unrelated texts shifted by {others:.3f} where "
-                    f"{concept.name!r} shifted by {f.target_shift:.3f}; lower its strength or list more to preserve"
+                    f"{concept.name!r} shifted by {f.target_shift:.3f}; {method.weaker} or list more to preserve"
                 )
             if f.erased < TOWARDS and f.towards < PAST and not already:
                 raise SelfCheckError(

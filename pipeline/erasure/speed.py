@@ -43,7 +43,7 @@ from pipeline.errors import ConfigError, nearest
 KINDS = {"V": ("value",), "K": ("key",), "KV": ("key", "value")}
 MOST_PADS = 4  # of a retained text's padding, evenly spaced
 CENTROIDS = 3
-MOST = 1e30  # what is divided by it, twice, is no longer a number in float64 beyond 1e154
+MOST = 1e30  # of retain_scale: the change is exactly 0 there, and beyond 1e306 the system is no longer a number
 
 
 @dataclass(kw_only=True)
@@ -65,9 +65,8 @@ class SPEEDOptions(PairOptions):
             raise ConfigError(f"params is {self.params!r}{nearest(self.params, KINDS)}; expected one of V, K, KV")
         if self.threshold == 0 or self.retain_scale == 0:
             raise ConfigError("threshold and retain_scale must be above 0 (without them the system is singular)")
-        for name in ("retain_scale", "lamb"):
-            if getattr(self, name) > MOST:
-                raise ConfigError(f"{name} is {getattr(self, name):g}; expected at most {MOST:g}")
+        if self.retain_scale > MOST:
+            raise ConfigError(f"retain_scale is {self.retain_scale:g}; expected at most {MOST:g}")
 
 
 class SPEED(Method):
@@ -75,6 +74,7 @@ class SPEED(Method):
 
     Options = SPEEDOptions
     requires = frozenset({"text_projections", "cross_attention"})  # its choice is between keys and values
+    stronger, weaker = "lower retain_scale or raise threshold", "raise retain_scale, lower threshold"
     options: SPEEDOptions
 
     def edit(self) -> dict[str, Tensor]:

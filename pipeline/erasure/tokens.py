@@ -66,15 +66,20 @@ def token_spans(stream: TextStream, text: str, spans: Sequence[tuple[int, int]])
     return ranges
 
 
-def word_rows(stream: TextStream, text: str, word: str) -> range:
-    """Return the rows of ``Conditioning.embeds`` that *word* fills in *text*, which holds it.
+def word_rows(stream: TextStream, text: str, word: str, label: str) -> range:
+    """Return the rows of ``Conditioning.embeds`` that *word*, which has tokens, fills in *text*, a template with it.
 
-    None where it has no tokens or is cut off.
+    Raises ``ConfigError``, beginning with *label*, where the text is cut off before the word's end.
     """
     spans = word_spans(text, [word])[:1]
     (rows,) = token_spans(stream, text, spans)
     whole = len(stream.tokenizer(text[: spans[0][1]]).input_ids) <= stream.length
-    return rows if whole else range(0)
+    if not (whole and rows):
+        raise ConfigError(
+            f"{label}: a template is too long: the text encoder does not read the word {word!r} in {text!r}, as it "
+            f"reads {stream.length} tokens"
+        )
+    return rows
 
 
 def end_of_text(stream: TextStream, text: str) -> int:

@@ -59,6 +59,7 @@ class UCE(Method):
 
     Options = UCEOptions
     requires = frozenset({"text_projections"})
+    stronger, weaker = "lower lamb", "raise lamb"
     options: UCEOptions
 
     def edit(self) -> dict[str, Tensor]:

@@ -41,6 +41,7 @@ class Weights(Method):
     """Replaces weights by those of a file."""
 
     Options = WeightsOptions
+    stronger, weaker = "raise scale, if it is a LoRA", "lower scale, if it is a LoRA,"
     options: WeightsOptions
 
     @classmethod

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -99,7 +100,7 @@ class Folder:
         try:
             with np.load(path) as file:
                 return Seen(file["images"], file["seen"], np.unpackbits(file["places"], axis=-1).astype(bool))
-        except zipfile.BadZipFile as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
             raise CorpusError(f"{path}: is damaged; delete it, and it is drawn again") from error
 
     def read_json(self, name: str, keys: Sequence[str] = ()) -> Any:
@@ -130,7 +131,10 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(path.name + ".partial")
-        partial.write_bytes(data)
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or the name may outlive, in a power loss, what it names
         os.replace(partial, path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror})") from error

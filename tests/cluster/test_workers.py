@@ -177,7 +177,7 @@ def test_a_place_on_which_no_worker_can_start_is_given_rests_while_others_work(
 ) -> None:
     monkeypatch.setattr(module, "REST", 0.0)
     drive.order("", "hello: die")
-    drive.until(lambda: drive.calls("gpu1-hellos") > module.DEATHS_ON_STARTING + 1)
+    drive.until(lambda: drive.calls("gpu1-hellos") > module.DEATHS_ON_STARTING + 1 and drive.running())
     assert drive.running() == ["node/gpu0"], "and the run goes on"
     monkeypatch.setattr(module, "REST", 600.0)
     died = len(drive.deaths)

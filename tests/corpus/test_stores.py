@@ -190,8 +190,40 @@ def test_options_of_the_http_client_are_given_among_the_stores_own(front: Store)
     assert Front.agent == "x"
     with pytest.raises(StoreError):
         ObjectStore("s3://bucket", store._options | {"allow_http": "false"}).read("x")
-    with pytest.raises(StoreError, match=r"output\.storage_options cannot be used: .*sometimes"):
-        ObjectStore("s3://bucket", store._options | {"timeout": "sometimes"})
+
+
+def test_an_endpoint_without_tls_is_used_however_its_option_is_spelt(front: Store) -> None:
+    Front.busy = 0
+    options: dict[str, str] = dict(front._options)  # type: ignore[attr-defined]
+    endpoint = options.pop("endpoint")
+    for key in ("endpoint_url", "aws_endpoint", "AWS_ENDPOINT_URL", "Endpoint"):
+        assert ObjectStore("s3://bucket", options | {key: endpoint}).read("x") == b"1"
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "gs://bucket", "az://container"])
+@pytest.mark.parametrize("key", sorted(remote.CLIENT_OPTIONS))
+def test_every_option_of_the_http_client_is_one_of_its_own(url: str, key: str) -> None:
+    """It is known by its name and takes its value, or says in a line what it expected: none ends in a panic."""
+    said = ""
+    try:
+        ObjectStore(url, {key: "30s"} | ({"account_name": "x"} if url.startswith("az") else {}))
+    except StoreError as error:
+        said = str(error)
+    assert not said or f'.{key}: Generic Config error: failed to parse "30s" as ' in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"timeout": "30"}, r'\.timeout: .*"30" as Duration; expected a number with its unit, such as 30s$'),
+        ({"AWS_ALLOW_HTTP": "ture"}, r'\.AWS_ALLOW_HTTP: .*"ture"'),
+        ({"endpont": "x"}, r"\.endpont: s3 has no such option \(did you mean 'endpoint'\?\)$"),
+        ({"usr_agent": "x"}, r"\.usr_agent: s3 has no such option \(did you mean 'user_agent'\?\)$"),
+    ],
+)
+def test_an_option_that_cannot_be_is_named(options: dict[str, str], message: str) -> None:
+    with pytest.raises(StoreError, match=r"^s3://bucket: output\.storage_options" + message):
+        ObjectStore("s3://bucket", options)
 
 
 def test_patience_ends_with_the_last_error() -> None:

@@ -59,6 +59,15 @@ def test_concepts_that_cannot_be(name, concept, why, models):
     assert "\n" not in message
 
 
+@pytest.mark.parametrize("name", ["uce", "rece", "speed"])
+def test_a_template_that_cuts_the_word_off_is_refused(name, models):
+    method = build(models, name, ConceptConfig(name="cat"), templates=["{}", "a view of " * 40 + "a {}"])
+    with pytest.raises(
+        ConfigError, match=rf"^{name}: a template is too long: .* does not read the word 'cat' in 'a view"
+    ):
+        method.edit()
+
+
 @pytest.mark.parametrize(
     ("concept", "what"),
     [

@@ -1,12 +1,19 @@
 """The self-check refuses an edit that moved nothing, everything, or the wrong way, and passes one that is right."""
 
+import dataclasses
+import re
+
 import pytest
 import torch
 
 from pipeline.erasure.concept import Concept
+from pipeline.erasure.method import Method
+from pipeline.erasure.registry import METHODS
 from pipeline.erasure.selfcheck import SelfCheck
+from pipeline.erasure.uce import UCE
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
+from pipeline.registry import load_class
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion"))
 
@@ -17,8 +24,10 @@ def projections(model: Model, kind: str) -> list[torch.Tensor]:
 
 def test_an_edit_that_moved_nothing_is_refused(model: Model) -> None:
     check = SelfCheck(model, [CAT])
-    with pytest.raises(ConfigError, match=r"^step one moved nothing: 'cat' shifted by 0.000 .* 'dog'") as caught:
-        check.judge("step one")
+    with pytest.raises(
+        ConfigError, match=r"^step one moved nothing: 'cat' shifted by 0.000 .*'dog'.*; lower lamb$"
+    ) as caught:
+        check.judge("step one", UCE)
     assert "\n" not in str(caught.value)
 
 
@@ -36,8 +45,19 @@ def test_an_edit_that_moved_everything_is_refused(model: Model) -> None:
     check = SelfCheck(model, [CAT])
     for weight in projections(model, "value"):
         weight.zero_()
-    with pytest.raises(ConfigError, match=r"moved everything: neighbours and unrelated texts shifted"):
+    with pytest.raises(
+        ConfigError, match=r"moved everything: neighbours and unrelated texts shifted .*; lower its strength or list"
+    ):
         check.judge("step one")
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_what_is_advised_is_an_option_that_the_method_has(name: str) -> None:
+    method = load_class("method", name, METHODS, Method)
+    options = {field.name for field in dataclasses.fields(method.Options)}
+    if method.has("edit") or method.has("train"):
+        for advice in (method.stronger, method.weaker):
+            assert options & set(re.findall(r"\w+", advice))
 
 
 def test_figures_of_an_edit_that_is_right(model: Model) -> None:

@@ -40,6 +40,27 @@ def test_a_batch_in_part_counts_as_none(tmp_path: Path) -> None:
         folder.read("t", "r", "b")
 
 
+@pytest.mark.parametrize("fault", ["a page of zeros", "a byte turned"])
+def test_a_batch_that_storage_damaged_is_told_in_one_line(tmp_path: Path, fault: str) -> None:
+    folder = Folder(tmp_path)
+    folder.write("t", "r", "b", batch(), ORIGIN)
+    path = folder.path("t", "r", "b")
+    sound, said = path.read_bytes(), []
+    for start in range(0, len(sound) - 512, 512):
+        damaged = bytearray(sound)
+        if fault == "a byte turned":
+            damaged[start] ^= 0xFF
+        else:
+            damaged[start : start + 512] = bytes(512)
+        path.write_bytes(damaged)
+        try:
+            folder.read("t", "r", "b")
+        except CorpusError as error:
+            said.append(str(error))
+    assert set(said) == {f"{path}: is damaged; delete it, and it is drawn again"}
+    assert len(said) >= len(range(0, len(sound) - 512, 512)) - 1, "but for a byte of no meaning, such as a time"
+
+
 def test_what_cannot_be_written_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "pictures").write_bytes(b"in the way")
     with pytest.raises(StoreError, match="cannot be written"):
