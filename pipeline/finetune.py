@@ -20,6 +20,7 @@ from pipeline.erasure.method import Step, Training
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.erasure.trained import checkpoint_path, read_trained, result_path
 from pipeline.errors import ConfigError
+from pipeline.files import replace_synced
 from pipeline.models.load import Model, load_model
 from pipeline.prepare import resolve_device
 
@@ -111,12 +112,7 @@ def _make_folder(folder: Path) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file whole or not at all, whatever dies; ``ConfigError`` where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        replace_synced(path, data, path.with_name(f".{path.name}.{os.getpid()}"))
     except OSError as error:
         raise ConfigError(f"erasure.finetuned: {path} cannot be written: {error.strerror}") from error

@@ -109,9 +109,9 @@ class ObjectStore:
         if unknown := re.match("Configuration key: '(.*)' is not valid", message):
             (key,) = unknown.groups()
             return f".{key}: {self.url.split(':')[0]} has no such option{nearest(key, CLIENT_OPTIONS | SOME_OPTIONS)}"
-        keys = [key for key, value in self._options.items() if f'"{value}"' in message]
+        at = next((f".{key}" for key, value in self._options.items() if f'"{value}"' in message), "")
         form = "; expected a number with its unit, such as 30s" if "Duration" in message else ""
-        return "".join(f".{key}" for key in keys[:1]) + f": {message}{form}"
+        return f"{at}: {message}{form}"
 
     @property
     def _store(self) -> Any:

@@ -7,7 +7,6 @@ with the difference; tasks and recipes may be added to it, not changed in it.
 
 import io
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 
 from pipeline.config.identity import identity_difference
 from pipeline.errors import ConfigError, CorpusError, StoreError
+from pipeline.files import replace_synced
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write *data* so that the file is never seen in part."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # or the name may outlive, in a power loss, what it names
-        os.replace(partial, path)
+        replace_synced(path, data, path.with_name(path.name + ".partial"))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
 

@@ -124,6 +124,15 @@ def test_options_that_cannot_work(options):
         SPEEDOptions(**options)
 
 
+def test_constraints_softened_to_nothing_leave_an_edit(model):
+    """``lamb`` needs no bound: at 1e308 the empty text is not held at all, and the rest is solved as ever."""
+    held, free = method(model, keep=KEEP).edit(), method(model, keep=KEEP, lamb=1e308).edit()
+    for name, new in free.items():
+        assert torch.isfinite(new).all()
+        assert not torch.equal(new, held[name])
+        assert not torch.equal(new, model.pipe.unet.get_parameter(name.removeprefix("unet.")))
+
+
 def test_what_cannot_be_solved_is_refused(model):
     everything, empty = torch.eye(128, dtype=torch.float64), torch.zeros(4, 128, dtype=torch.float64)
     with pytest.raises(ConfigError, match="leaves no direction free"):
