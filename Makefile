@@ -13,7 +13,7 @@ run: .venv/.run  ## generate a corpus with an erased concept through Ray, and sa
 	$(BIN)/lacuna status "$$($(BIN)/python -c 'import sys; from pipeline.config import load_config; print(load_config(sys.argv[1]).output.path)' $(CONFIG))"
 
 job: .venv/.run  ## the same through `ray job submit`, on a head started for it
-	PATH="$(CURDIR)/$(BIN):$$PATH" sh jobs/submit.sh $(CONFIG)
+	PATH="$(abspath $(BIN)):$$PATH" sh jobs/submit.sh $(CONFIG)
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder

@@ -25,14 +25,15 @@ ray get-auth-token --generate >/dev/null
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 head_ip=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{print $1}')
-port=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share a node
+port=$((10000 + SLURM_JOB_ID % 7000 * 3)) # three of its own, and agents' at random: two jobs may share a node
 cpus=${SLURM_CPUS_PER_TASK:-1}
 # gpu:h100:8 or 8: the number is what comes last
 gpus=${SLURM_GPUS_ON_NODE:-${SLURM_GPUS_PER_NODE:-0}}
 gpus=${gpus##*:}
-start=(--num-cpus="$cpus" --num-gpus="$gpus" --disable-usage-stats --block)
+start=(--num-cpus="$cpus" --num-gpus="$gpus" --dashboard-agent-listen-port=0 --disable-usage-stats --block)
 
-srun --nodes=1 --ntasks=1 -w "$head" ray start --head --node-ip-address="$head_ip" --port="$port" "${start[@]}" &
+srun --nodes=1 --ntasks=1 -w "$head" ray start --head --node-ip-address="$head_ip" --port="$port" \
+  --dashboard-port="$((port + 1))" --ray-client-server-port="$((port + 2))" "${start[@]}" &
 export RAY_ADDRESS="$head_ip:$port"
 until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do sleep 2; done
 if [ "${#nodes[@]}" -gt 1 ]; then

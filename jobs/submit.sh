@@ -7,17 +7,26 @@ cd "$(dirname "$0")/.."
 config=${1:-configs/quickstart.yaml}
 [ $# -eq 0 ] || shift
 
-# Ports and a token of its own, so that a head already running on this machine is neither joined nor stopped.
-port=${LACUNA_HEAD_PORT:-6390}
-address=http://127.0.0.1:${LACUNA_DASHBOARD_PORT:-8275}
+# Ports and a token of its own, so that a head already running on this machine is neither joined nor stopped, and does
+# not stand in the way. Where it can be told to take any free port (0), Ray does; two it must be given: free ones below
+# those that systems give to connections, so that nothing takes them until Ray does.
+ports=$(python -c '
+import contextlib, random, socket
+free = []
+for port in random.sample(range(10000, 32768), 100):
+    with contextlib.suppress(OSError), socket.create_server(("", port)):
+        free.append(port)
+print(*free[:2])')
+client=${ports#* }
+address=http://127.0.0.1:${ports% *}
 session=$(mktemp -d)
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
 
 # With --block the head is one process that ends all of its own when it is told to, and only those.
-ray start --head --block --port="$port" --dashboard-port="${address##*:}" --ray-client-server-port="$((port + 1))" \
-  --temp-dir="$session" --num-cpus="$(getconf _NPROCESSORS_ONLN)" --disable-usage-stats >"$session.log" 2>&1 &
+ray start --head --block --port=0 --dashboard-port="${address##*:}" --ray-client-server-port="$client" \
+  --dashboard-agent-listen-port=0 --temp-dir="$session" --num-cpus="$(getconf _NPROCESSORS_ONLN)" --disable-usage-stats >"$session.log" 2>&1 &
 head=$!
 trap 'kill -TERM $head 2>/dev/null || true; wait $head 2>/dev/null || true; rm -rf "$session" "$session.log"' EXIT
 trap 'exit 130' INT TERM

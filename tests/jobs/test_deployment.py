@@ -131,11 +131,14 @@ def test_slurm_runs_on_a_fake_allocation(tmp_path: Path) -> None:
     done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=30)
     calls = log.read_text().splitlines()
     assert done.returncode == 130, done.stderr
-    assert "python jobs/generate.py configs/sd21.yaml seed=3 RAY_ADDRESS=10.0.0.1:23456" in calls
+    assert "python jobs/generate.py configs/sd21.yaml seed=3 RAY_ADDRESS=10.0.0.1:23368" in calls
     assert "scontrol requeue 123456" in calls
     (head,) = [call for call in calls if "--head" in call]
     (others,) = [call for call in calls if "--exclude=n1" in call]
     assert "-w n1" in head
+    # 123456 % 7000 * 3 from 10000 on: none that another job's head has, or what a node has once
+    assert "--port=23368 --dashboard-port=23369 --ray-client-server-port=23370" in head
+    assert all("--dashboard-agent-listen-port=0" in call for call in (head, others))
     assert "--nodes=2 --ntasks=2" in others
     assert all("--num-cpus=64 --num-gpus=8" in call for call in (head, others))
 

@@ -1,0 +1,47 @@
+"""``make job``: a head of its own, whatever else runs on the machine."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = """
+model: {{path: {model}}}
+prompts: {{source: {folder}/prompts.txt}}
+generation: {{steps: 1, size: [32, 32], batch_size: 2}}
+output: {{path: unused, samples_per_shard: 2}}
+cluster: {{device: cpu, workers: {{min: 1, max: 1}}}}
+"""
+# The head's, its dashboard's, the Ray client's and the dashboard agent's, as `ray start --head` takes them.
+USUAL_PORTS = (6379, 8265, 10001, 52365)
+
+
+@pytest.fixture
+def usual_ports_taken() -> Iterator[None]:
+    with contextlib.ExitStack() as held:
+        for port in USUAL_PORTS:
+            with contextlib.suppress(OSError):  # another Ray on this machine has it: all the better
+                held.enter_context(socket.create_server(("", port)))
+        yield
+
+
+def test_a_job_runs_to_its_end_beside_another_ray(tmp_path: Path, usual_ports_taken: None) -> None:
+    (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
+    (tmp_path / "config.yaml").write_text(CONFIG.format(model=tiny.path(), folder=tmp_path))
+    binaries = Path(sys.executable).parent
+    done = subprocess.run(  # -o: what is installed already is not installed again
+        ["make", "-C", str(ROOT), "-o", ".venv/.run", "job", f"BIN={binaries}",
+         f"CONFIG={tmp_path / 'config.yaml'} output.path={tmp_path / 'corpus'}"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{tmp_path / 'corpus'}: 1 of 1 shards" in done.stdout
+    assert (tmp_path / "corpus/train/000000.tar").exists()
