@@ -4,7 +4,6 @@ recipe -> dtype -> source -> plan -> store (writable? same identity? anything un
 -> summary
 """
 
-import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from pipeline.erasure.check import check_recipe_here
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import settle_dtype, with_dtype
+from pipeline.paths import is_relative
 from pipeline.prompts import Plan, Sample, open_source
 
 PAIRS = 16  # pictures drawn erased and unerased for the evidence
@@ -175,7 +175,7 @@ def _generate_here(
 def _refuse_relative_paths(config: Config) -> None:
     """Under ``ray job submit`` the working directory is a copy in Ray's cache, gone with the cluster."""
     path = config.output.path
-    if in_ray_job() and "://" not in path and not os.path.isabs(path):
+    if in_ray_job() and is_relative(path):
         raise ConfigError(
             f"output.path: {path} is relative, and under `ray job submit` it would land in Ray's package cache; "
             "expected an absolute path that all machines share, or an s3://, gs:// or az:// URL"

@@ -24,10 +24,10 @@ from pipeline.config.schema import (
 from pipeline.erasure.registry import METHODS
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.registry import SCHEDULERS
+from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
 from pipeline.registry import check_name
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-STORE_SCHEMES = ("s3", "gs", "az")
 MOST_SAMPLES_PER_SHARD = 100_000  # a key has five digits for the place in the shard
 MOST_SHARDS = 1_000_000  # and six for the shard
 MOST_IN_BATCH = 4096  # what a batch lacks is filled up, so a slip of the finger would fill the memory with padding
@@ -184,18 +184,21 @@ def _audit(audit: AuditConfig, names: list[str]) -> None:
 def _output(output: OutputConfig) -> None:
     if not output.path.strip():
         raise Problem("output.path", "is empty; expected a folder or an s3://, gs:// or az:// URL")
-    scheme, separator, rest = output.path.partition("://")
-    if separator and scheme not in STORE_SCHEMES:
-        raise _unknown("output.path", f"{scheme}://", [f"{known}://" for known in STORE_SCHEMES])
-    bucket, _, folder = rest.partition("/")
-    if separator and not (bucket and folder.strip("/")):  # the evidence lies in FOLDER.evidence, beside the corpus
+    scheme, rest = split_scheme(output.path)
+    if scheme not in ("", "file", *SCHEMES):
+        raise _unknown("output.path", f"{scheme}://", [f"{known}://" for known in SCHEMES])
+    try:
+        location = locate(output.path)
+    except LocationError as error:
+        raise Problem("output.path", f"is {show(output.path)}; {error.reason}") from None
+    if not location.on_disk and not location.name:
         raise Problem("output.path", f"is {show(output.path)}; expected {scheme}://BUCKET/FOLDER")
-    if not separator and output.path.rstrip("/").rpartition("/")[2] in ("", ".", "..", "~"):
+    if rest.rstrip("/").rpartition("/")[2] in ("", ".", "..", "~"):
         raise Problem(
             "output.path",
             f"is {show(output.path)}; expected a folder's name, because its evidence lies in NAME.evidence",
         )
-    if output.storage_options and not separator:
+    if output.storage_options and location.on_disk:
         raise Problem(
             "output.storage_options", "are given for a local folder; expected only with s3://, gs:// or az://"
         )

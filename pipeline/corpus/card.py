@@ -7,6 +7,7 @@ import yaml
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.summary import Summary
+from pipeline.paths import locate
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -19,7 +20,7 @@ _SIZES = (
 
 def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Summary) -> str:
     """Return the card as Markdown with the YAML header that the Hugging Face hub reads."""
-    name = path.rstrip("/").rpartition("/")[2]
+    name = locate(path).name
     kept = summary.statuses["ok"]
     header = {
         "pretty_name": name,

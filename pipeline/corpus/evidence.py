@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from pipeline.config.schema import OutputConfig
 from pipeline.corpus import layout
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import Store, open_store
+from pipeline.paths import locate
 
 INDEX = f"{layout.PAIRS}/pairs.json"
 
@@ -65,8 +65,9 @@ def write_page(text: str, corpus: OutputConfig, name: str, file: str | None) -> 
     Returns where it is. Raises ``StoreError`` where it cannot be written.
     """
     if file is not None:
-        open_store(str(Path(file).parent)).write(Path(file).name, text.encode())
-        return file
-    evidence = layout.evidence_url(corpus.path)
-    open_store(evidence, corpus.storage_options).write(name, text.encode())
-    return f"{evidence}/{name}"
+        page = locate(file)
+        open_store(page.parent, corpus.storage_options).write(page.name, text.encode())
+        return str(page)
+    evidence = open_store(layout.evidence_url(corpus.path), corpus.storage_options)
+    evidence.write(name, text.encode())
+    return f"{evidence.url}/{name}"

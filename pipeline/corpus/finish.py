@@ -43,7 +43,7 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
     store.write(layout.CARD, card(path, run, records, summary).encode())
     store.write(layout.REPORT, report_page(run, records, summary, contact_sheet(store, records)).encode())
     written = [f"{store.url}/{name}" for name in (layout.CARD, layout.WIDS, layout.SIZES, layout.REPORT)]
-    pairs, shown = read_pairs(evidence), quarantined(evidence, records)
+    pairs, shown = read_pairs(evidence), quarantined(store, evidence, records)
     if pairs or shown:
         concepts = [concept["name"] for concept in run.config["erasure"]["concepts"]]
         evidence.write(layout.REPORT, evidence_page(pairs, shown, concepts).encode())

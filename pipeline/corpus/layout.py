@@ -9,6 +9,8 @@ Beside it, ``PATH.evidence``: ``quarantine/000000.tar``, ``pairs/``, ``report.ht
 
 import re
 
+from pipeline.paths import locate
+
 FORMAT = 1
 RUN = "run.yaml"
 RECIPE = "recipe"
@@ -63,8 +65,8 @@ def quarantine_tar(shard: int) -> str:
 
 
 def evidence_url(path: str) -> str:
-    """Return the URL or folder of the evidence beside the corpus *path*."""
-    return f"{str(path).rstrip('/')}.evidence"
+    """Return the URL or folder of the evidence beside the corpus *path* (see ``paths``)."""
+    return str(locate(path).evidence)
 
 
 def tar_of(path: str) -> int | None:

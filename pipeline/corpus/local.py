@@ -43,7 +43,7 @@ class LocalStore:
     copy_limit: int | None = None
 
     def __init__(self, root: str | Path):
-        self.root = Path(root).expanduser().absolute()
+        self.root = Path(root).absolute()
         self.url = str(self.root)
 
     def read(self, path: str) -> bytes:

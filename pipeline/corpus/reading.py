@@ -12,6 +12,7 @@ from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import Store, open_store
 from pipeline.errors import CorpusError
 from pipeline.parallel import in_parallel
+from pipeline.paths import locate
 
 # A remote tar is read some parts ahead, 72 MiB of it in memory at most. Not as one stream: a request must end within
 # two minutes (see remote.py), and training may take longer over a tar.
@@ -52,7 +53,7 @@ def open_corpus(
         stages.append(wds.detshuffle(bufsize=len(shards), initial=len(shards), seed=seed))
     stages += [wds.split_by_node, wds.split_by_worker]
     # webdataset opens s3:// by running a command-line client; our own store needs none and has the credentials.
-    stages.append(_read_tars(store) if "://" in store.url else wds.tarfile_to_samples())
+    stages.append(_read_tars(store) if not locate(path).on_disk else wds.tarfile_to_samples())
     if shuffle:
         stages.append(wds.detshuffle(bufsize=shuffle, initial=shuffle, seed=seed + 1))
     if decode is not None:

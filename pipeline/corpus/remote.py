@@ -17,10 +17,11 @@ from typing import Any
 
 import obstore
 from obstore import exceptions
-from obstore.store import from_url
+from obstore.store import AzureStore, GCSStore, S3Store
 
 from pipeline.corpus.stores import Entry
 from pipeline.errors import StoreError, nearest
+from pipeline.paths import Location, locate
 
 CONNECT_TIMEOUT = timedelta(seconds=30)
 REQUEST_TIMEOUT = timedelta(seconds=120)  # of one request: a part of a multipart upload, or a server-side copy
@@ -33,6 +34,8 @@ BACKOFF: Any = {"init_backoff": timedelta(milliseconds=100), "max_backoff": time
 PART = 16 << 20  # bytes of a multipart part: S3 takes 10,000 parts, so tars up to 160 GB
 S3_COPY_LIMIT = 5 << 30  # bytes that S3 copies in one request, and obstore makes no copy of several
 CONCURRENCY = 4  # parts under way at once
+# Built from bucket and prefix: as a URL a name with "#" or "?" would be cut there, and "%20" would be a blank.
+STORES: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 # Options of the HTTP client. Among the store's they end obstore 0.12 in a Rust panic, "Expected config prefix".
 CLIENT_OPTIONS = {
     "allow_http",
@@ -71,13 +74,14 @@ SOME_OPTIONS = {  # of the stores: those that are often given, to name the neare
 
 
 class ObjectStore:
-    """See ``stores.Store``. Picklable: it holds only its URL and options and connects on first use."""
+    """See ``stores.Store``. Picklable: it holds only its location and options and connects on first use."""
 
-    def __init__(self, url: str, options: dict[str, str]):
-        self.url = url.rstrip("/")
+    def __init__(self, place: str | Location, options: dict[str, str]):
+        self._location = locate(place)
+        self.url = str(self._location)
         self._options = options
         self._answered = False
-        self.copy_limit = S3_COPY_LIMIT if self.url.startswith("s3://") else None
+        self.copy_limit = S3_COPY_LIMIT if self._location.scheme == "s3" else None
         self._connect()
 
     def _connect(self) -> None:
@@ -97,7 +101,13 @@ class ObjectStore:
 
         def connect(retries: int) -> Any:
             retry: Any = {"max_retries": retries, "retry_timeout": RETRY_TIMEOUT, "backoff": BACKOFF}
-            return from_url(self.url, config=options or None, client_options=client, retry_config=retry)
+            return STORES[self._location.scheme](
+                self._location.bucket,
+                prefix=self._location.path or None,
+                config=options or None,
+                client_options=client,
+                retry_config=retry,
+            )
 
         try:
             self._first, self._patient, self._once = connect(FIRST_RETRIES), connect(RETRIES), connect(0)
@@ -108,7 +118,7 @@ class ObjectStore:
         """Return which option the client's *message* is about, and the message."""
         if unknown := re.match("Configuration key: '(.*)' is not valid", message):
             (key,) = unknown.groups()
-            return f".{key}: {self.url.split(':')[0]} has no such option{nearest(key, CLIENT_OPTIONS | SOME_OPTIONS)}"
+            return f".{key}: {self._location.scheme} has no such option{nearest(key, CLIENT_OPTIONS | SOME_OPTIONS)}"
         at = next((f".{key}" for key, value in self._options.items() if f'"{value}"' in message), "")
         form = "; expected a number with its unit, such as 30s" if "Duration" in message else ""
         return f"{at}: {message}{form}"
@@ -118,11 +128,10 @@ class ObjectStore:
         return self._patient if self._answered else self._first
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"url": self.url, "_options": self._options, "_answered": False, "copy_limit": self.copy_limit}
+        return {"place": self._location, "options": self._options}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._connect()
+        self.__init__(**state)  # type: ignore[misc]
 
     def read(self, path: str) -> bytes:
         with self._errors(path):

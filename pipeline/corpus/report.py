@@ -35,23 +35,17 @@ def contact_sheet(store: Store, records: Sequence[CommitRecord]) -> list[Picture
     return [Picture(image=image, title=row.caption) for row, image in _spread(store, shards, layout.tar, Status.ok)]
 
 
-def quarantined(evidence: Store, records: Sequence[CommitRecord]) -> list[Picture]:
-    """Return quarantined pictures, evenly spread; none where the evidence was purged."""
+def quarantined(corpus: Store, evidence: Store, records: Sequence[CommitRecord]) -> list[Picture]:
+    """Return quarantined pictures, evenly spread; none where the evidence was purged.
+
+    The manifests of *corpus* say where in a tar of *evidence* a picture is.
+    """
     there = {entry.path for entry in evidence.list(layout.QUARANTINE)}
     shards = [r.shard for r in records if r.counts["quarantined"] and layout.quarantine_tar(r.shard) in there]
-    corpus = _corpus_of(evidence)
     return [
         Picture(image=image, title=row.prompt, note=f"{row.reason}: {_scores(row.scores)}")
         for row, image in _spread(evidence, shards, layout.quarantine_tar, Status.quarantined, corpus)
     ]
-
-
-def _corpus_of(evidence: Store) -> Store:
-    """The corpus that *evidence* lies beside: its manifests say where in a quarantine tar a picture is."""
-    from pipeline.corpus.stores import open_store
-
-    options = getattr(evidence, "_options", None)
-    return open_store(evidence.url.removesuffix(".evidence"), options)
 
 
 def _spread(

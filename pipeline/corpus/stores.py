@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from pipeline.errors import StoreError, nearest
+from pipeline.errors import StoreError
+from pipeline.paths import Location, locate
 
-REMOTE_SCHEMES = ("s3", "gs", "az")
 PAUSES = (2.0, 8.0, 30.0)  # seconds
 # Seconds before a create is sent again, each time after a read has shown that the object is not there. No client waits
 # between creates (see ``remote``), and an object store that is too busy for them (503) is so for ten seconds or so.
@@ -31,8 +31,8 @@ class Entry:
 
 
 class Store(Protocol):
-    """Objects under one root. A missing object is ``FileNotFoundError``; whatever the user or operator has to mend
-    (unreachable, forbidden, read-only, full) is a ``StoreError`` of one line.
+    """Objects under one root, which ``url`` names whole. A missing object is ``FileNotFoundError``; whatever the user
+    or operator has to mend (unreachable, forbidden, read-only, full) is a ``StoreError`` of one line.
     """
 
     url: str
@@ -73,25 +73,20 @@ class Store(Protocol):
     def size(self, path: str) -> int: ...
 
 
-def open_store(url: str, options: Mapping[str, str] | None = None) -> Store:
-    """Open a local folder, or an ``s3://``, ``gs://`` or ``az://`` URL; nothing is created or contacted yet.
+def open_store(place: str | Location, options: Mapping[str, str] | None = None) -> Store:
+    """Open what ``paths.locate`` makes of *place*; nothing is created or contacted yet.
 
     ``options`` are obstore's configuration keys (endpoint, region, access_key_id, ...); without them the environment
     is asked (AWS_*, GOOGLE_*, AZURE_*). Raises ``StoreError`` for an unknown scheme or option.
     """
-    scheme, separator, _ = str(url).partition("://")
-    if separator and scheme in REMOTE_SCHEMES:
-        from pipeline.corpus.remote import ObjectStore
+    location = locate(place)
+    if location.on_disk:
+        from pipeline.corpus.local import LocalStore
 
-        return ObjectStore(url, dict(options or {}))
-    if separator and scheme != "file":
-        raise StoreError(
-            f"{url}: unknown kind of storage {scheme!r}{nearest(scheme, REMOTE_SCHEMES)}; "
-            f"expected a folder or one of {', '.join(f'{s}://' for s in REMOTE_SCHEMES)}"
-        )
-    from pipeline.corpus.local import LocalStore
+        return LocalStore(location.path)
+    from pipeline.corpus.remote import ObjectStore
 
-    return LocalStore(str(url).removeprefix("file://"))
+    return ObjectStore(location, dict(options or {}))
 
 
 def patiently(ask: Callable[[], T], pauses: Sequence[float] = PAUSES) -> T:

@@ -4,6 +4,7 @@ import http.server
 import os
 import pickle
 import threading
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.corpus import check_writable, open_store, remote
+from pipeline.corpus import check_writable, evidence_url, open_store, remote
 from pipeline.corpus.remote import ObjectStore
 from pipeline.corpus.stores import Store, patiently
 from pipeline.errors import StoreError
+from tests.test_paths import MEANINGFUL
 
 
 @pytest.fixture
@@ -76,6 +78,47 @@ def test_a_store_travels_to_another_process(store: Store) -> None:
 def test_being_writable_leaves_nothing_behind(store: Store) -> None:
     check_writable(store)
     assert list(store.list()) == []
+
+
+@pytest.mark.parametrize("kind", ["local", "s3"])
+@pytest.mark.parametrize("text", MEANINGFUL)
+def test_every_character_of_a_corpus_name_means_itself(kind: str, text: str, tmp_path: Path, request) -> None:
+    """Two corpora and the evidence of one, of names that a URL would fold into one: each store sees its own."""
+    root, options = (str(tmp_path), {})
+    if kind == "s3":
+        root, options = f"s3://corpora/{uuid.uuid4().hex}", request.getfixturevalue("s3")
+    names = [f"run{text}1", "run", f"run{text}1.evidence", "run1"]
+    for name in names:
+        store = open_store(f"{root}/{name}", options)
+        assert store.url == f"{root}/{name}"
+        store.write("x#y/z", name.encode())
+        store.copy("x#y/z", "copy")
+        assert store.create("created", b"")
+    for name in names:
+        store = open_store(f"{root}/{name}", options)
+        assert store.read("x#y/z") == store.read("copy") == name.encode()
+        assert [entry.path for entry in store.list()] == ["copy", "created", "x#y/z"]
+    assert open_store(evidence_url(f"{root}/run{text}1"), options).delete_tree("") == 3
+    found = {entry.path.partition("/")[0] for entry in open_store(root, options).list()}
+    assert found == {f"run{text}1", "run", "run1"}
+    if kind == "s3":
+        assert _keys(options, root) == {f"{name}/{path}" for name in found for path in ("copy", "created", "x#y/z")}
+
+
+def _keys(options: dict[str, str], root: str) -> set[str]:
+    """What the server itself names below *root*."""
+    import boto3
+
+    bucket, _, prefix = root.removeprefix("s3://").partition("/")
+    client = boto3.client(
+        "s3",
+        endpoint_url=options["endpoint"],
+        region_name=options["region"],
+        aws_access_key_id=options["access_key_id"],
+        aws_secret_access_key=options["secret_access_key"],
+    )
+    found = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")
+    return {entry["Key"].removeprefix(f"{prefix}/") for entry in found["Contents"]}
 
 
 def test_an_unknown_scheme_names_the_nearest() -> None:
