@@ -39,6 +39,7 @@ CONFIG = """\
 model: {{path: {model}}}
 erasure:
   concepts: [{{name: cat, anchor: dog}}]
+  recipe: []
 prompts: {{source: prompts.txt}}
 generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
 audit: {{detector: "jobs.chaos:Counter", policy: keep}}

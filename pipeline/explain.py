@@ -12,6 +12,7 @@ import torch
 
 from pipeline.audit.auditor import Auditor
 from pipeline.config.schema import Config, ImageFormat
+from pipeline.corpus.account import treatment
 from pipeline.corpus.evidence import write_page
 from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.method import Method, Steering
@@ -58,7 +59,7 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
     edits = [(str(step["label"]), _checked(step)) for step in recipe.record["steps"] if "file" in step]
     body = [
         f"<h1>{escape(prompt)}</h1>",
-        f"<p class=soft>Erased: {escape(', '.join(c.name for c in concepts)) or 'nothing'}; model "
+        f"<p class=soft>{escape(treatment([c.name for c in concepts], recipe.record))} Model "
         f"<code>{escape(config.model.path)}</code>, seed {config.seed}, {config.generation.steps} steps. "
         "Not for training: the left picture is unerased.</p>",
         '<div class="sheet wide3">',
@@ -153,7 +154,7 @@ def _gates(gates: dict[str, float]) -> str:
 
 def _table(rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     if not rows:
-        return "<p>The recipe is empty: nothing is erased.</p>"
+        return "<p>None.</p>"
     cells = (f"<tr><td>{escape(label)}<td>{'<br>'.join(map(escape, lines)) or '-'}</tr>" for label, lines in rows)
     return f"<table>{''.join(cells)}</table>"
 

@@ -6,6 +6,7 @@ import torch
 
 from pipeline.audit.auditor import Auditor
 from pipeline.config.schema import Config, Policy
+from pipeline.corpus.account import treatment
 from pipeline.corpus.evidence import write_page
 from pipeline.corpus.report import evidence_page
 from pipeline.erasure.concept import concepts_of
@@ -34,7 +35,7 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
             auditor.check_size(*size)
     config, recipe = _compiled(config, device)
     pairs = draw_pairs(config, recipe, samples, auditor, device)
-    text = evidence_page(pairs, (), [concept.name for concept in concepts])
+    text = evidence_page(pairs, (), treatment([concept.name for concept in concepts], recipe.record))
     return write_page(text, config.output, "preview.html", output)
 
 

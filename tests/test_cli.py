@@ -16,6 +16,7 @@ CONFIG = """
 model: {{path: {model}}}
 erasure:
   concepts: [{{name: light, anchor: dark}}]
+  recipe: []
 prompts: {{source: prompts.txt}}
 generation: {{steps: 2, size: [32, 32], batch_size: 4}}
 audit: {{detector: "tests.eyes:Brightness", options: {{cut: 0.0}}, policy: quarantine}}
@@ -69,7 +70,7 @@ def test_plan_without_and_with_a_measured_batch(folder: Path, capsys) -> None:
     dry = capsys.readouterr().out.splitlines()
     assert "images    8, 32x32 where a row does not say otherwise" in dry
     assert "shards    2 of up to 4 images" in dry
-    assert "erased    100.00 % of prompts name an erased concept (all looked at)" in dry
+    assert "concepts  100.00 % of prompts name a listed concept (all looked at)" in dry
     assert any(re.fullmatch(r"  00000000000  +\d+  a light and a dog \d", line) for line in dry)
     assert not any(line.startswith(("size", "time", "cost")) for line in dry)
     figures = {}

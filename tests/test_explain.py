@@ -47,7 +47,7 @@ def test_an_unconcerned_prompt_is_bit_identical_and_says_so(tmp_path):
 
 
 def test_a_recipe_without_steps_has_a_page_too(tmp_path):
-    assert "nothing is erased" in explained("a cat", tmp_path / "page.html")
+    assert "Nothing was erased, the recipe is empty" in explained("a cat", tmp_path / "page.html")
 
 
 def test_watching_changes_no_picture():

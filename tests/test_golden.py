@@ -27,6 +27,7 @@ CONFIG = """
 model: {{path: {model}}}
 erasure:
   concepts: [{{name: cat, aliases: [kitten], anchor: dog}}]
+  recipe: []
 prompts:
   template: "a photo of a {{animal}} {{place}}"
   values: {{animal: [cat, tiger, kitten], place: [on the beach, in the snow]}}

@@ -41,10 +41,21 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if config.prompts.source is not None and "://" not in config.prompts.source:
             config.prompts.source = os.path.abspath(file.parent / Path(config.prompts.source).expanduser())
         validate_static(config)
+        if config.erasure.concepts and "recipe" not in data["erasure"]:
+            raise Problem("erasure.recipe", _no_recipe(config))
     except Problem as problem:
         message = _located(problem, str(file), applied, origins)
         raise ConfigError(_without_secrets(message, interpolated)) from None
     return config
+
+
+def _no_recipe(config: Config) -> str:
+    names = [concept.name for concept in config.erasure.concepts]
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return (
+        f"is absent, so that nothing would be erased of what is listed ({listed}); expected steps, such as "
+        "[{method: uce, options: {lamb: 1000}}, {method: cease}], or recipe: [] where nothing is to be erased"
+    )
 
 
 def _typed(data: dict[str, Any]) -> Config:

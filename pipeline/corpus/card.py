@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from pipeline.corpus.account import CAPTIONS, audit, erased_by, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.summary import Summary
@@ -22,10 +23,14 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
     """Return the card as Markdown with the YAML header that the Hugging Face hub reads."""
     name = locate(path).name
     kept = summary.statuses["ok"]
+    concepts = run.config["erasure"]["concepts"]
+    names = [concept["name"] for concept in concepts]
+    by = erased_by(names, run.recipe)
+    erased = ["concept-erasure"] if any(by.values()) else []
     header = {
         "pretty_name": name,
         "task_categories": ["text-to-image"],
-        "tags": ["synthetic", "webdataset", "concept-erasure"],
+        "tags": ["synthetic", "webdataset", *erased],
         "size_categories": [next((text for limit, text in _SIZES if kept < limit), "n>10M")],
         # Pinned, because a guess among tars, manifests and reports may fall on the manifests.
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train/*.tar"}]}],
@@ -37,39 +42,42 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
         "---",
         f"# {name}",
         "",
-        f"{kept} synthetic pictures with captions, made by Lacuna with the concepts below erased from the model.",
+        f"{kept} synthetic pictures with captions, made by Lacuna. {treatment(names, run.recipe)}",
         "",
         f"- model: `{model['path']}`, revision `{run.model_revision}`, {model['dtype']}",
         f"- sampling: {generation['steps']} steps, guidance {generation['guidance']}, batches of {run.batch_size}",
         f"- identity: `{run.digest}`; {len(records)} of {run.shards} planned shards",
         f"- samples: {_counts(summary)}",
-        "",
-        "## Erased",
-        "",
-        "| concept | other words | in its place | preserved |",
-        "|---|---|---|---|",
     ]
-    for concept in run.config["erasure"]["concepts"]:
-        words = ", ".join(concept["aliases"]) or "-"
-        preserved = ", ".join(concept["preserve"]) or "-"
-        lines.append(f"| {concept['name']} | {words} | {concept['anchor'] or 'nothing'} | {preserved} |")
-    lines += ["", "Recipe, in the order of its steps:", ""]
+    if concepts:
+        lines += [
+            "",
+            "## Concepts",
+            "",
+            "| concept | other words | erased by | anchor | to preserve |",
+            "|---|---|---|---|---|",
+        ]
+    for concept in concepts:
+        words, preserved = ", ".join(concept["aliases"]), ", ".join(concept["preserve"])
+        steps = ", then ".join(by[concept["name"]]) or "nothing: only listed"
+        cells = (concept["name"], words or "-", steps, concept["anchor"] or "-", preserved or "-")
+        lines.append(f"| {' | '.join(cells)} |")
+    if run.recipe.get("steps"):
+        lines += ["", "Recipe, in the order of its steps:", ""]
     for step in run.recipe.get("steps", []):
         pinned = f", pinned as `{step['file']}` (sha256 `{step['sha256'][:16]}`)" if "file" in step else ""
-        lines.append(f"- {step['method']} on {', '.join(step['concepts'])}{pinned}")
-    lines += ["", "## What the audit saw", ""]
+        lines.append(f"- {step['label']} on {', '.join(step['concepts'])}{pinned}")
+    lines += ["", CAPTIONS[run.config["audit"]["captions"]]] if concepts else []
+    lines += ["", "## What the audit saw", "", audit(run.config, bool(summary.scores))]
     if summary.scores:
         lines += [
-            f"Detector `{run.config['audit']['detector']}`, policy `{run.config['audit']['policy']}`. Shares with "
-            "Wilson 95 % intervals. They are the detector's findings: it has misses and false alarms of its own.",
+            "Shares with Wilson 95 % intervals. They are the detector's findings: it has misses and false alarms.",
             "",
             "| concept | in pictures drawn | in pictures kept |",
             "|---|---|---|",
         ]
         for concept in sorted(summary.scores):
             lines.append(f"| {concept} | {_share(summary.rate(concept))} | {_share(summary.residual(concept))} |")
-    else:
-        lines.append("No detector looked at these pictures: nothing was measured.")
     lines += [
         "",
         "## Loading",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from pipeline.corpus import layout
+from pipeline.corpus.account import treatment
 from pipeline.corpus.card import card
 from pipeline.corpus.commit import CommitRecord, published
 from pipeline.corpus.evidence import read_pairs
@@ -46,6 +47,6 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
     pairs, shown = read_pairs(evidence), quarantined(store, evidence, records)
     if pairs or shown:
         concepts = [concept["name"] for concept in run.config["erasure"]["concepts"]]
-        evidence.write(layout.REPORT, evidence_page(pairs, shown, concepts).encode())
+        evidence.write(layout.REPORT, evidence_page(pairs, shown, treatment(concepts, run.recipe)).encode())
         written.append(f"{evidence.url}/{layout.REPORT}")
     return written

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipeline.corpus import layout
+from pipeline.corpus.account import audit, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.evidence import Pair
 from pipeline.corpus.manifest import Row, Status, read_rows
@@ -90,14 +91,13 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
         + "".join(f"<div class=tile><b>{escape(v)}</b>{escape(k)}</div>" for k, v in tiles.items())
         + "</div>",
         "<h2>What the audit saw</h2>",
-        _audit_table(summary),
-        "<h2>Scores of the last picture of each sample</h2><div class=charts>",
-        *(_histogram(concept, bins) for concept, bins in sorted(summary.scores.items())),
-        "</div>",
+        f"<p>{escape(audit(run.config, bool(summary.scores)))}</p>",
+        *_audit(summary),
         "<h2>Speed</h2>",
         _throughput(records),
         _speed(records),
         "<h2>Recipe</h2>",
+        f"<p>{escape(treatment(_concepts(run), run.recipe))}</p>",
         _recipe_table(run),
         "<h2>Kept pictures</h2>",
         _sheet(sheet),
@@ -105,16 +105,17 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
     return page(f"{_name(run)}: report", body)
 
 
-def evidence_page(pairs: Sequence[Pair], shown: Sequence[Picture], concepts: Sequence[str]) -> str:
-    """Return the evidence page: pairs for the same prompt and seed, then quarantined pictures."""
+def evidence_page(pairs: Sequence[Pair], shown: Sequence[Picture], done: str) -> str:
+    """Return the evidence page: what was *done* (``account.treatment``), pairs for the same prompt and seed, then
+    quarantined pictures."""
     body = [
         "<h1>Evidence</h1>",
         "<p class=soft>Not for training: unerased and quarantined pictures. "
         "<code>lacuna purge</code> deletes them.</p>",
-        f"<p>Erased: {escape(', '.join(concepts)) or 'nothing'}.</p>",
+        f"<p>{escape(done)}</p>",
     ]
     if pairs:
-        body += ["<h2>Unerased (left) and erased (right), same prompt and seed</h2>", _pairs(pairs)]
+        body += ["<h2>Without (left) and with the recipe (right), same prompt and seed</h2>", _pairs(pairs)]
     if shown:
         body += ["<h2>Quarantined</h2>", _sheet(shown)]
     return page("Evidence", body)
@@ -124,15 +125,25 @@ def _name(run: RunRecord) -> str:
     return str(run.config["output"]["path"]).rstrip("/").rpartition("/")[2]
 
 
-def _audit_table(summary: Summary) -> str:
+def _concepts(run: RunRecord) -> list[str]:
+    return [concept["name"] for concept in run.config["erasure"]["concepts"]]
+
+
+def _audit(summary: Summary) -> list[str]:
+    """The shares of each concept, and the histograms of its scores."""
     if not summary.scores:
-        return "<p>No detector looked at these pictures: nothing was measured.</p>"
+        return []
     rows = ["<tr><th>concept<th>seen in pictures drawn<th>seen in pictures kept (Wilson 95 %)</tr>"]
     for concept in sorted(summary.scores):
         cells = (f"{share:.2%} <span class=soft>({low:.2%} to {high:.2%})</span>"
                  for share, low, high in (summary.rate(concept), summary.residual(concept)))  # fmt: skip
         rows.append(f"<tr><td>{escape(concept)}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>")
-    return f"<table>{''.join(rows)}</table>"
+    return [
+        f"<table>{''.join(rows)}</table>",
+        "<h2>Scores of the last picture of each sample</h2><div class=charts>",
+        *(_histogram(concept, bins) for concept, bins in sorted(summary.scores.items())),
+        "</div>",
+    ]
 
 
 def _recipe_table(run: RunRecord) -> str:
@@ -141,7 +152,7 @@ def _recipe_table(run: RunRecord) -> str:
         options = ", ".join(f"{key}={value}" for key, value in step["options"].items()) or "defaults"
         names = ", ".join(step["concepts"])
         rows.append(f"<tr><td>{escape(step['method'])}<td>{escape(names)}<td class=soft>{escape(options)}</tr>")
-    return f"<table>{''.join(rows)}</table>" if len(rows) > 1 else "<p>Nothing is erased.</p>"
+    return f"<table>{''.join(rows)}</table>" if len(rows) > 1 else ""
 
 
 def _histogram(concept: str, bins: Sequence[int]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.corpus import layout
+from pipeline.corpus.account import treatment
 from pipeline.corpus.commit import published
 from pipeline.corpus.failures import FailureRecord, failures
 from pipeline.corpus.run_record import RunRecord, require_run_record
@@ -33,6 +34,7 @@ class StatusReport:
         lines = [
             f"corpus      {self.path}",
             f"identity    {run.digest[:16]}",
+            f"concepts    {treatment([c['name'] for c in run.config['erasure']['concepts']], run.recipe)}",
             f"progress    {self.shards} of {run.shards} shards, {done} of {run.samples} samples",
         ]
         if done:

@@ -102,7 +102,7 @@ class PlanReport:
         ]
         if self.shares:
             looked = "all" if self.any_share.exact else f"{self.any_share.trials:,} evenly spread"
-            lines.append(f"erased    {self.any_share.text()} of prompts name an erased concept ({looked} looked at)")
+            lines.append(f"concepts  {self.any_share.text()} of prompts name a listed concept ({looked} looked at)")
             if len(self.shares) > 1:
                 lines += [f"  {name}: {share.text()}" for name, share in self.shares.items()]
         if self.measured is not None:

@@ -219,6 +219,11 @@ SPOILT = {
         "model.path: Interpolation key 'nothing' not found",
     ),
     "erasure list that is missing": ("concepts:\n", "lists: [nope.yaml]\n  concepts:\n", "erasure.lists[0]:"),
+    "concepts without a recipe": (
+        "  recipe:\n    - {method: uce}\n    - {method: cease, concepts: [cat]}\n",
+        "",
+        "erasure.recipe: is absent, so that nothing would be erased of what is listed (cat, knife); expected steps",
+    ),
     "key given twice": ("audit:", "seed: 1\nseed: 2\naudit:", "not valid YAML: found duplicate key seed"),
 }
 

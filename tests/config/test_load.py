@@ -11,6 +11,7 @@ import yaml
 from pipeline.config import identity, identity_difference, load_config, to_public_dict, to_public_yaml
 from pipeline.config.identity import leaves
 from pipeline.config.schema import Config, DType, ErasureList, ImageFormat, Policy, settings
+from pipeline.errors import ConfigError
 from pipeline.models.dtype import settle_dtype
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -38,6 +39,20 @@ def test_overrides_set_merge_empty_and_index(sound):
 def test_without_a_detector_nothing_is_judged(sound):
     assert load_config(sound).audit.policy is Policy.quarantine
     assert load_config(sound, ["audit={}"]).audit.policy is Policy.keep
+
+
+def test_nothing_is_erased_of_a_list_only_where_that_is_written_out(sound, tmp_path):
+    """A recipe that is absent and one that is empty are told apart, in a file, a list and an override."""
+    text = "model: {path: diorama}\nprompts: {source: a.txt}\noutput: {path: out/x}\n"
+    (tmp_path / "l.yaml").write_text("concepts: [{name: gun}]")
+    sound.write_text(text + "erasure: {lists: [l.yaml]}\n")
+    with pytest.raises(ConfigError, match=r"erasure.recipe: is absent.*\(gun\).*or recipe: \[\] where nothing is"):
+        load_config(sound)
+    assert load_config(sound, ["erasure.recipe=[]"]).erasure.recipe == []
+    sound.write_text(text + "erasure: {concepts: [{name: cat}], recipe: []}\n")
+    assert load_config(sound).erasure.recipe == []
+    sound.write_text(text)
+    assert load_config(sound).erasure.recipe == []  # no list: nothing was promised
 
 
 def test_erasure_lists_follow_the_files_own_concepts(sound, tmp_path):

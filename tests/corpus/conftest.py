@@ -45,16 +45,19 @@ def shard_rows(shard: int) -> tuple[list[Row], dict[str, bytes]]:
     return rows, images
 
 
+CEASE = {"label": "cease", "method": "cease", "concepts": ["cat"], "options": {}}
+
+
 def run_record(shards: int) -> RunRecord:
     concept = {"name": "cat", "aliases": ["kitten"], "anchor": "dog", "preserve": ["tiger"]}
     return RunRecord(
         digest="d" * 64, identity={"seed": 0},
         config={
             "model": {"path": "tiny", "dtype": "float32"}, "generation": {"steps": 2, "guidance": 5.0},
-            "erasure": {"concepts": [concept]}, "audit": {"detector": "diorama", "policy": "quarantine"},
-            "output": {"path": "out/test"},
+            "erasure": {"concepts": [concept]}, "output": {"path": "out/test"},
+            "audit": {"detector": "diorama", "policy": "quarantine", "captions": "drop"},
         },
-        batch_size=4, recipe={"version": 1, "steps": []}, model_revision="r", environment={"device": "cpu"},
+        batch_size=4, recipe={"version": 1, "steps": [CEASE]}, model_revision="r", environment={"device": "cpu"},
         samples=shards * SAMPLES, shards=shards, samples_per_shard=SAMPLES, column_schema=COLUMNS,
     )  # fmt: skip
 

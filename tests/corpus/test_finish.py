@@ -3,15 +3,17 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 
+import pytest
 import yaml
 
 from pipeline import open_corpus
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import finish, open_store, repair, status, verify
+from pipeline.corpus import create_run_record, finish, open_store, repair, status, verify
 from pipeline.corpus.evidence import Pair, read_pairs, write_pairs
 from pipeline.generation.encode import encode_image
-from tests.corpus.conftest import picture
+from tests.corpus.conftest import CEASE, picture, run_record
 
 
 def opened(corpus):
@@ -31,10 +33,51 @@ def test_the_card_has_a_header_that_pins_the_shards(corpus):
         "`tiny`",
         "revision `r`",
         "3 failed, 12 ok, 3 quarantined",
-        "| cat | kitten | dog | tiger |",
+        "Erased: cat (by cease).",
+        "| cat | kitten | cease | dog | tiger |",
+        "- cease on cat",
+        "Captions are the prompts without the words for the concepts.",
+        "Detector diorama looked at every picture, policy quarantine.",
     ):
         assert said in text
     assert "| cat | 20.00% (7.05% to 45.19%) | 0.00% (0.00% to 24.25%) |" in text  # 3 of 15 drawn, 0 of 12 kept
+
+
+UCE = {"label": "uce", "method": "uce", "concepts": ["knife"], "options": {}}
+ACCOUNTS = {
+    "nothing": ([], [], "diorama", "Nothing was erased, the recipe is empty; only listed: cat, knife."),
+    "one of two": ([UCE], [], "diorama", "Erased: knife (by uce). Only listed, not erased: cat."),
+    "both": (
+        [UCE, {**CEASE, "concepts": ["cat", "knife"]}], [], "diorama",
+        "Erased: cat (by cease); knife (by uce, then cease).",
+    ),
+    "no audit": ([], ["No detector looked at these pictures"], None, "Nothing was erased"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ACCOUNTS)
+def test_card_report_and_status_say_what_was_done_and_no_more(kind, tmp_path):
+    """From the run record: a concept that is listed is not thereby erased."""
+    steps, said, detector, account = ACCOUNTS[kind]
+    path, record = str(tmp_path / "corpus"), run_record(3)
+    concepts = [
+        {"name": name, "aliases": [], "anchor": "dog", "preserve": ["tiger"], "everywhere": False}
+        for name in ("cat", "knife")
+    ]
+    config = {**record.config, "erasure": {"concepts": concepts}}
+    config["audit"] = {**config["audit"], "detector": detector}
+    store = open_store(path)
+    create_run_record(store, replace(record, config=config, recipe={"version": 1, "steps": steps}))
+    finish(path)
+    card, page = store.read("README.md").decode(), store.read("report.html").decode()
+    assert account in card
+    assert account in page
+    assert account in status(path).text()
+    for line in said or ["Detector diorama was to look at every picture, policy quarantine; none has been judged yet."]:
+        assert line in card
+        assert line in page
+    assert ("concept-erasure" in card) == bool(steps)
+    assert ("| knife | - | nothing: only listed | dog | tiger |" in card) == (not steps)
 
 
 def test_the_indexes_are_true_of_the_tars(corpus):

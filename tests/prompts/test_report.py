@@ -10,7 +10,7 @@ from pipeline.prompts.report import OVERHEAD, PLACES, SURVEYED, Measured, _sprea
 
 CONFIG = """\
 model: {path: diorama}
-erasure: {concepts: [{name: cat, aliases: [kitten]}, {name: knife}, {name: bomb}]}
+erasure: {concepts: [{name: cat, aliases: [kitten]}, {name: knife}, {name: bomb}], recipe: []}
 prompts: {source: prompts.txt, images_per_prompt: 3}
 output: {path: x, samples_per_shard: 50}
 cluster: {workers: {min: 1, max: 4}}
@@ -34,7 +34,7 @@ def test_a_small_source_is_looked_at_whole(tmp_path):
     assert report.any_share.interval == (0.15, 0.15)
     assert report.first == plan.shard(0).samples[:8]
     text = report.text()
-    assert "15.00 % of prompts name an erased concept (all looked at)" in text
+    assert "15.00 % of prompts name a listed concept (all looked at)" in text
     assert f"{report.first[0].key}  {report.first[0].seed:19d}  a cat" in text
     assert plan.identity.digest in text
     assert (report.seconds, report.total_bytes, report.cost) == (None, None, None)
