@@ -6,6 +6,7 @@ import torch
 from pipeline.config.schema import ConceptConfig, Config, ErasureConfig, ModelConfig, StepConfig
 from pipeline.models.load import Model, load_model
 from tests import tiny
+from tests.erasure import tiny_oracle
 
 # Texts in the tiny tokenizer's own words: in its few dimensions an edit spills over to what it was not told to keep.
 KEEP = ["a house by a road", "a bowl of fruit", "two people talking", "mountains at night", "a tree", "the red car"]
@@ -24,6 +25,13 @@ def uce_step(**options) -> StepConfig:
 @pytest.fixture
 def model() -> Model:
     return load_model(ModelConfig(path=tiny.path()), torch.device("cpu"))
+
+
+@pytest.fixture
+def recorded_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the sampler draw the recorded noise, ``(4, 8, 8)``, of seeds 100, 101 and 104, and none other."""
+    recorded = tiny_oracle.inputs()
+    monkeypatch.setattr(torch, "randn", lambda shape, generator: recorded[f"noise.{generator.initial_seed()}"])
 
 
 def config(*steps: StepConfig, **concept) -> Config:

@@ -28,6 +28,7 @@ SOFT = {"a": 10.0, "b": 0.5}
     ],
 )
 @pytest.mark.parametrize(("i", "prompt"), enumerate(["a photo of a cat and a dog on the beach", "the red car"]))
+@pytest.mark.usefixtures("recorded_noise")
 def test_draws_what_the_authors_code_draws(case, names, options, i, prompt):
     """Whole runs of 3 DDIM steps at guidance 7.5, in float64 on both sides. Pixels, about -3 to 3, agree to 1e-9 (the
     largest seen: 8e-13); from those of the unerased model they differ by 9e-5 (the car, default shift) or more."""

@@ -61,6 +61,7 @@ def test_filter_ends_at_the_authors_step(model, expected, i, prompt):
 
 
 @pytest.mark.parametrize(("i", "up_t"), [(0, 10), (1, 10), (4, 10), (0, 2)])
+@pytest.mark.usefixtures("recorded_noise")
 def test_draws_what_the_authors_pipeline_draws(model, expected, i, up_t):
     """Whole runs in float64 of 6 DDIM steps at guidance 2, filter on; pixels, about -3 to 3, agree to 1e-6 (measured
     3.8e-9)."""

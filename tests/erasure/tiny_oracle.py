@@ -1,8 +1,11 @@
 """A tiny Stable Diffusion on which authors' code could be run: 77 tokens and 8 heads, which they hard-code.
 
 Its weights come from numpy's RandomState, whose stream never changes, so that numbers that others' code once gave on it
-(``fixtures/``) stay comparable, whatever the libraries' initialisation does. The VAE is nearly nothing: 8x8 pixels from
-8x8 latents.
+(``fixtures/``) stay comparable, whatever the libraries' initialisation does. They are drawn in float64 and rounded to
+float32, which loses the last bit, where mathematical libraries differ. What torch and diffusers compute in float32 even
+in a model in float64 (noise, the schedule, the embedding of timesteps) depends on the processor and would be amplified:
+``fixtures/inputs.safetensors`` holds what the authors' code was given. The VAE is nearly nothing: 8x8 pixels from 8x8
+latents.
 """
 
 import functools
@@ -13,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from pipeline.config.schema import ModelConfig
@@ -79,8 +84,27 @@ def model() -> Model:
 
 
 def double_model() -> Model:
-    """The same in float64, which no config offers: for methods whose rounding a random network would amplify."""
+    """The same in float64, which no config offers: for methods whose rounding a random network would amplify.
+
+    It has the recorded schedule and the recorded embeddings of the timesteps of 3, 4 and 6 steps.
+    """
     single = model()
     for part in (single.pipe.text_encoder, single.pipe.unet, single.pipe.vae):
         part.double()
+    single.pipe.unet.time_proj = _Recorded()
+    scheduler, alphas = single.pipe.scheduler, inputs()["alphas_cumprod"]
+    scheduler.alphas_cumprod, scheduler.final_alpha_cumprod = alphas, alphas[0]
     return replace(single, dtype=torch.float64)
+
+
+@functools.cache
+def inputs() -> dict[str, Tensor]:
+    """What torch computes in float32, as it was where the fixtures were made."""
+    return load_file(FIXTURES / "inputs.safetensors")
+
+
+class _Recorded(torch.nn.Module):
+    """Embeddings of timesteps, float32 ``(B, 16)``, by look-up."""
+
+    def forward(self, timesteps: Tensor) -> Tensor:
+        return inputs()["projections"][torch.searchsorted(inputs()["timesteps"], timesteps)]
