@@ -5,16 +5,20 @@ where `model.dtype: auto` makes it look for a GPU, or a recipe has steps that ar
 """
 
 import argparse
+import contextlib
 import math
 import sys
 from collections.abc import Sequence
 
 from pipeline import __version__
 from pipeline.errors import LacunaError
+from pipeline.terminal import READER_GONE, ReaderGone, printable, settle_streams, tell
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 (the run or the corpus has failures), 2 (input that cannot be used) or 130."""
+    """Run one command; return 0, 1 (the run or the corpus has failures), 2 (input that cannot be used, or output that
+    cannot be written), 130 (interrupted) or 141 (nobody reads what it prints)."""
+    settle_streams()
     parser = _parser()
     args, extra = parser.parse_known_args(
         argv
@@ -26,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return args.command(args)
     except LacunaError as error:
-        print(f"lacuna: {error}", file=sys.stderr)
+        print(f"lacuna: {printable(str(error), lines=True)}", file=sys.stderr)
         return 2
+    except ReaderGone:
+        return READER_GONE
     except KeyboardInterrupt:
         print("lacuna: stopped", file=sys.stderr)
         return 130
@@ -159,7 +165,8 @@ def _run(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, args.overrides)  # a dtype of auto is for the workers' devices to settle
     outcome = run(config, accept_environment=args.accept_environment)
-    print(outcome.message)
+    with contextlib.suppress(ReaderGone):  # what it did stands, whoever hears of it
+        tell(outcome.message)
     return outcome.exit_code
 
 
@@ -168,8 +175,8 @@ def _show(args: argparse.Namespace) -> int:
     from pipeline.prompts import open_source
 
     config = _load(args, online=False)
-    print(to_public_yaml(config), end="")
-    print(f"# identity: {identity(config, open_source(config.prompts).fingerprint).digest}")
+    digest = identity(config, open_source(config.prompts).fingerprint).digest
+    tell(f"{to_public_yaml(config)}# identity: {digest}")
     return 0
 
 
@@ -184,21 +191,21 @@ def _plan(args: argparse.Namespace) -> int:
         from pipeline.preview import measure
 
         measured = measure(config, plan)
-    print(plan_report(config, plan, measured=measured, price=args.price).text())
+    tell(plan_report(config, plan, measured=measured, price=args.price).text())
     return 0
 
 
 def _preview(args: argparse.Namespace) -> int:
     from pipeline.preview import write_preview
 
-    print(write_preview(_load(args), args.images, args.output))
+    tell(write_preview(_load(args), args.images, args.output))
     return 0
 
 
 def _explain(args: argparse.Namespace) -> int:
     from pipeline.explain import write_explanation
 
-    print(write_explanation(_load(args), args.prompt, args.output))
+    tell(write_explanation(_load(args), args.prompt, args.output))
     return 0
 
 
@@ -206,14 +213,14 @@ def _finetune(args: argparse.Namespace) -> int:
     from pipeline.finetune import finetune
 
     for path in finetune(_load(args), args.checkpoint_every):
-        print(path)
+        tell(path)
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
     from pipeline.export import export
 
-    print(export(_load(args), args.folder, edits_only=args.edits_only))
+    tell(export(_load(args), args.folder, edits_only=args.edits_only))
     return 0
 
 
@@ -227,7 +234,7 @@ def _storage(args: argparse.Namespace) -> dict[str, str]:
 def _status(args: argparse.Namespace) -> int:
     from pipeline.corpus import status
 
-    print(status(args.path, _storage(args)).text())
+    tell(status(args.path, _storage(args)).text())
     return 0
 
 
@@ -235,9 +242,8 @@ def _verify(args: argparse.Namespace) -> int:
     from pipeline.corpus import verify
 
     problems = verify(args.path, _storage(args))
-    for problem in problems:
-        print(problem)
-    print(f"{args.path}: {len(problems)} problem{'s' * (len(problems) != 1)}" if problems else f"{args.path}: sound")
+    verdict = f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else "sound"
+    tell("\n".join([*problems, f"{args.path}: {verdict}"]))
     return 1 if problems else 0
 
 
@@ -245,21 +251,21 @@ def _finish(args: argparse.Namespace) -> int:
     from pipeline.corpus import finish
 
     for path in finish(args.path, _storage(args)):
-        print(path)
+        tell(path)
     return 0
 
 
 def _purge(args: argparse.Namespace) -> int:
     from pipeline.corpus import purge_evidence
 
-    print(f"{purge_evidence(args.path, _storage(args))} files of evidence deleted")
+    tell(f"{purge_evidence(args.path, _storage(args))} files of evidence deleted")
     return 0
 
 
 def _evaluate_diorama(args: argparse.Namespace) -> int:
     from pipeline.evaluation.diorama import evaluate_diorama
 
-    print(evaluate_diorama(args.output, images=args.images))
+    tell(evaluate_diorama(args.output, images=args.images))
     return 0
 
 
@@ -271,7 +277,7 @@ def _evaluate_erasure(args: argparse.Namespace) -> int:
     config = load_evaluation(args.config, args.overrides)
     from pipeline.evaluation.erasure import evaluate_erasure
 
-    print(evaluate_erasure(config, args.output or f"out/evaluate-{Path(args.config).stem}"))
+    tell(evaluate_erasure(config, args.output or f"out/evaluate-{Path(args.config).stem}"))
     return 0
 
 

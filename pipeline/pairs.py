@@ -17,6 +17,7 @@ from pipeline.erasure.recipe import CompiledRecipe
 from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Engine
 from pipeline.prompts import Plan, RowError, Sample, mentions
+from pipeline.terminal import live
 
 SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 pairs where one prompt in 250 does
 
@@ -51,7 +52,7 @@ def draw_pairs(
     config: Config, recipe: CompiledRecipe, samples: Sequence[Sample], auditor: Auditor | None, device: str
 ) -> list[Pair]:
     """Draw *samples* with and without the recipe. One model is in memory at a time."""
-    with tqdm(desc="pairs", total=2 * len(samples), unit="image", leave=False, disable=None) as bar:
+    with tqdm(desc="pairs", total=2 * len(samples), unit="image", leave=False, disable=not live()) as bar:
         before, before_scores, _ = _draw(Engine.load(config, None, device), samples, auditor, bar)
         after, after_scores, gates = _draw(Engine.load(config, recipe, device), samples, auditor, bar)
     return [

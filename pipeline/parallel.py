@@ -7,8 +7,10 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from pipeline.terminal import live
+
 READERS = 32  # an object store takes 20 to 100 ms to answer, whatever is asked
-PATIENCE = 2.0  # seconds before there is a bar
+PATIENCE = 1.0  # seconds before there is a bar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -22,10 +24,11 @@ def in_parallel(
     With a *title* there is a bar, on a terminal, where it takes long. What *function* raises is raised here in its
     place.
     """
-    hidden = True if title is None else None  # None: no bar but on a terminal
     with (
         ThreadPoolExecutor(threads) as pool,
-        tqdm(total=len(items), desc=title, unit="shard", leave=False, delay=PATIENCE, disable=hidden) as bar,
+        tqdm(
+            total=len(items), desc=title, unit="shard", leave=False, delay=PATIENCE, disable=title is None or not live()
+        ) as bar,
     ):
         waiting: deque[Future[R]] = deque()
 

@@ -3,16 +3,25 @@
 So a worker is never slowed by a metric, and the figures are those that the progress bar shows.
 """
 
+import logging
+import string
+from urllib.parse import quote
+
 from ray.util.metrics import Counter, Gauge
 
 from pipeline.cluster.protocol import Snapshot
 
+log = logging.getLogger(__name__)
+
 
 class Metrics:
-    """Counters never go back, so a new coordinator, which counts images from nought, adds to what was counted."""
+    """Counters never go back, so a new coordinator, which counts images from nought, adds to what was counted.
+
+    A tag holds ASCII alone, so other characters of *output* are percent-encoded.
+    """
 
     def __init__(self, output: str):
-        tags = {"output": output}
+        tags = {"output": quote(output, safe=string.printable, errors="surrogateescape")}
         self._images = _tagged(Counter("lacuna_images", "Images generated, further seeds included", ("output",)), tags)
         self._device = _tagged(
             Counter("lacuna_device_seconds", "Seconds that devices were busy denoising and decoding", ("output",)), tags
@@ -21,9 +30,19 @@ class Metrics:
         self._samples = _tagged(Gauge("lacuna_samples", "Committed samples by status", ("output", "status")), tags)
         self._workers = _tagged(Gauge("lacuna_workers", "Workers known to the coordinator", ("output",)), tags)
         self._seen_images, self._seen_device = 0, 0.0
+        self._broken = False
 
     def update(self, snapshot: Snapshot) -> None:
-        """Publish one snapshot."""
+        """Publish one snapshot. Where that fails, for whatever reason, the run goes on without metrics."""
+        if self._broken:
+            return
+        try:
+            self._publish(snapshot)
+        except Exception as error:
+            self._broken = True
+            log.warning("metrics are not published any more: %s", error)
+
+    def _publish(self, snapshot: Snapshot) -> None:
         if snapshot.images < self._seen_images:
             self._seen_images, self._seen_device = 0, 0.0
         if snapshot.images > self._seen_images:

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 from pipeline.cluster.protocol import Snapshot
+from pipeline.terminal import live, printable
 
 WINDOW = 60.0  # seconds that rates look back on, or
 NEWS = 20  # so many snapshots with new pictures, whichever is longer: a batch may take minutes
 SECONDS_BETWEEN_LINES = 15.0
+LONGEST_BAR = 30  # columns
+PERCENT = 6  # columns of " 100% " between the bar and what follows it
 
 
 class Progress(Protocol):
@@ -70,23 +73,28 @@ class Rate:
         return f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def describe(snapshot: Snapshot, rate: Rate) -> str:
-    """One line: what a person wants to know of a run, most important first."""
+def describe(snapshot: Snapshot, rate: Rate, width: int | None = None) -> str:
+    """One line: what a person wants to know of a run. Where *width* is too narrow, what matters least is left out."""
     speed, eta = rate.images_per_second(), rate.eta(snapshot)
-    parts = [f"{snapshot.done}/{snapshot.shards} shards"]
+    over = bool(snapshot.finished or snapshot.stopped)
+    parts = [(0, f"{snapshot.done}/{snapshot.shards} shards")]  # (the lower, the longer it stays, text)
     if speed is not None:
-        parts.append(f"{speed:.1f} images/s" if speed >= 1 else f"{speed:.2g} images/s")
-    elif not (snapshot.finished or snapshot.stopped):
-        parts.append("warming up")
-    parts.append(f"{snapshot.workers} worker{'s' * (snapshot.workers != 1)}")
+        parts.append((3, f"{speed:.1f} images/s" if speed >= 1 else f"{speed:.2g} images/s"))
+    elif not over:
+        parts.append((3, "warming up"))
+    parts.append((4, f"{snapshot.workers} worker{'s' * (snapshot.workers != 1)}"))
     for status in ("quarantined", "dropped", "failed"):
         if snapshot.counts.get(status):
-            parts.append(f"{snapshot.counts[status]} {status}")
+            parts.append((2, f"{snapshot.counts[status]} {status}"))
     if snapshot.given_up:
-        parts.append(f"{len(snapshot.given_up)} shard{'s' * (len(snapshot.given_up) != 1)} given up")
-    if eta is not None and not (snapshot.finished or snapshot.stopped):
-        parts.append(f"ETA {eta}")
-    return ", ".join(parts)
+        parts.append((1, f"{len(snapshot.given_up)} shard{'s' * (len(snapshot.given_up) != 1)} given up"))
+    if eta is not None and not over:
+        parts.append((0, f"ETA {eta}"))
+    line = ", ".join(text for _, text in parts)
+    while width is not None and len(line) > width and (least := max(rank for rank, _ in parts)) > 0:
+        parts = [part for part in parts if part[0] < least]
+        line = ", ".join(text for _, text in parts)
+    return line
 
 
 class Lines:
@@ -108,7 +116,7 @@ class Lines:
             self._last = ""
 
     def say(self, line: str) -> None:
-        print(f"lacuna: {line}", file=self._stream, flush=True)
+        print(f"lacuna: {printable(line)}", file=self._stream, flush=True)
 
     def close(self) -> None:
         if self._last:
@@ -117,7 +125,7 @@ class Lines:
 
 
 class Bar:
-    """A live bar on a terminal, with what happens printed above it."""
+    """A live bar on a terminal, as long as there is room beside the figures, with what happens printed above it."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -126,9 +134,11 @@ class Bar:
 
         self._rate = Rate()
         self._console = Console(stderr=True)
-        columns = (BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
-        self._bar = RichProgress(*columns, console=self._console, refresh_per_second=4)
+        self._column = BarColumn(bar_width=0)
+        figures = (TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}", markup=False))
+        self._bar = RichProgress(self._column, *figures, console=self._console, refresh_per_second=4)
         self._task = self._bar.add_task("starting", total=None)
+        self._fit("starting")
         self._bar.start()
 
     def update(self, snapshot: Snapshot) -> None:
@@ -136,15 +146,21 @@ class Bar:
         for line in snapshot.log:
             self.say(line)
         done = snapshot.done + snapshot.under_way + len(snapshot.given_up)
-        self._bar.update(self._task, total=snapshot.shards, completed=done, description=describe(snapshot, self._rate))
+        description = describe(snapshot, self._rate, self._console.width - PERCENT)
+        self._fit(description)
+        self._bar.update(self._task, total=snapshot.shards, completed=done, description=description)
 
     def say(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False)
+        self._console.print(printable(line), highlight=False, markup=False)
 
     def close(self) -> None:
         self._bar.stop()
 
+    def _fit(self, description: str) -> None:
+        """Give the bar the room that is left over: rich would cut the figures instead."""
+        self._column.bar_width = max(0, min(LONGEST_BAR, self._console.width - PERCENT - len(description) - 1))
+
 
 def open_progress() -> Progress:
     """A bar where there is a terminal to draw it on, lines elsewhere."""
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Bar() if live() else Lines()

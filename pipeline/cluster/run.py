@@ -194,7 +194,8 @@ def _pair_samples(config: Config, plan: Plan) -> Sequence[Sample]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Have SIGTERM (from ``ray job stop``, Slurm, Kubernetes) stop the run as Ctrl-C does."""
+    """Have SIGTERM (from ``ray job stop``, Slurm, Kubernetes) stop the run as Ctrl-C does, and the end of its terminal
+    not at all; of the Ray that is started meanwhile neither."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -202,11 +203,12 @@ def _terminable() -> Iterator[None]:
     def interrupt(signum: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    previous = signal.signal(signal.SIGTERM, interrupt), signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGTERM, previous[0])
+        signal.signal(signal.SIGHUP, previous[1])
 
 
 @contextmanager

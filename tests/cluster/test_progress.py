@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from pipeline.cluster.pace import FIRST_DEADLINE, SHORTEST_DEADLINE, Pace
-from pipeline.cluster.progress import SECONDS_BETWEEN_LINES, Bar, Lines, Rate, describe, open_progress
+from pipeline.cluster.progress import SECONDS_BETWEEN_LINES, Lines, Rate, describe, open_progress
 from pipeline.cluster.protocol import Snapshot
 
 START = Snapshot(
@@ -138,9 +138,10 @@ def test_plain_lines_come_now_and_then_and_at_the_end() -> None:
     assert "ETA" not in printed[-1]
 
 
-def test_a_terminal_has_a_bar_with_what_happens_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "150")
-    monkeypatch.setenv("TERM", "xterm")
+def shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, *snapshots: Snapshot, term="xterm") -> bytes:
+    """What a terminal of so many columns receives."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", term)
     ours, theirs = os.openpty()
     seen: list[bytes] = []
 
@@ -155,20 +156,60 @@ def test_a_terminal_has_a_bar_with_what_happens_above_it(monkeypatch: pytest.Mon
     reader.start()
     with open(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
-        bar = open_progress()
-        assert isinstance(bar, Bar)
-        bar.update(replace(START, done=4, log=["shard 000001: [bold]error"], given_up={3: "no"}))
-        bar.update(replace(START, done=9, leased=0, counts={"quarantined": 7}, given_up={3: "no"}, finished=True))
-        bar.close()
-        bar.close()
+        progress = open_progress()
+        for snapshot in snapshots:
+            progress.update(snapshot)
+        progress.close()
+        progress.close()
     reader.join(timeout=30)
     os.close(ours)
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", b"".join(seen).decode())
-    lines = [line.strip() for line in shown.replace("\r", "\n").splitlines() if line.strip()]
-    assert "shard 000001: [bold]error" in lines, "as it is: a prompt may hold brackets"
-    assert "100%" in shown
+    return b"".join(seen)
+
+
+def lines_of(received: bytes) -> list[str]:
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "\n", received.decode())
+    return [line.strip() for line in shown.replace("\r", "\n").splitlines() if line.strip()]
+
+
+def test_a_terminal_has_a_bar_with_what_happens_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = replace(START, done=4, log=["shard 000001: [bold]error\x1b[2J"], given_up={3: "no"})
+    ended = replace(START, done=9, leased=0, counts={"quarantined": 7}, given_up={3: "no"}, finished=True)
+    received = shown_on_a_terminal(monkeypatch, 150, begun, ended)
+    lines = lines_of(received)
+    assert "shard 000001: [bold]error\\x1b[2J" in lines, "as it is: a prompt may hold brackets, and escapes are shown"
+    assert any("100%" in line for line in lines)
     assert lines[-1].endswith("9/10 shards, 2 workers, 7 quarantined, 1 shard given up")
-    assert b"\x1b[?25h" in b"".join(seen), "the cursor is shown again"
+    assert "━" in received.decode()
+    assert b"\x1b[?25h" in received, "the cursor is shown again"
+
+
+@pytest.mark.parametrize("columns", [24, 40, 60, 80])
+def test_percent_and_time_to_go_are_seen_on_a_narrow_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    state = replace(START, shards=1000, counts={"quarantined": 70, "dropped": 5, "failed": 3}, given_up={3: "no"})
+    rate.update(state)
+    clock.now = 10.0
+    state = replace(state, done=100, images=1200)
+    rate.update(state)
+    line = describe(state, rate, columns)
+    assert len(line) <= max(columns, len("100/1000 shards, ETA 0:01:30"))
+    assert line.startswith("100/1000 shards")
+    assert line.endswith("ETA 0:01:30")
+    assert describe(state, rate).count(", ") == 7
+
+    monkeypatch.setattr("time.monotonic", clock)
+    received = shown_on_a_terminal(monkeypatch, columns, START, replace(START, done=1, images=64, finished=True))
+    assert all(len(line) <= columns for line in lines_of(received))
+    assert lines_of(received)[-1].replace("━", "").strip().startswith("10% 1/10 shards")
+
+
+@pytest.mark.parametrize("term", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_redraw_has_lines(term: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    received = shown_on_a_terminal(monkeypatch, 80, START, replace(START, done=10, finished=True), term=term)
+    assert received.decode().splitlines() == [
+        "lacuna: 0/10 shards, warming up, 2 workers", "lacuna: 10/10 shards, 2 workers",
+    ]  # fmt: skip
 
 
 def test_a_log_has_lines(monkeypatch: pytest.MonkeyPatch) -> None:

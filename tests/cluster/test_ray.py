@@ -342,7 +342,7 @@ with joined():
 
 
 def test_metrics_reach_the_port_that_prometheus_reads(cluster: Any) -> None:
-    output = f"s3://bucket/{os.getpid()}"
+    output = f"s3://bucket/données/{os.getpid()}"
     expected = {
         "ray_lacuna_images_total": 19.0,
         "ray_lacuna_device_seconds_total": 4.0,
@@ -370,6 +370,7 @@ def test_metrics_reach_the_port_that_prometheus_reads(cluster: Any) -> None:
 
 def scraped(host: str, port: int, output: str) -> dict[str, float]:
     """Our metrics of one run, by name and state, that a machine offers to Prometheus."""
+    output = output.replace("é", "%C3%A9")  # a tag of Ray's holds ASCII alone
     try:
         with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
             text = answer.read().decode()

@@ -1,0 +1,89 @@
+"""What a person reads: standard output, and standard error beside it, on a terminal, in a log, or read by nobody.
+
+Standard error is best effort: a run goes on when its log's reader dies, its terminal closes or the log's disk is full.
+Standard output is what was asked for: a command that cannot write it says so.
+"""
+
+import io
+import os
+import sys
+import unicodedata
+
+from pipeline.errors import LacunaError
+
+READER_GONE = 141  # what a shell reports of a tool that wrote to a closed pipe
+# Control characters colour, erase and move; the others break lines or reorder what stands beside them.
+_MISLEADING = [chr(i) for i in range(256) if unicodedata.category(chr(i)) == "Cc"]
+_MISLEADING += [chr(i) for i in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))]
+_ESCAPES = {ord(character): character.encode("unicode_escape").decode() for character in _MISLEADING}
+_ESCAPES_BUT_BREAKS = {code: escape for code, escape in _ESCAPES.items() if chr(code) not in "\n\t"}
+
+
+class ReaderGone(Exception):
+    """Nobody reads standard output any more."""
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return *text* with escapes for what a terminal obeys instead of showing; with *lines*, line breaks and tabs stay.
+
+    Prompts, names and paths come from anywhere, and must not repaint the terminal of whoever lists them.
+    """
+    return text.translate(_ESCAPES_BUT_BREAKS if lines else _ESCAPES)
+
+
+def tell(text: str) -> None:
+    """Print *text*, of one line or several, to standard output.
+
+    Raises ``ReaderGone`` where that is closed, and ``LacunaError`` where it cannot be written, as on a full disk.
+    """
+    if sys.stdout is None:
+        raise ReaderGone
+    try:
+        print(printable(text, lines=True), flush=True)
+    except BrokenPipeError:
+        _discard_output()
+        raise ReaderGone from None
+    except OSError as error:
+        _discard_output()
+        raise LacunaError(f"standard output cannot be written: {error.strerror}") from error
+
+
+def _discard_output() -> None:
+    """Let what is still in the buffer go nowhere: Python would try it again on exit, and print a traceback."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def live() -> bool:
+    """Is standard error a terminal on which a line can be redrawn?"""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def settle_streams() -> None:
+    """Make this process's own streams what this module promises; streams that others have put in place are theirs.
+
+    A character that the output's encoding lacks is written as an escape.
+    """
+    for number in range(3):  # a file that is opened later must not get the number of a closed one, and its output
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if sys.stderr is sys.__stderr__:
+        encoding = sys.stderr.encoding if sys.stderr is not None else "utf-8"
+        raw = _BestEffort(2, "w", closefd=False)
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace", line_buffering=True
+        )
+
+
+class _BestEffort(io.FileIO):
+    """A file that takes everything: what cannot be written is lost."""
+
+    def write(self, data) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return len(data) if written is None else written
