@@ -213,14 +213,14 @@ def _finetune(args: argparse.Namespace) -> int:
     from pipeline.finetune import finetune
 
     for path in finetune(_load(args), args.checkpoint_every):
-        tell(path)
+        tell(str(path))
     return 0
 
 
 def _export(args: argparse.Namespace) -> int:
     from pipeline.export import export
 
-    tell(export(_load(args), args.folder, edits_only=args.edits_only))
+    tell(str(export(_load(args), args.folder, edits_only=args.edits_only)))
     return 0
 
 
