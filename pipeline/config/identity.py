@@ -22,7 +22,8 @@ from pipeline.config.schema import Config, DType, settings
 # 4: with CEASE the place of a concept that is only implied is wider; of listed words that overlap only the longest is
 #    meant; SDXL is looked at above 1 MP too; cease_joint switches in pictures of one step. Pairs of UCE, RECE and
 #    SPEED come from templates only that name nothing that is erased.
-SEMANTICS = 4
+# 5: LoRAs whose layers have several alphas, or of which some have none, are as strong in each layer as that layer says.
+SEMANTICS = 5
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.config.schema import AdapterConfig
 from pipeline.errors import ConfigError
+from pipeline.models.hub import single_safetensors
 
 # How a LoRA's two matrices of a layer are called: by peft, by diffusers of old, by kohya.
 _MATRICES = ("lora_A", "lora_B", "lora.down", "lora.up", "lora_down", "lora_up")
+
+_UPS = (".lora_B.", ".lora.up.", ".lora_up.")
 
 
 def fuse_adapters(pipe: Any, adapters: Sequence[AdapterConfig]) -> list[str]:
@@ -50,8 +51,11 @@ def lora_weights(pipe: Any, path: Path, scale: float, where: str, keep: bool = F
     try:
         state = load_file(path)
         _check(state)
-        # The file, not its tensors: diffusers keeps alpha, and with it the strength, in the file's metadata.
-        pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name="lacuna")
+        evened = _with_one_alpha(state)
+        if evened is None:  # the file, not its tensors: peft keeps alpha, and with it the strength, in its metadata
+            pipe.load_lora_weights(str(path.parent), weight_name=path.name, adapter_name="lacuna")
+        else:
+            pipe.load_lora_weights(evened, adapter_name="lacuna")
         layers = dict(_lora_layers(pipe))
         matrices = sum(map(_is_matrix, state))
         if 2 * len(layers) < matrices:
@@ -95,6 +99,23 @@ def _check(state: Mapping[str, Tensor]) -> None:
         raise ValueError(f"{bad} has values that are not finite")
 
 
+def _with_one_alpha(state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Return a LoRA of the same strengths in which every layer has the same alpha; ``None`` where that is so already.
+
+    A layer's weight gains alpha / rank * up @ down, or up @ down where no alpha is given (kohya's convention, and
+    peft's). Given several, diffusers applies the commonest one to all layers.
+    """
+    ups = {key.partition(up)[0]: key for up in _UPS for key in state if up in key}
+    alphas = {stem: state[f"{stem}.alpha"].item() for stem in ups if f"{stem}.alpha" in state}
+    if not alphas or (len(alphas) == len(ups) and len(set(alphas.values())) == 1):
+        return None
+    evened = dict(state)
+    for stem, key in ups.items():
+        evened[key] = state[key].float() * alphas.get(stem, state[key].shape[1])
+        evened[f"{stem}.alpha"] = torch.tensor(1.0)
+    return evened
+
+
 def _lora_layers(pipe: Any) -> Iterator[tuple[str, Any]]:
     """Yield the layers of *pipe* that a LoRA was put round, by name from the pipeline on."""
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -125,15 +146,4 @@ def safetensors_file(where: str, name: str, revision: str | None) -> Path:
         if len(files) != 1:
             raise ConfigError(f"{where} holds {len(files)} .safetensors files; name the one to use")
         return files[0]
-    try:
-        info = HfApi().model_info(name, revision=revision)
-        names = [f.rfilename for f in info.siblings or [] if f.rfilename.endswith(".safetensors")]
-        if len(names) != 1:
-            raise ConfigError(
-                f"{where} holds {len(names)} .safetensors files; download the one to use and give its path"
-            )
-        return Path(hf_hub_download(name, names[0], revision=info.sha))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ConfigError(f"{where} is neither a file here nor readable on the hub") from error
-    except HTTPError as error:  # of the client below, which the hub's library lets through where nobody answers
-        raise ConfigError(f"{where} is no file here, and the hub cannot be reached") from error
+    return single_safetensors(where, name, revision)

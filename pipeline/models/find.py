@@ -11,19 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from pipeline.config.schema import ModelConfig
 from pipeline.diorama import DIORAMA_PATH
 from pipeline.errors import ConfigError, nearest
+from pipeline.models.hub import asking_the_hub
 from pipeline.models.registry import FAMILIES
 from pipeline.registry import load_class
 
@@ -127,19 +120,10 @@ def _folder_digest(folder: Path, index: dict[str, Any]) -> str:
 
 def _hub(config: ModelConfig) -> Found:
     where = f"model.path: {config.path}"
-    try:
-        path = Path(hf_hub_download(config.path, "model_index.json", revision=config.revision))
-    except GatedRepoError as error:
-        raise ConfigError(f"{where} is gated: accept its terms on the hub and set HF_TOKEN") from error
-    except RevisionNotFoundError as error:
-        raise ConfigError(f"model.revision: {config.path} has no revision {config.revision!r} on the hub") from error
-    except RepositoryNotFoundError as error:
-        raise ConfigError(f"{where} is not on the hub (or private: set HF_TOKEN), nor a folder here") from error
-    except LocalEntryNotFoundError as error:
-        raise ConfigError(f"{where} is not in the local cache, and the hub cannot be reached") from error
-    except EntryNotFoundError as error:
-        raise ConfigError(f"{where} is not a diffusers model (it has no model_index.json)") from error
-    except (HfHubHTTPError, HFValidationError) as error:
-        raise ConfigError(f"{where} cannot be read from the hub: {str(error).splitlines()[0]}") from error
+    with asking_the_hub(where, config.path, config.revision):
+        try:
+            path = Path(hf_hub_download(config.path, "model_index.json", revision=config.revision))
+        except RemoteEntryNotFoundError as error:
+            raise ConfigError(f"{where} is not a diffusers model (it has no model_index.json)") from error
     # The cache keeps each file under snapshots/<commit>/, so a branch or tag resolves to bytes even when offline.
     return Found(config.path, path.parent.name, json.loads(path.read_text()))

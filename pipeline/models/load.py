@@ -20,6 +20,7 @@ from pipeline.models.adapters import fuse_adapters
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.family import Family
 from pipeline.models.find import Found, find_model
+from pipeline.models.hub import asking_the_hub
 from pipeline.models.parts import check_parts, load_networks
 from pipeline.models.registry import SCHEDULERS
 
@@ -90,10 +91,19 @@ def _from_pretrained(config: ModelConfig, found: Found, dtype: torch.dtype, opti
     try:
         folder = found.location
         if found.commit is not None:
-            folder = pipe_class.download(folder, revision=found.commit, **files, **options)
+            with asking_the_hub(where, folder, found.commit):
+                folder = pipe_class.download(folder, revision=found.commit, **files, **options)
         networks = load_networks(where, Path(folder), found.index, dtype, config.variant, options)
         return pipe_class.from_pretrained(folder, dtype=dtype, **files, **options, **networks)
     except (OSError, ValueError, SafetensorError) as error:
+        named = [part for part, source in found.index.items() if isinstance(source, list) and all(source)]
+        absent = [part for part in named if part not in options and not (Path(folder) / part).is_dir()]
+        if absent:
+            place = "" if found.commit is None else " in the local cache"
+            are = "which is not there" if len(absent) == 1 else "which are not there"
+            raise ConfigError(
+                f"{where} is not whole{place}: its model_index.json names {', '.join(absent)}, {are}"
+            ) from error
         reason = " ".join(str(error).split())
         raise ConfigError(f"{where} cannot be loaded from safetensors: {reason[:300]}") from error
 

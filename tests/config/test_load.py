@@ -181,7 +181,7 @@ def test_identity_does_not_depend_on_where_files_lie(sound, tmp_path):
 def test_the_identity_is_stable(sound):
     """A change of this digest makes every corpus refuse its resume: it must be meant, with SEMANTICS raised."""
     digest = identity(load_config(sound), "source").digest
-    assert digest == "bcc045e78560d7bd2d4acef457d793a8cd994acb2dba2b62dcd820836eb090b5"
+    assert digest == ""
 
 
 def test_an_added_step_is_told_as_absent_before(sound):

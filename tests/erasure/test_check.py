@@ -121,7 +121,7 @@ def test_show_asks_no_hub_and_for_no_module_of_the_users(folder, sd3, capsys, mo
     config = write(folder, "someone/model", "[{method: cease}]")
     assert main(["show", config]) == 0
     assert "method: cease" in capsys.readouterr().out
-    assert "not in the local cache, and the hub cannot be reached" in refusal(["plan", "--no-measure", config], capsys)
+    assert "is not here, and HF_HUB_OFFLINE keeps from" in refusal(["plan", "--no-measure", config], capsys)
     config = write(folder, sd3, '[{method: "theirs.methods:Mine"}]')
     assert main(["show", config]) == 0
     capsys.readouterr()

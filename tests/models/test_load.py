@@ -68,7 +68,7 @@ def test_adapter_is_fused_and_part_of_the_revision(tmp_path: Path):
     ("options", "message"),
     [
         ({"path": "no/such/folder"}, "neither a folder here nor a hub id"),
-        ({"path": "nobody/no-such-model"}, "not in the local cache, and the hub cannot be reached"),
+        ({"path": "nobody/no-such-model"}, "is not here, and HF_HUB_OFFLINE keeps from asking the hub"),
         ({"scheduler": "EulerDiscretScheduler"}, "did you mean 'EulerDiscreteScheduler'?"),
         (
             {"scheduler_options": {"beta_sart": 1}},
