@@ -256,9 +256,13 @@ def _finish(args: argparse.Namespace) -> int:
 
 
 def _purge(args: argparse.Namespace) -> int:
-    from pipeline.corpus import purge_evidence
+    from pipeline.corpus import evidence_url, purge_evidence, purged_on
 
-    tell(f"{purge_evidence(args.path, _storage(args))} files of evidence deleted")
+    before, where = purged_on(args.path, _storage(args)), evidence_url(args.path)
+    if deleted := purge_evidence(args.path, _storage(args)):
+        tell(f"{deleted} files of evidence deleted below {where}")
+    else:
+        tell(f"{where}: was purged on {before}" if before else f"{where}: there was no evidence to delete")
     return 0
 
 

@@ -12,7 +12,16 @@ import torch
 from pipeline.audit.auditor import Auditor
 from pipeline.config import identity_difference, to_public_dict
 from pipeline.config.schema import Config, Device
-from pipeline.corpus import RunRecord, Store, create_run_record, evidence_url, layout, open_store, read_run_record
+from pipeline.corpus import (
+    RunRecord,
+    Store,
+    claim_evidence,
+    create_run_record,
+    evidence_url,
+    layout,
+    open_store,
+    read_run_record,
+)
 from pipeline.corpus.evidence import write_pairs
 from pipeline.erasure.check import check_recipe
 from pipeline.erasure.concept import concepts_of
@@ -70,6 +79,7 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     store = open_store(config.output.path, config.output.storage_options)
     existing = existing_run(config, summary, store)
     if existing is not None:
+        claim_evidence(config.output.path, existing.digest, config.output.storage_options)
         return existing
     check_recipe(config)
     torch.set_num_threads(config.cluster.threads_per_worker)
@@ -99,7 +109,9 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
         samples_per_shard=summary.samples_per_shard,
         column_schema=summary.column_schema,
     )
-    return _of_this_corpus(config, summary, create_run_record(store, record))
+    pinned = _of_this_corpus(config, summary, create_run_record(store, record))
+    claim_evidence(config.output.path, pinned.digest, config.output.storage_options)
+    return pinned
 
 
 def _check_sizes(config: Config, wishes: Wishes, check: Callable[[int, int], object]) -> None:

@@ -18,7 +18,9 @@ from pipeline.cluster.records import forget_nonces, open_coordinator
 from pipeline.cluster.triage import last_line
 from pipeline.config.schema import Backend, Config, DType
 from pipeline.corpus import (
+    check_evidence,
     check_writable,
+    claim_evidence,
     committed_counts,
     committed_shards,
     evidence_url,
@@ -96,9 +98,13 @@ def _run(config: Config, accept_environment: bool, progress: Progress | None) ->
         from pipeline.prepare import existing_run
 
         existing_run(config, plan.summary(), store)  # raises, with the differing fields
-    evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
+    path, options = config.output.path, config.output.storage_options
+    evidence = open_store(evidence_url(path), options)
+    check_evidence(path, plan.identity.digest, options)
     check_writable(store)
     check_writable(evidence)
+    if pinned is not None:
+        claim_evidence(path, pinned.digest, options)
     repair(store, evidence)
     known = committed_counts(store)  # before any worker is asked for: half an hour, where there are a million on S3
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
@@ -112,7 +118,7 @@ def _run(config: Config, accept_environment: bool, progress: Progress | None) ->
     if snapshot.finished and snapshot.done:
         repair(store, evidence)  # what workers that died had begun, of shards that others have committed since
         forget_nonces(store)
-        written = finish(config.output.path, config.output.storage_options)
+        written = finish(path, options)
         pages = [path for path in written if path.endswith(f"/{layout.REPORT}")]
     return _outcome(config, snapshot, pages)
 

@@ -11,11 +11,11 @@ from pipeline.corpus.commit import (
     read_commit,
     repair,
 )
-from pipeline.corpus.evidence import purge_evidence
 from pipeline.corpus.failures import FailureRecord, failures, record_failure
 from pipeline.corpus.finish import finish
 from pipeline.corpus.layout import evidence_url
 from pipeline.corpus.manifest import Attempt, Row, Status
+from pipeline.corpus.purge import check_evidence, claim_evidence, purge_evidence, purged_on
 from pipeline.corpus.run_record import RunRecord, create_run_record, read_run_record, require_run_record
 from pipeline.corpus.status import status
 from pipeline.corpus.stores import Store, check_writable, open_store
@@ -30,7 +30,9 @@ __all__ = [
     "RunRecord",
     "Status",
     "Store",
+    "check_evidence",
     "check_writable",
+    "claim_evidence",
     "commit_shard",
     "committed",
     "committed_counts",
@@ -42,6 +44,7 @@ __all__ = [
     "open_store",
     "published",
     "purge_evidence",
+    "purged_on",
     "read_commit",
     "read_run_record",
     "record_failure",

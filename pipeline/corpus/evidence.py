@@ -1,13 +1,13 @@
-"""The evidence beside a corpus: pictures that must not be trained on, kept to be looked at, and purged by one call."""
+"""The evidence beside a corpus: pictures that must not be trained on, kept to be looked at."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 from pipeline.config.schema import OutputConfig
 from pipeline.corpus import layout
-from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.stores import Store, open_store
+from pipeline.errors import CorpusError
 from pipeline.paths import locate
 
 INDEX = f"{layout.PAIRS}/pairs.json"
@@ -50,24 +50,17 @@ def read_pairs(evidence: Store) -> list[Pair]:
     return [Pair(**values) for values in facts]
 
 
-def purge_evidence(path: str, options: Mapping[str, str] | None = None) -> int:
-    """Delete all evidence of the corpus at *path*; return how many files there were. The manifests keep the record.
-
-    Raises ``CorpusError`` where no corpus is.
-    """
-    require_run_record(open_store(path, options))
-    return open_store(layout.evidence_url(path), options).delete_tree("")
-
-
 def write_page(text: str, corpus: OutputConfig, name: str, file: str | None) -> str:
     """Write an HTML page that may show unerased pictures: as *name* to the evidence of *corpus*, or to *file*.
 
-    Returns where it is. Raises ``StoreError`` where it cannot be written.
+    Returns where it is. Raises ``StoreError`` where it cannot be written, ``CorpusError`` where a corpus is there.
     """
     if file is not None:
         page = locate(file)
         open_store(page.parent, corpus.storage_options).write(page.name, text.encode())
         return str(page)
     evidence = open_store(layout.evidence_url(corpus.path), corpus.storage_options)
+    if evidence.exists(layout.RUN):
+        raise CorpusError(f"{evidence.url}: is a corpus, and no place for evidence; choose another output.path")
     evidence.write(name, text.encode())
     return f"{evidence.url}/{name}"

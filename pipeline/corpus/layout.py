@@ -4,7 +4,8 @@
     failures/000000-0001.json       attempts/000000-ATTEMPT/   (only while a shard is being committed)
     README.md  report.html  wids-train.json  train/000000.idx  train/sizes.json   (from finish)
 
-Beside it, ``PATH.evidence``: ``quarantine/000000.tar``, ``pairs/``, ``report.html`` and attempts of its own.
+Beside it, ``PATH.evidence``: ``evidence.json``,
+``quarantine/000000.tar``, ``pairs/``, ``report.html`` and attempts of its own.
 """
 
 import re
@@ -21,6 +22,7 @@ FAILURES = "failures"
 ATTEMPTS = "attempts"
 QUARANTINE = "quarantine"  # in the evidence store
 PAIRS = "pairs"  # in the evidence store
+EVIDENCE_NOTE = "evidence.json"  # there too: whose it is (see purge.py)
 CARD = "README.md"
 REPORT = "report.html"
 WIDS = "wids-train.json"

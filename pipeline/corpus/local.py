@@ -13,7 +13,7 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import BinaryIO
 
@@ -86,14 +86,16 @@ class LocalStore:
         with self._errors(path), contextlib.suppress(FileNotFoundError):
             (self.root / path).unlink()
 
-    def delete_tree(self, prefix: str) -> int:
-        count = sum(1 for _ in self.list(prefix))
+    def delete_tree(self, prefix: str, keep: Set[str] = frozenset()) -> int:
+        count = sum(entry.path not in keep for entry in self.list(prefix))
         folder = self.root / prefix
         with self._errors(prefix):
-            if folder.is_dir():
-                shutil.rmtree(folder, onerror=_ignore_missing)  # another worker may be deleting the same attempt
-            else:
-                folder.unlink(missing_ok=True)
+            if not keep:
+                _remove(folder)
+            elif folder.is_dir():
+                for entry in folder.iterdir():
+                    if entry.relative_to(self.root).as_posix() not in keep:
+                        _remove(entry)
         return count
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
@@ -203,6 +205,15 @@ def _fsync(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() and path.is_dir():
+        raise StoreError(f"{path}: is a link, and what lies behind it is not deleted; delete {path.resolve()} and it")
+    if path.is_dir():
+        shutil.rmtree(path, onerror=_ignore_missing)  # another worker may be deleting the same attempt
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _ignore_missing(_function, _path, info) -> None:

@@ -10,7 +10,7 @@ a wrong endpoint, and whoever mistyped it should hear so within seconds.
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -164,8 +164,8 @@ class ObjectStore:
         with self._errors(path), contextlib.suppress(FileNotFoundError):
             obstore.delete(self._store, path)
 
-    def delete_tree(self, prefix: str) -> int:
-        paths = [entry.path for entry in self.list(prefix)]
+    def delete_tree(self, prefix: str, keep: Set[str] = frozenset()) -> int:
+        paths = [entry.path for entry in self.list(prefix) if entry.path not in keep]
         if prefix and self.exists(prefix):
             paths.append(prefix)
         with self._errors(prefix), contextlib.suppress(FileNotFoundError):

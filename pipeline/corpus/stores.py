@@ -6,7 +6,7 @@ Knows nothing of shards or commits. Two kinds stand behind it: a local folder (`
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -62,8 +62,9 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Delete one object; one that is not there is no error."""
 
-    def delete_tree(self, prefix: str) -> int:
-        """Delete all objects under the folder *prefix* (``""``: all there is); return how many there were."""
+    def delete_tree(self, prefix: str, keep: Set[str] = frozenset()) -> int:
+        """Delete all objects under the folder *prefix* (``""``: all there is) but those in *keep*, which lie at its
+        top; return how many were deleted."""
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """Yield the objects under the folder *prefix*, at any depth, sorted by path."""

@@ -1,6 +1,8 @@
 """A run in this process, from config to finished corpus: resume, refusals, interruption."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +242,19 @@ def test_an_output_that_is_a_file_is_refused_before_any_work(model: str, tmp_pat
     with pytest.raises(LacunaError) as caught:
         run(load(path, f"output.path={tmp_path / 'file' / 'corpus'}"), progress=Silent())
     assert "\n" not in str(caught.value)
+
+
+def test_evidence_of_another_corpus_is_not_mixed_with_that_of_a_run(model: str, tmp_path: Path) -> None:
+    path, evidence = write(tmp_path, model, prompts=2), tmp_path / "corpus.evidence"
+    assert run(load(path), progress=Silent()).exit_code == 0
+    note = json.loads((evidence / "evidence.json").read_text())
+    assert note["identity"] == read_run_record(store_of(tmp_path)).digest
+    shutil.rmtree(tmp_path / "corpus")
+    (evidence / "preview.html").write_text("")
+    with pytest.raises(LacunaError, match=r"corpus\.evidence: holds evidence of another corpus .*; move or delete it"):
+        run(load(path, "seed=5"), progress=Silent())
+    assert not (tmp_path / "corpus" / "run.yaml").exists()
+    assert run(load(path), progress=Silent()).exit_code == 0  # of the same one it goes on with
 
 
 def test_evidence_that_cannot_be_written_is_refused_before_any_work(model: str, tmp_path: Path) -> None:
