@@ -107,4 +107,4 @@ class _Recorded(torch.nn.Module):
     """Embeddings of timesteps, float32 ``(B, 16)``, by look-up."""
 
     def forward(self, timesteps: Tensor) -> Tensor:
-        return inputs()["projections"][torch.searchsorted(inputs()["timesteps"], timesteps)]
+        return inputs()["projections"][torch.searchsorted(inputs()["timesteps"], timesteps.contiguous())]
