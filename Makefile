@@ -38,7 +38,7 @@ diorama: .venv/.dev  ## train the built-in model anew (hours on a CPU)
 .venv/.torch: constraints.txt
 	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --clear --without-pip .venv && \
 		$(PYTHON) -m pip --python $(BIN)/python install -q pip; }
-	$(BIN)/pip install -q -c constraints.txt torch==2.13.0 numpy
+	$(BIN)/pip install -q -c constraints.txt torch numpy
 	touch $@
 
 .venv/.run: .venv/.torch pyproject.toml

@@ -1,20 +1,27 @@
 """The files that start a run elsewhere, checked as far as can be done without a cluster."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
-from pipeline import cli
+from pipeline import __version__, cli
 
-JOBS = Path(__file__).resolve().parents[2] / "jobs"
+ROOT = Path(__file__).resolve().parents[2]
+JOBS = ROOT / "jobs"
 
 
 def load(name: str) -> Any:
@@ -62,11 +69,68 @@ def test_the_rayjob_has_what_kuberay_requires() -> None:
     assert "nvidia.com/gpu" in group["template"]["spec"]["containers"][0]["resources"]["limits"]
 
 
-def test_the_rayjob_uses_the_ray_that_is_installed() -> None:
-    import ray
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    assert load("rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == ray.__version__
-    assert ray.__version__ in load("cluster.yaml")["docker"]["image"]
+
+def pins() -> dict[str, str]:
+    """Versions by normalised name, as constraints.txt has them."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile's, in order: a word and what follows it."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line]
+
+
+def test_the_ranges_of_versions_hold_what_is_pinned() -> None:
+    for line in chain(project()["dependencies"], *project()["optional-dependencies"].values()):
+        requirement = Requirement(line)
+        if requirement.name != "lacuna":
+            assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), requirement
+
+
+def test_versions_are_pinned_in_constraints_alone() -> None:
+    for name in ("pyproject.toml", "Makefile", "Dockerfile"):
+        assert "==" not in (ROOT / name).read_text().split("[tool", 1)[0], name
+
+
+def test_the_cluster_files_use_the_ray_that_is_pinned() -> None:
+    ray = pins()["ray"]
+    assert load("rayjob.yaml")["spec"]["rayClusterSpec"]["rayVersion"] == ray
+    assert f":{ray}-" in load("cluster.yaml")["docker"]["image"]
+
+
+def test_the_dockerfile_makes_the_image_that_the_rayjob_names() -> None:
+    steps = instructions()
+    of = {word: [text for step, text in steps if step == word] for word, _ in steps}
+    (base,) = of["FROM"]
+    python = re.fullmatch(r"python:([\d.]+)-.*", base)
+    assert python
+    assert python[1] in SpecifierSet(project()["requires-python"])
+    cluster = load("rayjob.yaml")["spec"]["rayClusterSpec"]
+    pods = (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
+    (containers,) = zip(*(pod["template"]["spec"]["containers"] for pod in pods), strict=True)
+    assert {container["image"] for container in containers} == {f"REGISTRY/lacuna:{__version__}"}
+    assert f"REGISTRY/lacuna:{__version__}" in (ROOT / "Dockerfile").read_text()
+    assert of["WORKDIR"] == list({container["workingDir"] for container in containers})
+    assert "wget" in of["RUN"][0], "KubeRay's probes call it"
+    user = of["USER"][-1]
+    assert user.isdigit(), "or runAsNonRoot cannot be checked"
+    assert int(user) > 0
+    assert [word for word, _ in steps][-2:] == ["USER", "CMD"]
+
+
+def test_the_dockerfile_copies_what_there_is_and_installs_only_what_is_pinned() -> None:
+    copied = [source for word, text in instructions() if word == "COPY" for source in text.split()[:-1]]
+    assert {"constraints.txt", "pyproject.toml", "pipeline", "configs", "jobs"} <= set(copied)
+    ignored = (ROOT / ".dockerignore").read_text().split()
+    assert all((ROOT / source).exists() and source not in ignored for source in copied)
+    installs = [text for word, text in instructions() if word == "RUN" and "pip install" in text]
+    assert installs
+    assert all("-c constraints.txt" in text for text in installs)
 
 
 def test_the_rayjobs_entrypoint_is_a_command_that_we_understand() -> None:
