@@ -17,8 +17,7 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.corpus.stores import Entry
-from pipeline.errors import StoreError
+from pipeline.corpus.stores import Entry, Refused
 
 TEMPORARY = ".tmp"
 DEAD_AFTER = 3600.0  # seconds without a change after which a temporary file of another host has lost its writer
@@ -26,6 +25,9 @@ _REASONS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted (a file system without hard links, or a protected file)",
     errno.EOPNOTSUPP: "not supported (a file system without hard links)",
+    errno.ENOSYS: "not implemented (a file system without hard links)",
+    errno.EMLINK: "the file system takes no further hard link to a file",
+    errno.EXDEV: "lies on another file system than the rest; expected one for all folders of a corpus",
     errno.EROFS: "the file system is read-only",
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "disk quota exceeded",
@@ -172,12 +174,12 @@ class LocalStore:
             yield
         except FileNotFoundError as error:
             if makes_folders and not self.root.is_dir():  # under /proc, say
-                raise StoreError(f"{self.root}: no folder can be made there") from error
+                raise Refused(f"{self.root}: no folder can be made there") from error
             raise
         except OSError as error:
             if error.errno not in _REASONS:
                 raise
-            raise StoreError(f"{self.root / path}: {_REASONS[error.errno]}") from error
+            raise Refused(f"{self.root / path}: {_REASONS[error.errno]}") from error
 
 
 def _open_new(path: Path) -> BinaryIO:
@@ -209,7 +211,7 @@ def _fsync(folder: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.is_symlink() and path.is_dir():
-        raise StoreError(f"{path}: is a link, and what lies behind it is not deleted; delete {path.resolve()} and it")
+        raise Refused(f"{path}: is a link, and what lies behind it is not deleted; delete {path.resolve()} and it")
     if path.is_dir():
         shutil.rmtree(path, onerror=_ignore_missing)  # another worker may be deleting the same attempt
     else:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import yaml
 
 from pipeline.corpus import layout
-from pipeline.corpus.stores import Store
+from pipeline.corpus.stores import Store, create_or_read
 from pipeline.errors import CorpusError
 
 
@@ -79,5 +79,4 @@ def require_run_record(store: Store) -> RunRecord:
 
 def create_run_record(store: Store, record: RunRecord) -> RunRecord:
     """Write *record* unless one is there; return the one that stands."""
-    store.create(layout.RUN, record.dumps())
-    return require_run_record(store)
+    return RunRecord.loads(create_or_read(store, layout.RUN, record.dumps()), f"{store.url}/{layout.RUN}")

@@ -15,9 +15,9 @@ from pipeline.errors import StoreError
 from pipeline.paths import Location, locate
 
 PAUSES = (2.0, 8.0, 30.0)  # seconds
-# Seconds before a create is sent again, each time after a read has shown that the object is not there. No client waits
-# between creates (see ``remote``), and an object store that is too busy for them (503) is so for ten seconds or so.
-CREATE_PAUSES = (1.0, 2.0, 4.0, 8.0)
+# Seconds before a create is sent again, each time after a read has shown that the object is not there: the three
+# minutes for which everything else is waited for (see ``remote``), since no client asks again for a create.
+CREATE_PAUSES = (1.0, 2.0, 4.0, 8.0, *11 * (15.0,))
 
 T = TypeVar("T")
 
@@ -28,6 +28,10 @@ class Entry:
 
     path: str
     size: int
+
+
+class Refused(StoreError):
+    """The store has said no (forbidden, full, read-only, not implemented): asking again would not change it."""
 
 
 class Store(Protocol):
@@ -91,13 +95,16 @@ def open_store(place: str | Location, options: Mapping[str, str] | None = None) 
 
 
 def patiently(ask: Callable[[], T], pauses: Sequence[float] = PAUSES) -> T:
-    """Return what *ask* returns; where that is a ``StoreError``, ask again after each of *pauses*, in seconds.
+    """Return what *ask* returns; where that is a ``StoreError`` but not ``Refused``, ask again after each of *pauses*,
+    in seconds.
 
     For what has not heard from its storage yet, which a store itself gives little time (see ``remote``).
     """
     for pause in pauses:
         try:
             return ask()
+        except Refused:
+            raise
         except StoreError:
             time.sleep(pause)
     return ask()
@@ -118,15 +125,6 @@ def create_or_read(store: Store, path: str, data: bytes) -> bytes:
             lost = error
         with contextlib.suppress(FileNotFoundError):
             return store.read(path)
+        if isinstance(lost, Refused):
+            raise lost
     raise StoreError(f"{store.url}/{path}: could not be created: {lost or 'neither there nor created'}")
-
-
-def check_writable(store: Store) -> None:
-    """Write, read back and delete a small object; raises ``StoreError`` where that cannot be done."""
-    import secrets
-
-    path, nonce = f"attempts/probe-{secrets.token_hex(8)}", secrets.token_bytes(16)
-    store.write(path, nonce)
-    if store.read(path) != nonce:
-        raise StoreError(f"{store.url}: what was just written to {path} reads back as something else")
-    store.delete(path)

@@ -1,8 +1,10 @@
 """What the corpus asks of storage, on disk and on an S3 server: the same answers from both."""
 
+import errno
 import http.server
 import os
 import pickle
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -13,8 +15,9 @@ from typing import Any
 import pytest
 
 from pipeline.corpus import check_writable, evidence_url, open_store, remote
+from pipeline.corpus.options import CLIENT_OPTIONS
 from pipeline.corpus.remote import ObjectStore
-from pipeline.corpus.stores import Store, patiently
+from pipeline.corpus.stores import Refused, Store, patiently
 from pipeline.errors import StoreError
 from tests.test_paths import MEANINGFUL
 
@@ -149,6 +152,31 @@ def test_a_path_that_cannot_be_is_one_line(root: str, why: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.EACCES])
+def test_a_file_system_without_hard_links_is_refused_by_the_probe(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linking is how a commit is decided and published here; as such file systems answer, so does ``os.link``."""
+
+    def link(source: str, target: str) -> None:
+        raise OSError(code, os.strerror(code), str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(Refused, match=r": this storage does not create an object only if there is none.*/created: "):
+        check_writable(open_store(str(tmp_path / "corpus")))
+    assert [path for path in (tmp_path / "corpus").rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_on_another_file_system_is_refused(tmp_path: Path) -> None:
+    elsewhere = Path("/dev/shm")
+    if not elsewhere.is_dir() or elsewhere.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("no second file system at hand")
+    with tempfile.TemporaryDirectory(dir=elsewhere) as attempts:
+        (tmp_path / "attempts").symlink_to(attempts)
+        with pytest.raises(Refused, match=r"attempts/probe.*: lies on another file system than the rest"):
+            check_writable(open_store(str(tmp_path)))
+
+
 def test_a_crashed_writers_leavings_are_not_listed_and_are_swept(tmp_path: Path) -> None:
     import socket
 
@@ -244,7 +272,7 @@ def test_an_endpoint_without_tls_is_used_however_its_option_is_spelt(front: Stor
 
 
 @pytest.mark.parametrize("url", ["s3://bucket", "gs://bucket", "az://container"])
-@pytest.mark.parametrize("key", sorted(remote.CLIENT_OPTIONS))
+@pytest.mark.parametrize("key", sorted(CLIENT_OPTIONS))
 def test_every_option_of_the_http_client_is_one_of_its_own(url: str, key: str) -> None:
     """It is known by its name and takes its value, or says in a line what it expected: none ends in a panic."""
     said = ""
