@@ -15,6 +15,16 @@ def word_pattern(words: Iterable[str]) -> re.Pattern[str]:
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(_flexible, longest_first))})(?!\w)", re.IGNORECASE)
 
 
+def folded(text: str) -> str:
+    """Return *text* as it counts where words are compared: in lower case, blanks and hyphens all one blank."""
+    return re.sub(r"[\s_-]+", " ", text).casefold().strip()
+
+
+def forms(word: str) -> set[str]:
+    """Return the folded forms in which ``word_pattern`` finds *word*: itself and its plurals."""
+    return {folded(form) for form in (word, *plurals(word))}
+
+
 def plurals(word: str) -> tuple[str, ...]:
     """Return the regular English plurals that *word* may have ("knife": knifes, knives)."""
     lower = word.lower()

@@ -6,15 +6,13 @@ Every refusal is a ``ConfigError`` of one line: ``FILE: key.path: what is wrong;
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
+from pipeline.config.interpolation import Interpolated, resolve
+from pipeline.config.overrides import apply_overrides, overrider
 from pipeline.config.problem import Problem
 from pipeline.config.schema import Config, ErasureList, Policy
-from pipeline.config.shape import check_shape
-from pipeline.config.tree import Interpolated, apply_overrides, read_tree, resolve
+from pipeline.config.shape import build
+from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
 from pipeline.errors import ConfigError
 
@@ -27,14 +25,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     file = Path(path)
     tree = read_tree(file)
-    applied = apply_overrides(tree, overrides)
+    applied = apply_overrides(tree, overrides, Config)
     origins: list[tuple[str, int]] = []
     interpolated: dict[str, Interpolated] = {}
     try:
-        data, interpolated = resolve(tree)
-        check_shape(Config, data)
-        origins = _merge_lists(data, file, interpolated)
-        config = _typed(data)
+        data, interpolated = resolve(Config, tree)
+        config = build(Config, data)
+        origins = _merge_lists(config, file, interpolated)
         config.interpolations = {key: found.text for key, found in interpolated.items()}
         if "policy" not in data.get("audit", {}) and config.audit.detector is None:
             config.audit.policy = Policy.keep  # the default needs a detector; without one, nothing is judged
@@ -58,49 +55,27 @@ def _no_recipe(config: Config) -> str:
     )
 
 
-def _typed(data: dict[str, Any]) -> Config:
-    try:
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), _literal(data)))
-    except OmegaConfBaseException as error:  # what check_shape lets through and OmegaConf does not: none is known
-        raise Problem(str(error.full_key or ""), str(error).splitlines()[0]) from error
-    assert isinstance(config, Config)
-    return config
-
-
-def _literal(value: Any) -> Any:
-    """Escape ``${``, so that a resolved value which happens to contain it is not resolved again."""
-    if isinstance(value, dict):
-        return {key: _literal(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_literal(item) for item in value]
-    return value.replace("${", "\\${") if isinstance(value, str) else value
-
-
-def _merge_lists(data: dict[str, Any], file: Path, interpolated: dict[str, Interpolated]) -> list[tuple[str, int]]:
+def _merge_lists(config: Config, file: Path, interpolated: dict[str, Interpolated]) -> list[tuple[str, int]]:
     """Append the concepts of ``erasure.lists`` to the config's own; return the file and index each came from."""
-    erasure = data.get("erasure", {})
-    concepts = erasure.get("concepts", [])
-    origins = [(str(file), i) for i in range(len(concepts))]
-    merged = list(concepts)
-    for i, name in enumerate(erasure.get("lists", [])):
-        path = file.parent / Path(str(name)).expanduser()
+    merged = config.erasure.concepts
+    origins = [(str(file), i) for i in range(len(merged))]
+    for i, name in enumerate(config.erasure.lists):
+        path = file.parent / Path(name).expanduser()
         if not path.exists():
             raise Problem(f"erasure.lists[{i}]", f"{path}: no such erasure list (a path relative to {file.parent})")
         try:
-            listed, found = resolve(read_tree(path, "erasure list"))
-            check_shape(ErasureList, listed)
+            data, found = resolve(ErasureList, read_tree(path, "erasure list"))
+            listed = build(ErasureList, data)
         except Problem as problem:
             raise Problem(problem.key, problem.message, file=str(path)) from None
-        if not listed.get("concepts"):
+        if not listed.concepts:
             raise Problem("concepts", "lists no concept; expected `concepts:` with a name each", file=str(path))
         for key, value in found.items():
             index, _, rest = key.removeprefix("concepts[").partition("]")
             if key.startswith("concepts["):
                 interpolated[f"erasure.concepts[{len(merged) + int(index)}]{rest}"] = value
-        origins += [(str(path), j) for j in range(len(listed["concepts"]))]
-        merged += listed["concepts"]
-    if merged:
-        data["erasure"] = {**erasure, "concepts": merged}
+        origins += [(str(path), j) for j in range(len(listed.concepts))]
+        merged += listed.concepts
     return origins
 
 
@@ -109,9 +84,9 @@ def _located(problem: Problem, file: str, applied: dict[str, str], origins: list
     key = problem.key
     if problem.file is not None:
         return f"{problem.file}: {problem}"
-    for name, override in applied.items():
-        if key == name or key.startswith((f"{name}.", f"{name}[")):
-            return f"override {override!r}: {problem}"
+    override = overrider(key, applied)
+    if override is not None:
+        return f"override {override!r}: {problem}"
     head, bracket, rest = key.partition("erasure.concepts[")
     if not head and bracket and origins:
         index, _, tail = rest.partition("]")

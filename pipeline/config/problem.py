@@ -1,5 +1,9 @@
 """What is wrong with a config: the key it is about, and one line that says what was expected."""
 
+import re
+
+from pipeline.config import scalars
+from pipeline.config.scalars import Plain
 from pipeline.errors import ConfigError
 
 
@@ -18,13 +22,19 @@ class Problem(ConfigError):
 
 
 def under(path: str, key: object) -> str:
-    """Join a key path and a key of the mapping there."""
+    """Join a key path and a key of the mapping there, as an override may name it: ``audit.thresholds[St. Bernard]``."""
+    if not re.fullmatch(r"[^\[\].=\s][^\[\].=]*", str(key)):
+        return f"{path}[{key}]" if re.fullmatch(r"[^\[\]]+", str(key)) else f"{path}[{str(key)!r}]"
     return f"{path}.{key}" if path else str(key)
 
 
 def show(value: object, limit: int = 60) -> str:
-    """Return *value* as a message shows it: short, on one line, in YAML's words."""
+    """Return *value* as a message shows it: short, on one line, in YAML's words; a whole number as it was written."""
+    if isinstance(value, Plain):
+        answer = scalars.truth(value)
+        typed = scalars.untyped(value) if answer is None else answer
+        value = typed if not isinstance(typed, int) or isinstance(typed, bool) else value
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    text = repr(value)
+    text = str(value) if isinstance(value, Plain) else repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from pipeline.config.identity import plain
+from pipeline.config.interpolation import escape
 from pipeline.config.problem import under
 from pipeline.config.schema import Config, settings
 
@@ -13,8 +14,8 @@ from pipeline.config.schema import Config, settings
 def to_public_dict(config: Config) -> dict[str, Any]:
     """Return *config* as plain containers that ``load_config`` would take again.
 
-    What was written as ``${...}`` is written so again. ``output.storage_options`` is left out whatever is in it, and so
-    is ``erasure.lists``, whose concepts are all in ``erasure.concepts``.
+    What was written as ``${...}`` is written so again, and text that only looks so is escaped. Left out are
+    ``output.storage_options``, whatever is in it, and ``erasure.lists``: their concepts are in ``erasure.concepts``.
     """
     tree = _tree(config, "", config.interpolations)
     del tree["output"]["storage_options"], tree["erasure"]["lists"]
@@ -37,4 +38,4 @@ def _tree(value: Any, path: str, interpolations: dict[str, str]) -> Any:
         return {key: _tree(item, under(path, key), interpolations) for key, item in value.items()}
     if isinstance(value, list):
         return [_tree(item, f"{path}[{i}]", interpolations) for i, item in enumerate(value)]
-    return plain(value)
+    return escape(value) if isinstance(value, str) and "${" in value else plain(value)

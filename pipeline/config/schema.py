@@ -32,7 +32,7 @@ def _declare(is_identity: bool, default: Any, factory: Any) -> Any:
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     if default is ...:
-        return field(default="???", metadata=metadata)  # OmegaConf's mark for "must be given"
+        return field(default="???", metadata=metadata)  # "must be given"
     return field(default=default, metadata=metadata)
 
 
@@ -112,7 +112,7 @@ class StepConfig:
     """One method of the recipe; steps are applied in order."""
 
     method: str = identity()
-    concepts: Any = identity("all")  # "all" or a list of concept names
+    concepts: str | list[str] = identity("all")  # "all" or a list of concept names
     options: dict[str, Any] = identity(factory=dict)
 
 
@@ -198,7 +198,7 @@ class Config:
     log_level: str = operational("info")  # debug, info, warning or error
     seed: int = identity(0)
     # Not a setting: key path -> text of each value that was written as ${...}, so that secrets are never written out.
-    interpolations: dict[str, str] = field(default_factory=dict, repr=False, metadata={"omegaconf_ignore": True})
+    interpolations: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
 
 
 @dataclass(kw_only=True)
@@ -211,4 +211,4 @@ class ErasureList:
 
 def settings(owner: type) -> list[Field]:
     """Return the fields of the dataclass *owner* that a config may set."""
-    return [f for f in fields(owner) if not f.metadata.get("omegaconf_ignore")]
+    return [f for f in fields(owner) if not f.metadata.get("no_setting")]

@@ -1,106 +1,130 @@
-"""Does a plain tree have the shape of the schema? Unknown keys, missing ones and wrong types, at any depth.
+"""From an untyped tree to the schema's dataclasses; unknown keys, missing ones and wrong types are refused.
 
-It exists for its messages: OmegaConf would refuse the same trees, but names only the innermost key and not its place.
-Values are checked, not converted.
+It is written out, and not left to OmegaConf, for two things: scalars are typed by the field that they fill
+(``scalars``), and a refusal names the whole key, what was expected and the nearest valid name.
 """
 
 import math
-import re
 import types
-from dataclasses import MISSING, is_dataclass
+from dataclasses import MISSING, Field, is_dataclass
 from enum import StrEnum
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from pipeline.config import scalars
 from pipeline.config.problem import Problem, show, under
+from pipeline.config.scalars import Plain
 from pipeline.config.schema import settings
 from pipeline.errors import nearest
 
+T = TypeVar("T")
 
-def check_shape(owner: type, data: Any, path: str = "") -> None:
-    """Raise ``Problem`` for the first thing in *data* that the dataclass *owner* does not allow."""
-    names = [f.name for f in settings(owner)]
+
+def build(owner: type[T], data: Any, path: str = "") -> T:
+    """Return *data* as the dataclass *owner*; ``Problem`` for the first thing in it that *owner* does not allow."""
     if not isinstance(data, dict):
-        expected = f"expected a mapping with {', '.join(names)}" if path else "expected a mapping"
-        raise Problem(path, f"is {show(data)}; {expected}")
+        names = ", ".join(f.name for f in settings(owner))
+        raise Problem(path, f"is {show(data)}; expected a mapping{f' with {names}' if path else ''}")
     for key in data:
-        if key not in names:
-            raise Problem(under(path, key), f"unknown key{nearest(key, names)}; expected one of {', '.join(names)}")
+        check_key(owner, key, path)
     hints = get_type_hints(owner)
+    values = {}
     for f in settings(owner):
         here = under(path, f.name)
         if f.name in data:
-            _check(hints[f.name], data[f.name], here)
-        elif f.default == "???":
+            values[f.name] = _value(hints[f.name], data[f.name], here)
+        elif _is_required(f):
             raise Problem(here, f"is missing; expected {_expected(hints[f.name])}")
-        elif f.default_factory is not MISSING and is_dataclass(hints[f.name]):
-            check_shape(hints[f.name], {}, here)  # a required key may be inside
+        elif is_dataclass(hints[f.name]) and f.default_factory is hints[f.name]:
+            values[f.name] = build(hints[f.name], {}, here)  # a required key may be inside
+    return owner(**values)
 
 
-def _check(hint: Any, value: Any, path: str) -> None:
-    if is_dataclass(hint):
-        check_shape(hint, value, path)  # type: ignore[arg-type]
-        return
-    if get_origin(hint) is list:
-        if not isinstance(value, list):
-            raise Problem(path, f"is {show(value)}; expected {_expected(hint)}")
-        for i, item in enumerate(value):
-            _check(get_args(hint)[0], item, f"{path}[{i}]")
-        return
-    if get_origin(hint) is dict:
-        if not isinstance(value, dict):
-            raise Problem(path, f"is {show(value)}; expected {_expected(hint)}")
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise Problem(path, f"has the key {show(key)}; expected keys that are text (put it in quotes)")
-            _check(get_args(hint)[1], item, under(path, key))
-        return
-    if hint is Any:
-        _check_any(value, path)
-        return
-    if not _fits(hint, value):
-        choices = [str(choice) for choice in _enum(hint)]
-        raise Problem(path, f"is {show(value)}{nearest(str(value), choices)}; expected {_expected(hint)}")
+def check_key(owner: type, key: str, path: str) -> None:
+    """Raise ``Problem`` where the dataclass *owner*, at *path*, has no setting *key*."""
+    names = [f.name for f in settings(owner)]
+    if key not in names:
+        raise Problem(under(path, key), f"unknown key{nearest(key, names)}; expected one of {', '.join(names)}")
 
 
-def _check_any(value: Any, path: str) -> None:
+def inner(hint: Any, key: object) -> Any:
+    """Return the type of what stands under *key* in a value of type *hint*: Any where it may be anything."""
+    if is_dataclass(hint) and isinstance(hint, type):
+        return get_type_hints(hint).get(str(key), Any)
+    for arm in arms(hint):
+        if get_origin(arm) is list and isinstance(key, int):
+            return get_args(arm)[0]
+        if get_origin(arm) is dict:
+            return get_args(arm)[1]
+    return Any
+
+
+def arms(hint: Any) -> tuple[Any, ...]:
+    """Return the types of which *hint* is a union, or itself alone."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def _is_required(f: Field[Any]) -> bool:
+    return f.default == "???" or (f.default is MISSING and f.default_factory is MISSING)
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    for arm in arms(hint):
+        if is_dataclass(arm):
+            return build(arm, value, path)  # type: ignore[arg-type]
+        if get_origin(arm) is list and isinstance(value, list):
+            return [_value(get_args(arm)[0], item, f"{path}[{i}]") for i, item in enumerate(value)]
+        if get_origin(arm) is dict and isinstance(value, dict):
+            return {_key(key, path): _value(get_args(arm)[1], item, under(path, key)) for key, item in value.items()}
+        if arm is Any:
+            return _anything(value, path)
+        if arm is type(None) and scalars.is_null(value):
+            return None
+        if (found := scalar(arm, value)) is not None:
+            return found
+    choices = [str(choice) for arm in arms(hint) for choice in _enum(arm)]
+    raise Problem(
+        path, f"is {show(value)}{nearest(str(value), choices)}; expected {_expected(hint)}{_quoted(hint, value)}"
+    )
+
+
+def scalar(kind: Any, value: Any) -> Any:
+    """Return *value* as *kind*, or None where it is no such thing."""
+    if kind is str:
+        return scalars.text(value)
+    if kind is int:
+        return scalars.whole(value)
+    if kind is float:
+        return scalars.number(value)
+    if kind is bool:
+        return scalars.truth(value)
+    return kind(str(value)) if isinstance(value, str) and value in [str(choice) for choice in _enum(kind)] else None
+
+
+def _key(key: str, path: str) -> str:
+    found = scalars.text(key)
+    if found is None:
+        raise Problem(path, f"has the key {show(key)}; expected keys that are text{_quoted(str, key)}")
+    return found
+
+
+def _anything(value: Any, path: str) -> Any:
     """What JSON can hold, because it goes into the identity: keys that are text, numbers that are finite."""
+    value = scalars.untyped(value)
     if isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise Problem(path, f"has the key {show(key)}; expected keys that are text (put it in quotes)")
-            _check_any(item, under(path, key))
-    elif isinstance(value, list):
-        for i, item in enumerate(value):
-            _check_any(item, f"{path}[{i}]")
-    elif isinstance(value, float) and not math.isfinite(value):
+        for key in value:
+            if not isinstance(scalars.untyped(key), str):
+                raise Problem(path, f"has the key {show(key)}; expected keys that are text{_quoted(str, key)}")
+        return {str(key): _anything(item, under(path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_anything(item, f"{path}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
         raise Problem(path, f"is {value}; expected a finite number")
+    return value
 
 
-def _fits(hint: Any, value: Any) -> bool:
-    if get_origin(hint) in (Union, types.UnionType):
-        return any(_fits(arm, value) for arm in get_args(hint))
-    if hint is type(None):
-        return value is None
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return value in [str(choice) for choice in hint]
-    if isinstance(value, bool):  # before int, of which Python makes it a kind; YAML reads a bare `no` as one
-        return hint is bool
-    if hint is bool:  # or text, here and below, as it comes from ${oc.env:...}
-        return value in ("true", "false")
-    if hint is str:
-        return isinstance(value, (str, int, float))
-    if hint is int:
-        return isinstance(value, int) or (isinstance(value, str) and re.fullmatch(r"[+-]?[0-9]+", value) is not None)
-    if hint is float:
-        return _is_finite(value)
-    return isinstance(value, hint)
-
-
-def _is_finite(value: Any) -> bool:
-    try:
-        return isinstance(value, (int, float, str)) and math.isfinite(float(value))
-    except ValueError:
-        return False
+def _quoted(hint: Any, value: Any) -> str:
+    """Say how to write *value* where text is expected, and YAML reads it otherwise."""
+    return f" (put it in quotes: '{value}')" if str in arms(hint) and isinstance(value, Plain) and value else ""
 
 
 def _enum(hint: Any) -> type[StrEnum] | tuple[()]:
@@ -108,8 +132,8 @@ def _enum(hint: Any) -> type[StrEnum] | tuple[()]:
 
 
 def _expected(hint: Any) -> str:
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join("null" if arm is type(None) else _expected(arm) for arm in get_args(hint))
+    if len(arms(hint)) > 1:
+        return " or ".join("null" if arm is type(None) else _expected(arm) for arm in arms(hint))
     if get_origin(hint) is list:
         item = get_args(hint)[0]
         return "a list of mappings" if is_dataclass(item) else f"a list of {_PLURAL[item]}, such as [{_EXAMPLE[item]}]"
@@ -117,13 +141,8 @@ def _expected(hint: Any) -> str:
         return "a mapping (key: value)"
     if _enum(hint):
         return f"one of {', '.join(_enum(hint))}"
-    return {
-        str: "text (in quotes if YAML would read it otherwise)",
-        int: "a whole number",
-        float: "a finite number",
-    }.get(hint, "true or false")
+    return {str: "text", int: "a whole number", float: "a finite number"}.get(hint, "true or false")
 
 
-_NAMES = {str: "text (in quotes if YAML would read it otherwise)", int: "a whole number", float: "a finite number"}
 _PLURAL = {str: "texts", int: "whole numbers"}
 _EXAMPLE = {str: "one, another", int: "64, 64"}

@@ -1,114 +1,108 @@
-"""A YAML file as an untyped tree: syntax, overrides and interpolations. It knows nothing of the schema.
+"""A YAML file as an untyped tree of mappings, lists and scalars that keep their text; it knows no schema."""
 
-OmegaConf reads the text (YAML 1.2 floats such as ``1e-4``, duplicate keys refused) and resolves ``${...}``.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from pipeline.config.problem import Problem, under
+from pipeline.config.scalars import Plain
 from pipeline.errors import ConfigError
 
+MOST_EXPANDED = 1_000_000  # values, where aliases make more of them than the file has characters
 
-def read_tree(path: Path, what: str = "config") -> DictConfig:
+_RECURSIVE = "YAML recursive aliases, which stand in what they name"
+_PLAIN = "plain"
+_CORE = "tag:yaml.org,2002:"
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads scalars as text: ``Plain`` without quotes, ``str`` in them, or where tagged so. Builds nothing else."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode and implicit[0]:
+            return f"{_CORE}merge" if value == "<<" else _PLAIN
+        return super().resolve(kind, value, implicit)
+
+    def plain(self, node: yaml.ScalarNode) -> Plain:
+        return Plain(self.construct_scalar(node))
+
+    def sequence(self, node: yaml.SequenceNode) -> list[Any]:
+        return self.construct_sequence(node, deep=True)
+
+    def mapping(self, node: yaml.MappingNode) -> dict[str, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "found a key that is no text", key.start_mark)
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"found duplicate key {key.value}", key.start_mark)
+            seen.add(key.value)
+        self.flatten_mapping(node)
+        return {self.construct_object(key): self.construct_object(value, deep=True) for key, value in node.value}
+
+
+_Loader.yaml_constructors = {
+    **dict.fromkeys((_PLAIN, *(f"{_CORE}{kind}" for kind in ("int", "float", "bool", "null"))), _Loader.plain),
+    f"{_CORE}str": _Loader.construct_scalar,
+    f"{_CORE}seq": _Loader.sequence,
+    f"{_CORE}map": _Loader.mapping,
+    None: _Loader.construct_undefined,
+}
+
+
+def read_tree(path: Path, kind: str = "config") -> dict[str, Any]:
     """Read the mapping in the YAML file *path*; ``ConfigError`` where there is none, with a syntax error's line."""
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; expected a YAML file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such {what} file") from None
+        raise ConfigError(f"{path}: no such {kind} file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text; expected a YAML file") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        if node is None:
-            raise ConfigError(f"{path}: is empty; expected a mapping of keys such as 'model:'")
-        if not isinstance(node, yaml.MappingNode):
-            kind = "a list" if isinstance(node, yaml.SequenceNode) else "plain text"
-            raise ConfigError(f"{path}: is {kind} at its top level; expected a mapping of keys such as 'model:'")
-        tree = OmegaConf.create(text)
+        tree, _ = parse_yaml(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error.problem).split())}") from None
+        what = " ".join(str(error.problem).split()).replace("found unconstructable recursive node", _RECURSIVE)
+        raise ConfigError(f"{where}: not valid YAML: {what}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}: {_reason(error)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: is nested too deeply to be read") from None
-    assert isinstance(tree, DictConfig)
+    if tree is None:
+        raise ConfigError(f"{path}: is empty; expected a mapping of keys such as 'model:'")
+    if not isinstance(tree, dict):
+        found = "a list" if isinstance(tree, list) else "plain text"
+        raise ConfigError(f"{path}: is {found} at its top level; expected a mapping of keys such as 'model:'")
+    expanded = _values(tree, {})
+    if expanded > max(MOST_EXPANDED, len(text)):
+        raise ConfigError(f"{path}: its aliases (*name) stand for {expanded:,} values; expected {MOST_EXPANDED:,}")
     return tree
 
 
-def apply_overrides(tree: DictConfig, overrides: Sequence[str]) -> dict[str, str]:
-    """Write each ``key=value`` into *tree*, in order; return key -> override. The value is YAML, as in the file."""
-    applied = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not all(part.strip() for part in key.split(".")):
-            raise ConfigError(f"override {override!r}: expected KEY=VALUE, such as seed=1")
-        try:
-            value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
-            new = value["value"]  # type: ignore[call-overload, index]
-            OmegaConf.update(tree, key, new, merge=new != {})  # {} empties a mapping, others are merged into it
-        except yaml.YAMLError:
-            raise ConfigError(f"override {override!r}: the value is not valid YAML; put it in quotes") from None
-        except IndexError:
-            raise ConfigError(f"override {override!r}: {key} is past the end of the list in the file") from None
-        except ValueError:
-            raise ConfigError(f"override {override!r}: a list takes a number, as in erasure.concepts[0]") from None
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"override {override!r}: {_reason(error)}") from None
-        applied[key] = override
-    return applied
+def parse_yaml(text: str) -> tuple[Any, str]:
+    """Return what the YAML *text* holds (None: nothing), and what stands behind its end: blanks and comments.
 
-
-@dataclass(frozen=True)
-class Interpolated:
-    """A value that was written as ``${...}``: its text in the file, and what it stood for."""
-
-    text: str
-    value: Any
-
-
-def resolve(tree: DictConfig) -> tuple[dict[str, Any], dict[str, Interpolated]]:
-    """Return *tree* as plain containers with every ``${...}`` resolved, and what was written so, by key path.
-
-    Raises ``Problem`` for an interpolation that cannot be resolved, such as a variable that is not set.
+    Raises ``yaml.YAMLError``.
     """
-    interpolated: dict[str, Interpolated] = {}
-    return _plain(tree, "", interpolated), interpolated
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        return (None, text) if node is None else (loader.construct_document(node), text[node.end_mark.index :])
+    finally:
+        loader.dispose()
 
 
-def _plain(node: Any, path: str, interpolated: dict[str, Interpolated]) -> Any:
-    if not isinstance(node, (DictConfig, ListConfig)):
-        return node
-    keys: list[Any] = list(range(len(node))) if isinstance(node, ListConfig) else list(node.keys())
-    values = []
-    for key in keys:
-        child = f"{path}[{key}]" if isinstance(node, ListConfig) else under(path, key)
-        try:
-            value = None if OmegaConf.is_missing(node, key) else node[key]
-            if OmegaConf.is_interpolation(node, key):
-                text = str(OmegaConf.to_container(node, resolve=False)[key])  # type: ignore[index]
-                interpolated[child] = Interpolated(text, value)
-        except OmegaConfBaseException as error:
-            raise Problem(child, _reason(error)) from None
-        values.append(_plain(value, child, interpolated))
-    return values if isinstance(node, ListConfig) else dict(zip(keys, values, strict=True))
-
-
-def _reason(error: Exception) -> str:
-    """The first line of OmegaConf's message, without the name of the exception inside it."""
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return first.partition('resolving interpolation: "')[2].rstrip('"') or first
+def _values(value: Any, known: dict[int, int]) -> int:
+    """How many values *value* is, where each alias counts as what it stands for."""
+    if not isinstance(value, (dict, list)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 1 + sum(
+            _values(item, known) for item in (value.values() if isinstance(value, dict) else value)
+        )
+    return known[id(value)]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from pipeline.audit.registry import DETECTORS
 from pipeline.config.concepts import check_concepts
-from pipeline.config.problem import Problem, show
+from pipeline.config.problem import Problem, show, under
 from pipeline.config.schema import (
     AuditConfig,
     CaptionPolicy,
@@ -177,8 +177,8 @@ def _audit(audit: AuditConfig, names: list[str]) -> None:
     _in_range("audit.attempts", audit.attempts, 1, 100)
     for name, threshold in audit.thresholds.items():
         if name not in names:
-            raise Problem(f"audit.thresholds.{name}", f"is not in the erasure list{nearest(name, names)}")
-        _in_range(f"audit.thresholds.{name}", threshold, 0, 1)
+            raise Problem(under("audit.thresholds", name), f"is not in the erasure list{nearest(name, names)}")
+        _in_range(under("audit.thresholds", name), threshold, 0, 1)
 
 
 def _output(output: OutputConfig) -> None:

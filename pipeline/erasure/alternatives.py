@@ -14,7 +14,8 @@ from pipeline.erasure.gate import Hit
 from pipeline.erasure.method import Prompts
 from pipeline.erasure.tokens import replace_spans
 from pipeline.models.family import Conditioning, Family
-from pipeline.prompts.mentions import is_plural, plurals
+from pipeline.prompts.mentions import is_plural
+from pipeline.words import plurals
 
 CHUNK = 8  # encoded at a time, padded, so that what a text becomes does not depend on the others
 

@@ -24,7 +24,7 @@ from pipeline.erasure.concept import Concept
 from pipeline.erasure.tokens import end_of_text, word_pattern, word_rows
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family, TextStream
-from pipeline.prompts.mentions import plurals
+from pipeline.words import plurals
 
 TEMPLATES = (
     "{}",

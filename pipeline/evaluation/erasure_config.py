@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from pipeline.config.identity import plain
+from pipeline.config.interpolation import resolve
+from pipeline.config.overrides import apply_overrides, overrider
 from pipeline.config.problem import Problem, show
 from pipeline.config.schema import (
     ConceptConfig,
@@ -23,8 +23,8 @@ from pipeline.config.schema import (
     Policy,
     StepConfig,
 )
-from pipeline.config.shape import check_shape
-from pipeline.config.tree import apply_overrides, read_tree, resolve
+from pipeline.config.shape import build
+from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
 from pipeline.diorama.lexicon import OBJECTS, STYLES, SYNONYMS, canonical
 from pipeline.errors import ConfigError, nearest
@@ -89,16 +89,14 @@ def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluati
     """Read, override (``key=value``), type and check the config file *path*; ``ConfigError`` for what cannot work."""
     file = Path(path)
     tree = read_tree(file)
-    applied = apply_overrides(tree, overrides)
+    applied = apply_overrides(tree, overrides, EvaluationConfig)
     try:
-        data, _ = resolve(tree)
-        check_shape(EvaluationConfig, data)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(EvaluationConfig), data))
-        assert isinstance(config, EvaluationConfig)
+        data, _ = resolve(EvaluationConfig, tree)
+        config = build(EvaluationConfig, data)
         _check(config)
     except Problem as problem:
-        by = [text for key, text in applied.items() if f"{problem.key}.".startswith((f"{key}.", f"{key}["))]
-        raise ConfigError(f"override {by[-1]!r}: {problem}" if by else f"{file}: {problem}") from None
+        by = overrider(problem.key, applied)
+        raise ConfigError(f"{file if by is None else f'override {by!r}'}: {problem}") from None
     return config
 
 

@@ -41,7 +41,8 @@ from torch import Tensor
 from pipeline.erasure.concept import Concept
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
-from pipeline.prompts.mentions import concept_pattern, plurals
+from pipeline.prompts.mentions import concept_pattern
+from pipeline.words import plurals
 
 CROSSED = 0.5  # of the children have two parents, the rest one
 MUTATED = 0.125  # of a child's tokens, besides one in any case: an unchanged child would only be encoded again

@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 
 from pipeline.erasure.concept import Concept
-from pipeline.words import plurals, word_pattern
+from pipeline.words import folded, forms, word_pattern
 
 
 def mentions(prompt: str, concept: Concept) -> bool:
@@ -23,10 +23,5 @@ def concept_pattern(concept: Concept) -> re.Pattern[str]:
 
 def is_plural(text: str, concept: Concept) -> bool:
     """Tell whether *text*, found by ``concept_pattern``, is a plural of one of the concept's words."""
-    folded = _folded(text)
-    words = {_folded(word) for word in concept.words}
-    return folded not in words and any(folded == _folded(form) for word in concept.words for form in plurals(word))
-
-
-def _folded(text: str) -> str:
-    return re.sub(r"[\s_-]+", " ", text).casefold().strip()
+    singulars = {folded(word) for word in concept.words}
+    return folded(text) not in singulars and any(folded(text) in forms(word) for word in concept.words)

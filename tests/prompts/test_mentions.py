@@ -4,7 +4,8 @@ import pytest
 
 from pipeline.erasure.concept import Concept
 from pipeline.prompts import mentions
-from pipeline.prompts.mentions import concept_pattern, is_plural, plurals
+from pipeline.prompts.mentions import concept_pattern, is_plural
+from pipeline.words import plurals
 
 CAT = Concept(name="cat", aliases=("kitty", "tabby cat"))
 KNIFE = Concept(name="knife", aliases=("glass",))
