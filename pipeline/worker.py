@@ -21,7 +21,7 @@ import torch
 from pipeline.audit.auditor import Auditor, Verdict
 from pipeline.audit.captions import caption
 from pipeline.config.schema import Config, Policy
-from pipeline.corpus import Attempt, Row, RunRecord, Status, commit_shard, evidence_url, open_store
+from pipeline.corpus import NO_CAPTION, Attempt, Row, RunRecord, Status, commit_shard, evidence_url, open_store
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.generation.encode import encode_image
@@ -42,6 +42,7 @@ class Outcome:
     status: Status = Status.failed
     reason: str = ""
     verdict: Verdict | None = None
+    caption: str | None = None  # None where nothing of the prompt is left
     gates: dict[str, float] = field(default_factory=dict)
     attempts: list[Attempt] = field(default_factory=list)
     image: Future[bytes] | None = None  # only of pictures that are kept somewhere
@@ -154,6 +155,10 @@ class Worker:
             outcome.gates = {name: float(scores[i]) for name, scores in batch.gates.items()}
             outcome.verdict = None if batch.faults[i] else verdict
             outcome.status, outcome.reason = self._status(batch.faults[i], outcome.verdict)
+            outcome.caption = self._caption(sample, outcome.verdict)
+            if outcome.caption is None and outcome.status is Status.ok:
+                outcome.status = Status.dropped
+                outcome.reason = ",".join(filter(None, (outcome.reason, NO_CAPTION)))
             scores = outcome.verdict.scores if outcome.verdict else {}
             seed = further_seed(sample, attempt)
             outcome.attempts.append(Attempt(seed=seed, status=outcome.status, reason=outcome.reason, scores=scores))
@@ -173,6 +178,11 @@ class Worker:
                 return Status.dropped, reason
             case _:
                 return Status.quarantined, reason
+
+    def _caption(self, sample: Sample, verdict: Verdict | None) -> str | None:
+        anchors = verdict.anchors if verdict else frozenset()
+        audit = self.config.audit
+        return caption(sample.prompt, self.concepts, audit.captions, anchors, audit.caption_subject)
 
     def _encode(self, image: np.ndarray) -> bytes:
         return encode_image(image, self.config.output.image_format, self.config.output.quality)
@@ -214,13 +224,12 @@ class Worker:
 
     def _row(self, outcome: Outcome) -> Row:
         sample, verdict = outcome.sample, outcome.verdict
-        anchors = verdict.anchors if verdict else frozenset()
         return Row(
             key=sample.key,
             shard=sample.shard,
             prompt=sample.prompt,
             negative_prompt=sample.negative_prompt,
-            caption=caption(sample.prompt, self.concepts, self.config.audit.captions, anchors),
+            caption=outcome.caption or "",
             columns=sample.columns,
             seed=outcome.attempts[-1].seed,
             width=sample.width,

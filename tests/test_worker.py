@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.schema import AuditConfig, CaptionPolicy, ConceptConfig, Config, ErasureConfig, ImageFormat, Policy
-from pipeline.corpus import evidence_url, open_store, verify
+from pipeline.corpus import evidence_url, open_store, status, verify
 from pipeline.corpus.manifest import Row, Status, read_rows
 from pipeline.errors import ConfigError
 from pipeline.prepare import prepare
@@ -105,7 +105,7 @@ def test_drop_and_quarantine_take_what_is_seen_out_of_the_tar(
         (name,) = [entry.path for entry in evidence.list() if entry.path.endswith(".tar")]
         assert tar_keys(evidence.read(name)) == bad
     else:
-        assert not list(evidence.list())
+        assert not list(evidence.list("quarantine"))
 
 
 def test_a_threshold_in_the_config_outweighs_the_detectors_own(tmp_path: Path) -> None:
@@ -141,6 +141,24 @@ def test_the_caption_says_the_anchor_only_where_it_is_seen(tmp_path: Path, cut: 
     assert all(("dark" in row.caption) == (1 - row.scores["light"] >= 1 - cut) for row in rows)
 
 
+@pytest.mark.parametrize("subject", ["a picture", None])
+def test_where_nothing_is_left_of_a_prompt_a_stand_in_is_the_caption_or_the_sample_is_dropped(tmp_path, subject):
+    config = configure(
+        tmp_path, policy=Policy.keep, options={"cut": 0.0}, caption_subject=subject, captions=CaptionPolicy.drop
+    )
+    (tmp_path / "prompts.txt").write_text("a light in a room\n" * 2 + "a light and a dog\n" * (SAMPLES - 2))
+    _, rows = work(config)
+    lost = [row for row in rows if row.prompt == "a light in a room"]
+    assert len(lost) == 2
+    if subject is None:
+        assert {(row.status, row.reason, row.caption) for row in lost} == {(Status.dropped, "light,no caption", "")}
+        assert "  dropped, no caption: 2" in status(config.output.path).text()
+    else:
+        assert {(row.status, row.reason, row.caption) for row in lost} == {(Status.ok, "light", "a picture in a room")}
+    assert {row.caption for row in rows if row not in lost} == {"a dog"}
+    assert all(row.found == ("light",) for row in rows)
+
+
 def test_excluded_samples_are_failed_rows_and_their_neighbours_stay_the_same(tmp_path: Path, kept: list[Row]) -> None:
     config = configure(tmp_path / "run", policy=Policy.keep, options={"cut": 0.0})
     _, rows = work(config, excluded=frozenset({kept[2].key}))
@@ -163,7 +181,7 @@ def test_pictures_of_nan_and_blank_ones_are_failed_rows_and_not_in_the_tar(
             assert [(attempt.status, attempt.reason) for attempt in row.attempts] == [(Status.failed, fault)]
     store = open_store(config.output.path)
     assert tar_keys(store.read("train/000000.tar")) == [row.key for i, row in enumerate(rows) if i not in (1, 6)]
-    assert not list(open_store(evidence_url(config.output.path)).list())
+    assert not list(open_store(evidence_url(config.output.path)).list("quarantine"))
 
 
 def test_regenerate_tries_further_seeds_for_faults_until_there_is_a_picture_or_no_attempt_left(tmp_path: Path) -> None:

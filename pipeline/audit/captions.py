@@ -1,110 +1,204 @@
 """The caption that may be trained on: the prompt without the words of what was erased.
 
-A clean picture beside a text that still says "cat" teaches a lie. Erased noun phrases are cut out, with the words that
-only joined them ("a photo of a cat and a dog" becomes "a photo of a dog"), or their noun is replaced by the anchor.
-This is a grammar of a few rules on English word lists, not a parser: a sentence may come out stiff, but never with an
-erased word in it, which ``tests/audit`` holds for every rule.
+A clean picture beside a text that still says "cat" teaches a lie, and so does a torso such as "in a room". Each erased
+noun phrase is cut out together with what only hung on it: joints ("a photo of a cat and a dog" becomes "a photo of a
+dog"), verbs ("a cat sleeping on a sofa"), relations ("a cat next to a house" becomes "a house"). Where a place or
+attributes are left alone, a stand-in becomes their subject ("a picture in a room"). Or the noun is replaced by the
+anchor. The grammar is one of word lists (``grammar``), so a caption may come out stiff, but never with an erased word
+in it and never without a subject, which ``tests/audit`` holds.
 """
 
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
+from pipeline.audit import grammar
+from pipeline.audit.grammar import Edge
 from pipeline.config.schema import CaptionPolicy
 from pipeline.erasure.concept import Concept
-from pipeline.prompts.mentions import concept_pattern, is_plural
+from pipeline.prompts.mentions import concept_pattern, is_plural, mentions
+from pipeline.words import plurals, word_pattern
 
-_DETERMINERS = (
-    "a|an|the|some|any|one|two|three|four|five|six|seven|eight|nine|ten|several|many|few|both|"
-    "his|her|their|my|your|our|its|this|that|these|those|another|each|every"
+FAR = 5  # words between a determiner and its noun at most
+_BOUNDARY = re.compile(r"[,.;:!?()\[\]/|]|\s[-–—]+\s")
+_GROUP = re.compile(
+    rf"(?:^|\s)(?:(?:{grammar.DETERMINERS})\s+(?:(?!{grammar.PREPOSITIONS})[\w-]+\s+)?)?{grammar.GROUPS}$", re.I
 )
-# Longest first: "next to" must be seen before "to".
-_PREPOSITIONS = (
-    "in the style of|in the manner of|to the left of|to the right of|on the left of|on the right of|in front of|"
-    "on top of|next to|close to|left of|right of|featuring|showing|beside|besides|between|behind|beneath|against|"
-    "without|within|across|around|towards?|through|during|before|after|along|among|above|below|under|over|near|with|"
-    "from|into|onto|like|for|of|by|in|on|at|to|as|and its"
+_PART = re.compile(rf"(?:^|\s)(?:{grammar.PREPOSITIONS})\s+(?:the|its)\s+(?:{grammar.PARTS})\s+of$", re.I)
+_PAIR = re.compile(
+    rf"(?:{grammar.DETERMINERS})\s+(?:[\w-]+\s+)?(?:{grammar.PAIRED})\s+and\s+(?:[\w-]+\s+){{1,3}}$", re.I
 )
-_CONJUNCTIONS = "and|or|but|plus|&"
-_FUNCTION_WORD = re.compile(rf"(?:{_PREPOSITIONS}|{_CONJUNCTIONS}|is|are|was|were|has|have|holds?|{_DETERMINERS})")
-_CUT = "\x00"  # marks where something was cut, so that only its surroundings are mended
-_STOP = rf"(?=\s*(?:$|[,.;:!?)]|(?:{_PREPOSITIONS}|{_CONJUNCTIONS})\b))"  # what follows a cut is no noun phrase
-_MENDS = tuple(
-    (re.compile(pattern, re.IGNORECASE), replacement)
-    for pattern, replacement in (
-        # "a dog, _ and a fox" and "a dog, _, a fox" lose one joint; "of _ and a fox" loses the one behind the cut.
-        (rf",\s*{_CUT}\s*(?=(?:{_CONJUNCTIONS})\b|,)", f" {_CUT} "),
-        (
-            rf"(^|\b(?:{_PREPOSITIONS})|[.;:!?(])\s*{_CUT}\s*(?:,\s*(?:{_CONJUNCTIONS})\b|,|(?:{_CONJUNCTIONS})\b)",
-            rf"\1 {_CUT} ",
-        ),
-        (rf"(?:,\s*)?\b(?:{_CONJUNCTIONS})\s*{_CUT}{_STOP}", f" {_CUT} "),
-        (rf"\b(?:{_PREPOSITIONS})\s*{_CUT}{_STOP}", f" {_CUT} "),
-        (rf"\b(?:{_DETERMINERS})\s*{_CUT}{_STOP}", f" {_CUT} "),
-        (rf",\s*{_CUT}\s*(?=$|[.;:!?)])", f" {_CUT} "),
-        (rf"{_CUT}\s*{_CUT}", _CUT),
-    )
+# What makes an attribute of a concept's word: "Van Gogh style painting", "cat-like creature", "horse drawn carriage".
+_STYLE = re.compile(
+    r"-[\w-]+|\s+(?:styled?|inspired|themed|shaped)\b"
+    rf"|\s+(?!named|called|titled|labell?ed)(?:[\w-]+ed|drawn|made|driven)(?=\s+(?!(?:{grammar.PREPOSITIONS}|"
+    rf"{grammar.CONJUNCTIONS}|{grammar.DETERMINERS})\b)[a-z][\w-]*(?<!ly)\b)",
+    re.I,
 )
 
 
-def caption(prompt: str, concepts: Sequence[Concept], policy: CaptionPolicy, anchors_seen: AbstractSet[str]) -> str:
-    """Return the text that may be trained on for a picture made from *prompt*.
+def caption(
+    prompt: str,
+    concepts: Sequence[Concept],
+    policy: CaptionPolicy,
+    anchors_seen: AbstractSet[str],
+    subject: str | None,
+) -> str | None:
+    """Return the text that may be trained on for a picture made from *prompt*; None where there is none.
 
     ``anchors_seen`` are the anchors that the detector found in the picture: under ``policy: anchor`` a concept's words
-    become its anchor where that is in it, and are cut where it is not, so that the caption says only what is there.
+    become its anchor where that is in it and not named already, and are cut where it is not, so that the caption says
+    only what is there. ``subject`` stands where a caption has lost its own; without one such a caption is None.
     """
     if policy is CaptionPolicy.keep:
         return prompt
     text = prompt
-    for concept in concepts:
-        replace = policy is CaptionPolicy.anchor and bool(concept.anchor) and concept.anchor in anchors_seen
-        text = _replace(text, concept) if replace else _cut(text, concept)
-    return text if text == prompt else _tidy(text)
+    while named := next((concept for concept in concepts if mentions(text, concept)), None):
+        match = concept_pattern(named).search(text)
+        assert match is not None
+        may_stand = policy is CaptionPolicy.anchor and named.anchor in anchors_seen and not named.everywhere
+        if may_stand and not word_pattern((_anchor(named),)).search(text):
+            text = _replaced(text, match, named)
+            continue
+        cut = _cut(text, match, is_plural(match[0], named), subject)
+        if cut is None:
+            return None
+        text = _tidied(cut)
+    if text == prompt:
+        return prompt
+    if not re.search(r"\w", text):
+        return subject
+    return text[0].upper() + text[1:] if prompt.lstrip()[0].isupper() else text
 
 
-def _cut(text: str, concept: Concept) -> str:
-    """Cut each noun phrase of the concept: its determiner, at most three words between them, and its own words.
+def _cut(text: str, match: re.Match[str], plural: bool, subject: str | None) -> str | None:
+    """Cut the noun phrase around *match* out of *text* and mend the place."""
+    tail = re.match(r"['’]s?(?!\w)", text[match.end() :]) or _STYLE.match(text[match.end() :])
+    end = match.end() + (tail.end() if tail else 0)
+    right = grammar.without_pronouns(text[end:].lstrip())
+    start = _start_of_phrase(text, match)
+    determiner = (text[start : match.start()].split() or [""])[0]
+    after = grammar.begins(right, plural)
+    if after is Edge.noun and not grammar.begins_with_determiner(right):
+        verb, _, rest = right.partition(" ")
+        if not grammar.is_third_person(verb, determiner, rest):  # of another noun: "a church tower" is a tower
+            return _agreeing(text[: match.start()], right)
+        right, after = rest, Edge.verb
+    left = text[:start].rstrip()
+    for pattern in (_GROUP, _PART):
+        if found := pattern.search(left):
+            left = grammar.dangling(left[: found.start()].rstrip())
+    if expletive := re.search(rf"(?:^|(?<=[.;:!?,]))\s*(?:{grammar.EXPLETIVES})$", left, re.IGNORECASE):
+        left = left[: expletive.start()].rstrip()
+    if after is Edge.verb:
+        rest = grammar.without_verbs(right, plural)
+        shared = grammar.ends(left) is Edge.joint and not grammar.has_verb(left)  # "a dog and _ sleeping on a sofa"
+        if not shared or grammar.begins(rest, False) is Edge.noun:
+            right = grammar.without_relation(rest, of_verb=True) if grammar.ends(left) is Edge.end else rest
+    right = grammar.without_position(right)
+    if text[start : start + 1].isupper() and re.search(r"[.!?]$", left):
+        right = right[:1].upper() + right[1:]
+    return _joined(left, right, subject)
+
+
+def _start_of_phrase(text: str, match: re.Match[str]) -> int:
+    """Where the noun phrase of *match* begins: at its determiner, or at the first of the words that describe it.
 
     Words that begin with a preposition ("by Munch") are no noun phrase: what stands before them stays.
     """
-    pattern = concept_pattern(concept)
-    while match := pattern.search(text):
-        start = match.start()
-        joins = re.match(rf"(?:{_PREPOSITIONS})\b", match[0], re.IGNORECASE)
-        before = [] if joins else list(re.finditer(r"[\w-]+", text[:start]))[-4:]
-        for distance, word in enumerate(reversed(before)):
-            between = text[word.end() : start]
-            if re.search(r"[,.;:!?()\x00]|\s[-–—]+\s", between):
-                break
-            if re.fullmatch(_DETERMINERS, word[0], re.IGNORECASE):
-                start = word.start()
-                break
-            if distance == 3 or _FUNCTION_WORD.fullmatch(word[0].lower()):
-                break
-        text = f"{text[:start]} {_CUT} {text[match.end() :]}"
-    return text
+    if re.match(rf"(?:{grammar.PREPOSITIONS})\s", match[0], re.IGNORECASE):
+        return match.start()
+    if pair := _PAIR.search(text[: match.start()]):
+        return pair.start()
+    start, end = match.start(), match.start()
+    words = list(re.finditer(r"[\w'’-]+|&", text[: match.start()]))
+    for word in reversed(words[-FAR - 1 :]):
+        if _BOUNDARY.search(text[word.end() : end]):
+            return start
+        before = text[: word.start()].rstrip()
+        if re.fullmatch(grammar.DETERMINERS, word[0], re.IGNORECASE) and not grammar.ends_with_determiner(before):
+            return word.start()
+        if grammar.is_act(word[0]) and not grammar.ends_with_determiner(before):
+            return start
+        if grammar.ends(text[: word.end()]) not in (Edge.noun, Edge.verb):
+            return start
+        if grammar.ends(text[: word.end()]) is Edge.verb and not _describes(text, word):
+            return start
+        start = end = word.start()
+    return start if len(words) <= FAR else match.start()
 
 
-def _replace(text: str, concept: Concept) -> str:
-    """Replace the concept's words by its anchor, in the same number, with the article that it needs."""
-
-    def anchor(match: re.Match[str]) -> str:
-        noun = concept.anchor + "s" if is_plural(match[0], concept) else concept.anchor
-        return noun.capitalize() if match[0][0].isupper() and match.start() == 0 else noun
-
-    text = concept_pattern(concept).sub(anchor, text)
-    first = re.escape(concept.anchor)
-    article = "an" if concept.anchor[0].lower() in "aeiou" else "a"
-    return re.sub(rf"\b([aA])n?(?=\s+{first}\b)", lambda m: m[1] + article[1:], text)
+def _describes(text: str, word: re.Match[str]) -> bool:
+    """Whether a verb form stands before its noun as an adjective does: "a sleeping cat", but not "is a cat"."""
+    return word[0].lower().endswith(("ing", "ed"))
 
 
-def _tidy(text: str) -> str:
-    """Mend what stands around the cuts, then the spaces and punctuation."""
-    previous = None
-    while previous != text:
-        previous = text
-        for pattern, replacement in _MENDS:
-            text = pattern.sub(replacement, text)
-    text = re.sub(r"\s+", " ", text.replace(_CUT, " "))
+def _joined(left: str, right: str, subject: str | None) -> str | None:
+    """Join what stood on both sides of a noun phrase, or None where a subject is wanted and there is none."""
+    while True:
+        before, after = grammar.ends(left), grammar.begins(right, False)
+        if before is Edge.end:
+            return _begun(left, right, subject)
+        if before is Edge.noun and after is not Edge.noun and grammar.ends_with_determiner(left):  # "his and her cats"
+            left = left.rpartition(" ")[0].rstrip()
+            continue
+        if before is Edge.noun or after is Edge.noun:
+            return f"{left} {right}"
+        if before is Edge.comma or (before is Edge.joint and after is not Edge.joint):
+            left = grammar.without_last(left, before)
+            if grammar.ends(left) is Edge.verb:  # of the clause before: it waits for nothing
+                return f"{left} {right}"
+        elif after is Edge.joint or (after is Edge.comma and grammar.starts_list(grammar.without_joint(right))):
+            rest = grammar.without_joint(right)
+            if before is Edge.joint or grammar.begins(rest, False) is Edge.noun:
+                right = rest
+            else:
+                left = _shortened(left, before)
+        else:
+            left = _shortened(left, before)
+
+
+def _shortened(left: str, before: Edge) -> str:
+    """Cut the preposition or verb at the end of *left*, and the verb that waited for that preposition."""
+    return grammar.dangling(left if before is Edge.verb else grammar.without_last(left, before))
+
+
+def _begun(left: str, right: str, subject: str | None) -> str | None:
+    """Begin a clause behind *left* with what is left of it."""
+    after = grammar.begins(right, False)
+    if after is Edge.joint or (after is Edge.comma and grammar.starts_list(grammar.without_joint(right))):
+        return _begun(left, grammar.without_joint(right), subject)
+    if after is Edge.verb:
+        return _begun(left, grammar.without_verbs(right, False), subject)
+    if after is Edge.place:
+        right = grammar.without_relation(right)
+        after = grammar.begins(right, False)
+    if after is Edge.noun or (after is Edge.end and left):
+        return f"{left} {right}"
+    if subject is None:
+        return None
+    return f"{left} {subject} {right}"
+
+
+def _anchor(concept: Concept) -> str:
+    return re.sub(r"^(?:a|an|the)\s+", "", concept.anchor, flags=re.IGNORECASE)
+
+
+def _replaced(text: str, match: re.Match[str], concept: Concept) -> str:
+    """Put the concept's anchor in the place of *match*, in the same number, with the article that it needs."""
+    noun = plurals(_anchor(concept))[0] if is_plural(match[0], concept) else _anchor(concept)
+    return _agreeing(text[: match.start()], noun + text[match.end() :])
+
+
+def _agreeing(left: str, right: str) -> str:
+    """Join *left* and *right*, with the article at the end of *left* as *right* needs it."""
+    article = "an" if right[:1].lower() in tuple("aeiou") else "a"
+    return re.sub(r"\b([aA])n?\s+$", lambda m: m[1] + article[1:] + " ", left) + right
+
+
+def _tidied(text: str) -> str:
+    """Mend spaces and punctuation, and drop sentences of which nothing is left."""
+    text = re.sub(r"\(\s*[,;]?\s*\)|\[\s*\]", " ", " ".join(text.split()))
     text = re.sub(r"\s+([,.;:!?)])", r"\1", text)
-    return text.strip(" ,;:")
+    text = re.sub(r"([.;:!?])(?:\s*[,.;:!?])+", r"\1", text)
+    return re.sub(r"\s+", " ", text).strip(" ,;:-–—").lstrip(".!?) ")

@@ -23,6 +23,8 @@ from pipeline.config.schema import Config, DType, settings
 #    meant; SDXL is looked at above 1 MP too; cease_joint switches in pictures of one step. Pairs of UCE, RECE and
 #    SPEED come from templates only that name nothing that is erased.
 # 5: LoRAs whose layers have several alphas, or of which some have none, are as strong in each layer as that layer says.
+#    Captions have a subject in every case, where the detector sees the anchor that stands there by default, and only
+#    once.
 SEMANTICS = 5
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.config.interpolation import Interpolated, resolve
 from pipeline.config.overrides import apply_overrides, overrider
 from pipeline.config.problem import Problem
-from pipeline.config.schema import Config, ErasureList, Policy
+from pipeline.config.schema import CaptionPolicy, Config, ErasureList, Policy
 from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
@@ -35,6 +35,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         config.interpolations = {key: found.text for key, found in interpolated.items()}
         if "policy" not in data.get("audit", {}) and config.audit.detector is None:
             config.audit.policy = Policy.keep  # the default needs a detector; without one, nothing is judged
+        if "captions" not in data.get("audit", {}) and config.audit.detector is None:
+            config.audit.captions = CaptionPolicy.drop  # nobody sees whether the anchor is there
         if config.prompts.source is not None and "://" not in config.prompts.source:
             config.prompts.source = os.path.abspath(file.parent / Path(config.prompts.source).expanduser())
         validate_static(config)

@@ -56,8 +56,8 @@ class CaptionPolicy(StrEnum):
     """What becomes of an erased concept's words in the caption that may be trained on."""
 
     keep = "keep"  # the prompt as it was asked
-    drop = "drop"  # erased words removed
-    anchor = "anchor"  # replaced by the anchor where the detector sees the anchor, else removed
+    drop = "drop"  # erased noun phrases removed, with what only hung on them
+    anchor = "anchor"  # replaced by the anchor where the detector sees it in the picture, else removed
 
 
 class ImageFormat(StrEnum):
@@ -154,7 +154,10 @@ class AuditConfig:
     policy: Policy = identity(Policy.quarantine)
     attempts: int = identity(3)  # further seeds under `policy: regenerate`
     thresholds: dict[str, float] = identity(factory=dict)  # per concept; default: the detector's own
-    captions: CaptionPolicy = identity(CaptionPolicy.drop)
+    captions: CaptionPolicy = identity(CaptionPolicy.anchor)  # without a detector: drop
+    # What stands where a caption has lost its subject ("a picture in a room"); null: such a sample is dropped, and the
+    # reason is "no caption".
+    caption_subject: str | None = identity("a picture")
 
 
 @dataclass(kw_only=True)

@@ -26,6 +26,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.models.registry import SCHEDULERS
 from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
 from pipeline.registry import check_name
+from pipeline.words import word_pattern
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MOST_SAMPLES_PER_SHARD = 100_000  # a key has five digits for the place in the shard
@@ -41,6 +42,7 @@ def validate_static(config: Config) -> None:
     _prompts(config.prompts)
     _generation(config.generation)
     _audit(config.audit, names)
+    _caption_subject(config)
     _output(config.output)
     _cluster(config.cluster)
     if config.log_level not in LOG_LEVELS:
@@ -179,6 +181,21 @@ def _audit(audit: AuditConfig, names: list[str]) -> None:
         if name not in names:
             raise Problem(under("audit.thresholds", name), f"is not in the erasure list{nearest(name, names)}")
         _in_range(under("audit.thresholds", name), threshold, 0, 1)
+
+
+def _caption_subject(config: Config) -> None:
+    subject = config.audit.caption_subject
+    if subject is None:
+        return
+    if not any(character.isalnum() for character in subject):
+        raise Problem("audit.caption_subject", f"is {show(subject)}; expected words such as 'a picture', or null")
+    for concept in config.erasure.concepts:
+        found = word_pattern((concept.name, *concept.aliases)).search(subject)
+        if found:
+            raise Problem(
+                "audit.caption_subject",
+                f"{subject!r} contains {found[0]!r}, a word for {concept.name!r}; expected other words, or null",
+            )
 
 
 def _output(output: OutputConfig) -> None:

@@ -14,7 +14,7 @@ from pipeline.corpus.commit import (
 from pipeline.corpus.failures import FailureRecord, failures, record_failure
 from pipeline.corpus.finish import finish
 from pipeline.corpus.layout import evidence_url
-from pipeline.corpus.manifest import Attempt, Row, Status
+from pipeline.corpus.manifest import NO_CAPTION, Attempt, Row, Status
 from pipeline.corpus.probe import check_writable
 from pipeline.corpus.purge import check_evidence, claim_evidence, purge_evidence, purged_on
 from pipeline.corpus.run_record import RunRecord, create_run_record, read_run_record, require_run_record
@@ -23,6 +23,7 @@ from pipeline.corpus.stores import Store, open_store
 from pipeline.corpus.verify import verify
 
 __all__ = [
+    "NO_CAPTION",
     "Attempt",
     "CommitRecord",
     "CommitResult",

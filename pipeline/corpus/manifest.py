@@ -71,6 +71,9 @@ class Row:
         return found(self.reason, self.scores)
 
 
+NO_CAPTION = "no caption"  # the reason of a dropped sample of whose prompt nothing may be trained on
+
+
 def found(reason: str, scores: dict[str, float]) -> tuple[str, ...]:
     """Return the concepts that a reason names; reasons that are faults (nan, blank) name none."""
     return tuple(name for name in reason.split(",") if name in scores)

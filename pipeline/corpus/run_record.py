@@ -16,8 +16,7 @@ from pipeline.errors import CorpusError
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
-    ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
-    ``pipeline.version`` told when it was begun; older corpora have none of it."""
+    ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests."""
 
     digest: str
     identity: dict[str, Any]
@@ -29,7 +28,6 @@ class RunRecord:
     samples: int
     shards: int
     samples_per_shard: int
-    lacuna: dict[str, Any] = field(default_factory=dict)
     column_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     format: int = layout.FORMAT
 

@@ -8,6 +8,7 @@ from pipeline.corpus import layout
 from pipeline.corpus.account import treatment
 from pipeline.corpus.commit import published
 from pipeline.corpus.failures import FailureRecord, failures
+from pipeline.corpus.manifest import NO_CAPTION
 from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.stores import open_store
 from pipeline.corpus.summary import Summary, summarise, words_of
@@ -52,6 +53,8 @@ class StatusReport:
             if failed := summary.failed_naming[concept]:
                 parts.append(f"{failed} failed whose prompts name it")
             lines.append(f"  {concept}: {'; '.join(parts)}")
+        if summary.uncaptioned:
+            lines.append(f"  dropped, {NO_CAPTION}: {summary.uncaptioned}")
         for reason, number in sorted(summary.reasons.items()):
             lines.append(f"  failed, {reason}: {number}")
         if self.seconds:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
-from pipeline.corpus.manifest import found, read_manifest
+from pipeline.corpus.manifest import NO_CAPTION, found, read_manifest
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.parallel import in_parallel
@@ -34,6 +34,7 @@ class Summary:
     scores: dict[str, list[int]] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
     failed_naming: Counter[str] = field(default_factory=Counter)
+    uncaptioned: int = 0  # dropped, because nothing of their prompts may be trained on
     attempts: int = 0
     drawn: Counter[str] = field(default_factory=Counter)  # audited pictures per concept, all attempts
     drawn_with: Counter[str] = field(default_factory=Counter)  # of these, those that showed it
@@ -65,6 +66,7 @@ class Summary:
         self.reasons.update(_counts(failed["reason"]))
         for prompt in failed["prompt"].to_pylist():
             self.failed_naming.update(concept for concept, pattern in words.items() if pattern.search(prompt))
+        self.uncaptioned += pc.sum(pc.ends_with(manifest["reason"], NO_CAPTION)).as_py() or 0
         for row in _with_reason(manifest.select(["status", "reason", "scores"])):
             for concept in found(row["reason"], _by_name(row["scores"])):
                 self.found.setdefault(row["status"], Counter())[concept] += 1

@@ -239,6 +239,16 @@ SPOILT = {
         "model.path: Interpolation key 'nothing' not found",
     ),
     "erasure list that is missing": ("concepts:\n", "lists: [nope.yaml]\n  concepts:\n", "erasure.lists[0]:"),
+    "stand-in that names what is erased": (
+        "audit: {",
+        "audit: {caption_subject: a cat, ",
+        "audit.caption_subject: 'a cat' contains 'cat', a word for 'cat'; expected other words, or null",
+    ),
+    "stand-in without a word": (
+        "audit: {",
+        "audit: {caption_subject: ' ', ",
+        "audit.caption_subject: is ' '; expected words",
+    ),
     "concepts without a recipe": (
         "  recipe:\n    - {method: uce}\n    - {method: cease, concepts: [cat]}\n",
         "",

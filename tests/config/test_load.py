@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.config import identity, identity_difference, load_config, to_public_dict, to_public_yaml
 from pipeline.config.identity import leaves
-from pipeline.config.schema import Config, DType, ErasureList, ImageFormat, Policy, settings
+from pipeline.config.schema import CaptionPolicy, Config, DType, ErasureList, ImageFormat, Policy, settings
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import settle_dtype
 
@@ -39,6 +39,12 @@ def test_overrides_set_merge_empty_and_index(sound):
 def test_without_a_detector_nothing_is_judged(sound):
     assert load_config(sound).audit.policy is Policy.quarantine
     assert load_config(sound, ["audit={}"]).audit.policy is Policy.keep
+
+
+def test_captions_name_the_anchor_where_somebody_can_see_it(sound):
+    assert load_config(sound).audit.captions is CaptionPolicy.anchor
+    assert load_config(sound, ["audit={}"]).audit.captions is CaptionPolicy.drop
+    assert load_config(sound, ["audit={captions: keep}"]).audit.captions is CaptionPolicy.keep
 
 
 def test_nothing_is_erased_of_a_list_only_where_that_is_written_out(sound, tmp_path):
@@ -181,7 +187,7 @@ def test_identity_does_not_depend_on_where_files_lie(sound, tmp_path):
 def test_the_identity_is_stable(sound):
     """A change of this digest makes every corpus refuse its resume: it must be meant, with SEMANTICS raised."""
     digest = identity(load_config(sound), "source").digest
-    assert digest == "a92a9ab5370ec94112c277d1823d14a4ec40c2c22f895fb6aae994f2b311d89a"
+    assert digest == "ad72957bd675551377fef46ee1d977821f1a3f2596e360d894365bf9127a5ac6"
 
 
 def test_an_added_step_is_told_as_absent_before(sound):
