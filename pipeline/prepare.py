@@ -10,7 +10,7 @@ from dataclasses import replace
 import torch
 
 from pipeline.audit.auditor import Auditor
-from pipeline.config import identity_difference, to_public_dict
+from pipeline.config import to_public_dict
 from pipeline.config.schema import Config, Device
 from pipeline.corpus import (
     RunRecord,
@@ -20,9 +20,9 @@ from pipeline.corpus import (
     evidence_url,
     layout,
     open_store,
-    read_run_record,
 )
 from pipeline.corpus.evidence import write_pairs
+from pipeline.corpus.resume import existing_run, of_this_corpus
 from pipeline.erasure.check import check_recipe
 from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
@@ -43,31 +43,6 @@ def resolve_device(device: Device) -> str:
     if device is Device.cuda and not torch.cuda.is_available():
         raise ConfigError("cluster.device: cuda was asked for, but torch sees no CUDA device here; use auto or cpu")
     return device.value
-
-
-def existing_run(config: Config, summary: PlanSummary, store: Store) -> RunRecord | None:
-    """Return what an earlier start pinned in *store*, or ``None``.
-
-    Raises ``ConfigError`` with the differing fields where it was begun under another identity: going on would mix two
-    corpora in one folder. Cheap, and needs no device: the driver asks this before it asks for workers.
-    """
-    record = read_run_record(store)
-    return record if record is None else _of_this_corpus(config, summary, record)
-
-
-def _of_this_corpus(config: Config, summary: PlanSummary, record: RunRecord) -> RunRecord:
-    if record.digest == summary.identity.digest:
-        return record
-    differing = identity_difference(record.identity, summary.identity.fields)
-    if [line.split(":")[0] for line in differing] == ["semantics"]:
-        raise ConfigError(
-            f"{config.output.path}: another version of Lacuna began it, which drew other bytes from the same config "
-            f"({differing[0]}); choose another output.path, or go on with that version"
-        )
-    raise ConfigError(
-        f"{config.output.path}: holds another corpus ({'; '.join(differing)}); "
-        "choose another output.path, or give the config that it was begun with"
-    )
 
 
 def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
@@ -106,10 +81,11 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
         environment=environment(device, config.cluster.threads_per_worker),
         samples=summary.samples,
         shards=summary.shards,
+        lacuna=summary.lacuna,
         samples_per_shard=summary.samples_per_shard,
         column_schema=summary.column_schema,
     )
-    pinned = _of_this_corpus(config, summary, create_run_record(store, record))
+    pinned = of_this_corpus(config, summary, create_run_record(store, record))
     claim_evidence(config.output.path, pinned.digest, config.output.storage_options)
     return pinned
 

@@ -32,6 +32,7 @@ from pipeline.corpus import (
     repair,
 )
 from pipeline.corpus.evidence import read_pairs
+from pipeline.corpus.resume import existing_run
 from pipeline.erasure.check import check_recipe_here
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
@@ -93,11 +94,7 @@ def _settled(config: Config, cluster: ExitStack) -> Config:
 def _run(config: Config, accept_environment: bool, progress: Progress | None) -> RunOutcome:
     plan = Plan.build(config, open_source(config.prompts))
     store = open_store(config.output.path, config.output.storage_options)
-    pinned = read_run_record(store)
-    if pinned is not None and pinned.digest != plan.identity.digest:
-        from pipeline.prepare import existing_run
-
-        existing_run(config, plan.summary(), store)  # raises, with the differing fields
+    pinned = existing_run(config, plan.summary(), store)
     path, options = config.output.path, config.output.storage_options
     evidence = open_store(evidence_url(path), options)
     check_evidence(path, plan.identity.digest, options)

@@ -16,7 +16,8 @@ from pipeline.errors import CorpusError
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
-    ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests."""
+    ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
+    ``pipeline.version`` told when it was begun; older corpora have none of it."""
 
     digest: str
     identity: dict[str, Any]
@@ -28,6 +29,7 @@ class RunRecord:
     samples: int
     shards: int
     samples_per_shard: int
+    lacuna: dict[str, Any] = field(default_factory=dict)
     column_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     format: int = layout.FORMAT
 

@@ -6,6 +6,7 @@ It is arithmetic over a source: nothing but the rows of the shard that is asked 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,12 +19,13 @@ from pipeline.prompts.order import BLOCK, WINDOW, Order
 from pipeline.prompts.sample import PlannedShard, Sample
 from pipeline.prompts.seeds import sample_seed
 from pipeline.prompts.source import Row, RowError, Source, Wishes
+from pipeline.version import this_version
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSummary:
     """What a run records of its plan, and checks. ``column_schema`` are the pass-through columns; ``wishes`` are of the
-    rows that are used."""
+    rows that are used; ``lacuna`` is the version that planned (``pipeline.version``)."""
 
     identity: Identity
     prompts: int
@@ -32,6 +34,7 @@ class PlanSummary:
     samples_per_shard: int
     column_schema: pa.Schema
     wishes: Wishes
+    lacuna: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +106,7 @@ class Plan:
             samples_per_shard=self.samples_per_shard,
             column_schema=self.column_schema,
             wishes=self.source.wishes.of_first(self.prompts),
+            lacuna=this_version(),
         )
 
     def shard(self, index: int) -> PlannedShard:

@@ -15,6 +15,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from pipeline.cli import main
 from pipeline.cluster import records
@@ -25,6 +26,7 @@ from pipeline.corpus import Store, committed, open_store, read_run_record, verif
 from pipeline.corpus.evidence import read_pairs
 from pipeline.errors import ConfigError, LacunaError
 from pipeline.models.dtype import fast_dtype
+from pipeline.version import this_version
 from tests import tiny
 from tests.counted import Counted
 
@@ -187,8 +189,21 @@ def test_a_corpus_of_another_version_is_refused_as_such(
     monkeypatch.setattr(module, "SEMANTICS", SEMANTICS - 1)
     run(load(path), progress=Silent())
     monkeypatch.undo()
-    with pytest.raises(ConfigError, match=rf"another version of Lacuna.*\(semantics: {SEMANTICS - 1} -> {SEMANTICS}\)"):
-        run(load(path), progress=Silent())
+    told = rf"another version of Lacuna.*\(semantics: {SEMANTICS - 1} -> {SEMANTICS}\)"
+    file = tmp_path / "corpus/run.yaml"
+    recorded = yaml.safe_load(file.read_text())
+    assert recorded["lacuna"] == this_version()
+    known = {"version": "9", "commit": "c" * 40, "origin": "https://example.org/a/lacuna"}
+    for lacuna, how in (
+        (known, rf"{told}.*: pip install 'git\+https://example.org/a/lacuna@{'c' * 40}'$"),
+        ({"version": "9", "commit": "c" * 40}, rf"{told}.*: git checkout {'c' * 40}, in a clone of Lacuna$"),
+        ({"version": "9"}, rf"{told}.*run.yaml tells version 9 but no commit; .*that had {SEMANTICS - 1} "),
+        (None, rf"{told}.*run.yaml tells neither version nor commit; .*that had {SEMANTICS - 1} "),
+    ):
+        older = {key: value for key, value in recorded.items() if key != "lacuna"}
+        file.write_text(yaml.safe_dump(older if lacuna is None else {**older, "lacuna": lacuna}))
+        with pytest.raises(ConfigError, match=how):
+            run(load(path), progress=Silent())
 
 
 def test_a_dtype_of_auto_is_settled_recorded_and_kept(model: str, tmp_path: Path) -> None:

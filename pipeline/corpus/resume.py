@@ -1,0 +1,50 @@
+"""May this config go on with what lies at its output? Asked of storage alone, before any device or worker."""
+
+from pipeline.config import SEMANTICS, identity_difference
+from pipeline.config.schema import Config
+from pipeline.corpus import layout
+from pipeline.corpus.run_record import RunRecord, read_run_record
+from pipeline.corpus.stores import Store
+from pipeline.errors import ConfigError
+from pipeline.prompts import PlanSummary
+from pipeline.version import how_to_get
+
+
+def existing_run(config: Config, summary: PlanSummary, store: Store) -> RunRecord | None:
+    """Return what an earlier start pinned in *store*, or ``None``.
+
+    Raises ``ConfigError`` with the differing fields where it was begun under another identity: going on would mix two
+    corpora in one folder.
+    """
+    record = read_run_record(store)
+    return record if record is None else of_this_corpus(config, summary, record)
+
+
+def of_this_corpus(config: Config, summary: PlanSummary, record: RunRecord) -> RunRecord:
+    """Return *record*; ``ConfigError`` where it is of another corpus than the plan of *summary*."""
+    if record.digest == summary.identity.digest:
+        return record
+    differing = identity_difference(record.identity, summary.identity.fields)
+    others = [line for line in differing if not line.startswith("semantics:")]
+    if not others:
+        raise ConfigError(
+            f"{config.output.path}: another version of Lacuna began it, which drew other bytes from the same config "
+            f"({differing[0]}); choose another output.path, or go on with that version: {_of_that_version(record)}"
+        )
+    raise ConfigError(
+        f"{config.output.path}: holds another corpus ({'; '.join(differing)}); "
+        "choose another output.path, or give the config that it was begun with"
+    )
+
+
+def _of_that_version(record: RunRecord) -> str:
+    known = how_to_get(record.lacuna)
+    if known is not None:
+        return known
+    version = record.lacuna.get("version")
+    told = f"tells version {version} but no commit" if version else "tells neither version nor commit"
+    semantics = record.identity.get("semantics")
+    return (
+        f"its {layout.RUN} {told}; in a clone of Lacuna, `git log -G '^SEMANTICS = ' -- pipeline/config/identity.py` "
+        f"lists where SEMANTICS changed: take a commit that had {semantics} (here it is {SEMANTICS})"
+    )
