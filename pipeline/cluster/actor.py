@@ -4,7 +4,10 @@ Neither decides anything. A worker outlives its coordinator: it finishes and com
 makes a new one, and goes on with that. Both die with the driver, whose handles they hang on (not detached).
 """
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -149,12 +152,21 @@ def _fetch(call: Any) -> "Future[Answer]":
     return future
 
 
+def _end_with(raylet: int) -> None:
+    """End this process with the raylet that began it: Ray waits for its actor to end what it does, and meanwhile it
+    would draw, and hold its GPU, beside whoever was put in its place."""
+    while os.getppid() == raylet:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @ray.remote(max_restarts=0, max_task_retries=0, concurrency_groups={CONTROL: 1})
 class WorkerActor:
     """One device's worker. The driver calls ``hello``, then ``load``, then ``run``; on one of them in a run,
     before ``load``, ``prepare`` and ``draw_evidence``."""
 
     def __init__(self, number: int):
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         self._number = number
         self._name = ""
         self._worker: Any = None

@@ -20,7 +20,7 @@ from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from pipeline.cluster.ahead import Ahead
-from pipeline.cluster.book import Book, Open
+from pipeline.cluster.book import SILENCE, Book, Open
 from pipeline.cluster.history import History
 from pipeline.cluster.judgement import FirstTasks, Places, place
 from pipeline.cluster.pace import Pace
@@ -110,6 +110,7 @@ class Coordinator:
         self._gone: set[str] = set()  # workers declared lost: they are told to stop if they speak again
         self._hung: set[str] = set()
         self._attempts = 0
+        self._largest = 1  # lease, in shards
         self._ticked = clock()
         self._images, self._device_seconds = 0, 0.0
         self._stopped: str | None = None
@@ -245,6 +246,7 @@ class Coordinator:
             done=len(self._done),
             resumed=self._resumed,
             leased=len(self._book),
+            patience=max(SILENCE, self._pace.deadline(self._largest)),
             under_way=self._book.drawn,
             workers=len(self._book.workers),
             counts=dict(self._counts),
@@ -293,6 +295,7 @@ class Coordinator:
         self._plan.expect(self._triage.due(self._ahead))
         if not tasks:
             return Wait(seconds=SHORTEST_WAIT)
+        self._largest = max(self._largest, len(tasks))
         lease_id = tasks[0].attempt
         self._book.grant(worker, lease_id, {t.attempt: t.planned.index for t in tasks}, probe=probe is not None)
         every = self._pace.report_every(len(self._book.workers))

@@ -6,7 +6,7 @@ storage. What the loop survives: workers and nodes that die, hang, join or drain
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -18,9 +18,11 @@ from pipeline.cluster.actor import CoordinatorActor
 from pipeline.cluster.coordinator import FINISHED
 from pipeline.cluster.fleet import Death, Fleet, Member, Stage
 from pipeline.cluster.metrics import Metrics
+from pipeline.cluster.pace import FIRST_DEADLINE
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.protocol import Counts, Held, Planner, Snapshot
 from pipeline.cluster.records import delete_nonce, write_nonce
+from pipeline.cluster.watch import Lost, Watch
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError, LacunaError
 
@@ -28,22 +30,35 @@ POLL = 0.25  # seconds between two looks at everything
 LOOK_AROUND = 8  # polls between two looks at the cluster's machines
 COORDINATOR_DEATHS = 5  # without a shard committed between: not bad luck
 FAREWELL = 30.0  # seconds for workers to commit what they hold once there is no more to give out
+OPENING = 3600.0  # seconds for a coordinator to list what is committed, and then
+ANSWERING = 120.0  # to answer: it waits for storage where a shard is given up or a sample left out, and nowhere else
+SLACK = 60.0  # seconds beyond the time in which others would have found that nothing happens
 DRAWINGS = 2  # attempts at the evidence's pairs: a prompt among them may kill whoever draws it
 DETACH = 30.0  # seconds for workers to say what they hold; of one that does not answer, the shard may be done twice
+
+UNANSWERED = 5.0  # seconds: an answer is usually there at the next poll
+WORK = {  # what the members at a stage are waited for
+    Stage.running: "to draw and store",
+    Stage.loading: "to load the model",
+    Stage.drawing: "to draw the evidence",
+    Stage.preparing: "to prepare the recipe",
+    Stage.starting: "to start",
+}
 
 _coordinator_actor: Any = CoordinatorActor  # ray.remote makes more of the class than its type says
 
 
 class Driver:
-    """One run. *pinned* is its record where an earlier start left one; else the first worker prepares it. *known* are
-    the counts of shards committed before, for every coordinator that is made."""
+    """One run. *alive* is called in every round. *pinned* is its record where an earlier start left one; else the first
+    worker prepares it. *known* are the counts of shards committed before, for every coordinator that is made."""
 
     def __init__(
         self,
+        *,
         config: Config,
         plan: Planner,
         progress: Progress,
-        *,
+        alive: Callable[[], None],
         pinned: Any,
         summary: Any,
         pair_samples: Sequence[Any],
@@ -51,7 +66,10 @@ class Driver:
         unfinished: int,
         accept_environment: bool,
     ):
-        self._config, self._plan, self._progress = config, plan, progress
+        self._config, self._plan, self._progress, self._alive = config, plan, progress, alive
+        self._watch = Watch(progress.say)
+        self._seen: tuple[object, ...] = ()  # what it was last that was news
+        self._asked = 0.0  # since when the coordinator has been asked how the run stands
         self._record, self._summary, self._pair_samples = pinned, summary, pair_samples
         self._accept_environment = accept_environment
         self._known, self._unfinished = known, unfinished
@@ -60,6 +78,7 @@ class Driver:
         self._polls = 0
         self._coordinator: Any = None
         self._call: Any = None  # for a snapshot
+        self._opening = True  # the coordinator has not answered yet: it lists what is committed
         self._deaths_of_coordinators, self._done_at_death = 0, -1
         self._drawings = 0
         self._draining: set[str] = set()
@@ -79,7 +98,7 @@ class Driver:
         self._nonce = write_nonce(self._config)
         try:
             self._coordinator = self._make_coordinator({})
-            self._call = self._coordinator.snapshot.remote()
+            self._ask_coordinator()
             self._fleet.grow(self._wanted())
             self._wait_for_the_first()
             while not self._over():
@@ -102,12 +121,51 @@ class Driver:
         self._polls += 1
         self._poll_workers()
         self._watch_coordinator()
+        self._look()
         snapshot = self._snapshot
         if snapshot is None or snapshot.finished or snapshot.stopped:
             return
         self._fleet.kill(set(snapshot.hung))
         if self._polls % LOOK_AROUND == 0:
             self._look_around()
+
+    # Does anything happen?
+
+    def _look(self) -> None:
+        """Say what is waited for, where nothing happens for long; ``Lost`` where nothing will come of it."""
+        self._alive()
+        snapshot = self._snapshot
+        state = () if snapshot is None else (snapshot.done, snapshot.images, snapshot.under_way, len(snapshot.given_up))
+        seen = (*state, self._coordinator, *((member.name, member.stage) for member in self._fleet.members))
+        if seen != self._seen:
+            self._seen = seen
+            self._watch.happened()
+        self._watch.look(self._waited_for, self._bound())
+
+    def _bound(self) -> float:
+        """Seconds after which something must have happened: a worker died, or was found to hang and killed."""
+        stages = {member.stage for member in self._fleet.members}
+        bounds = [self._config.cluster.startup_timeout]  # where nobody works, for machines
+        if stages & {Stage.preparing, Stage.drawing, Stage.loading}:
+            bounds.append(self._config.cluster.load_timeout)
+        if Stage.running in stages:
+            bounds.append(self._snapshot.patience if self._snapshot is not None else FIRST_DEADLINE)
+        if self._opening:
+            bounds.append(OPENING)
+        return max(bounds) + SLACK
+
+    def _waited_for(self) -> str:
+        parts = []
+        silent = time.monotonic() - self._asked
+        if silent > UNANSWERED:
+            parts.append(f"the coordinator to {'list what is committed' if self._opening else 'answer'}")
+        for stage, what in WORK.items():
+            number = len(self._fleet.at(stage))
+            if number:
+                parts.append(f"{number} worker{'s' * (number != 1)} {what}")
+        if self._fleet.at(Stage.starting):
+            parts[-1] += f" (each needs {self._needs}; the cluster has {machines.resources()})"
+        return ", ".join(parts) or "workers"
 
     # Workers
 
@@ -127,6 +185,7 @@ class Driver:
         began = time.monotonic()
         while len([m for m in self._fleet.members if m.stage is not Stage.starting]) < least:
             self._poll_workers()
+            self._look()
             if time.monotonic() - began > patience:
                 raise ConfigError(
                     f"cluster.workers.min: {least} workers of {self._needs} each were not to be had in {patience:g} s "
@@ -193,7 +252,7 @@ class Driver:
 
     def _look_around(self) -> None:
         """Use machines that have joined, and leave those that will go."""
-        self._fleet.kill_slow_loaders()
+        self._fleet.kill_slow()
         nodes = machines.draining_nodes()
         draining = {member.name for member in self._fleet.at(Stage.running) if member.node in nodes}
         if draining != self._draining:
@@ -214,29 +273,37 @@ class Driver:
         """Take a snapshot if one has come; replace the coordinator if none can."""
         ended, _ = ray.wait([self._call], timeout=0)
         if not ended:
+            silent = time.monotonic() - self._asked
+            if silent > (OPENING if self._opening else ANSWERING):
+                self._replace_coordinator(f"the coordinator has not answered for {silent:.0f} s")
+                self._ask_coordinator()
             return
         try:
             snapshot: Snapshot = ray.get(self._call)
         except machines.DEATHS:
-            self._replace_coordinator()
+            self._replace_coordinator("the coordinator is gone")
         except RayTaskError as error:
             if isinstance(error.cause, LacunaError):
                 raise error.cause from None
             raise
         else:
-            self._snapshot = snapshot
+            self._snapshot, self._opening = snapshot, False
             self._progress.update(snapshot)
             self._metrics.update(snapshot)
-        self._call = self._coordinator.snapshot.remote()
+        self._ask_coordinator()
 
-    def _replace_coordinator(self) -> None:
+    def _ask_coordinator(self) -> None:
+        self._call, self._asked = self._coordinator.snapshot.remote(), time.monotonic()
+
+    def _replace_coordinator(self, why: str) -> None:
         """Make a new one, which lists the commits and is told what workers hold; they go on meanwhile."""
         done = self._snapshot.done if self._snapshot is not None else 0
         self._deaths_of_coordinators = self._deaths_of_coordinators + 1 if done == self._done_at_death else 1
         self._done_at_death = done
         if self._deaths_of_coordinators > COORDINATOR_DEATHS:
-            raise RuntimeError(f"{COORDINATOR_DEATHS} coordinators died without a shard committed between")
-        self._progress.say("the coordinator is gone; a new one goes on from what is committed")
+            raise Lost(f"{COORDINATOR_DEATHS} coordinators died without a shard committed between")
+        self._progress.say(f"{why}; a new one goes on from what is committed")
+        self._opening = True
         ray.kill(self._coordinator)
         members = self._fleet.at(Stage.running)
         held = dict(zip([m.name for m in members], self._ask_all(members, "detach"), strict=True))

@@ -1,7 +1,12 @@
-"""The process that a part runs in: what its environment tells, its folder, its logs. Imports no Ray: asking is free."""
+"""The process that a part runs in: what its environment tells, its folder, its logs, its end. Imports no Ray: asking is
+free."""
 
 import logging
 import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pipeline.config.schema import Config
 
@@ -20,3 +25,22 @@ def settle_in(config: Config, folder: str | None = None) -> None:
     logging.getLogger("pipeline").setLevel(config.log_level.upper())
     if folder is not None and os.path.isdir(folder):
         os.chdir(folder)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Have SIGTERM (from ``ray job stop``, Slurm, Kubernetes) stop the run as Ctrl-C does, and the end of its terminal
+    not at all; of the Ray that is started meanwhile neither."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt), signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous[0])
+        signal.signal(signal.SIGHUP, previous[1])

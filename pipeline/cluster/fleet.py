@@ -145,10 +145,13 @@ class Fleet:
             if member.name in names:
                 ray.kill(member.actor)
 
-    def kill_slow_loaders(self) -> None:
-        """Replace workers that have hung while loading the model. Those that wait for room are not among them."""
-        for member in self.at(Stage.loading):
+    def kill_slow(self) -> None:
+        """Replace workers that hang before they could work. Those that wait for room are not among them."""
+        for member in (*self.at(Stage.loading), *self.at(Stage.preparing), *self.at(Stage.drawing)):
             if time.monotonic() - member.since > self._load_timeout:
+                self._say(
+                    f"worker {member.name} is replaced: not ready in {self._load_timeout:g} s (cluster.load_timeout)"
+                )
                 ray.kill(member.actor)
 
     def dismiss(self, member: Member) -> None:

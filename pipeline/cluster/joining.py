@@ -7,7 +7,8 @@ is a head, which takes seconds. Its private interfaces are used here and in ``ma
 import logging
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +21,11 @@ from pipeline.errors import ConfigError
 log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds for a head to answer: on a machine at full load 10 were too few; nobody there is told at once
-SECONDS_BETWEEN_LOOKS = 10.0  # at whether it is still there
+SECONDS_BETWEEN_LOOKS = 1.0  # at the processes of a Ray that we started, and
+LOOKS_PER_QUESTION = 10  # whether the head still answers
+ABSENCE = 40.0  # seconds that a head may not answer: after 60 Ray ends the process that waits for it
+VITAL = frozenset({"raylet", "gcs_server"})  # the agents take the raylet along; without the others a run goes on
+MACHINE_GONE = "this machine is no part of it any more"
 OBJECT_STORE = 128 * 2**20  # bytes; of a Ray that we start: prompts and reports are all that passes through it
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -30,18 +35,15 @@ QUIET = {
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def joined(gone: Callable[[str], None]) -> Iterator[str | None]:
     """Join the Ray that ``RAY_ADDRESS``, the job or a ``ray start`` on this machine offers, or start one; leave it at
-    the end. ``ConfigError`` where it can be neither joined nor started; ``KeyboardInterrupt`` also for a SIGTERM that
-    comes meanwhile.
+    the end. Yields its address, or None for one that was started here. ``ConfigError`` where it can be neither joined
+    nor started; ``KeyboardInterrupt`` also for a SIGTERM that comes meanwhile. *gone* is called, on another thread,
+    with the reason why it is of no more use.
 
-    Where this process has joined one, it stays with that. A Ray that another program has started for itself is left
-    alone: it would end with that program. No runtime environment is given: a job has one already, and two that conflict
-    raise.
+    A Ray that another program has started for itself is left alone: it would end with that program. No runtime
+    environment is given: a job has one already, and two that conflict raise.
     """
-    if ray.is_initialized():
-        yield
-        return
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     ray._private.worker.print_to_stdstream = _to_debug_log
     logging.getLogger("ray").setLevel(logging.ERROR)  # else it praises its token
@@ -61,9 +63,9 @@ def joined() -> Iterator[None]:
             raise ConfigError(f"the Ray at {address} cannot be joined: {why}") from None
         raise ConfigError(f"Ray does not start on this machine: {why}; cluster.backend=local does without it") from None
     done = threading.Event()
-    threading.Thread(target=_watch, args=(ray.get_runtime_context().gcs_address, done), daemon=True).start()
+    threading.Thread(target=_watch, args=(gone, done), daemon=True).start()
     try:
-        yield
+        yield address
     finally:
         done.set()
         ray.shutdown()
@@ -93,42 +95,55 @@ def head() -> str | None:
     return asked
 
 
-def unusable(address: str) -> str | None:
-    """Say why there is no joining the head at *address*, or None where it answers as it should."""
+def unusable(address: str, node: str | None = None) -> str | None:
+    """Say why there is no joining the head at *address*, or None where it answers as it should; with *node*, the hex id
+    of a machine, also why that is no part of its cluster any more."""
     from ray._private.grpc_utils import init_grpc_channel
     from ray.core.generated.gcs_service_pb2 import CheckAliveRequest
     from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
+    asked = CheckAliveRequest(node_ids=[] if node is None else [bytes.fromhex(node)])
     with init_grpc_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
-            answer = NodeInfoGcsServiceStub(channel).CheckAlive(CheckAliveRequest(), timeout=PATIENCE)
+            answer = NodeInfoGcsServiceStub(channel).CheckAlive(asked, timeout=PATIENCE)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 # The token that lies in ~/.ray is sent only to a head that asks for one: with a head that asks for none
                 # its workers would be refused by us.
                 if "RAY_AUTH_MODE" not in os.environ and maybe_enable_token_auth_if_token_available(False):
-                    return unusable(address)
+                    return unusable(address, node)
                 return "that Ray asks for a token: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN as it was started with"
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return "that is not the port of a Ray head, which is 6379 unless it was started with another"
             return "no Ray answers there; start one, or unset RAY_ADDRESS"
     if answer.ray_version and answer.ray_version != ray.__version__:
         return f"that is Ray {answer.ray_version}, and this is {ray.__version__}"
+    if node is not None and not all(answer.raylet_alive):
+        return MACHINE_GONE
     return None
 
 
-def _watch(address: str, done: threading.Event) -> None:
-    """Say so when the head is gone: Ray waits for it for a minute and then ends this process, without a word of ours.
+def _watch(gone: Callable[[str], None], done: threading.Event) -> None:
+    """Say so when Ray is gone, which never says so itself: it ends this process after a minute without its head, and
+    leaves it waiting for ever without its raylet.
 
     On a thread of its own, because whoever asks Ray for anything meanwhile is kept waiting.
     """
+    context, processes = ray.get_runtime_context(), ray._private.worker._global_node
+    answered, looks = time.monotonic(), 0
     while not done.wait(SECONDS_BETWEEN_LOOKS):
-        if unusable(address) is not None and unusable(address) is not None and not done.is_set():
-            log.warning(
-                "the Ray head at %s is gone; unless it comes back within a minute this run ends, and the same command "
-                "goes on from what is committed", address,
-            )  # fmt: skip
-            return
+        looks += 1
+        dead = {kind for kind, _ in processes.dead_processes()} & VITAL
+        if dead:
+            return gone(f"Ray's {min(dead)} has died")
+        if looks % LOOKS_PER_QUESTION:
+            continue
+        why = unusable(context.gcs_address, context.get_node_id())
+        if why is None:
+            answered = time.monotonic()
+        elif why == MACHINE_GONE or time.monotonic() - answered > ABSENCE:
+            return gone(f"the Ray at {context.gcs_address} is lost: {why}")
+    return None
 
 
 def _to_debug_log(data: dict[str, Any], ignore_prefix: bool = False) -> None:

@@ -4,18 +4,18 @@ recipe -> dtype -> source -> plan -> store (writable? same identity? anything un
 -> summary
 """
 
-import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
-from pipeline.cluster.environment import in_ray_job, settle_in
-from pipeline.cluster.progress import Progress, open_progress
+from pipeline.cluster import driving
+from pipeline.cluster.environment import in_ray_job, settle_in, terminable
+from pipeline.cluster.progress import Lines, Progress, open_progress
 from pipeline.cluster.protocol import Counts, FailureKind, Snapshot
 from pipeline.cluster.records import forget_nonces, open_coordinator
+from pipeline.cluster.supervisor import Supervisor, Tell
 from pipeline.cluster.triage import last_line
+from pipeline.cluster.watch import Lost
 from pipeline.config.schema import Backend, Config, DType
 from pipeline.corpus import (
     check_evidence,
@@ -65,16 +65,18 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     _refuse_relative_paths(config)
     try:
         check_recipe_here(config)  # so that no cluster is waited for; the worker that prepares can tell in any case
-        with _terminable(), ExitStack() as cluster:
-            return _run(_settled(config, cluster), accept_environment, progress)
+        with terminable(), Supervisor(config) as on_ray:
+            return _run(_settled(config, on_ray), on_ray, accept_environment, progress)
     except KeyboardInterrupt:
-        return RunOutcome(exit_code=130, failed=(), message=_interrupted(config))
+        return RunOutcome(exit_code=130, failed=(), message=_stopped(config))
+    except Lost as lost:
+        return RunOutcome(exit_code=1, failed=(), message=f"{_stopped(config)}; {lost}")
 
 
-def _settled(config: Config, cluster: ExitStack) -> Config:
+def _settled(config: Config, on_ray: Supervisor) -> Config:
     """Settle a dtype of auto: as the run was begun, or by what the workers' devices do fast.
 
-    A resume on another kind of device is refused later, by its environment. Ray stays joined for as long as *cluster*.
+    A resume on another kind of device is refused later, by its environment.
     """
     if config.model.dtype is not DType.auto:
         return config
@@ -85,13 +87,10 @@ def _settled(config: Config, cluster: ExitStack) -> Config:
     check_writable(store)  # before a cluster is asked
     if config.cluster.backend is Backend.local:
         return settle_dtype(config)
-    from pipeline.cluster.machines import fast_dtype_of_workers
-
-    cluster.enter_context(_on_ray())
-    return with_dtype(config, fast_dtype_of_workers(config))
+    return with_dtype(config, on_ray.ask(lambda: partial(driving.fast_dtype, config=config), Lines()))
 
 
-def _run(config: Config, accept_environment: bool, progress: Progress | None) -> RunOutcome:
+def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress: Progress | None) -> RunOutcome:
     plan = Plan.build(config, open_source(config.prompts))
     store = open_store(config.output.path, config.output.storage_options)
     pinned = existing_run(config, plan.summary(), store)
@@ -108,7 +107,7 @@ def _run(config: Config, accept_environment: bool, progress: Progress | None) ->
     unfinished = plan.shards - len(given_up | known.keys())
     shown = progress or open_progress()
     try:
-        snapshot = _generate(config, plan, shown, pinned, known, unfinished, accept_environment)
+        snapshot = _generate(config, plan, on_ray, shown, known, unfinished, accept_environment)
     finally:
         shown.close()
     pages: list[str] = []
@@ -123,8 +122,8 @@ def _run(config: Config, accept_environment: bool, progress: Progress | None) ->
 def _generate(
     config: Config,
     plan: Plan,
+    on_ray: Supervisor,
     progress: Progress,
-    pinned: Any,
     known: Mapping[int, Counts],
     unfinished: int,
     accept_environment: bool,
@@ -132,24 +131,24 @@ def _generate(
     """Do what is missing, wherever the config says; *known* are the counts of shards committed before."""
     if unfinished == 0:
         return open_coordinator(config, plan, known=known).snapshot()
-    pair_samples = _pair_samples(config, plan)
     if config.cluster.backend is Backend.local:
-        return _generate_here(config, plan, progress, known, pair_samples, accept_environment)
-    with _on_ray():
-        from pipeline.cluster.driver import Driver
+        return _generate_here(config, plan, progress, known, _pair_samples(config, plan), accept_environment)
 
-        driver = Driver(
-            config,
-            plan,
-            progress,
-            pinned=pinned,
+    def drive() -> Callable[[Tell], Snapshot]:
+        return partial(
+            driving.drive,
+            config=config,
+            plan=plan,
+            pinned=read_run_record(open_store(config.output.path, config.output.storage_options)),
             summary=plan.summary(),
-            pair_samples=pair_samples,
+            pair_samples=_pair_samples(config, plan),
             known=known,
             unfinished=unfinished,
             accept_environment=accept_environment,
         )
-        return driver.run()
+
+    snapshot: Snapshot = on_ray.ask(drive, progress)
+    return snapshot
 
 
 def _generate_here(
@@ -195,36 +194,8 @@ def _pair_samples(config: Config, plan: Plan) -> Sequence[Sample]:
     return choose_samples(plan, concepts_of(config.erasure), PAIRS)
 
 
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Have SIGTERM (from ``ray job stop``, Slurm, Kubernetes) stop the run as Ctrl-C does, and the end of its terminal
-    not at all; of the Ray that is started meanwhile neither."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(signum: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt), signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous[0])
-        signal.signal(signal.SIGHUP, previous[1])
-
-
-@contextmanager
-def _on_ray() -> Iterator[None]:
-    """Be part of a Ray. It takes SIGTERM for itself on starting, so ours is set again, and at the end put back."""
-    from pipeline.cluster.joining import joined
-
-    with _terminable(), joined(), _terminable():
-        yield
-
-
-def _interrupted(config: Config) -> str:
-    """How to go on, from storage alone: the interrupt may have come before there was a plan."""
+def _stopped(config: Config) -> str:
+    """How to go on, from storage alone: the end may have come before there was a plan."""
     path = config.output.path
     store = open_store(path, config.output.storage_options)
     pinned = read_run_record(store)

@@ -276,7 +276,7 @@ def test_what_storage_says_to_a_coordinator_that_opens_is_no_death_of_it(cluster
     (tmp_path / "corpus" / "commits").mkdir(parents=True)
     (tmp_path / "corpus" / "commits" / "000000.json").write_text("{}")
     plan = Plan.build(config, open_source(config.prompts))
-    with joined():
+    with joined(print):
         actor = CoordinatorActor.remote(config, plan, {}, {}, os.getcwd())
         with pytest.raises(CorpusError, match=r"commits/000000.json: not a commit record"):
             ray.get(actor.snapshot.remote())
@@ -330,7 +330,7 @@ from pipeline.cluster.joining import joined
 from pipeline.cluster.metrics import Metrics
 from tests.cluster.test_progress import START
 
-with joined():
+with joined(print):
     metrics = Metrics(sys.argv[1])
     metrics.update(replace(START, images=10, device_seconds=2.0))
     metrics.update(replace(START, images=16, device_seconds=3.5, done=4, leased=1, given_up={7: "no"}))

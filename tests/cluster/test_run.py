@@ -19,7 +19,8 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.cluster import records
-from pipeline.cluster.run import _interrupted, _terminable, run
+from pipeline.cluster.environment import terminable
+from pipeline.cluster.run import _stopped, run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
 from pipeline.corpus import Store, committed, open_store, read_run_record, verify
@@ -110,7 +111,7 @@ def test_a_resume_reads_each_commit_once_and_an_interrupt_none(
     assert run(load(path), progress=Silent()).message.startswith(f"{tmp_path}/corpus: 3 of 3 shards, 10 ok")
 
     stores.clear()
-    assert _interrupted(load(path)).startswith("stopped: 3 of 3 shards")
+    assert _stopped(load(path)).startswith("stopped: 3 of 3 shards")
     assert [name for store in stores for name in store.read_under("commits")] == []
 
 
@@ -310,7 +311,7 @@ def test_an_address_where_no_ray_is_is_refused_at_once(
 
 def test_sigterm_stops_a_run_as_ctrl_c_does() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), _terminable():
+    with pytest.raises(KeyboardInterrupt), terminable():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 

@@ -97,7 +97,7 @@ class Drive:
             self.fleet.send(member, Stage.loading, member.actor.load.remote())
         for member in self.fleet.at(Stage.loaded):
             self.fleet.send(member, Stage.running, member.actor.run.remote())
-        self.fleet.kill_slow_loaders()
+        self.fleet.kill_slow()
 
     def until(self, condition: Callable[[], Any], seconds: float = 120.0) -> None:
         end = time.monotonic() + seconds
