@@ -34,9 +34,11 @@ class Ahead:
 
     def expect(self, shards: Iterable[int]) -> None:
         """Plan these, in this order, before they are asked for; they take the place of those expected before."""
-        self._drop_waiting()
+        wanted = list(shards)
+        if list(self._begun) != wanted[: len(self._begun)]:
+            self._drop_waiting()
         self._begun = {
-            shard: self._begun.get(shard) or self._thread.submit(self._plan.shard, shard) for shard in shards
+            shard: self._begun.get(shard) or self._thread.submit(self._plan.shard, shard) for shard in wanted
         }
 
     def close(self) -> None:

@@ -1,9 +1,11 @@
 """Who holds what: workers, their leases, and the tasks of these not yet reported. Pure bookkeeping, no decisions."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.cluster.judgement import place
 from pipeline.cluster.protocol import Held
 
 SILENCE = 600.0  # seconds
@@ -47,7 +49,10 @@ class Book:
     def __init__(self) -> None:
         self.workers: dict[str, WorkerState] = {}
         self._where: dict[str, tuple[str, str]] = {}  # attempt -> (worker, lease id)
+        self._attempts: defaultdict[int, set[str]] = defaultdict(set)  # shard -> open attempts at it
         self._drawn: dict[str, float] = {}  # attempt -> share of its samples; of open ones only
+        self._places: Counter[str] = Counter()  # workers there that are not draining
+        self._unseen: list[str] = []  # workers that ``late`` has not looked at in this round
 
     def __len__(self) -> int:
         """Tasks in the hands of workers."""
@@ -55,12 +60,34 @@ class Book:
 
     def state(self, worker: str) -> WorkerState:
         """The state of *worker*, who may be new."""
-        return self.workers.setdefault(worker, WorkerState())
+        if worker not in self.workers:
+            self.workers[worker] = WorkerState()
+            self._count_place(worker, 1)
+        return self.workers[worker]
+
+    @property
+    def live(self) -> Collection[str]:
+        """The places of workers that are not draining."""
+        return self._places.keys()
+
+    def drain(self, workers: Container[str]) -> None:
+        """These workers are draining, and no others."""
+        for worker, state in self.workers.items():
+            if state.draining != (worker in workers):
+                state.draining = not state.draining
+                self._count_place(worker, -1 if state.draining else 1)
+
+    def _count_place(self, worker: str, change: int) -> None:
+        self._places[place(worker)] += change
+        if not self._places[place(worker)]:
+            del self._places[place(worker)]
 
     def grant(self, worker: str, lease_id: str, tasks: Mapping[str, int], probe: bool = False) -> None:
         """Enter a new lease of the tasks ``attempt -> shard``."""
         self.state(worker).leases[lease_id] = _Lease(open=dict(tasks), probe=probe)
         self._where.update(dict.fromkeys(tasks, (worker, lease_id)))
+        for attempt, shard in tasks.items():
+            self._attempts[shard].add(attempt)
 
     def start(self, worker: str, lease_id: str, now: float) -> None:
         """The worker runs this lease; nothing happens if it is known to, or if the lease is not (any more) its own."""
@@ -90,6 +117,9 @@ class Book:
         leases = self.workers[worker].leases
         lease = leases[lease_id]
         shard = lease.open.pop(attempt)
+        self._attempts[shard].discard(attempt)
+        if not self._attempts[shard]:
+            del self._attempts[shard]
         if now is not None and lease.started is not None:
             lease.started = now
         if not lease.open:
@@ -98,8 +128,7 @@ class Book:
 
     def close_shard(self, shard: int) -> None:
         """Take a shard out of whoever's hands: it needs no more work."""
-        held = [a for a, (worker, lease) in self._where.items() if self.workers[worker].leases[lease].open[a] == shard]
-        for attempt in held:
+        for attempt in list(self._attempts.get(shard, ())):
             self.close(attempt)
 
     def unheld(self, worker: str, holding: Sequence[str]) -> list[Open]:
@@ -114,10 +143,11 @@ class Book:
             return []
         attempts = [attempt for lease in self.workers[worker].leases.values() for attempt in lease.open]
         held = self._close_all(attempts)
-        del self.workers[worker]
+        if not self.workers.pop(worker).draining:
+            self._count_place(worker, -1)
         return held
 
-    def adopt(self, held: Mapping[str, Sequence[Held]], closed: set[int], now: float) -> set[int]:
+    def adopt(self, held: Mapping[str, Sequence[Held]], closed: Container[int], now: float) -> set[int]:
         """Enter what workers hold of a predecessor's leases, each shard once, and return those shards."""
         adopted: set[int] = set()
         for worker, leases in held.items():
@@ -130,23 +160,20 @@ class Book:
                     adopted |= set(tasks.values())
         return adopted
 
-    def forgive(self, seconds: float, now: float) -> None:
-        """So many seconds up to *now* count for nobody."""
-        for state in self.workers.values():
-            state.heard = min(state.heard + seconds, now)
-            for lease in state.leases.values():
-                if lease.started is not None:
-                    lease.started = min(lease.started + seconds, now)
-
-    def late(self, now: float, deadline: Callable[[int], float]) -> list[str]:
+    def late(self, now: float, deadline: Callable[[int], float], most: int) -> list[str]:
         """Workers that have run a lease for longer than ``deadline(tasks open in it)`` seconds since they began it or
-        last reported a task of it, or run none and are silent: those ask every few seconds."""
+        last reported a task of it, or run none and are silent: those ask every few seconds.
+
+        It looks at up to *most* workers, and in the next calls at those after them.
+        """
 
         def is_late(state: WorkerState) -> bool:
             began = [(lease.started, len(lease.open)) for lease in state.leases.values() if lease.started is not None]
             return any(now - since > deadline(n) for since, n in began) or (not began and now - state.heard > SILENCE)
 
-        return [worker for worker, state in self.workers.items() if is_late(state)]
+        self._unseen = self._unseen or list(self.workers)
+        looked_at = [self._unseen.pop() for _ in range(min(most, len(self._unseen)))]
+        return [worker for worker in looked_at if worker in self.workers and is_late(self.workers[worker])]
 
     def _close_all(self, attempts: Sequence[str]) -> list[Open]:
         return [opened for attempt in attempts if (opened := self.close(attempt)) is not None]

@@ -1,13 +1,16 @@
 """Hands out leases and counts. Holds no truth: storage does, and a new coordinator goes on from what it lists there.
 
 Knows nothing of Ray, processes or stores: calls arrive as method calls, time as ``clock``, storage as two callbacks.
-Not thread-safe: its owner calls it from one thread. The one thread that it begins reads prompts (``Ahead``).
+Not thread-safe: its owner calls it from one thread. Of the threads that it begins, one reads prompts (``Ahead``) and
+one speaks with storage (``Aside``), so that no call waits for either longer than it must; a call costs the same however
+many workers and shards there are.
 
 The protocol. A worker calls ``next`` with what it has finished, the ids of the leases it still holds, and the one of
 them that it runs; so one call completes, starts and pulls. What it was granted but does not name was lost on the way
 to it, and is leased anew. An attempt is named once and for all; a report on an attempt that is not leased (any more) is
 refused, except for the fact that it committed, which storage confirms. Invariants:
-- every unfinished shard either waits in one queue of ``Triage`` or is open in one lease of the ``Book``;
+- every unfinished shard waits in one queue of ``Triage``, is open in one lease of the ``Book``, or is in doubt
+  (``Fates``) until storage has said whether it is committed, or that a failure is written down;
 - a failure is charged only to shards that were running when it happened, and to none that had committed. That storage
   does not take a shard is charged to none: it is drawn again, and after minutes of nothing else the run ends.
 An exception, of storage above all, is raised again by every later call: the first invariant may no longer hold then,
@@ -16,11 +19,14 @@ and a worker that reports, or the driver that mourns one, does not wait to hear 
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
 from pipeline.cluster.ahead import Ahead
+from pipeline.cluster.aside import Aside, Found
 from pipeline.cluster.book import SILENCE, Book, Open
+from pipeline.cluster.fates import Fates
 from pipeline.cluster.history import History
 from pipeline.cluster.judgement import FirstTasks, Places, place
 from pipeline.cluster.pace import Pace
@@ -38,30 +44,30 @@ from pipeline.cluster.protocol import (
     Task,
     Wait,
 )
-from pipeline.cluster.triage import Triage, last_line
-from pipeline.errors import StoreError
+from pipeline.cluster.shardset import ShardSet
+from pipeline.cluster.triage import Triage
 from pipeline.prompts import RowError
 
 FINISHED = "finished"
 CALLS_OF_THE_IDLE = 100.0  # a second, from all waiting workers together
 SHORTEST_WAIT = 0.2  # seconds
 WAIT_OF_THE_PARKED = 30.0  # seconds
-STORAGE_FAILURES = 3  # commits of any workers, in a row: one machine is not all
-STORAGE_PATIENCE = 120.0  # seconds that these must span as well: hundreds of workers fail so often in one bad moment
-STALL = 10.0  # seconds between two ticks: the driver has one made four times a second
+STALL = 10.0  # seconds between two calls: the driver makes four a second
+LOOKED_AT = 100  # workers a call, whether they are late: 10,000 in half a minute, of the driver's calls alone
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def _final(method: "Callable[Concatenate[Coordinator, P], R]") -> "Callable[Concatenate[Coordinator, P], R]":
-    """After an exception in one call, every call raises it."""
+    """First take in what time and storage have brought. After an exception in one call, every call raises it."""
 
     @wraps(method)
     def call(self: "Coordinator", *args: P.args, **kwargs: P.kwargs) -> R:
         if self._broken is not None:
             raise self._broken
         try:
+            self._notice()
             return method(self, *args, **kwargs)
         except Exception as error:
             self._broken = error
@@ -80,7 +86,7 @@ class Coordinator:
         done: Mapping[int, Counts],
         past: Iterable[Failure],
         record: Callable[[Failure], None],
-        committed: Callable[[int], Counts | None],
+        committed: Callable[[Collection[int]], Found],
         token: str,
         error_budget: int,
         node_loss_budget: int,
@@ -88,33 +94,46 @@ class Coordinator:
         held: Mapping[str, Sequence[Held]] | None = None,
         ahead: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        threads: Executor | None = None,
     ):
-        """*record* writes a failure down, *committed* asks storage about one shard (None: not committed). *token* tells
-        this coordinator's attempts from any other's. *held* is what workers hold of a predecessor's leases. *ahead*
-        shards are planned before they are due."""
-        self._plan, self._committed, self._token, self._clock = Ahead(plan), committed, token, clock
+        """*record* writes a failure down, *committed* asks storage which of some shards are committed; both are called
+        on *threads*, and *record* also by the caller. *token* tells this coordinator's attempts from any other's.
+        *held* is what workers hold of a predecessor's leases. *ahead* shards are planned before they are due."""
+        self._plan, self._token, self._clock = Ahead(plan), token, clock
+        self._called, self._stood_still = clock(), 0.0
         self._history = History(past, record)
         self._pace = Pace(shard_timeout)
         self._book = Book()
         self._places = Places()
+        self._aside = Aside(committed, record, threads or ThreadPoolExecutor(1, "storage"))
         self._triage = Triage(self._plan, self._history, error_budget, node_loss_budget)
-        self._done: set[int] = set()
-        self._counts: dict[str, int] = {}
+        self._first = FirstTasks(plan.shards, known=self._history.failed())
+        self._fates = Fates(
+            plan.shards,
+            triage=self._triage,
+            history=self._history,
+            places=self._places,
+            first=self._first,
+            aside=self._aside,
+            closed=self._book.close_shard,
+            live=self._live,
+            clock=self._now,
+        )
         for shard, counts in done.items():
-            self._finish(shard, counts)
-        self._resumed = len(self._done)
-        closed = self._done | self._history.given_up.keys()
-        self._triage.fill(closed | self._book.adopt(held or {}, closed, clock()))
-        self._first = FirstTasks(plan.shards, known=[s for s in range(plan.shards) if self._history.errors(s)])
+            self._fates.committed(shard, counts)
+        self._resumed = len(self._fates.done)
+        closed = ShardSet(plan.shards)
+        for shard in (*self._fates.done, *self._history.given_up):
+            closed.add(shard)
+        for shard in self._book.adopt(held or {}, closed, self._now()):
+            closed.add(shard)
+        self._triage.fill(closed)
         self._idle: set[str] = set()
         self._gone: set[str] = set()  # workers declared lost: they are told to stop if they speak again
         self._hung: set[str] = set()
         self._attempts = 0
         self._largest = 1  # lease, in shards
-        self._ticked = clock()
         self._images, self._device_seconds = 0, 0.0
-        self._stopped: str | None = None
-        self._storage_failures, self._storage_fails_since = 0, clock()  # counted since the last commit
         self._broken: Exception | None = None
         self._ahead = ahead
         self._plan.expect(self._triage.due(ahead))
@@ -131,13 +150,13 @@ class Coordinator:
         if worker in self._gone:
             return Stop(reason="counted as lost")
         state = self._book.state(worker)
-        state.heard = self._clock()
+        state.heard = self._now()
         for opened in self._book.unheld(worker, holding):
-            self._put_back(opened)
+            self._fates.dropped(opened)
         if running is not None:
-            self._book.start(worker, running, self._clock())
-        if self._stopped is not None or self._finished():
-            return Stop(reason=self._stopped or FINISHED)
+            self._book.start(worker, running, self._now())
+        if self._fates.stopped is not None or self._fates.finished:
+            return Stop(reason=self._fates.stopped or FINISHED)
         if self._places.bad(place(worker), self._live):
             return Wait(seconds=WAIT_OF_THE_PARKED)
         if not (state.draining or state.prefetched):
@@ -148,7 +167,7 @@ class Coordinator:
         if state.leases:
             return Wait(seconds=SHORTEST_WAIT)
         self._idle.add(worker)
-        if state.draining or len(self._idle) > max(1, len(self._book)):
+        if state.draining or len(self._idle) > max(1, len(self._book) + len(self._fates.in_doubt)):
             # It would be spare even if all that is under way failed: its GPU is of more use elsewhere.
             self._forget(worker)
             return Stop(reason="draining" if state.draining else "no work left for this worker")
@@ -161,79 +180,47 @@ class Coordinator:
             self._images += drawn.images
             self._book.draw(drawn.attempt, drawn.share)
         for report in done:
-            opened = self._book.close(report.attempt, self._clock())
+            opened = self._book.close(report.attempt, self._now())
             if opened is None:
-                # Refused, but a commit that is there is there, published or not.
-                if report.shard not in self._done:
-                    self._settle(report.shard)
+                self._fates.claimed(report.shard)  # refused, but a commit that is there is there
             elif opened.probe:
-                self._triage.probed(opened.shard, survived=report.error is None)
-                if report.error is None:
-                    self._first.survived()
+                self._fates.probed(opened, survived=report.error is None)
             elif report.error is None:
                 self._complete(report, worker)
-            elif self._settle(opened.shard):
-                self._say(opened.shard, f"committed, and published when the run ends: {last_line(report.error)}")
-            elif report.storage:
-                self._refused(opened, report.error)
             else:
-                self._fail(opened, FailureKind.error, report.error)
+                self._fates.ended_badly(opened, report)
 
     @_final
     def leave(self, worker: str) -> None:
         """The worker goes of its own accord, and does no more of what it holds."""
         for opened in self._forget(worker):
-            self._put_back(opened)
+            self._fates.dropped(opened)
 
     # What the owner of the workers calls
 
     @_final
     def lost(self, worker: str, kind: FailureKind, message: str) -> None:
-        """A worker is gone by ``crash``, ``node_loss`` or ``timeout``: what it ran is charged, what it held is not.
-
-        Where it ran one shard and still committed another, or several in one lease, nobody knows which did it: none is
-        charged, but each is run alone next time, and then it is known.
-        """
+        """A worker is gone by ``crash``, ``node_loss`` or ``timeout``."""
         self._gone.add(worker)
-        held = [o for o in self._forget(worker) if o.probe or not self._settle(o.shard)]
-        ambiguous = sum(o.started for o in held) > 1 and kind is not FailureKind.node_loss
-        for opened in held:
-            if not opened.started or (opened.probe and kind is FailureKind.node_loss):
-                self._triage.put_back(opened.shard)
-            elif ambiguous:
-                self._triage.put_back(opened.shard, watch=True)
-            elif opened.probe:
-                self._triage.probed(opened.shard, survived=False)
-            else:
-                self._fail(opened, kind, message)
+        self._fates.lost(self._forget(worker), kind, message)
 
     def drain(self, workers: Collection[str]) -> None:
         """The machines of these workers will go away: they finish what they run and get nothing new."""
-        for worker, state in self._book.workers.items():
-            state.draining = worker in workers
+        self._book.drain(workers)
 
     def stop(self, reason: str) -> None:
         """Give out no more work."""
-        self._stopped = self._stopped or reason
+        self._fates.stop(reason)
 
     def close(self) -> None:
-        """Nobody will ask again: plan nothing more ahead."""
+        """Nobody will ask again: plan nothing more ahead, and ask nothing."""
         self._plan.close()
+        self._aside.close()
 
     @_final
     def tick(self) -> None:
-        """Let go of workers past their deadline; at most once a second, because it looks at all of them.
-
-        Where the coordinator itself stood still, their reports wait to be heard: that time counts for nobody.
-        """
-        now = self._clock()
-        passed = now - self._ticked
-        if passed < 1.0:
-            return
-        self._ticked = now
-        if passed > STALL:
-            self._book.forgive(passed, now)
-        for worker in self._book.late(now, self._pace.deadline):
+        """Let go of workers past their deadline."""
+        for worker in self._book.late(self._now(), self._pace.deadline, LOOKED_AT):
             self._hung.add(worker)
             self.lost(worker, FailureKind.timeout, "past its deadline, counted as hung")
 
@@ -243,21 +230,22 @@ class Coordinator:
         log, self._triage.log = self._triage.log, []
         return Snapshot(
             shards=self._plan.shards,
-            done=len(self._done),
+            done=len(self._fates.done),
             resumed=self._resumed,
             leased=len(self._book),
+            in_doubt=len(self._fates.in_doubt),
             patience=max(SILENCE, self._pace.deadline(self._largest)),
             under_way=self._book.drawn,
             workers=len(self._book.workers),
-            counts=dict(self._counts),
+            counts=dict(self._fates.counts),
             images=self._images,
             device_seconds=self._device_seconds,
             hung=sorted(self._hung),
-            parked=sorted(w for w in self._book.workers if self._places.bad(place(w), self._live)),
+            parked=self._parked(),
             given_up=dict(self._history.given_up),
             blamed=self._history.all_blamed(),
-            stopped=self._stopped,
-            finished=self._finished(),
+            stopped=self._fates.stopped,
+            finished=self._fates.finished,
             log=log,
         )
 
@@ -286,8 +274,7 @@ class Coordinator:
             try:
                 planned = self._plan.shard(shard)
             except RowError as error:  # and will be, for as long as the corpus has these prompts
-                self._triage.give_up(shard, str(error))
-                self._conclude(shard, str(error))
+                self._fates.cannot_be_planned(shard, str(error))
                 continue
             self._attempts += 1
             attempt = f"{self._token}-{self._attempts}"
@@ -301,76 +288,34 @@ class Coordinator:
         every = self._pace.report_every(len(self._book.workers))
         return Lease(id=lease_id, tasks=tuple(tasks), suspect=suspect, report_every=every)
 
-    def _live(self) -> set[str]:
-        return {place(worker) for worker, state in self._book.workers.items() if not state.draining}
+    # Its own
 
-    # What becomes of a task
+    def _notice(self) -> None:
+        """Take in what storage has answered, and where nobody was heard because the coordinator itself stood still,
+        count that time for nobody: reports wait to be heard."""
+        now = self._clock()
+        if now - self._called > STALL:
+            self._stood_still += now - self._called
+        self._called = now
+        self._aside.take()
+
+    def _now(self) -> float:
+        """Seconds in which somebody could be heard."""
+        return self._clock() - self._stood_still
+
+    def _live(self) -> Collection[str]:
+        return self._book.live
+
+    def _parked(self) -> list[str]:
+        bad = {at for at in self._places.suspects() if self._places.bad(at, self._live)}
+        return sorted(worker for worker in self._book.workers if place(worker) in bad) if bad else []
 
     def _complete(self, report: Report, worker: str) -> None:
-        self._finish(report.shard, report.counts)
         self._images += report.images
         self._device_seconds += report.device_seconds
         self._pace.measured(report.seconds)
-        self._places.succeeded(report.shard, place(worker))
-        self._first.concluded(report.shard, None)
-        self._storage_failures = 0
-
-    def _settle(self, shard: int) -> bool:
-        """Ask storage whether *shard* is committed after all, and if so, have nobody work on it any more."""
-        counts = self._committed(shard)
-        if counts is None:
-            return False
-        self._book.close_shard(shard)
-        self._triage.withdraw(shard)
-        self._finish(shard, counts)
-        return True
-
-    def _put_back(self, opened: Open) -> None:
-        if opened.probe or not self._settle(opened.shard):
-            self._triage.put_back(opened.shard)
-
-    def _finish(self, shard: int, counts: Counts) -> None:
-        self._done.add(shard)
-        self._history.given_up.pop(shard, None)
-        for status, number in counts.items():
-            self._counts[status] = self._counts.get(status, 0) + number
-
-    def _fail(self, opened: Open, kind: FailureKind, message: str) -> None:
-        failure = Failure(shard=opened.shard, kind=kind, message=message, attempt=opened.attempt, worker=opened.worker)
-        self._triage.failed(failure)
-        if kind is not FailureKind.node_loss:
-            self._places.failed(opened.shard, place(opened.worker))
-            self._conclude(opened.shard, message)
-
-    def _conclude(self, shard: int, message: str) -> None:
-        """A shard has failed: was it one too many of the first?"""
-        reason = self._first.concluded(shard, message)
-        if reason is not None and self._stopped is None:
-            self.stop(reason)
-            for failed in sorted(self._first.failed):
-                self._history.add(Failure(shard=failed, kind=FailureKind.pardoned, message="the run was stopped"))
-
-    def _refused(self, opened: Open, message: str) -> None:
-        """Storage did not take a shard: no fault of its own. Another place may have more luck, or nobody has."""
-        if self._storage_failures == 0:
-            self._storage_fails_since = self._clock()
-        self._storage_failures += 1
-        passed = self._clock() - self._storage_fails_since
-        if self._storage_failures >= STORAGE_FAILURES and passed >= STORAGE_PATIENCE:
-            raise StoreError(
-                f"{message}; {self._storage_failures} commits in a row failed in {passed:.0f} s, and the run ends: "
-                "once that is mended, the same command goes on"
-            )
-        self._say(opened.shard, f"not committed, and to be drawn again: {message}")
-        self._places.failed(opened.shard, place(opened.worker))
-        self._triage.put_back(opened.shard, watch=True)
-
-    def _say(self, shard: int, line: str) -> None:
-        self._triage.log.append(f"shard {shard:06d}: {line}")
+        self._fates.completed(report, worker)
 
     def _forget(self, worker: str) -> list[Open]:
         self._idle.discard(worker)
         return self._book.remove(worker)
-
-    def _finished(self) -> bool:
-        return len(self._done) + len(self._history.given_up) >= self._plan.shards

@@ -1,7 +1,8 @@
 """Each shard's bad luck, counted against its two budgets and written down so that the counts survive a restart.
 
-Knows nothing of workers or leases. What it is told goes through the injected ``record`` first, then into the counts:
-were it the other way round, a coordinator that dies between the two would forget a failure.
+Knows nothing of workers or leases. What it is told goes through the injected ``record`` first, or has been recorded by
+who tells it (``count``), and then into the counts: were it the other way round, a coordinator that dies between the two
+would forget a failure.
 """
 
 from collections import Counter, defaultdict
@@ -23,14 +24,15 @@ class History:
         self._messages: dict[int, str] = {}
         self.given_up: dict[int, str] = {}
         for failure in past:
-            self._count(failure)
+            self.count(failure)
 
     def add(self, failure: Failure) -> None:
         """Record one failure; errors of storage propagate."""
         self._record(failure)
-        self._count(failure)
+        self.count(failure)
 
-    def _count(self, failure: Failure) -> None:
+    def count(self, failure: Failure) -> None:
+        """Count one failure that is recorded."""
         shard = failure.shard
         if failure.kind in CHARGED:
             self._errors[shard] += 1
@@ -46,6 +48,10 @@ class History:
             self._errors[shard] = 0
         else:
             self.given_up[shard] = failure.message
+
+    def failed(self) -> list[int]:
+        """The shards with errors."""
+        return [shard for shard, errors in self._errors.items() if errors]
 
     def errors(self, shard: int) -> int:
         """Failed attempts at *shard* since a sample of it was last blamed, or it was pardoned."""

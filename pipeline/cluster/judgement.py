@@ -82,5 +82,9 @@ class Places:
         failed_at = self._failed_at.get(shard, set())
         return at not in failed_at or all(other in failed_at or self._suspect(other) for other in live())
 
+    def suspects(self) -> set[str]:
+        """Places that are given nothing more as soon as there is a better one."""
+        return {at for at in self._row if self._suspect(at)}
+
     def _suspect(self, at: str) -> bool:
         return len(self._row.get(at, ())) >= PARK_AFTER and at in self._contrast

@@ -22,10 +22,12 @@ class Pace:
     def __init__(self, timeout: float | None = None):
         self._timeout = timeout
         self._seconds: deque[float] = deque(maxlen=MEASURED)
+        self._median = 0.0
 
     def measured(self, seconds: float) -> None:
         """A shard was committed after so many seconds."""
         self._seconds.append(seconds)
+        self._median = median(self._seconds)
 
     def deadline(self, shards: int) -> float:
         """Seconds after which a worker that has so many shards of a lease left, and ended none, counts as hung."""
@@ -33,7 +35,7 @@ class Pace:
             return shards * self._timeout
         if not self._seconds:
             return shards * FIRST_DEADLINE
-        return max(SHORTEST_DEADLINE, shards * PATIENCE * median(self._seconds))
+        return max(SHORTEST_DEADLINE, shards * PATIENCE * self._median)
 
     def report_every(self, workers: int) -> float:
         """Seconds that a worker lets pass between two calls."""
@@ -46,5 +48,5 @@ class Pace:
         """
         if not self._seconds:
             return 1
-        wanted = math.ceil(self.report_every(workers) / max(median(self._seconds), 1e-3))
+        wanted = math.ceil(self.report_every(workers) / max(self._median, 1e-3))
         return max(1, min(wanted, pending // (2 * max(workers, 1))))

@@ -130,6 +130,7 @@ class Snapshot:
     done: int  # committed, in this run or before
     resumed: int  # of these, committed before this coordinator began
     leased: int  # shards in the hands of workers
+    in_doubt: int  # shards of which storage has been asked whether they are committed
     patience: float  # seconds after which a worker counts as hung that has done nothing of what it was leased
     under_way: float  # of these, the parts that are drawn, summed
     workers: int

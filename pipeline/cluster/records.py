@@ -5,7 +5,8 @@ The only file of this folder that touches storage. Knows nothing of Ray.
 
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.protocol import Counts, Failure, FailureKind, Held, Planner
@@ -14,6 +15,7 @@ from pipeline.corpus import (
     FailureRecord,
     Store,
     committed_counts,
+    committed_shards,
     failures,
     layout,
     open_store,
@@ -21,10 +23,12 @@ from pipeline.corpus import (
     record_failure,
 )
 from pipeline.errors import ConfigError
+from pipeline.parallel import in_parallel
 from pipeline.prompts.order import SPAN
 
 # Planned before they are due: two windows of a shuffle, about 30 MB. While one is used, the next is fetched.
 SAMPLES_AHEAD = 2 * SPAN
+FEW = 256  # shards: asked for one by one, they take an object store as long as some of its 1,000 names a request
 MOST_AHEAD = 64  # shards, for each call looks at all of them
 
 
@@ -52,9 +56,8 @@ def open_coordinator(
         )
         record_failure(store, written)
 
-    def counts(shard: int) -> Counts | None:
-        found = read_commit(store, shard)
-        return None if found is None else found.counts
+    def found(shards: Collection[int]) -> Mapping[int, Counts]:
+        return counts_of(store, shards)
 
     past = [
         Failure(
@@ -72,7 +75,7 @@ def open_coordinator(
         done=committed_counts(store, known),
         past=past,
         record=record,
-        committed=counts,
+        committed=found,
         token=secrets.token_hex(4),
         error_budget=config.cluster.error_budget,
         node_loss_budget=config.cluster.node_loss_budget,
@@ -80,6 +83,18 @@ def open_coordinator(
         held=held,
         ahead=max(1, min(MOST_AHEAD, SAMPLES_AHEAD // config.output.samples_per_shard)),
     )
+
+
+def counts_of(store: Store, shards: Collection[int]) -> Mapping[int, Counts]:
+    """Return the samples per status of those of *shards* that are committed.
+
+    Few are asked for one by one; of many, one listing tells which there are to be read.
+    """
+    asked = sorted(shards)
+    if len(asked) > FEW:
+        asked = sorted(set(committed_shards(store)) & set(asked))
+    records = in_parallel(partial(read_commit, store), asked)
+    return {record.shard: record.counts for record in records if record is not None}
 
 
 def write_nonce(config: Config) -> str:

@@ -4,13 +4,14 @@ Knows nothing of workers or leases. Invariant: an unfinished shard that nobody w
 three queues; whoever takes it out with ``pop`` brings it back through one of the methods below.
 """
 
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import chain, islice
 
 from pipeline.cluster.bisection import Bisection
 from pipeline.cluster.history import MOST_BLAMED, History
 from pipeline.cluster.protocol import CHARGED, Failure, FailureKind, Planner
+from pipeline.cluster.shardset import ShardSet
 
 SEARCHES = 3  # in vain; a stray kill under a probe leads its search astray
 
@@ -21,15 +22,16 @@ class Triage:
     def __init__(self, plan: Planner, history: History, error_budget: int, node_loss_budget: int):
         self._plan, self._history = plan, history
         self._error_budget, self._node_loss_budget = error_budget, node_loss_budget
-        self._again: deque[int] = deque()  # lost without a fault of their own: before all others
-        self._fresh: deque[int] = deque()
-        self._suspects: deque[int] = deque()  # may have failed, or are under bisection: leased singly
+        # Queues from whose middle a shard is taken as soon as from their front.
+        self._again: OrderedDict[int, None] = OrderedDict()  # lost without a fault of their own: before all others
+        self._fresh = ShardSet(plan.shards)
+        self._suspects: OrderedDict[int, None] = OrderedDict()  # may have failed, or are under bisection: leased singly
         self._watched: set[int] = set()  # of these, those that were there when a worker died, and may not be to blame
         self._bisections: dict[int, Bisection] = {}
         self._in_vain: Counter[int] = Counter()  # searches that blamed nobody
         self.log: list[str] = []
 
-    def fill(self, closed: Collection[int]) -> None:
+    def fill(self, closed: Container[int]) -> None:
         """Queue every shard of the plan that is neither *closed* nor given up."""
         for shard in range(self._plan.shards):
             if shard in closed or shard in self._history.given_up:
@@ -37,7 +39,7 @@ class Triage:
             if self._history.errors(shard):
                 self._retry(shard)
             else:
-                self._fresh.append(shard)
+                self._fresh.add(shard)
 
     @property
     def pending(self) -> int:
@@ -47,7 +49,11 @@ class Triage:
     @property
     def untried(self) -> bool:
         """Are there shards that nobody has had yet?"""
-        return bool(self._fresh)
+        return len(self._fresh) > 0
+
+    def waiting(self) -> Iterator[int]:
+        """The shards in all queues."""
+        return chain(self._again, self._fresh, self._suspects)
 
     def due(self, most: int) -> list[int]:
         """The first *most* shards that ``pop`` would take, left where they are."""
@@ -55,16 +61,14 @@ class Triage:
 
     def pop(self, most: int) -> list[int]:
         """Take up to *most* shards that nothing speaks against."""
-        shards: list[int] = []
-        while len(shards) < most and (queue := self._again or self._fresh):
-            shards.append(queue.popleft())
-        return shards
+        again = [self._again.popitem(last=False)[0] for _ in range(min(most, len(self._again)))]
+        return again + [self._fresh.pop_first() for _ in range(min(most - len(again), len(self._fresh)))]
 
     def pop_suspect(self, acceptable: Callable[[int], bool]) -> int | None:
         """Take the first suspect that the predicate accepts."""
         for shard in self._suspects:
             if acceptable(shard):
-                self._suspects.remove(shard)
+                del self._suspects[shard]
                 return shard
         return None
 
@@ -78,19 +82,18 @@ class Triage:
         if watch:
             self._watched.add(shard)
         suspect = self._history.errors(shard) or shard in self._bisections or shard in self._watched
-        (self._suspects if suspect else self._again).append(shard)
+        (self._suspects if suspect else self._again)[shard] = None
 
     def withdraw(self, shard: int) -> None:
         """It is committed after all: nobody need do it."""
         self._bisections.pop(shard, None)
-        for queue in (self._again, self._fresh, self._suspects):
-            if shard in queue:
-                queue.remove(shard)
+        self._again.pop(shard, None)
+        self._suspects.pop(shard, None)
+        self._fresh.discard(shard)
 
     def failed(self, failure: Failure) -> None:
-        """An attempt at a shard failed, by a fault that may be the shard's own or with its node."""
+        """An attempt at a shard failed, by a fault that may be the shard's own or with its node; it is counted."""
         shard = failure.shard
-        self._history.add(failure)
         if failure.kind in CHARGED:
             number = f"{self._history.errors(shard)} of {self._error_budget}"
             self.log.append(
@@ -107,7 +110,7 @@ class Triage:
         bisection = self._bisections[shard]
         (bisection.passed if survived else bisection.failed)()
         if bisection.group is not None:
-            self._suspects.append(shard)
+            self._suspects[shard] = None
             return
         del self._bisections[shard]
         self._blame(shard, bisection.blamed)
@@ -122,7 +125,7 @@ class Triage:
             suspects = {sample.key: sample.prompt_index for sample in samples if sample.key not in blamed}
             self._bisections[shard] = Bisection(suspects)
             self.log.append(f"shard {shard:06d}: looking for the sample that makes it fail")
-        self._suspects.append(shard)
+        self._suspects[shard] = None
 
     def _blame(self, shard: int, keys: Iterable[str]) -> None:
         message = self._history.message(shard)
@@ -135,7 +138,7 @@ class Triage:
         if len(self._history.blamed(shard)) > MOST_BLAMED:
             self.give_up(shard, f"more than {MOST_BLAMED} of its samples fail: {message}")
         else:
-            self._suspects.append(shard)
+            self._suspects[shard] = None
 
     def give_up(self, shard: int, message: str) -> None:
         """Nobody will try it again, in this run or after a restart."""

@@ -1,14 +1,18 @@
 """The coordinator alone, with a clock that the test turns: leases, budgets, deadlines, restarts."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pipeline.cluster.book import SILENCE
-from pipeline.cluster.coordinator import STALL, STORAGE_PATIENCE, Coordinator
+from pipeline.cluster.coordinator import STALL, Coordinator
+from pipeline.cluster.fates import STORAGE_PATIENCE
 from pipeline.cluster.history import MOST_BLAMED
 from pipeline.cluster.pace import FIRST_DEADLINE
 from pipeline.cluster.protocol import Failure, FailureKind, Lease, Report, Stop, Task, Wait
@@ -16,6 +20,7 @@ from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import Config
 from pipeline.errors import StoreError
 from pipeline.prompts import PlannedShard, Sample
+from tests.cluster.inline import Inline
 
 
 class Shards:
@@ -55,9 +60,18 @@ class Desk:
         self.time = 0.0
         self.committed: dict[int, dict[str, int]] = {}
         self.records: list[Failure] = []
-        self.settings = {"error_budget": error_budget, "node_loss_budget": 5, "shard_timeout": timeout}
+        self.settings: dict[str, Any] = {
+            "error_budget": error_budget,
+            "node_loss_budget": 5,
+            "shard_timeout": timeout,
+            "committed": self.found,
+            "threads": Inline(),
+        }
         self.starts = 0
         self.start()
+
+    def found(self, shards: Collection[int]) -> dict[int, dict[str, int]]:
+        return {shard: self.committed[shard] for shard in shards if shard in self.committed}
 
     def start(self, held=None) -> None:
         """A new coordinator, as after the death of the old one."""
@@ -67,7 +81,6 @@ class Desk:
             done=dict(self.committed),
             past=list(self.records),
             record=self.records.append,
-            committed=self.committed.get,
             token=f"t{self.starts}",
             held=held,
             clock=lambda: self.time,
@@ -106,6 +119,31 @@ class Desk:
 
     def kinds(self, shard: int) -> list[FailureKind]:
         return [record.kind for record in self.records if record.shard == shard]
+
+
+class Storage(Executor):
+    """The storage of a desk, which answers when it is told to; *asked* are the shards of each question to it."""
+
+    def __init__(self, desk: Desk):
+        self.asked: list[int] = []
+        self._due: list[tuple[Future[Any], Callable[[], Any]]] = []
+        self._desk = desk
+        desk.settings |= {"threads": self, "committed": self.committed}
+        desk.start()
+
+    def committed(self, shards: Collection[int]) -> dict[int, dict[str, int]]:
+        self.asked.append(len(shards))
+        return self._desk.found(shards)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._due.append((future, lambda: fn(*args, **kwargs)))
+        return future
+
+    def answer(self) -> None:
+        due, self._due = self._due, []
+        for future, happen in due:
+            future.set_result(happen())
 
 
 def test_one_worker_does_every_shard_once_in_order() -> None:
@@ -510,7 +548,7 @@ def test_a_bad_moment_of_storage_ends_no_run_however_many_commits_fail_in_it() -
 
 
 def test_a_loss_that_cannot_be_written_down_is_raised_for_all_who_ask(tmp_path: Path) -> None:
-    """The driver does not wait to hear what became of ``lost``."""
+    """The driver does not wait to hear what became of ``lost``, nor does the coordinator wait for storage."""
     config = Config()
     config.output.path = str(tmp_path)
     coordinator = open_coordinator(config, Shards(4))
@@ -518,8 +556,15 @@ def test_a_loss_that_cannot_be_written_down_is_raised_for_all_who_ask(tmp_path: 
     assert isinstance(lease, Lease)
     coordinator.next("a#1", [], [lease.id], running=lease.id)
     (tmp_path / "failures").write_text("in the way")
+    coordinator.lost("a#1", FailureKind.crash, "killed")
+
+    def wait() -> None:
+        while True:
+            coordinator.snapshot()
+            time.sleep(0.01)
+
     with pytest.raises(StoreError, match="failures"):
-        coordinator.lost("a#1", FailureKind.crash, "killed")
+        wait()
     (tmp_path / "failures").unlink()
     for ask in (coordinator.snapshot, lambda: coordinator.next("b#1")):
         with pytest.raises(StoreError, match="failures"):
@@ -712,3 +757,44 @@ def test_a_given_up_shard_that_turns_out_committed_is_done() -> None:
     desk.start()
     assert desk.state.given_up == {}
     assert desk.state.done == 1
+
+
+def test_however_many_are_lost_at_once_storage_is_asked_twice_and_nobody_waits_for_it() -> None:
+    desk = Desk(shards=2000)
+    storage = Storage(desk)
+    leases = {f"w{i}#1": desk.lease(f"w{i}#1") for i in range(400)}
+    prefetched = {worker: desk.begin(worker, lease) for worker, lease in leases.items()}
+    lost = list(leases)[:100]
+    desk.commit(leases[lost[0]].tasks[0])  # whose report dies with its worker
+    for worker in lost:
+        desk.coordinator.lost(worker, FailureKind.node_loss, "taken away")
+    assert desk.state.in_doubt == 100
+    again = [desk.lease("new#1").tasks[0].planned.index]  # what was not begun is in no doubt
+    storage.answer()
+    desk.coordinator.tick()
+    storage.answer()  # what came up while the first was under way
+    assert desk.state.done == 1
+    assert storage.asked == [1, 99]
+    for _ in range(2):  # the losses are written down
+        storage.answer()
+        desk.coordinator.tick()
+    assert desk.state.in_doubt == 0
+    charged = [leases[worker].tasks[0].planned.index for worker in lost[1:]]
+    assert sorted(record.shard for record in desk.records) == charged
+    again += [desk.lease(f"new#{i}").tasks[0].planned.index for i in range(2, 200)]
+    held = [lease.tasks[0].planned.index for w in lost if isinstance(lease := prefetched[w], Lease)]
+    assert again == held + charged, "what was lost goes before all others"
+
+
+def test_a_run_is_not_over_while_its_last_shard_is_in_doubt() -> None:
+    desk = Desk(shards=1)
+    storage = Storage(desk)
+    desk.begin("a#1", desk.lease("a#1"))
+    desk.coordinator.lost("a#1", FailureKind.node_loss, "taken away")
+    assert isinstance(desk.coordinator.next("b#1"), Wait)
+    assert not desk.state.finished
+    desk.time += 1.0
+    while not isinstance(answer := desk.coordinator.next("b#1"), Lease):
+        assert isinstance(answer, Wait)
+        storage.answer()
+    assert answer.tasks[0].planned.index == 0

@@ -121,7 +121,7 @@ def coordinator_for(worker: Pretender, records: list[Failure]) -> Coordinator:
         done={},
         past=[],
         record=records.append,
-        committed=worker.committed.get,
+        committed=lambda shards: {s: worker.committed[s] for s in shards if s in worker.committed},
         token="t",
         error_budget=3,
         node_loss_budget=20,

@@ -18,6 +18,7 @@ START = Snapshot(
     done=0,
     resumed=0,
     leased=2,
+    in_doubt=0,
     patience=3600.0,
     under_way=0.0,
     workers=2,

@@ -1,4 +1,5 @@
-"""Random schedules: workers die, hang, lose replies and double their reports, nodes and coordinators go away.
+"""Random schedules: workers die, hang, lose replies and double their reports, nodes and coordinators go away, and
+storage answers late.
 
 Whatever happens, the run ends, every shard is committed once, only guilty samples are left out, and no more is done
 twice than what was under way when something died.
@@ -6,7 +7,11 @@ twice than what was under way when something died.
 
 import random
 from collections import Counter
+from collections.abc import Callable, Collection
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 import pytest
 
@@ -58,6 +63,30 @@ class Worker:
         self.leases = [lease for lease in self.leases if any(t.attempt not in self.ended for t in lease.tasks)]
 
 
+class Slow(Executor):
+    """Storage that takes its time: what is submitted happens in one ``step``, and is heard of in a later one."""
+
+    def __init__(self) -> None:
+        self._due: list[Callable[[], Callable[[], None]]] = []
+        self._heard: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def happen() -> Callable[[], None]:
+            result = fn(*args, **kwargs)
+            return lambda: future.set_result(result)
+
+        self._due.append(happen)
+        return future
+
+    def step(self) -> None:
+        for heard in self._heard:
+            heard()
+        self._heard = [happen() for happen in self._due]
+        self._due = []
+
+
 class World:
     """Storage, machines and chance."""
 
@@ -77,6 +106,9 @@ class World:
         self.starts = 0
         self.start({})
 
+    def committed(self, shards: Collection[int]) -> dict[int, dict[str, int]]:
+        return {shard: counts for shard in shards if (counts := self.counts(shard)) is not None}
+
     def counts(self, shard: int) -> dict[str, int] | None:
         if shard not in self.storage:
             return None
@@ -85,18 +117,20 @@ class World:
 
     def start(self, held: dict[str, list[Held]]) -> None:
         self.starts += 1
+        self.aside = Slow()  # what the old coordinator has not heard, it never will
         self.coordinator = Coordinator(
             self.plan,
             done={shard: self.counts(shard) or {} for shard in self.storage},
             past=list(self.records),
             record=self.records.append,
-            committed=self.counts,
+            committed=self.committed,
             token=f"{self.starts}",
             error_budget=3,
             node_loss_budget=1000,
             shard_timeout=8 * SECONDS,
             held=held,
             clock=lambda: self.time,
+            threads=self.aside,
         )
 
     def populate(self) -> None:
@@ -178,12 +212,22 @@ class World:
                 held = {w.name: [lease.held() for lease in w.leases] for w in self.workers.values()}
                 self.start(held)
 
+    def standing(self) -> Counter[int]:
+        """How often each shard waits in a queue, is in a worker's hands, or in doubt."""
+        triage, book = self.coordinator._triage, self.coordinator._book
+        held = (lease.open.values() for state in book.workers.values() for lease in state.leases.values())
+        return Counter(chain(triage.waiting(), *held, self.coordinator._fates.in_doubt))
+
     def live(self, disturbances: int) -> None:
         """Until the coordinator says that it is over."""
         for tick in range(40_000):
+            if self.random.random() < 0.2:
+                self.aside.step()
             self.coordinator.tick()
             state = self.coordinator.snapshot()
             assert state.stopped is None, state.stopped
+            assert self.standing() == dict.fromkeys(self.standing(), 1), "each unfinished shard has one place"
+            assert len(self.standing()) == state.shards - state.done - len(state.given_up)
             if state.finished:
                 return
             for name in state.hung:

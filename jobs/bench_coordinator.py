@@ -1,0 +1,185 @@
+"""What the coordinator costs with 10,000 workers and a million shards: time per call, memory, questions to storage.
+
+One process plays all workers: each pulls leases and reports, and 1,000 of them are lost at once, as spot machines are.
+Storage is played too, and takes 50 ms an answer; a call that waits for it would show. Half of the shards are committed
+before. Time is played as well: a shard takes its worker 60 s.
+
+    python jobs/bench_coordinator.py [--workers 10000] [--shards 1000000] [--lost 1000]
+"""
+
+import argparse
+import gc
+import heapq
+import sys
+import time
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pipeline.cluster.coordinator import Coordinator  # noqa: E402
+from pipeline.cluster.protocol import Counts, Failure, FailureKind, Lease, Report  # noqa: E402
+from pipeline.prompts import PlannedShard  # noqa: E402
+
+SECONDS = 60.0  # a shard
+ANSWER = 0.05  # seconds of storage
+SAMPLES = 1024  # a shard
+
+
+class Shards:
+    """A plan without rows: to read these is the business of ``Ahead``, whose cost jobs/bench_plan.py tells."""
+
+    def __init__(self, shards: int):
+        self.shards = shards
+
+    def shard(self, index: int) -> PlannedShard:
+        return PlannedShard(index=index, samples=())
+
+
+class World:
+    """Workers, storage and time around one coordinator. ``calls`` are (method, seconds, of these at work)."""
+
+    def __init__(self, workers: int, shards: int):
+        self.now = 0.0
+        self.storage: dict[int, Counts] = {}
+        self.questions: list[int] = []  # shards of each
+        self.failures = 0
+        self.calls: list[tuple[str, float, float]] = []
+        counts = {"ok": SAMPLES}
+        begun = time.perf_counter()
+        self.coordinator = Coordinator(
+            Shards(shards),
+            done=dict.fromkeys(range(shards // 2), counts),
+            past=(),
+            record=self._record,
+            committed=self._committed,
+            token="bench",
+            error_budget=3,
+            node_loss_budget=20,
+            clock=lambda: self.now,
+        )
+        self.opened = time.perf_counter() - begun
+        self.holding: dict[str, list[Lease]] = {}
+        self.reports: dict[str, list[Report]] = {}
+        self.due = [(i * SECONDS / workers, f"{i:08x}/gpu0#{i}") for i in range(workers)]
+        heapq.heapify(self.due)
+
+    def _record(self, failure: Failure) -> None:
+        time.sleep(ANSWER)
+        self.failures += 1
+
+    def _committed(self, shards: Collection[int]) -> Mapping[int, Counts]:
+        time.sleep(ANSWER)
+        self.questions.append(len(shards))
+        return {shard: self.storage[shard] for shard in shards if shard in self.storage}
+
+    def call(self, method: str, *args: object) -> object:
+        begun, worked = time.perf_counter(), time.thread_time()
+        answer = getattr(self.coordinator, method)(*args)
+        self.calls.append((method, time.perf_counter() - begun, time.thread_time() - worked))
+        return answer
+
+    def work(self, until: float) -> None:
+        """All workers work until then; the driver asks four times a second."""
+        polled = self.now
+        while self.due and self.due[0][0] < until:
+            self.now, worker = heapq.heappop(self.due)
+            while polled + 0.25 < self.now:
+                polled += 0.25
+                self.call("snapshot")
+                self.call("tick")
+            self._turn(worker)
+        self.now = until
+
+    def _turn(self, worker: str) -> None:
+        """A worker has done the first of its leases; it begins the next, and asks for one more."""
+        holding = self.holding.setdefault(worker, [])
+        reports = self.reports.pop(worker, [])
+        if not holding:
+            answer = self.call("next", worker, reports, [], None)
+            reports = []
+            if not isinstance(answer, Lease):
+                heapq.heappush(self.due, (self.now + 1.0, worker))
+                return
+            holding.append(answer)
+        running = holding[0]
+        answer = self.call("next", worker, reports, [lease.id for lease in holding], running.id)
+        if isinstance(answer, Lease):
+            holding.append(answer)
+        holding.pop(0)
+        self.reports[worker] = []
+        for task in running.tasks:
+            self.storage[task.planned.index] = {"ok": SAMPLES}
+            report = Report(
+                shard=task.planned.index, attempt=task.attempt, counts={"ok": SAMPLES}, images=SAMPLES, seconds=SECONDS
+            )
+            self.reports[worker].append(report)
+        heapq.heappush(self.due, (self.now + SECONDS * len(running.tasks), worker))
+
+    def lose(self, number: int) -> float:
+        """So many workers are lost in one moment; return the seconds until the coordinator is in no doubt any more."""
+        victims = {worker for _, worker in self.due[:: max(1, len(self.due) // number)][:number]}
+        self.due = [entry for entry in self.due if entry[1] not in victims]
+        heapq.heapify(self.due)
+        begun = time.perf_counter()
+        for worker in victims:
+            for lease in self.holding.pop(worker, []):
+                for task in lease.tasks:
+                    self.storage.pop(task.planned.index, None)
+            self.call("lost", worker, FailureKind.node_loss, "taken away")
+        while self.call("snapshot").in_doubt:  # type: ignore[attr-defined]
+            time.sleep(0.05)
+        return time.perf_counter() - begun
+
+    def tell(self, what: str) -> None:
+        """Print what the calls cost since the last time."""
+        print(what)
+        for method in ("next", "lost", "snapshot", "tick"):
+            seconds = sorted(taken for name, taken in self.calls if name == method)
+            if seconds:
+                mean, late = sum(seconds) / len(seconds), seconds[int(0.999 * (len(seconds) - 1))]
+                figures = (
+                    f"mean {1e3 * mean:.3f} ms, 99.9 % below {1e3 * late:.2f} ms, longest {1e3 * seconds[-1]:.2f} ms"
+                )
+                print(f"  {method:<9} {len(seconds):>7,} calls: {figures}")
+        self.calls.clear()
+
+
+def _figures(seconds: Sequence[float]) -> str:
+    ordered = sorted(seconds)
+    mean, late = sum(ordered) / len(ordered), ordered[int(0.999 * (len(ordered) - 1))]
+    return f"mean {1e3 * mean:.2f}, 99.9 % below {1e3 * late:.2f}, longest {1e3 * ordered[-1]:.2f} ms"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--workers", type=int, default=10_000)
+    parser.add_argument("--shards", type=int, default=1_000_000)
+    parser.add_argument("--lost", type=int, default=1_000, help="workers, at once (default 1,000)")
+    args = parser.parse_args()
+    world = World(args.workers, args.shards)
+    gc.collect()
+    print(f"{args.workers:,} workers, {args.shards:,} shards, half of them committed: opened in {world.opened:.1f} s")
+    world.work(SECONDS)
+    world.tell("all workers come:")
+    world.work(60 * SECONDS)
+    world.tell(f"an hour of work, {world.coordinator.snapshot().images / SAMPLES:,.0f} shards:")
+    seconds = world.lose(args.lost)
+    world.tell(f"{args.lost:,} workers are lost at once:")
+    print(f"  storage was asked {len(world.questions)} times, about {sum(world.questions):,} shards in all, and")
+    print(
+        f"  {world.failures:,} losses were written down; in doubt for {seconds:.1f} s, in which all others are answered"
+    )
+    world.work(world.now + 20 * SECONDS)
+    world.tell("twenty minutes of work of the others:")
+    print(f"peak resident memory: {_peak_megabytes():.0f} MB, of which the played world takes its share")
+
+
+def _peak_megabytes() -> float:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    main()
