@@ -136,13 +136,10 @@ class World:
         """Print what the calls cost since the last time."""
         print(what)
         for method in ("next", "lost", "snapshot", "tick"):
-            seconds = sorted(taken for name, taken in self.calls if name == method)
-            if seconds:
-                mean, late = sum(seconds) / len(seconds), seconds[int(0.999 * (len(seconds) - 1))]
-                figures = (
-                    f"mean {1e3 * mean:.3f} ms, 99.9 % below {1e3 * late:.2f} ms, longest {1e3 * seconds[-1]:.2f} ms"
-                )
-                print(f"  {method:<9} {len(seconds):>7,} calls: {figures}")
+            taken = [(passed, worked) for name, passed, worked in self.calls if name == method]
+            if taken:
+                passed, worked = (_figures(column) for column in zip(*taken, strict=True))
+                print(f"  {method:<9}{len(taken):>7,} calls: {passed}; of work {worked}", flush=True)
         self.calls.clear()
 
 
@@ -163,16 +160,16 @@ def main() -> None:
     print(f"{args.workers:,} workers, {args.shards:,} shards, half of them committed: opened in {world.opened:.1f} s")
     world.work(SECONDS)
     world.tell("all workers come:")
-    world.work(60 * SECONDS)
-    world.tell(f"an hour of work, {world.coordinator.snapshot().images / SAMPLES:,.0f} shards:")
+    world.work(20 * SECONDS)
+    world.tell(f"twenty minutes of work, {world.coordinator.snapshot().images / SAMPLES:,.0f} shards:")
     seconds = world.lose(args.lost)
     world.tell(f"{args.lost:,} workers are lost at once:")
     print(f"  storage was asked {len(world.questions)} times, about {sum(world.questions):,} shards in all, and")
     print(
         f"  {world.failures:,} losses were written down; in doubt for {seconds:.1f} s, in which all others are answered"
     )
-    world.work(world.now + 20 * SECONDS)
-    world.tell("twenty minutes of work of the others:")
+    world.work(world.now + 10 * SECONDS)
+    world.tell("ten minutes of work of the others:")
     print(f"peak resident memory: {_peak_megabytes():.0f} MB, of which the played world takes its share")
 
 
