@@ -19,12 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.cluster.coordinator import Coordinator  # noqa: E402
-from pipeline.cluster.protocol import Counts, Failure, FailureKind, Lease, Report  # noqa: E402
+from pipeline.cluster.protocol import Counts, Failure, FailureKind, Lease, Report, Task  # noqa: E402
 from pipeline.prompts import PlannedShard  # noqa: E402
 
 SECONDS = 60.0  # a shard
 ANSWER = 0.05  # seconds of storage
 SAMPLES = 1024  # a shard
+NOTHING = Lease(id="", tasks=())
 
 
 class Shards:
@@ -60,8 +61,8 @@ class World:
             clock=lambda: self.now,
         )
         self.opened = time.perf_counter() - begun
-        self.holding: dict[str, list[Lease]] = {}
-        self.reports: dict[str, list[Report]] = {}
+        self.running: dict[str, Lease] = {}
+        self.prefetched: dict[str, Lease] = {}
         self.due = [(i * SECONDS / workers, f"{i:08x}/gpu0#{i}") for i in range(workers)]
         heapq.heapify(self.due)
 
@@ -93,40 +94,36 @@ class World:
         self.now = until
 
     def _turn(self, worker: str) -> None:
-        """A worker has done the first of its leases; it begins the next, and asks for one more."""
-        holding = self.holding.setdefault(worker, [])
-        reports = self.reports.pop(worker, [])
-        if not holding:
+        """A worker has done the lease that it ran, if any; it begins the one in hand, and asks for one more."""
+        reports = [self._commit(task) for task in self.running.pop(worker, NOTHING).tasks]
+        lease = self.prefetched.pop(worker, None)
+        if lease is None:
             answer = self.call("next", worker, reports, [], None)
-            reports = []
             if not isinstance(answer, Lease):
                 heapq.heappush(self.due, (self.now + 1.0, worker))
                 return
-            holding.append(answer)
-        running = holding[0]
-        answer = self.call("next", worker, reports, [lease.id for lease in holding], running.id)
+            lease, reports = answer, []
+        self.running[worker] = lease
+        answer = self.call("next", worker, reports, [lease.id], lease.id)
         if isinstance(answer, Lease):
-            holding.append(answer)
-        holding.pop(0)
-        self.reports[worker] = []
-        for task in running.tasks:
-            self.storage[task.planned.index] = {"ok": SAMPLES}
-            report = Report(
-                shard=task.planned.index, attempt=task.attempt, counts={"ok": SAMPLES}, images=SAMPLES, seconds=SECONDS
-            )
-            self.reports[worker].append(report)
-        heapq.heappush(self.due, (self.now + SECONDS * len(running.tasks), worker))
+            self.prefetched[worker] = answer
+        heapq.heappush(self.due, (self.now + SECONDS * len(lease.tasks), worker))
+
+    def _commit(self, task: Task) -> Report:
+        shard, counts = task.planned.index, {"ok": SAMPLES}
+        self.storage[shard] = counts
+        return Report(shard=shard, attempt=task.attempt, counts=counts, images=SAMPLES, seconds=SECONDS)
 
     def lose(self, number: int) -> float:
-        """So many workers are lost in one moment; return the seconds until the coordinator is in no doubt any more."""
-        victims = {worker for _, worker in self.due[:: max(1, len(self.due) // number)][:number]}
-        self.due = [entry for entry in self.due if entry[1] not in victims]
+        """So many workers are lost in one moment, each with all but the first shard of its lease still to be drawn;
+        return the seconds until the coordinator is in no doubt any more."""
+        victims = list(self.running)[:: max(1, len(self.running) // number)][:number]
+        self.due = [entry for entry in self.due if entry[1] not in set(victims)]
         heapq.heapify(self.due)
         begun = time.perf_counter()
         for worker in victims:
-            for lease in self.holding.pop(worker, []):
-                for task in lease.tasks:
-                    self.storage.pop(task.planned.index, None)
+            self._commit(self.running.pop(worker).tasks[0])
+            self.prefetched.pop(worker, None)
             self.call("lost", worker, FailureKind.node_loss, "taken away")
         while self.call("snapshot").in_doubt:  # type: ignore[attr-defined]
             time.sleep(0.05)

@@ -57,6 +57,7 @@ class Faulty:
     without: frozenset[str] = frozenset()  # kinds that are answered 501
     ignores: frozenset[str] = frozenset()  # create: writes over; range: gives all; delete_many, copy: say they did
     busy: dict[str, int] = field(default_factory=dict)  # kind -> how many are answered 503
+    full: tuple[str, str] | None = None  # status and code with which whatever writes is answered
     lost: dict[str, int] = field(default_factory=dict)  # kind -> how many are done, and their answer is lost
     cut: dict[str, int] = field(default_factory=dict)  # kind -> how many answers end in the middle, by a reset
     short: dict[str, int] = field(default_factory=dict)  # kind -> how many answers are half of what they should be
@@ -70,6 +71,8 @@ class Faulty:
             return _answer(start, *LACKING)
         if self._spend(self.busy, kind):
             return _answer(start, *BUSY)
+        if self.full is not None and kind in ("create", "write", "copy"):
+            return _answer(start, self.full[0], f"<Error><Code>{self.full[1]}</Code><Message>Full.</Message></Error>")
         if kind in self.ignores:
             if kind in ("delete", "delete_many", "copy"):
                 return _answer(start, "200 OK", "<?xml version='1.0'?><Result></Result>")

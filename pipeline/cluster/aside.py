@@ -54,7 +54,7 @@ class Aside:
             self._taking = False
 
     def close(self) -> None:
-        """Ask nothing more."""
+        """Ask nothing more; nobody takes answers."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _carry(

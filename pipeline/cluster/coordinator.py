@@ -12,7 +12,8 @@ refused, except for the fact that it committed, which storage confirms. Invarian
 - every unfinished shard waits in one queue of ``Triage``, is open in one lease of the ``Book``, or is in doubt
   (``Fates``) until storage has said whether it is committed, or that a failure is written down;
 - a failure is charged only to shards that were running when it happened, and to none that had committed. That storage
-  does not take a shard is charged to none: it is drawn again, and after minutes of nothing else the run ends.
+  does not take a shard is charged to none: it is drawn again, and after minutes of nothing else the run ends; at once
+  where storage is full.
 An exception, of storage above all, is raised again by every later call: the first invariant may no longer hold then,
 and a worker that reports, or the driver that mourns one, does not wait to hear of it.
 """

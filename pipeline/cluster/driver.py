@@ -115,7 +115,8 @@ class Driver:
         self._ended = self._ended or time.monotonic()
         if self._fleet.at(Stage.drawing) and self._snapshot.finished:
             return False
-        return not self._fleet.at(Stage.running) or time.monotonic() - self._ended > FAREWELL
+        left = self._fleet.at(Stage.running) or self._snapshot.in_doubt
+        return not left or time.monotonic() - self._ended > FAREWELL
 
     def _poll(self) -> None:
         self._polls += 1
@@ -155,7 +156,7 @@ class Driver:
         return max(bounds) + SLACK
 
     def _waited_for(self) -> str:
-        parts = []
+        parts, snapshot = [], self._snapshot
         silent = time.monotonic() - self._asked
         if silent > UNANSWERED:
             parts.append(f"the coordinator to {'list what is committed' if self._opening else 'answer'}")
@@ -165,6 +166,8 @@ class Driver:
                 parts.append(f"{number} worker{'s' * (number != 1)} {what}")
         if self._fleet.at(Stage.starting):
             parts[-1] += f" (each needs {self._needs}; the cluster has {machines.resources()})"
+        if snapshot is not None and snapshot.in_doubt:
+            parts.append(f"storage to say whether {snapshot.in_doubt} shards are committed")
         return ", ".join(parts) or "workers"
 
     # Workers

@@ -155,7 +155,9 @@ class Fates:
 
     def _ended_badly(self, opened: Open, report: Report) -> None:
         error = report.error or ""
-        if opened.shard in self.done:
+        if report.full:
+            self._full(opened, report)
+        elif opened.shard in self.done:
             self._say(opened.shard, f"committed, and published when the run ends: {last_line(error)}")
         elif report.storage:
             self._refused(opened, error)
@@ -186,6 +188,17 @@ class Fates:
             self.stop(reason)
             for failed in sorted(self._first.failed):
                 self._history.add(Failure(shard=failed, kind=FailureKind.pardoned, message="the run was stopped"))
+
+    def _full(self, opened: Open, report: Report) -> None:
+        """Nothing more can be stored: stop drawing. Where only the worker's machine is full, stop drawing there."""
+        self._put_back(opened.shard)
+        at = place(opened.worker)
+        if not report.storage:
+            self._places.condemn(at)
+            if self._places.bad(at, self._live):
+                self._triage.log.append(f"{at} is given nothing more, while others work: {report.error}")
+                return
+        self.stop(f"{report.error}; once there is room, the same command goes on")
 
     def _refused(self, opened: Open, message: str) -> None:
         """Storage did not take a shard: no fault of its own. Another place may have more luck, or nobody has."""

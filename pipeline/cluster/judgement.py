@@ -59,6 +59,7 @@ class Places:
     def __init__(self) -> None:
         self._failed_at: dict[int, set[str]] = {}
         self._row: dict[str, set[int]] = {}  # place -> different shards failed since its last success
+        self._condemned: set[str] = set()  # whatever succeeds there
         self._contrast: set[str] = set()  # of these places, those during whose row others succeeded
 
     def succeeded(self, shard: int, at: str) -> None:
@@ -73,6 +74,10 @@ class Places:
         self._failed_at.setdefault(shard, set()).add(at)
         self._row.setdefault(at, set()).add(shard)
 
+    def condemn(self, at: str) -> None:
+        """Nothing can succeed at the place *at*."""
+        self._condemned.add(at)
+
     def bad(self, at: str, live: Callable[[], Collection[str]]) -> bool:
         """Should the place *at* be given nothing more? Never where no better place is among the *live* ones."""
         return self._suspect(at) and any(not self._suspect(other) for other in live() if other != at)
@@ -84,7 +89,7 @@ class Places:
 
     def suspects(self) -> set[str]:
         """Places that are given nothing more as soon as there is a better one."""
-        return {at for at in self._row if self._suspect(at)}
+        return self._condemned | {at for at in self._row if self._suspect(at)}
 
     def _suspect(self, at: str) -> bool:
-        return len(self._row.get(at, ())) >= PARK_AFTER and at in self._contrast
+        return at in self._condemned or (len(self._row.get(at, ())) >= PARK_AFTER and at in self._contrast)

@@ -5,6 +5,7 @@ For tests, notebooks and machines without Ray. A crash is the crash of the whole
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from pipeline.cluster.coordinator import Coordinator
@@ -13,6 +14,7 @@ from pipeline.cluster.progress import Progress
 from pipeline.cluster.protocol import Drawn, Report, Snapshot
 
 NAME = "local#1"
+PAUSE = 0.05  # seconds between two looks whether storage has answered
 
 
 class LocalDesk:
@@ -48,6 +50,8 @@ def run_local(coordinator: Coordinator, worker: Processor, progress: Progress) -
     """
     try:
         Loop(worker, LocalDesk(coordinator, progress)).run()
+        while (snapshot := coordinator.snapshot()).in_doubt:
+            time.sleep(PAUSE)
     finally:
         coordinator.close()
-    return coordinator.snapshot()
+    return snapshot

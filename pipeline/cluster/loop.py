@@ -5,6 +5,8 @@ commits end on the worker's own threads and are reported from there, when enough
 """
 
 import errno
+import socket
+import tempfile
 import threading
 import time
 import traceback
@@ -13,6 +15,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.cluster.protocol import Drawn, Held, Lease, Report, Stop, Task, Wait
+from pipeline.corpus.stores import Full
 from pipeline.errors import StoreError
 from pipeline.prompts import PlannedShard
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline.worker import ShardResult
 
 Answer = Lease | Wait | Stop
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # of the disk on which a tar is built, too: no fault of its shard
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # of the disk on which a tar is built
 SECONDS_BETWEEN_WORDS = 1.0  # of pictures drawn, at least; many workers let more pass, as with reports
 
 
@@ -78,6 +81,7 @@ class Loop:
         self._last_call = 0.0
         self._report_every = 0.0
         self._broken = False
+        self._full = False  # what is drawn could not be put away
 
     def run(self) -> str:
         """Work until there is no more to do; return why. The worker is closed then."""
@@ -108,6 +112,8 @@ class Loop:
                 self._settle()  # it may take this process along: let it take nothing else, and be known as the cause
             upcoming = self._ask(lease.id)
             for task in lease.tasks:
+                if self._full:
+                    return "nothing more can be stored from there"
                 self._do(task)
                 if self._broken:
                     return "left after an error, to begin afresh"
@@ -145,8 +151,10 @@ class Loop:
 
     def _committed(self, task: Task, told: int, future: "Future[ShardResult]") -> None:
         """A commit has ended, well or not (on the worker's thread)."""
+        report = _report(task, told, future)
         try:
-            self._end(_report(task, told, future))
+            self._full = self._full or report.full
+            self._end(report)
         finally:
             with self._lock:
                 self._under_way -= 1
@@ -199,8 +207,12 @@ class Loop:
 def _report(task: Task, told: int, future: "Future[ShardResult]") -> Report:
     """What a commit that has ended came to; *told* pictures of it are known."""
     shard, error = task.planned.index, future.exception()
-    if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in FULL):
-        return Report(shard=shard, attempt=task.attempt, error=str(error), storage=True)
+    if isinstance(error, StoreError):
+        full = isinstance(error, Full)
+        return Report(shard=shard, attempt=task.attempt, error=str(error), storage=True, full=full)
+    if isinstance(error, OSError) and error.errno in FULL:  # no fault of its shard
+        line = f"{socket.gethostname()}: {error.strerror} in {tempfile.gettempdir()} (TMPDIR), where shards are built"
+        return Report(shard=shard, attempt=task.attempt, error=line, full=True)
     if error is not None:
         return Report(shard=shard, attempt=task.attempt, error="".join(traceback.format_exception(error)))
     result = future.result()

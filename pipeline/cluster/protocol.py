@@ -93,12 +93,14 @@ class Report:
     """What became of one task. ``error`` is the traceback of a failed one, None where it succeeded.
 
     With ``storage`` it is the line of an error that storage raised: the shard was drawn, and could not be put away.
+    With ``full`` nothing more can be, there or, without ``storage``, where the worker's machine builds shards.
     """
 
     shard: int
     attempt: str
     error: str | None = None
     storage: bool = False
+    full: bool = False
     counts: Counts = field(default_factory=dict)
     images: int = 0  # generated, further seeds included, and not in a ``Drawn`` before
     seconds: float = 0.0  # from its start to its commit

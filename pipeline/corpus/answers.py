@@ -8,7 +8,9 @@ import json
 import re
 
 NO_BUCKET = ("NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist")
-_ASKED_AGAIN = {408, 425, 429, *range(500, 600)} - {501, 505}
+INSUFFICIENT_STORAGE = 507
+_FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}  # of Ceph and MinIO
+_ASKED_AGAIN = {408, 425, 429, *range(500, 600)} - {501, 505, INSUFFICIENT_STORAGE}
 # Without a status: an answer that did not come, or came in part. Everything else says no, or cannot be read at all.
 _UNANSWERED = ("error sending request", "request or response body error", "response body", "list response", "timed out")
 _CAUSES = (
@@ -33,6 +35,11 @@ def may_be_asked_again(error: Exception) -> bool:
         return code in _ASKED_AGAIN
     text = str(error).partition("Debug source:")[0]
     return "builder error" not in text and any(part in text for part in _UNANSWERED)
+
+
+def is_full(error: Exception) -> bool:
+    """Does it take nothing more? (The clouds' own stores are never full.)"""
+    return status(error) == INSUFFICIENT_STORAGE or named_fault(error) in _FULL
 
 
 def named_fault(error: Exception) -> str:

@@ -17,10 +17,11 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.corpus.stores import Entry, Refused
+from pipeline.corpus.stores import Entry, Full, Refused
 
 TEMPORARY = ".tmp"
 DEAD_AFTER = 3600.0  # seconds without a change after which a temporary file of another host has lost its writer
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})  # it takes nothing more, whatever it is
 _REASONS = {
     errno.EACCES: "permission denied",
     errno.EPERM: "not permitted (a file system without hard links, or a protected file)",
@@ -179,7 +180,8 @@ class LocalStore:
         except OSError as error:
             if error.errno not in _REASONS:
                 raise
-            raise Refused(f"{self.root / path}: {_REASONS[error.errno]}") from error
+            kind = Full if error.errno in FULL else Refused
+            raise kind(f"{self.root / path}: {_REASONS[error.errno]}") from error
 
 
 def _open_new(path: Path) -> BinaryIO:

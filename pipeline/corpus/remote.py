@@ -21,9 +21,9 @@ import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from pipeline.corpus.answers import NO_BUCKET, gist, is_of_credentials, may_be_asked_again, named_fault
+from pipeline.corpus.answers import NO_BUCKET, gist, is_full, is_of_credentials, may_be_asked_again, named_fault
 from pipeline.corpus.options import blamed, sort_options
-from pipeline.corpus.stores import Entry, Refused
+from pipeline.corpus.stores import Entry, Full, Refused
 from pipeline.errors import StoreError
 from pipeline.paths import Location, locate
 
@@ -184,6 +184,8 @@ class ObjectStore:
             return Refused(f"{self.url}: there is no such bucket or container")
         if isinstance(error, FileNotFoundError):
             return FileNotFoundError(f"{self.url}/{path}")
+        if is_full(error):
+            return Full(f"{self.url}/{path}: {gist(error)}")
         if isinstance(error, (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)):
             return Refused(f"{self.url}/{path}: forbidden with these credentials: {gist(error)}")
         return Refused(f"{self.url}/{path}: {gist(error)}")

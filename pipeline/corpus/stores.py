@@ -34,6 +34,10 @@ class Refused(StoreError):
     """The store has said no (forbidden, full, read-only, not implemented): asking again would not change it."""
 
 
+class Full(Refused):
+    """It takes nothing more, whatever it is: full, over its quota, or read-only."""
+
+
 class Store(Protocol):
     """Objects under one root, which ``url`` names whole. A missing object is ``FileNotFoundError``; whatever the user
     or operator has to mend (unreachable, forbidden, read-only, full) is a ``StoreError`` of one line.

@@ -1,6 +1,8 @@
 """The worker's loop against a real coordinator, with a worker that only pretends to have a device."""
 
 import errno
+import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -203,7 +205,8 @@ def test_a_fragile_worker_leaves_after_an_error_and_hands_back_what_it_held() ->
     coordinator = coordinator_for(worker, records)
     reason = Loop(worker, LocalDesk(coordinator, Silent()), fragile=True).run()
     assert reason == "left after an error, to begin afresh"
-    snapshot = coordinator.snapshot()
+    while (snapshot := coordinator.snapshot()).in_doubt:
+        time.sleep(0.01)
     assert (snapshot.done, snapshot.leased, snapshot.workers) == (1, 0, 0)
     assert [record.kind for record in records] == [FailureKind.error]
     fresh = Pretender(poison="00000100000")
@@ -277,8 +280,10 @@ def corpus_of(folder: Path) -> Config:
     return config
 
 
-def test_a_full_disk_ends_the_run_and_is_charged_to_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.coordinator.STORAGE_PATIENCE", 0.0)
+def test_storage_that_refuses_everything_ends_the_run_and_is_charged_to_no_shard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.cluster.fates.STORAGE_PATIENCE", 0.0)
     config, corpus = corpus_of(tmp_path), tmp_path / "corpus"
     worker = Committer(corpus, {2: lambda: block(corpus, "attempts")}, stay=True)
     with pytest.raises(
@@ -296,7 +301,7 @@ def test_a_full_disk_ends_the_run_and_is_charged_to_no_shard(tmp_path: Path, mon
 
 
 def test_a_later_coordinator_finds_the_commits_made_since(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.coordinator.STORAGE_PATIENCE", 0.0)
+    monkeypatch.setattr("pipeline.cluster.fates.STORAGE_PATIENCE", 0.0)
     config, corpus = corpus_of(tmp_path), tmp_path / "corpus"
     worker = Committer(corpus, {2: lambda: block(corpus, "attempts")}, stay=True)
     with pytest.raises(StoreError, match="in a row failed"):
@@ -308,16 +313,35 @@ def test_a_later_coordinator_finds_the_commits_made_since(tmp_path: Path, monkey
     assert (snapshot.done, snapshot.resumed, snapshot.counts["failed"]) == (2, 2, 16)
 
 
-def test_the_disk_on_which_tars_are_built_is_storage_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.cluster.coordinator.STORAGE_PATIENCE", 0.0)
-
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("where", ["corpus", "scratch"])
+def test_nothing_more_is_drawn_for_a_full_disk_and_it_is_said_once(
+    where: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full() -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/lacuna-x/ok")
+        raise OSError(number, os.strerror(number), "/tmp/lacuna-x/ok")
 
-    worker = Committer(tmp_path / "corpus", dict.fromkeys(range(6), full))
-    with pytest.raises(StoreError, match=r"No space left on device: '/tmp/lacuna-x/ok'; 3 commits in a row"):
-        run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, Silent())
+    corpus, seen = tmp_path / "corpus", Seen()
+    worker = Committer(corpus, dict.fromkeys(range(2, 6), full))
+    if where == "corpus":
+        worker.before = {2: lambda: monkeypatch.setattr(os, "fsync", lambda handle: full())}
+    snapshot = run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, seen)
+    assert snapshot.stopped is not None
+    assert "\n" not in snapshot.stopped
+    expected = {
+        "corpus": rf"{corpus}/attempts/.*: (no space left|disk quota exceeded|the file system is read-only)",
+        "scratch": rf"\S+: {os.strerror(number)} in \S+ \(TMPDIR\), where shards are built",
+    }[where]
+    assert re.fullmatch(rf"{expected}; once there is room, the same command goes on", snapshot.stopped)
+    assert sorted(committed(worker.store)) == [0, 1]
+    drawn = [shard for shard, _ in worker.on_device]
+    assert drawn == list(range(len(drawn))), "nothing is drawn twice"
+    assert [line for shown in seen.snapshots for line in shown.log] == []
     assert list(failures(worker.store)) == []
+    monkeypatch.undo()
+    again = Committer(corpus)
+    assert run_local(open_coordinator(corpus_of(tmp_path), Shards()), again, Silent()).finished
+    assert [shard for shard, _ in again.on_device] == [2, 3, 4, 5]
 
 
 def test_a_moment_without_storage_costs_a_drawing_and_no_budget(tmp_path: Path) -> None:

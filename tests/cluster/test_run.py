@@ -1,13 +1,16 @@
 """A run in this process, from config to finished corpus: resume, refusals, interruption."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +23,11 @@ import yaml
 from pipeline.cli import main
 from pipeline.cluster import records
 from pipeline.cluster.environment import terminable
+from pipeline.cluster.protocol import Snapshot
 from pipeline.cluster.run import _stopped, run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
-from pipeline.corpus import Store, committed, open_store, read_run_record, verify
+from pipeline.corpus import Store, committed, failures, open_store, read_run_record, verify
 from pipeline.corpus.evidence import read_pairs
 from pipeline.errors import ConfigError, LacunaError
 from pipeline.models.dtype import fast_dtype
@@ -45,9 +49,17 @@ FILES = (("train", "tar"), ("train", "idx"), ("manifests", "parquet"))  # of a s
 
 
 class Silent:
-    def update(self, snapshot: object) -> None: ...
+    def update(self, snapshot: Snapshot) -> None: ...
     def say(self, line: str) -> None: ...
     def close(self) -> None: ...
+
+
+class Remembering(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def update(self, snapshot: Snapshot) -> None:
+        self.lines += snapshot.log
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +292,50 @@ def test_evidence_that_cannot_be_written_is_refused_before_any_work(model: str, 
         run(load(path), progress=Silent())
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "corpus" / "run.yaml").exists()
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """A disk of 512 KB, and what makes it a larger one: a real one where one may be mounted, else one that this process
+    alone finds full."""
+    disk, size = tmp_path / "disk", 512 << 10
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=False).returncode == 0:
+        yield disk, lambda: subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True) and None
+        subprocess.run(["umount", disk], check=True)
+        return
+    fsync = os.fsync
+
+    def full(handle: int) -> None:
+        if sum(path.stat().st_size for path in disk.rglob("*") if path.is_file()) > size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    yield disk, monkeypatch.undo
+
+
+def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(
+    model: str, tmp_path: Path, small: tuple[Path, Callable[[], None]]
+) -> None:
+    disk, enlarge = small
+    path = write(tmp_path, model, prompts=200, steps=1)
+    config = load(path, f"output.path={disk / 'corpus'}", "output.samples_per_shard=8")
+    outcome = run(config, progress=(progress := Remembering()))
+    assert outcome.exit_code == 1
+    pattern = rf"stopped after (\d+) of 25 shards: {disk}/corpus\S*: no space left; once there is room.*"
+    found = re.fullmatch(pattern, outcome.message)
+    assert found, outcome.message
+    done = committed(open_store(str(disk / "corpus")))
+    assert 1 <= int(found[1]) == len(done) < 25
+    assert progress.lines == []
+    assert list(failures(open_store(str(disk / "corpus")))) == []
+    attempts = {path.name for path in (disk / "corpus" / "attempts").iterdir()}
+    assert len(attempts) <= 2, "one was being stored and one drawn"
+    enlarge()
+    assert run(config, progress=Silent()).exit_code == 0
+    assert verify(str(disk / "corpus")) == []
+    assert {shard: committed(open_store(str(disk / "corpus")))[shard] for shard in done} == done
 
 
 def test_a_relative_output_is_refused_under_ray_job_submit(

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.corpus import check_writable, finish, open_store, purge_evidence, remote, status, stores, verify
-from pipeline.corpus.stores import Refused, Store
+from pipeline.corpus.stores import Full, Refused, Store, create_or_read
 from pipeline.errors import StoreError
 from tests.corpus import conftest as parts
 from tests.faulty import Faulty, serving
@@ -120,6 +120,27 @@ def test_busy_storage_is_given_up_with_the_last_answer_and_no_xml(
     said = f"{store.url}/run.yaml: 503 Service Unavailable (SlowDown: Reduce your request rate.)"
     assert str(caught.value) == said
     assert f"{said}; asked again, for 0.2 s in all" in caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("507 Insufficient Storage", "XMinioStorageFull"),
+        ("507 Insufficient Storage", "Other"),
+        ("403 Forbidden", "QuotaExceeded"),
+        ("400 Bad Request", "XMinioAdminBucketQuotaExceeded"),
+    ],
+)
+def test_storage_that_is_full_is_told_at_once(status: str, code: str, faulty: Faulty, store: Store) -> None:
+    store.write("x", b"it has answered")
+    faulty.full, faulty.asked = (status, code), []
+    for write in (lambda: store.write("y", b""), lambda: create_or_read(store, "z", b""), lambda: store.copy("x", "y")):
+        with pytest.raises(Full) as caught:
+            write()
+        assert str(caught.value).endswith(f"{status} ({code}: Full.)")
+    assert len(faulty.asked) <= 4 * (remote.FEW_RETRIES + 1), "each at once, or as often as the client itself does it"
+    faulty.full = None
+    assert store.create("y", b"")
 
 
 @pytest.mark.usefixtures("faulty")
