@@ -26,6 +26,7 @@ from pipeline.erasure.method import read_steps
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model, load_model
+from pipeline.paths import folder_on_disk
 from pipeline.prepare import resolve_device
 
 CARD = "README.md"
@@ -37,7 +38,7 @@ def export(config: Config, folder: str | Path, *, edits_only: bool = False) -> s
     Raises ``ConfigError`` for a folder that is not empty, a recipe that edits no weights, and one with steps that act
     while sampling, unless ``edits_only``.
     """
-    target = Path(folder).expanduser().absolute()  # "." has no name that a temporary folder could go by
+    target = folder_on_disk(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: is there already and not empty; expected a new or an empty folder")
     device = resolve_device(config.cluster.device)

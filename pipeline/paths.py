@@ -87,6 +87,14 @@ def locate(written: str | Path | Location, folder: str | Path | None = None) -> 
     return Location(_on_disk(text, folder))
 
 
+def folder_on_disk(written: str | Path) -> Path:
+    """Return what a user wrote for a folder that no bucket can hold. Raises ``LocationError``."""
+    location = locate(written)
+    if not location.on_disk:
+        raise LocationError(written, "expected a folder on disk; only a corpus can lie in a bucket")
+    return Path(location.path)
+
+
 def split_scheme(written: str) -> tuple[str, str]:
     """Return the scheme of a URL and what stands behind ``://``; of a path ``""`` and the path."""
     url = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", written)
@@ -127,7 +135,8 @@ def _on_disk(written: str, folder: str | Path | None) -> str:
         raise LocationError(ascii(written), "has a control character in it that no path can hold")
     path = os.path.expanduser(written)
     if path.startswith("~") and path == written:
-        raise LocationError(written, f"no home folder is known of {written.partition('/')[0]!r}; write ./~ for a name")
+        user = written.partition("/")[0]
+        raise LocationError(written, f"no home folder is known of {user!r}; write ./{user} for a folder of that name")
     try:
         return os.path.realpath(os.path.join(os.path.expanduser(folder or ""), path))
     except FileNotFoundError:

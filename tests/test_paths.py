@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.paths import Location, LocationError, is_relative, locate
+from pipeline.paths import Location, LocationError, folder_on_disk, is_relative, locate
 
 # Each means something in a URL, a shell, a glob or a path of another system, some of them only beside others.
 MEANINGFUL = [*"#?% +&;=@:!$'\"(),[]{}<>|\\^`~*", "é", "日本", "%20", "%23", "%2F"]
@@ -90,6 +90,13 @@ def test_what_cannot_be_a_location_is_one_line(written: str, message: str) -> No
 def test_a_root_has_no_evidence_beside_it(written: str) -> None:
     with pytest.raises(LocationError, match="expected a folder's name, because its evidence lies in NAME"):
         _ = locate(written).evidence
+
+
+def test_what_no_bucket_can_hold_is_a_folder_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert folder_on_disk("out/x") == tmp_path / "out" / "x"
+    with pytest.raises(LocationError, match=r"^s3://b/x: expected a folder on disk; only a corpus can"):
+        folder_on_disk("s3://b/x")
 
 
 def test_a_working_directory_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

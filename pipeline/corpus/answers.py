@@ -15,6 +15,8 @@ _ASKED_AGAIN = {408, 425, 429, *range(500, 600)} - {501, 505, INSUFFICIENT_STORA
 _UNANSWERED = ("error sending request", "request or response body error", "response body", "list response", "timed out")
 _CAUSES = (
     ("IncompleteMessage", "the connection was closed before an answer came"),
+    ("InvalidContentType", "it speaks no TLS there: http:// instead of https://?"),
+    ("UnknownIssuer", "its certificate is signed by nobody known here"),
     ("TimedOut", "no answer in time"),
     ("IncompleteBody", "the connection was closed in the middle of the answer"),
     ("UnexpectedEof", "the connection was closed in the middle of the answer"),

@@ -20,6 +20,7 @@ from pipeline.config.schema import Config
 from pipeline.erasure.method import Step, check_tensors
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
+from pipeline.paths import folder_on_disk
 
 VERSION = 4  # of what training does with a config: raised by hand when the same config gives other weights
 
@@ -46,7 +47,7 @@ def read_trained(config: Config, model: Model, steps: Sequence[Step], i: int) ->
 def result_path(config: Config, model: Model, steps: Sequence[Step], i: int) -> Path:
     """Return where the result of step *i* lies, or is to lie."""
     digest = hashlib.sha256(json.dumps(_description(config, model, steps, i), sort_keys=True).encode()).hexdigest()
-    return Path(config.erasure.finetuned).expanduser().absolute() / f"{steps[i].label}-{digest[:16]}.safetensors"
+    return folder_on_disk(config.erasure.finetuned) / f"{steps[i].label}-{digest[:16]}.safetensors"
 
 
 def checkpoint_path(result: Path) -> Path:

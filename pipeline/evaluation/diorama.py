@@ -27,6 +27,7 @@ from pipeline.evaluation.labelled import judge_labelled, load_labelled
 from pipeline.evaluation.statistics import count, frechet, kappa, macro_f1
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import DTYPES
+from pipeline.paths import folder_on_disk
 
 _BATCH = 16
 _STEPS = 20
@@ -42,7 +43,7 @@ def evaluate_diorama(
 
     Returns the card (Markdown). A folder begun with other weights or settings is refused with ValueError.
     """
-    out = Path(out_dir)
+    out = folder_on_disk(out_dir)
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     dtype = fast_dtype("cpu")  # as the quickstart
     settings = {

@@ -39,6 +39,7 @@ from pipeline.evaluation.ring_a_bell import Budget, RingABell
 from pipeline.evaluation.statistics import count
 from pipeline.generation.environment import environment
 from pipeline.models.dtype import fast_dtype
+from pipeline.paths import folder_on_disk
 from pipeline.prepare import resolve_device
 from pipeline.prompts.seeds import hashed
 
@@ -69,7 +70,7 @@ class Evaluation:
             config = replace(config, model=replace(config.model, dtype=fast_dtype(device)))
         self.config = config
         self.recipes = (NONE, *config.recipes)
-        self.folder = Folder(Path(out))
+        self.folder = Folder(folder_on_disk(out))
         self.drawer = Drawer(config, self.folder, device)
         model = self.drawer.load_model()
         self.entries = {projection.name for projection in token_projections(model)}

@@ -34,7 +34,7 @@ LACKS = {
     "create": "create an object only if there is none (If-None-Match; on disk, a hard link)",
     "range": "read a part of an object",
     "copy": "copy an object",
-    "delete_many": "delete an object",  # obstore deletes even one of them so
+    "delete_many": "delete objects (on S3 by DeleteObjects, which takes several in one request)",
     "list": "list what was just written",
 }
 
