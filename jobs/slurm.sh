@@ -18,24 +18,39 @@ if [ $# -eq 0 ]; then
 fi
 cd "${SLURM_SUBMIT_DIR:?run me with sbatch}"
 export PATH="$PWD/.venv/bin:$PATH" RAY_USAGE_STATS_ENABLED=0
-# Nodes are shared with other users: only who holds the token (in the home folder) may use this Ray.
+# Nodes are shared with other users: only who holds the token (in the home folder, for nobody else to read) may use this
+# Ray.
 export RAY_AUTH_MODE=token
-ray get-auth-token --generate >/dev/null
+(umask 077 && ray get-auth-token --generate >/dev/null)
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 head_ip=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{print $1}')
-port=$((10000 + SLURM_JOB_ID % 7000 * 3)) # three of its own, and agents' at random: two jobs may share a node
+# Three of its own, and agents' at random: two jobs may share a node. Workers have those from 10002 to 19999.
+port=$((20000 + SLURM_JOB_ID % 4000 * 3))
 cpus=${SLURM_CPUS_PER_TASK:-1}
 # gpu:h100:8 or 8: the number is what comes last
 gpus=${SLURM_GPUS_ON_NODE:-${SLURM_GPUS_PER_NODE:-0}}
 gpus=${gpus##*:}
 start=(--num-cpus="$cpus" --num-gpus="$gpus" --dashboard-agent-listen-port=0 --disable-usage-stats --block)
 
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 srun --nodes=1 --ntasks=1 -w "$head" ray start --head --node-ip-address="$head_ip" --port="$port" \
-  --dashboard-port="$((port + 1))" --ray-client-server-port="$((port + 2))" "${start[@]}" &
+  --dashboard-port="$((port + 1))" --ray-client-server-port="$((port + 2))" "${start[@]}" >"$log" 2>&1 &
+head_process=$!
 export RAY_ADDRESS="$head_ip:$port"
-until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do sleep 2; done
+until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
+  # SECONDS: since this script began
+  if ! kill -0 "$head_process" 2>/dev/null || [ "$SECONDS" -gt "${LACUNA_HEAD_TIMEOUT:-300}" ]; then
+    tail -n 30 "$log" >&2
+    echo "lacuna: the Ray head did not start on $head, as its last lines above tell. Its sockets are in RAY_TMPDIR, or" \
+      "else TMPDIR (${RAY_TMPDIR:-${TMPDIR:-/tmp}}), which must be this user's and short: they take 107 bytes in all" >&2
+    kill -TERM "$head_process" 2>/dev/null || true
+    exit 1
+  fi
+  sleep 2
+done
 if [ "${#nodes[@]}" -gt 1 ]; then
   others=$((${#nodes[@]} - 1))
   srun --nodes="$others" --ntasks="$others" --exclude="$head" ray start --address="$RAY_ADDRESS" "${start[@]}" &

@@ -13,13 +13,24 @@ config=${1:-configs/quickstart.yaml}
 ports=$(python -c '
 import contextlib, random, socket
 free = []
-for port in random.sample(range(10000, 32768), 100):
+for port in random.sample(range(20000, 32768), 100):
     with contextlib.suppress(OSError), socket.create_server(("", port)):
         free.append(port)
 print(*free[:2])')
 client=${ports#* }
 address=http://127.0.0.1:${ports% *}
-session=$(mktemp -d)
+
+# The head's sockets are in a folder of its own, short everywhere: TMPDIR, on macOS, is longer than they can take.
+short=${RAY_TMPDIR:-/tmp}
+session=$(mktemp -d "$short/lacuna-XXXXXX") && [ ${#session} -lt 40 ] || {
+  echo "lacuna: $short is no folder for the sockets of Ray, which take 64 bytes more of the 107 (macOS: 103) of a path:" \
+    "set RAY_TMPDIR (TMPDIR is not used) to a short folder that is yours, or unset it for /tmp" >&2
+  exit 1
+}
+case $(command -v python) in *' '*)
+  echo "lacuna: Ray cannot start $(command -v python), whose path has a blank: set up Lacuna in another folder" >&2
+  exit 1 ;;
+esac
 export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
@@ -32,11 +43,22 @@ trap 'kill -TERM $head 2>/dev/null || true; wait $head 2>/dev/null || true; rm -
 trap 'exit 130' INT TERM
 waited=0
 until ray job list --address="$address" >/dev/null 2>&1; do
-  kill -0 $head 2>/dev/null && [ $waited -lt 60 ] || { cat "$session.log"; echo "lacuna: the Ray head did not start" >&2; exit 1; }
+  kill -0 $head 2>/dev/null && [ $waited -lt 60 ] || {
+    tail -n 30 "$session.log" >&2
+    echo "lacuna: the Ray head did not start; its last lines are above" >&2
+    exit 1
+  }
   waited=$((waited + 1))
   sleep 1
 done
 
 # Inside a job a relative output would land in Ray's package cache, so the path is made absolute here.
 ray job submit --address="$address" --working-dir=. \
-  -- python jobs/generate.py "$config" "output.path=$PWD/out/job" "$@"
+  -- python jobs/generate.py "$config" "output.path=$PWD/out/job" "$@" || {
+  code=$?
+  kill -0 $head 2>/dev/null || {
+    tail -n 30 "$session.log" >&2
+    echo "lacuna: the Ray head is gone; its last lines are above" >&2
+  }
+  exit $code
+}

@@ -23,6 +23,10 @@ class CorpusError(LacunaError):
     """A corpus folder that is missing, damaged, or belongs to another run."""
 
 
+class ClusterError(LacunaError):
+    """Machines, or a Ray, that cannot do what a run needs."""
+
+
 class StoreError(LacunaError):
     """A path or object store that cannot be read or written."""
 

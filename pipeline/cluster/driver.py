@@ -283,7 +283,8 @@ class Driver:
             return
         try:
             snapshot: Snapshot = ray.get(self._call)
-        except machines.DEATHS:
+        except machines.DEATHS as error:
+            machines.refuse_lacking(error)
             self._replace_coordinator("the coordinator is gone")
         except RayTaskError as error:
             if isinstance(error.cause, LacunaError):

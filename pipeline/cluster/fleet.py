@@ -15,10 +15,10 @@ from ray.exceptions import ActorUnavailableError, RayTaskError
 
 from pipeline.cluster.actor import WorkerActor
 from pipeline.cluster.judgement import place
-from pipeline.cluster.machines import DEATHS, Needs, alive_nodes
+from pipeline.cluster.machines import DEATHS, Needs, alive_nodes, last_words, refuse_lacking
 from pipeline.cluster.protocol import FailureKind
 from pipeline.cluster.triage import last_line
-from pipeline.errors import LacunaError, StoreError
+from pipeline.errors import ClusterError, LacunaError, StoreError
 
 DEATHS_ON_STARTING = 5  # in a row, nobody having come further meanwhile: it is not bad luck
 LOAD_FAILURES = 5  # deaths and errors in a row at one place: it is the place, and is left out
@@ -76,6 +76,7 @@ class Fleet:
         self._rest_until = 0.0
         self._deaths_on_starting = 0
         self._ever_loaded = False
+        self._lacking: set[str] = set()
         self._failed_at: defaultdict[str, list[Exception]] = defaultdict(list)  # place -> loads since one succeeded
 
     def grow(self, size: int) -> None:
@@ -126,6 +127,8 @@ class Fleet:
             try:
                 result = ray.get(call)
             except DEATHS as error:
+                if self._lacks(member, error):
+                    continue
                 unavailable = isinstance(error, ActorUnavailableError)
                 self._bury(member, _reason(error), NODE_NEWS_OF_THE_UNAVAILABLE if unavailable else NODE_NEWS)
                 continue
@@ -169,7 +172,27 @@ class Fleet:
         ray.kill(member.actor)  # it may only be out of reach, and would go on beside its replacement
         self._dead.append((member, message, time.monotonic() + news))
 
+    def _lacks(self, member: Member, error: BaseException) -> bool:
+        """Where a worker could not begin because its machine lacks a module, leave it out if others have come further,
+        and say so once for each machine; else ``ClusterError``."""
+        if member.stage is not Stage.starting:
+            return False
+        try:
+            refuse_lacking(error)
+        except ClusterError as lacking:
+            if not self._others(Stage.starting):
+                raise
+            self.dismiss(member)
+            self._rest_until = time.monotonic() + REST
+            if str(lacking) not in self._lacking:
+                self._lacking.add(str(lacking))
+                self._say(f"a worker is not used, while others work: {lacking}")
+            return True
+        return False
+
     def _raised(self, member: Member, error: RayTaskError) -> None:
+        if self._lacks(member, error):
+            return
         busy = isinstance(error.cause, StoreError) and member.stage is Stage.loading  # storage, for this one and now
         if isinstance(error.cause, LacunaError) and not busy:
             if member.stage not in (Stage.starting, Stage.loading) or not self.at(Stage.running):
@@ -204,7 +227,9 @@ class Fleet:
     def _died_early(self, member: Member, message: str) -> None:
         """A worker died before it could work. While others have come further, that is its place's fault."""
         if member.stage is Stage.loading:
-            self._failed_at[place(member.name)].append(RuntimeError(f"a worker died while loading: {message}"))
+            self._failed_at[place(member.name)].append(
+                ClusterError(f"a worker died while loading: {_with_reasons(message)}")
+            )
         if self._others(member.stage):
             self._deaths_on_starting = 0
             if not member.name:
@@ -212,7 +237,9 @@ class Fleet:
             return
         self._deaths_on_starting += 1
         if self._deaths_on_starting >= DEATHS_ON_STARTING:
-            raise RuntimeError(f"{DEATHS_ON_STARTING} workers in a row died before they could work: {message}")
+            raise ClusterError(
+                f"{DEATHS_ON_STARTING} workers in a row died before they could work: {_with_reasons(message)}"
+            )
 
     def _others(self, stage: Stage) -> bool:
         """Has any member come further than *stage*, or as far as to load the model?"""
@@ -224,3 +251,8 @@ def _reason(error: BaseException) -> str:
     """What Ray says of a death, without its advice."""
     text = " ".join(str(error).split())
     return text[text.find("Worker exit type") :].split(" Some common causes")[0] if "Worker exit type" in text else text
+
+
+def _with_reasons(message: str) -> str:
+    """One line of what Ray says of a death and what the dead said."""
+    return "; ".join(text for text in (" ".join(message.split()), last_words()) if text)

@@ -1,7 +1,8 @@
 """Into Ray: which cluster a run joins, or the one that it starts on this machine; what cannot be joined, in one line.
 
 Ray itself tries for minutes to reach what is not there, and says so over and over: so it is asked first whether there
-is a head, which takes seconds. Its private interfaces are used here and in ``machines``, and nowhere else.
+is a head, which takes seconds. Its private interfaces are used here, in ``machines`` and in ``starting``, and nowhere
+else.
 """
 
 import logging
@@ -9,13 +10,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import grpc  # type: ignore[import-untyped] # comes with ray[default]
 import ray
+from ray._common.utils import get_ray_address_file
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 
+from pipeline.cluster import starting
+from pipeline.cluster.limits import limit_of_processes
 from pipeline.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -26,7 +30,6 @@ LOOKS_PER_QUESTION = 10  # whether the head still answers
 ABSENCE = 40.0  # seconds that a head may not answer: after 60 Ray ends the process that waits for it
 VITAL = frozenset({"raylet", "gcs_server"})  # the agents take the raylet along; without the others a run goes on
 MACHINE_GONE = "this machine is no part of it any more"
-OBJECT_STORE = 128 * 2**20  # bytes; of a Ray that we start: prompts and reports are all that passes through it
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else every start warns of a future change
@@ -46,29 +49,36 @@ def joined(gone: Callable[[str], None]) -> Iterator[str | None]:
     """
     os.environ.update({key: value for key, value in QUIET.items() if key not in os.environ})
     ray._private.worker.print_to_stdstream = _to_debug_log
+    if "RAY_ENABLE_UV_RUN_RUNTIME_ENV" not in os.environ:
+        # Else, below `uv run`, workers would be started by another `uv run`, in a copy of this folder, where it fails.
+        ray._private.ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
     logging.getLogger("ray").setLevel(logging.ERROR)  # else it praises its token
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     address = head()
-    # "local", because without an address Ray would look for one again, and find the head that does not answer
-    wanted: dict[str, Any] = {"address": address}
-    if address is None:
-        wanted = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE}
-    try:
-        ray.init(**wanted, **options)
-    except SystemExit:  # what Ray makes of SIGTERM while it starts, once it has ended its processes
-        raise KeyboardInterrupt from None
-    except Exception as error:  # Ray raises any kind here, Exception itself included
-        why = " ".join(str(error).split())[:300] or type(error).__name__
-        if address is not None:
-            raise ConfigError(f"the Ray at {address} cannot be joined: {why}") from None
-        raise ConfigError(f"Ray does not start on this machine: {why}; cluster.backend=local does without it") from None
-    done = threading.Event()
-    threading.Thread(target=_watch, args=(gone, done), daemon=True).start()
-    try:
-        yield address
-    finally:
-        done.set()
-        ray.shutdown()
+    with ExitStack() as token:
+        try:
+            if address is not None:
+                ray.init(address=address, **options)
+            else:
+                token.enter_context(starting.own_token())
+                starting.start(**options)
+        except SystemExit:  # what Ray makes of SIGTERM while it starts, once it has ended its processes
+            raise KeyboardInterrupt from None
+        except ConfigError:
+            raise
+        except Exception as error:  # Ray raises any kind here, Exception itself included
+            why = " ".join(str(error).split())[:300] or type(error).__name__
+            if address is not None:
+                raise ConfigError(f"the Ray at {address} cannot be joined: {why}") from None
+            reasons = [why, *filter(None, [limit_of_processes()]), starting.WITHOUT]
+            raise ConfigError(f"Ray does not start on this machine: {'; '.join(reasons)}") from None
+        done = threading.Event()
+        threading.Thread(target=_watch, args=(gone, done), daemon=True).start()
+        try:
+            yield address
+        finally:
+            done.set()
+            ray.shutdown()
 
 
 def head() -> str | None:
@@ -81,11 +91,14 @@ def head() -> str | None:
         return None
     if asked in ("", "auto"):
         found = ray._private.utils.read_ray_address()  # what the last `ray start` left; it may be dead
+        if found is not None and os.stat(get_ray_address_file(None)).st_uid != os.getuid():
+            log.info("the Ray that another user has started here, %s, is left alone", found)
+            found = None
         if found is not None and (why := unusable(found)) is not None:
             log.warning("the Ray that was started here, %s, is not used: %s", found, why)
             found = None
         if asked == "auto" and found is None:
-            raise ConfigError("RAY_ADDRESS=auto: no Ray that `ray start` began answers on this machine")
+            raise ConfigError("RAY_ADDRESS=auto: no Ray that this user's `ray start` began answers here")
         return found
     host, _, port = asked.rpartition(":")
     if not host or not port.isdigit() or "/" in host:

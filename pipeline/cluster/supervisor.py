@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from multiprocessing.connection import Pipe
 from typing import Any
 
+from pipeline.cluster.limits import limit_of_processes
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.protocol import Snapshot
 from pipeline.cluster.watch import Lost, Watch
 from pipeline.config.schema import Config
-from pipeline.errors import LacunaError
+from pipeline.errors import ClusterError, LacunaError
 
 LOSSES = 5  # in a row, without a shard committed between: not bad luck
 OWN = "local"  # as RAY_ADDRESS: a Ray that the process starts itself, and that ends with it
@@ -131,7 +132,13 @@ class Supervisor:
         while True:
             message = process.receive(1.0)
             if message is None:
-                watch.look(what, waiting.seconds)
+                try:
+                    watch.look(what, waiting.seconds)
+                except Lost as lost:
+                    if process.joined or (limit := limit_of_processes()) is None:
+                        raise
+                    process.kill()  # Ray, which waits for a thread that it will not get, hears no SIGTERM
+                    raise ClusterError(f"{lost}; {limit}; cluster.backend=local does without Ray") from None
                 continue
             watch.happened()
             match message:

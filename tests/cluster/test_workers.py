@@ -1,6 +1,7 @@
 """The fleet on a real Ray of this machine, with GPUs in name only and workers that load and die as they are told."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.cluster.fleet import LOAD_FAILURES, Fleet, Member, Stage
 from pipeline.cluster.machines import Needs
 from pipeline.cluster.records import write_nonce
 from pipeline.config.schema import Config
+from pipeline.errors import ClusterError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +62,8 @@ class Part:
             os._exit(1)
         if order == f"{call}: raise":
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        if order == f"{call}: lack":
+            __import__("no_such_module")
         if order == f"{call}: hang":
             time.sleep(600)
 
@@ -161,15 +165,41 @@ def test_a_load_that_succeeds_forgives_those_that_failed_before(drive: Drive) ->
 @pytest.mark.parametrize("how", ["die", "raise"])
 def test_where_nothing_can_be_loaded_anywhere_the_run_ends(drive: Drive, how: str) -> None:
     drive.order(f"load: {how}", f"load: {how}")
-    with pytest.raises(RuntimeError, match=r"died while loading|died before they could work|illegal memory access"):
+    with pytest.raises(
+        (ClusterError, RuntimeError), match=r"died while loading|died before they could work|illegal memory access"
+    ):
         drive.until(lambda: False)
     assert drive.running() == []
 
 
 def test_where_no_worker_can_start_the_run_ends(drive: Drive) -> None:
     drive.order("hello: die", "hello: die")
-    with pytest.raises(RuntimeError, match="5 workers in a row died before they could work"):
+    with pytest.raises(ClusterError, match="5 workers in a row died before they could work") as caught:
         drive.until(lambda: False)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_machine_that_lacks_a_module_is_named_with_what_helps(drive: Drive) -> None:
+    drive.order("hello: lack", "hello: lack")
+    with pytest.raises(ClusterError) as caught:
+        drive.until(lambda: False)
+    assert re.match(r"the machine [\d.]+ has no Python module 'no_such_module': install Lacuna", str(caught.value))
+    assert "ray job submit --working-dir ." in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_machine_that_lacks_a_module_while_others_work_is_left_out(
+    drive: Drive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REST", 0.0)
+    drive.order("", "hello: hang")
+    drive.until(drive.running)
+    drive.order("", "hello: lack")
+    for member in drive.fleet.at(Stage.starting):
+        drive.fleet.dismiss(member)
+    drive.until(lambda: drive.calls("gpu1-hellos") > 3)
+    assert [line.split(":")[0] for line in drive.said] == ["a worker is not used, while others work"], "said once"
+    assert drive.running() == ["node/gpu0"]
 
 
 def test_a_place_on_which_no_worker_can_start_is_given_rests_while_others_work(

@@ -173,38 +173,54 @@ def test_slurm_directives_are_before_the_first_command() -> None:
     assert max(directives) < min(commands), "Slurm ignores those that come later"
 
 
-def test_slurm_runs_on_a_fake_allocation(tmp_path: Path) -> None:
-    """With scontrol, srun, ray and python replaced by scripts that note how they were called."""
-    log = tmp_path / "calls"
+def run_on_slurm(folder: Path, *, srun: str, ray: str) -> subprocess.CompletedProcess:
+    """Run the script with scontrol, srun, ray and python replaced by scripts that note in ``calls`` how they were
+    called. *srun* says what it does but for a host's name."""
     fakes = {
         "scontrol": 'if [ "$1" = show ]; then printf "n1\\nn2\\nn3\\n"; else echo "scontrol $*" >>"$LOG"; fi',
-        "srun": 'case "$*" in *hostname*) echo 10.0.0.1 10.0.0.2;; *) echo "srun $*" >>"$LOG";; esac',
-        "ray": "exit 0",
+        "srun": f'case "$*" in *hostname*) echo 10.0.0.1 10.0.0.2;; *) {srun};; esac',
+        "ray": ray,
         "python": 'echo "python $* RAY_ADDRESS=$RAY_ADDRESS" >>"$LOG"; exit 130',
     }
-    binaries = tmp_path / ".venv" / "bin"
+    binaries = folder / ".venv" / "bin"
     binaries.mkdir(parents=True)
     for name, body in fakes.items():
         (binaries / name).write_text(f"#!/bin/sh\n{body}\n")
         (binaries / name).chmod(0o755)
     environment = {
-        "PATH": "/usr/bin:/bin", "LOG": str(log), "SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_JOB_NODELIST": "n[1-3]",
-        "SLURM_JOB_ID": "123456", "SLURM_CPUS_PER_TASK": "64", "SLURM_GPUS_PER_NODE": "h100:8",
+        "PATH": "/usr/bin:/bin", "LOG": str(folder / "calls"), "SLURM_SUBMIT_DIR": str(folder),
+        "SLURM_JOB_NODELIST": "n[1-3]", "SLURM_JOB_ID": "123456", "SLURM_CPUS_PER_TASK": "64",
+        "SLURM_GPUS_PER_NODE": "h100:8", "TMPDIR": str(folder),
     }  # fmt: skip
     script = ["bash", str(JOBS / "slurm.sh"), "configs/sd21.yaml", "seed=3"]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=30)
+    return subprocess.run(script, env=environment, capture_output=True, text=True, timeout=30)
+
+
+def test_slurm_runs_on_a_fake_allocation(tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    done = run_on_slurm(tmp_path, srun='echo "srun $*" >>"$LOG"', ray="exit 0")
     calls = log.read_text().splitlines()
     assert done.returncode == 130, done.stderr
-    assert "python jobs/generate.py configs/sd21.yaml seed=3 RAY_ADDRESS=10.0.0.1:23368" in calls
+    assert "python jobs/generate.py configs/sd21.yaml seed=3 RAY_ADDRESS=10.0.0.1:30368" in calls
     assert "scontrol requeue 123456" in calls
     (head,) = [call for call in calls if "--head" in call]
     (others,) = [call for call in calls if "--exclude=n1" in call]
     assert "-w n1" in head
-    # 123456 % 7000 * 3 from 10000 on: none that another job's head has, or what a node has once
-    assert "--port=23368 --dashboard-port=23369 --ray-client-server-port=23370" in head
+    # 123456 % 4000 * 3 from 20000 on: none that another job's head has, or workers, or what a node has once
+    assert "--port=30368 --dashboard-port=30369 --ray-client-server-port=30370" in head
     assert all("--dashboard-agent-listen-port=0" in call for call in (head, others))
     assert "--nodes=2 --ntasks=2" in others
     assert all("--num-cpus=64 --num-gpus=8" in call for call in (head, others))
+
+
+def test_a_head_that_does_not_start_ends_the_job_with_its_last_lines(tmp_path: Path) -> None:
+    done = run_on_slurm(tmp_path, srun="echo 'OSError: AF_UNIX path too long'; exit 1", ray='[ "$1" != health-check ]')
+    assert done.returncode == 1
+    first, last = done.stderr.splitlines()
+    assert first == "OSError: AF_UNIX path too long"
+    assert last.startswith("lacuna: the Ray head did not start on n1")
+    assert "RAY_TMPDIR" in last
+    assert not (tmp_path / "calls").exists(), "no run without a head"
 
 
 def test_slurm_without_a_config_says_how_it_is_used() -> None:

@@ -45,3 +45,35 @@ def test_a_job_runs_to_its_end_beside_another_ray(tmp_path: Path, usual_ports_ta
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{tmp_path / 'corpus'}: 1 of 1 shards" in done.stdout
     assert (tmp_path / "corpus/train/000000.tar").exists()
+
+
+@pytest.mark.parametrize("folder", ["/tmp/" + 60 * "x", "/proc/nowhere"])
+def test_a_folder_that_cannot_hold_sockets_is_a_line(folder: str) -> None:
+    environment = {**os.environ, "RAY_TMPDIR": folder, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(ROOT / "jobs/submit.sh")], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"lacuna: {folder} is no folder for the sockets of Ray" in done.stderr
+    assert "set RAY_TMPDIR (TMPDIR is not used) to a short folder" in done.stderr
+
+
+def test_what_a_head_said_that_does_not_start_is_shown(tmp_path: Path) -> None:
+    ray = tmp_path / "ray"
+    ray.write_text("#!/bin/sh\n[ $1 = start ] && echo 'OSError: the reason'\nexit 1\n")
+    ray.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(ROOT / "jobs/submit.sh")], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "OSError: the reason", "lacuna: the Ray head did not start; its last lines are above",
+    ]  # fmt: skip
+    assert done.stdout == ""
+
+
+def test_a_python_whose_path_has_a_blank_is_a_line(tmp_path: Path) -> None:
+    blank = tmp_path / "a b"
+    blank.mkdir()
+    (blank / "python").symlink_to(sys.executable)
+    environment = {**os.environ, "PATH": f"{blank}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", str(ROOT / "jobs/submit.sh")], env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"lacuna: Ray cannot start {blank}/python, whose path has a blank")
