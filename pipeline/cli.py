@@ -40,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lacuna", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="lacuna",
+        description="Generate text-to-image corpora with concepts erased from the model, and report what is left.",
+    )
     parser.add_argument("--version", action="version", version=f"lacuna {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -131,6 +134,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _need_docstrings() -> None:
+    """Refuse to draw without docstrings: ``transformers`` makes some of its own from others when it is imported."""
+    if sys.flags.optimize > 1:
+        raise LacunaError(
+            "python -OO takes away the docstrings that transformers needs when it is imported: run this command with "
+            "python or python -O, and without PYTHONOPTIMIZE=2"
+        )
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
@@ -160,6 +172,7 @@ def _load(args: argparse.Namespace, *, online: bool = True):
 
 
 def _run(args: argparse.Namespace) -> int:
+    _need_docstrings()
     from pipeline.cluster.run import run
     from pipeline.config import load_config
 
@@ -188,6 +201,7 @@ def _plan(args: argparse.Namespace) -> int:
     plan = Plan.build(config, open_source(config.prompts))
     measured = None
     if not args.no_measure:
+        _need_docstrings()
         from pipeline.preview import measure
 
         measured = measure(config, plan)
@@ -196,6 +210,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _preview(args: argparse.Namespace) -> int:
+    _need_docstrings()
     from pipeline.preview import write_preview
 
     tell(write_preview(_load(args), args.images, args.output))
@@ -203,6 +218,7 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def _explain(args: argparse.Namespace) -> int:
+    _need_docstrings()
     from pipeline.explain import write_explanation
 
     tell(write_explanation(_load(args), args.prompt, args.output))
@@ -210,6 +226,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _finetune(args: argparse.Namespace) -> int:
+    _need_docstrings()
     from pipeline.finetune import finetune
 
     for path in finetune(_load(args), args.checkpoint_every):
@@ -218,6 +235,7 @@ def _finetune(args: argparse.Namespace) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
+    _need_docstrings()
     from pipeline.export import export
 
     tell(str(export(_load(args), args.folder, edits_only=args.edits_only)))
@@ -267,6 +285,7 @@ def _purge(args: argparse.Namespace) -> int:
 
 
 def _evaluate_diorama(args: argparse.Namespace) -> int:
+    _need_docstrings()
     from pipeline.evaluation.diorama import evaluate_diorama
 
     tell(evaluate_diorama(args.output, images=args.images))
@@ -274,6 +293,7 @@ def _evaluate_diorama(args: argparse.Namespace) -> int:
 
 
 def _evaluate_erasure(args: argparse.Namespace) -> int:
+    _need_docstrings()
     from pathlib import Path
 
     from pipeline.evaluation.erasure_config import load_evaluation

@@ -1,9 +1,12 @@
 """Names to classes: what a config may name is a table of ``module:Class`` strings, imported only when used.
 
-A name with a colon is the user's own class (``my_package.detectors:Nsfw``), importable where the workers run.
+A name with a colon is the user's own class (``my_package.detectors:Nsfw``), importable where the workers run, or in the
+folder where the user stands.
 """
 
 import importlib
+import os
+import sys
 from collections.abc import Mapping
 
 from pipeline.errors import ConfigError, nearest
@@ -26,12 +29,16 @@ def load_class(kind: str, name: str, table: Mapping[str, str], base: type) -> ty
     """
     check_name(kind, name, table)
     module_name, _, class_name = table.get(name, name).partition(":")
+    if name not in table and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last: nothing that stands there may take the place of what is installed
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise
-        raise ConfigError(f"{kind} {name!r}: there is no module {module_name!r} to import") from error
+        raise ConfigError(
+            f"{kind} {name!r}: there is no module {module_name!r} to import, in {os.getcwd()} or installed"
+        ) from error
     if not hasattr(module, class_name):
         raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no class {class_name!r}")
     found = getattr(module, class_name)

@@ -179,3 +179,26 @@ def test_words_that_are_no_command_exit_with_two(words, capsys) -> None:
         main(words)
     assert caught.value.code == 2
     assert "usage: lacuna" in capsys.readouterr().err
+
+
+def test_without_docstrings_what_reads_works_and_what_draws_says_that_it_cannot(folder: Path, tmp_path: Path) -> None:
+    script = "import sys; from pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
+
+    def lacuna(*words: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-OO", "-c", script, *words]
+        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+    config = str(folder / "config.yaml")
+    for words in (["status", str(folder / "corpus")], ["show", config], ["plan", "--no-measure", config]):
+        done = lacuna(*words)
+        assert (done.returncode, done.stderr) == (0, ""), words
+    done = lacuna("run", config, f"output.path={tmp_path / 'corpus'}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("lacuna: python -OO takes away the docstrings")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_evaluation_whose_folder_cannot_be_written_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "diorama", "-n", "16", "-o", "/proc/nowhere"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "lacuna: /proc/nowhere: No such file or directory\n")

@@ -18,9 +18,13 @@ from pipeline.registry import load_class
 class Detector(ABC):
     """Sees terms (a concept's name, an anchor) in pictures.
 
-    A subclass is constructed as ``Subclass(device, **options)``, with ``audit.options`` of the config as keywords. It
-    must be deterministic: the same pictures give the same scores in one environment, or resumed corpora differ.
+    A subclass is constructed as ``Subclass(device, **options)``, with ``audit.options`` of the config as keywords; one
+    that has no options, and loads nothing onto a device, needs no constructor. It must be deterministic: the same
+    pictures give the same scores in one environment, or resumed corpora differ.
     """
+
+    def __init__(self, device: str) -> None:
+        self.device = device
 
     @abstractmethod
     def knows(self, term: str) -> bool:

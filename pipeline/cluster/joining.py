@@ -11,13 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc  # type: ignore[import-untyped] # comes with ray[default]
 import ray
 from ray._common.utils import get_ray_address_file
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray.job_config import JobConfig
 
+import pipeline
 from pipeline.cluster import starting
 from pipeline.cluster.limits import limit_of_processes
 from pipeline.errors import ConfigError
@@ -54,6 +57,7 @@ def joined(gone: Callable[[str], None]) -> Iterator[str | None]:
         ray._private.ray_constants.RAY_ENABLE_UV_RUN_RUNTIME_ENV = False
     logging.getLogger("ray").setLevel(logging.ERROR)  # else it praises its token
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    options["job_config"] = _JobConfig()
     address = head()
     with ExitStack() as token:
         try:
@@ -134,6 +138,17 @@ def unusable(address: str, node: str | None = None) -> str | None:
     if node is not None and not all(answer.raylet_alive):
         return MACHINE_GONE
     return None
+
+
+class _JobConfig(JobConfig):
+    """Ray has workers look for modules first where the driver stands, so that a ``pipeline.py`` there would take our
+    place: they look where this package is instead, and for the user's own classes see ``registry``."""
+
+    def _serialize(self) -> Any:
+        root, here = str(Path(pipeline.__file__).parents[1]), os.path.abspath(os.curdir)
+        paths: list[str] = self._py_driver_sys_path
+        paths[:] = [root if path == here else path for path in paths]
+        return super()._serialize()
 
 
 def _watch(gone: Callable[[str], None], done: threading.Event) -> None:

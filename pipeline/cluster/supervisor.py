@@ -171,9 +171,10 @@ class _Process:
         self._pipe, theirs = Pipe()
         word = json.dumps([theirs.fileno(), sys.path, sys.argv])
         environment = {**os.environ, "RAY_ADDRESS": address} if address else None
-        # A group of its own: Ctrl-C is for this process, which says what is to be done.
+        # A group of its own: Ctrl-C is for this process, which says what is to be done. -P: what lies in the current
+        # folder takes no library's place.
         self._popen = subprocess.Popen(
-            [sys.executable, "-c", SPAWN, word], pass_fds=[theirs.fileno()], env=environment, process_group=0
+            [sys.executable, "-P", "-c", SPAWN, word], pass_fds=[theirs.fileno()], env=environment, process_group=0
         )
         theirs.close()
         self.send(config)

@@ -21,6 +21,7 @@ from pipeline.diorama import DIORAMA_PATH
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.render import FONT, render
 from pipeline.diorama.world import EVALUATION_SEEDS, OBJECTS, PLAIN, STYLES, sample_scene
+from pipeline.errors import ConfigError, StoreError
 from pipeline.evaluation.diorama_card import card
 from pipeline.evaluation.diorama_prompts import Demand, demands
 from pipeline.evaluation.labelled import judge_labelled, load_labelled
@@ -41,9 +42,17 @@ def evaluate_diorama(
 ) -> str:
     """Generate about *images* pictures, judge them, and write scores.json, card.md and contact.png to *out_dir*.
 
-    Returns the card (Markdown). A folder begun with other weights or settings is refused with ValueError.
+    Returns the card (Markdown). Raises ``StoreError`` where the folder cannot be written, and ``ConfigError`` where it
+    was begun with other weights or settings.
     """
     out = folder_on_disk(out_dir)
+    try:
+        return _evaluate(out, images, model, guidance)
+    except OSError as error:
+        raise StoreError(f"{error.filename or out}: {error.strerror or error}") from error
+
+
+def _evaluate(out: Path, images: int, model: str | Path, guidance: float) -> str:
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     dtype = fast_dtype("cpu")  # as the quickstart
     settings = {
@@ -55,7 +64,7 @@ def evaluate_diorama(
     }
     stamp = out / "settings.json"
     if stamp.exists() and json.loads(stamp.read_text()) != settings:
-        raise ValueError(f"{out}: begun with {stamp.read_text()}, asked for {settings}; use another folder")
+        raise ConfigError(f"{out}: begun with {stamp.read_text()}, asked for {settings}; use another folder")
     stamp.write_text(json.dumps(settings))
 
     asked = demands(images)

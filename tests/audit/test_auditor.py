@@ -1,5 +1,7 @@
 """The auditor: thresholds, anchors, and refusals."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,24 @@ def test_user_detectors_load_by_module_and_class(tmp_path, monkeypatch):
         load_detector(AuditConfig(detector="no_such_module:X"), "cpu")
     with pytest.raises(ConfigError, match="did you mean 'diorama'"):
         load_detector(AuditConfig(detector="dioramma"), "cpu")
+
+
+def test_a_detector_of_three_methods_is_found_where_the_user_stands(tmp_path, monkeypatch):
+    (tmp_path / "my_three_methods.py").write_text(
+        "import numpy as np\n"
+        "from pipeline.audit.detector import Detector\n"
+        "class Red(Detector):\n"
+        "    def knows(self, term): return True\n"
+        "    def threshold(self, term): return 0.5\n"
+        "    def score(self, images, terms):\n"
+        "        red = images[..., :1].mean(axis=(1, 2), dtype=np.float32) / 255\n"
+        "        return np.repeat(red, len(terms), axis=1)\n"
+    )
+    (tmp_path / "pipeline.py").write_text("raise AssertionError('this is no Lacuna')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    detector = load_detector(AuditConfig(detector="my_three_methods:Red"), "cpu")
+    assert (detector.device, Auditor(detector, [LIGHT], {}).judge(WHITE)[0].scores) == ("cpu", {"light": 1.0})
+    assert sys.path[-1] == str(tmp_path), "behind all that is installed"
+    with pytest.raises(ConfigError, match=r"audit.options: .*'levle'"):
+        load_detector(AuditConfig(detector="my_three_methods:Red", options={"levle": 3}), "cpu")
