@@ -101,6 +101,18 @@ def split_scheme(written: str) -> tuple[str, str]:
     return (url[1], written[url.end() :]) if url else ("", written)
 
 
+def read_path(written: str, folder: str | Path) -> str:
+    """Return where lies what is to be read: a URL as it is; a path whole, from *folder* where it is relative."""
+    if split_scheme(written)[0]:
+        return written
+    return os.path.abspath(os.path.join(os.path.expanduser(folder), os.path.expanduser(written)))
+
+
+def is_hub_id(written: str) -> bool:
+    """Has *written* the form of a name on the hub, owner/name? So has ``models/mine``; ``./models/mine`` has not."""
+    return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", written) is not None
+
+
 def is_relative(written: str) -> bool:
     """Does it depend on the working directory where *written* lies?"""
     return not split_scheme(written)[0] and not os.path.isabs(os.path.expanduser(written))

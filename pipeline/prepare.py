@@ -11,6 +11,7 @@ import torch
 
 from pipeline.audit.auditor import Auditor
 from pipeline.config import to_public_dict
+from pipeline.config.places import whole_paths
 from pipeline.config.schema import Config, Device
 from pipeline.corpus import (
     RunRecord,
@@ -82,6 +83,7 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
         samples=summary.samples,
         shards=summary.shards,
         lacuna=summary.lacuna,
+        paths=whole_paths(config),
         samples_per_shard=summary.samples_per_shard,
         column_schema=summary.column_schema,
     )

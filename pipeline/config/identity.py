@@ -6,9 +6,10 @@ A resume under another identity would mix two corpora in one folder, so it is re
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.config.problem import under
@@ -47,7 +48,7 @@ def identity(config: Config, source_fingerprint: str) -> Identity:
     """
     if config.model.dtype is DType.auto:
         raise ValueError("model.dtype is auto; settle it first (pipeline.models.dtype)")
-    values = {key: value for key, value, is_identity in leaves(config) if is_identity}
+    values = {key: value for key, value, is_identity in leaves(config, written=config.written) if is_identity}
     values |= {"source": source_fingerprint, "semantics": SEMANTICS}
     return Identity({key: _veiled(key, value, config) for key, value in values.items()}, _sha256(values))
 
@@ -61,25 +62,30 @@ def identity_difference(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     ]
 
 
-def leaves(owner: Any, path: str = "") -> Iterator[tuple[str, Any, bool]]:
-    """Yield dotted key, JSON value and "is identity" of every setting; containers of settings are no leaves."""
+def leaves(
+    owner: Any, path: str = "", written: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[tuple[str, Any, bool]]:
+    """Yield dotted key, JSON value and "is identity" of every setting; containers of settings are no leaves. Under the
+    keys of *written* stands what it says."""
     for f in settings(type(owner)):
         value, key = getattr(owner, f.name), under(path, f.name)
         if is_dataclass(value):
-            yield from leaves(value, key)
+            yield from leaves(value, key, written)
         elif isinstance(value, list) and any(map(is_dataclass, value)):
             for i, item in enumerate(value):
-                yield from leaves(item, f"{key}[{i}]")
+                yield from leaves(item, f"{key}[{i}]", written)
         else:
-            yield key, plain(value), f.metadata["identity"]
+            yield key, plain(value, key, written), f.metadata["identity"]
 
 
-def plain(value: Any) -> Any:
-    """Return *value* with enums as their texts, so that JSON and YAML can write it."""
+def plain(value: Any, path: str = "", written: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """Return *value*, found under *path*, with enums as their texts, so that JSON and YAML can write it."""
+    if path in written:
+        return written[path]
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(item, under(path, key), written) for key, item in value.items()}
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [plain(item, f"{path}[{i}]", written) for i, item in enumerate(value)]
     return value.value if isinstance(value, Enum) else value
 
 

@@ -3,43 +3,49 @@
 Every refusal is a ``ConfigError`` of one line: ``FILE: key.path: what is wrong; what was expected``.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config.interpolation import Interpolated, resolve
 from pipeline.config.overrides import apply_overrides, overrider
+from pipeline.config.places import FolderOf, place_model, place_recipe
 from pipeline.config.problem import Problem
 from pipeline.config.schema import CaptionPolicy, Config, ErasureList, Policy
 from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
 from pipeline.errors import ConfigError
+from pipeline.paths import read_path
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read, override (``key=value``), type and check the config file *path*.
 
-    Erasure lists are merged behind the file's own concepts. A local ``prompts.source`` is relative to the file and
-    comes back absolute; ``output.path`` stays relative to the working directory. Raises ``ConfigError``.
+    Erasure lists are merged behind the file's own concepts. What the config reads comes back with whole paths
+    (``places``); ``output.path`` stays relative to the working directory. Raises ``ConfigError``.
     """
     file = Path(path)
     tree = read_tree(file)
     applied = apply_overrides(tree, overrides, Config)
     origins: list[tuple[str, int]] = []
     interpolated: dict[str, Interpolated] = {}
+
+    def folder_of(key: str) -> Path:
+        return file.parent.absolute() if overrider(key, applied) is None else Path.cwd()
+
     try:
         data, interpolated = resolve(Config, tree)
         config = build(Config, data)
-        origins = _merge_lists(config, file, interpolated)
+        origins = _merge_lists(config, file, folder_of, interpolated)
         config.interpolations = {key: found.text for key, found in interpolated.items()}
         if "policy" not in data.get("audit", {}) and config.audit.detector is None:
             config.audit.policy = Policy.keep  # the default needs a detector; without one, nothing is judged
         if "captions" not in data.get("audit", {}) and config.audit.detector is None:
             config.audit.captions = CaptionPolicy.drop  # nobody sees whether the anchor is there
-        if config.prompts.source is not None and "://" not in config.prompts.source:
-            config.prompts.source = os.path.abspath(file.parent / Path(config.prompts.source).expanduser())
         validate_static(config)
+        if config.prompts.source is not None:
+            config.prompts.source = read_path(config.prompts.source, folder_of("prompts.source"))
+        config.written = place_model(config.model, folder_of) | place_recipe(config.erasure.recipe, folder_of)
         if config.erasure.concepts and "recipe" not in data["erasure"]:
             raise Problem("erasure.recipe", _no_recipe(config))
     except Problem as problem:
@@ -57,14 +63,17 @@ def _no_recipe(config: Config) -> str:
     )
 
 
-def _merge_lists(config: Config, file: Path, interpolated: dict[str, Interpolated]) -> list[tuple[str, int]]:
+def _merge_lists(
+    config: Config, file: Path, folder_of: FolderOf, interpolated: dict[str, Interpolated]
+) -> list[tuple[str, int]]:
     """Append the concepts of ``erasure.lists`` to the config's own; return the file and index each came from."""
     merged = config.erasure.concepts
     origins = [(str(file), i) for i in range(len(merged))]
     for i, name in enumerate(config.erasure.lists):
-        path = file.parent / Path(name).expanduser()
+        folder = folder_of(f"erasure.lists[{i}]")
+        path = Path(read_path(name, folder))
         if not path.exists():
-            raise Problem(f"erasure.lists[{i}]", f"{path}: no such erasure list (a path relative to {file.parent})")
+            raise Problem(f"erasure.lists[{i}]", f"{path}: no such erasure list (a path relative to {folder})")
         try:
             data, found = resolve(ErasureList, read_tree(path, "erasure list"))
             listed = build(ErasureList, data)

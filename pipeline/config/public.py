@@ -17,7 +17,8 @@ def to_public_dict(config: Config) -> dict[str, Any]:
     What was written as ``${...}`` is written so again, and text that only looks so is escaped. Left out are
     ``output.storage_options``, whatever is in it, and ``erasure.lists``: their concepts are in ``erasure.concepts``.
     """
-    tree = _tree(config, "", config.interpolations)
+    escaped = {key: escape(text) for key, text in config.written.items()}
+    tree = _tree(config, "", {**escaped, **config.interpolations})
     del tree["output"]["storage_options"], tree["erasure"]["lists"]
     return tree
 

@@ -118,7 +118,7 @@ class StepConfig:
 
 @dataclass(kw_only=True)
 class ErasureConfig:
-    lists: list[str] = operational(factory=list)  # YAML files with `concepts:`, relative to the config
+    lists: list[str] = operational(factory=list)  # YAML files with `concepts:`
     concepts: list[ConceptConfig] = identity(factory=list)
     recipe: list[StepConfig] = identity(factory=list)
     finetuned: str = operational("out/finetuned")  # folder of what `lacuna finetune` made, relative to where you stand
@@ -202,6 +202,8 @@ class Config:
     seed: int = identity(0)
     # Not a setting: key path -> text of each value that was written as ${...}, so that secrets are never written out.
     interpolations: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
+    # Nor this: key path -> text of each path that is in the identity and was made whole (``config.places``).
+    written: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
 
 
 @dataclass(kw_only=True)

@@ -17,7 +17,8 @@ from pipeline.errors import CorpusError
 class RunRecord:
     """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
     ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
-    ``pipeline.version`` told when it was begun; older corpora have none of it."""
+    ``pipeline.version`` told when it was begun, and ``paths`` where what the config names by relative paths lay, by
+    key; older corpora have none of it."""
 
     digest: str
     identity: dict[str, Any]
@@ -30,6 +31,7 @@ class RunRecord:
     shards: int
     samples_per_shard: int
     lacuna: dict[str, Any] = field(default_factory=dict)
+    paths: dict[str, str] = field(default_factory=dict)
     column_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     format: int = layout.FORMAT
 

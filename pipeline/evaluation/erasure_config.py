@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.config.identity import plain
 from pipeline.config.interpolation import resolve
 from pipeline.config.overrides import apply_overrides, overrider
+from pipeline.config.places import place_model, place_recipe
 from pipeline.config.problem import Problem, show
 from pipeline.config.schema import (
     ConceptConfig,
@@ -90,9 +91,16 @@ def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluati
     file = Path(path)
     tree = read_tree(file)
     applied = apply_overrides(tree, overrides, EvaluationConfig)
+
+    def folder_of(key: str) -> Path:
+        return file.parent.absolute() if overrider(key, applied) is None else Path.cwd()
+
     try:
         data, _ = resolve(EvaluationConfig, tree)
         config = build(EvaluationConfig, data)
+        place_model(config.model, folder_of)
+        for name, recipe in config.recipes.items():
+            place_recipe(recipe, folder_of, f"recipes.{name}")
         _check(config)
     except Problem as problem:
         by = overrider(problem.key, applied)

@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.config.schema import AdapterConfig
 from pipeline.errors import ConfigError
 from pipeline.models.hub import single_safetensors
+from pipeline.paths import is_hub_id
 
 # How a LoRA's two matrices of a layer are called: by peft, by diffusers of old, by kohya.
 _MATRICES = ("lora_A", "lora_B", "lora.down", "lora.up", "lora_down", "lora_up")
@@ -133,6 +134,8 @@ def _unfit(where: str, error: Exception) -> ConfigError:
 
 def safetensors_file(where: str, name: str, revision: str | None) -> Path:
     """Return the one safetensors file that *name* is or holds, on disk or on the hub; ``ConfigError`` from *where*."""
+    if is_hub_id(name):
+        return single_safetensors(where, name, revision)
     path = Path(name).expanduser()
     if path.exists() and revision is not None:
         raise ConfigError(f"{where} is here, and only what is on the hub has revisions; leave revision out")

@@ -5,7 +5,6 @@ No weights are read, and torch is imported only by whoever asks for the family.
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from pipeline.diorama import DIORAMA_PATH
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.hub import asking_the_hub
 from pipeline.models.registry import FAMILIES
+from pipeline.paths import is_hub_id
 from pipeline.registry import load_class
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Found:
 
 def is_here(config: ModelConfig) -> bool:
     """Is the model built in or a folder of this machine, so that finding it takes no network?"""
-    return config.path == "diorama" or Path(config.path).expanduser().exists()
+    return config.path == "diorama" or (not is_hub_id(config.path) and Path(config.path).expanduser().exists())
 
 
 def find_model(config: ModelConfig) -> Found:
@@ -81,11 +81,11 @@ def _locate(config: ModelConfig) -> Found:
             raise ConfigError("model.path: the diorama has no weights here yet; `make diorama` trains them")
         return _local(DIORAMA_PATH, config.path)
     folder = Path(config.path).expanduser()
-    if folder.exists():
+    if not is_hub_id(config.path) and folder.exists():
         if config.revision is not None:
             raise ConfigError(f"model.revision: {config.path} is a local folder, which has no revisions")
         return _local(folder, config.path)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", config.path):
+    if not is_hub_id(config.path):
         raise ConfigError(f"model.path: {config.path} is neither a folder here nor a hub id (owner/name)")
     return _hub(config)
 

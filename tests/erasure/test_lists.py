@@ -15,7 +15,9 @@ LISTS = sorted(path.name for path in (CONFIGS / "erasure").glob("*.yaml"))
 
 @pytest.mark.parametrize("name", LISTS)
 def test_every_concept_has_aliases_an_anchor_and_neighbours(name):
-    config = load_config(CONFIGS / "quickstart.yaml", ["erasure.concepts=[]", f"erasure.lists=[erasure/{name}]"])
+    config = load_config(
+        CONFIGS / "quickstart.yaml", ["erasure.concepts=[]", f"erasure.lists=[{CONFIGS}/erasure/{name}]"]
+    )
     assert config.erasure.concepts
     for concept in config.erasure.concepts:
         assert concept.aliases
@@ -24,19 +26,19 @@ def test_every_concept_has_aliases_an_anchor_and_neighbours(name):
 
 
 def test_lists_can_be_used_together():
-    names = ", ".join(f"erasure/{name}" for name in LISTS)
+    names = ", ".join(f"{CONFIGS}/erasure/{name}" for name in LISTS)
     config = load_config(CONFIGS / "quickstart.yaml", ["erasure.concepts=[]", f"erasure.lists=[{names}]"])
     assert len(config.erasure.concepts) > 15
 
 
 def test_show_prints_a_list(capsys):
-    overrides = ["erasure.concepts=[]", "erasure.lists=[erasure/weapons.yaml]"]
+    overrides = ["erasure.concepts=[]", f"erasure.lists=[{CONFIGS}/erasure/weapons.yaml]"]
     assert main(["show", str(CONFIGS / "quickstart.yaml"), *overrides]) == 0
     assert "name: rifle" in capsys.readouterr().out
 
 
 def named(prompt):
-    names = ", ".join(f"erasure/{name}" for name in LISTS)
+    names = ", ".join(f"{CONFIGS}/erasure/{name}" for name in LISTS)
     config = load_config(CONFIGS / "quickstart.yaml", ["erasure.concepts=[]", f"erasure.lists=[{names}]"])
     return [concept.name for concept in concepts_of(config.erasure) if mentions(prompt, concept)]
 

@@ -1,0 +1,81 @@
+"""Where what a config reads lies. One rule: paths in a file are relative to the file's folder, those on the command
+line to where you stand. (What is written, ``output.path`` and ``erasure.finetuned``, is relative to where you stand.)
+
+A config is loaded with whole paths in it; ``Config.written`` keeps what was written, which is what the identity knows.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.problem import Problem
+from pipeline.config.schema import Config, ModelConfig, StepConfig
+from pipeline.paths import is_hub_id, locate, read_path
+
+PATH_OPTIONS = {"weights": "path"}  # of methods: the option that names a file
+
+FolderOf = Callable[[str], Path]  # of a key: the folder that its relative paths are relative to
+
+
+def place_model(model: ModelConfig, folder_of: FolderOf) -> dict[str, str]:
+    """Give *model* whole paths; return what was written, by key."""
+    written = {}
+    if model.path != "diorama" and model.path.strip():
+        written["model.path"] = model.path
+        model.path = _found("model.path", model.path, folder_of, "model_index.json")
+    for i, adapter in enumerate(model.adapters):
+        if adapter.path.strip():
+            key = f"model.adapters[{i}].path"
+            written[key] = adapter.path
+            adapter.path = _found(key, adapter.path, folder_of, "*.safetensors")
+    return written
+
+
+def place_recipe(recipe: list[StepConfig], folder_of: FolderOf, where: str = "erasure.recipe") -> dict[str, str]:
+    """Give the steps of *recipe* whole paths; return what was written, by key."""
+    written = {}
+    for i, step in enumerate(recipe):
+        option = PATH_OPTIONS.get(step.method, "")
+        value = step.options.get(option)
+        if isinstance(value, str) and value.strip():
+            key = f"{where}[{i}].options.{option}"
+            written[key] = value
+            step.options[option] = _found(key, value, folder_of, "*.safetensors")
+    return written
+
+
+def whole_paths(config: Config) -> dict[str, str]:
+    """Return where each path of *config* that is on this machine lies, by key; without those that may hold secrets."""
+    found = dict(_read(config))
+    if not locate(config.output.path).scheme:
+        found["output.path"] = str(locate(config.output.path))
+    return {key: path for key, path in found.items() if key not in config.interpolations}
+
+
+def _read(config: Config) -> Iterator[tuple[str, str]]:
+    values: Mapping[str, Any] = {"model.path": config.model.path, "prompts.source": config.prompts.source}
+    adapters = {f"model.adapters[{i}].path": adapter.path for i, adapter in enumerate(config.model.adapters)}
+    steps = {
+        f"erasure.recipe[{i}].options.{PATH_OPTIONS[step.method]}": step.options.get(PATH_OPTIONS[step.method])
+        for i, step in enumerate(config.erasure.recipe)
+        if step.method in PATH_OPTIONS
+    }
+    for key, value in {**values, **adapters, **steps}.items():
+        if isinstance(value, str) and Path(value).is_absolute():
+            yield key, value
+
+
+def _found(key: str, written: str, folder_of: FolderOf, holds: str) -> str:
+    """Return the whole path of *written*; a hub id stays one, unless that file, or a folder that *holds* what is
+    looked for, lies there."""
+    path = Path(read_path(written, folder_of(key)))
+    if is_hub_id(written):
+        return str(path) if path.is_file() or any(path.glob(holds)) else written
+    here = Path(read_path(written, Path.cwd()))
+    if not path.exists() and here.exists():
+        raise Problem(
+            key,
+            f"{path} is not there; {here} is, but what a config names is relative to the config's folder: write "
+            f"{here}, or give {key}={written} on the command line",
+        )
+    return str(path)
