@@ -15,6 +15,7 @@ from pipeline.config.overrides import apply_overrides, overrider
 from pipeline.config.places import place_model, place_recipe
 from pipeline.config.problem import Problem, show
 from pipeline.config.schema import (
+    CaptionPolicy,
     ConceptConfig,
     Config,
     Device,
@@ -119,7 +120,7 @@ def run_config(config: EvaluationConfig, task: str, recipe: str) -> Config:
         steps=drawing.steps, guidance=drawing.guidance, size=[64, 64], batch_size=drawing.batch_size
     )
     result.prompts.template, result.output.path = "a", "unused"
-    result.audit.policy = Policy.keep
+    result.audit.policy, result.audit.captions = Policy.keep, CaptionPolicy.drop
     return result
 
 

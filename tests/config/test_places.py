@@ -101,10 +101,11 @@ def test_what_lies_where_you_stand_only_is_told(tmp_path: Path, monkeypatch):
     monkeypatch.chdir(here)
     with pytest.raises(ConfigError) as caught:
         load_config(there / "config.yaml")
+    name = "style.safetensors"
     assert str(caught.value) == (
-        f"{there}/config.yaml: model.adapters[0].path: {there}/style.safetensors is not there; "
-        f"{here}/style.safetensors is, but what a config names is relative to the config's folder: write {here}/style.safetensors, or give "
-        "model.adapters[0].path=style.safetensors on the command line"
+        f"{there}/config.yaml: model.adapters[0].path: {there}/{name} is not there; {here}/{name} is, but what a "
+        f"config names is relative to the config's folder: write {here}/{name}, or give "
+        f"model.adapters[0].path={name} on the command line"
     )
     monkeypatch.chdir(there)
     with pytest.raises(ConfigError, match=rf"erasure\.lists\[0\]: {there}/x\.yaml: no such erasure list .*{there}\)$"):
