@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.corpus import layout
-from pipeline.corpus.stores import Refused, Store, create_or_read
+from pipeline.corpus.stores import Full, Refused, Store, create_or_read
 from pipeline.errors import StoreError
 
 
@@ -58,6 +58,8 @@ def _expect(store: Store, what: str, ask: Callable[[], Any], expected: Any) -> N
     lacks = f"{store.url}: this storage does not {what}, and no corpus can be written without"
     try:
         got = ask()
+    except Full:
+        raise
     except Refused as error:
         raise Refused(f"{lacks}: {error}") from error
     except FileNotFoundError as error:

@@ -11,6 +11,7 @@ import pytest
 from pipeline.cli import main
 from pipeline.corpus import claim_evidence, evidence_url, open_store, purge_evidence, purged_on, verify
 from pipeline.corpus.purge import check_evidence, purge
+from pipeline.corpus.reading import open_corpus
 from pipeline.errors import CorpusError, StoreError
 from tests.corpus import conftest as parts
 from tests.corpus.test_commit import Crash, Mortal
@@ -37,6 +38,7 @@ def test_a_corpus_of_any_name_is_sound_and_keeps_all_but_its_evidence(kind: str,
         parts.make_corpus(f"{root}/{name}", options)
     before = {path: names(f"{root}/{path}", options) for path in ("run", "run.evidence", f"run{text}1")}
     assert verify(f"{root}/run{text}1", options) == []
+    assert sum(1 for _ in open_corpus(f"{root}/run{text}1", decode=None, options=options)) == 12
     assert purge_evidence(f"{root}/run{text}1", options) == 3
     assert verify(f"{root}/run{text}1", options) == []
     assert {path: names(f"{root}/{path}", options) for path in before} == before

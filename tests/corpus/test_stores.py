@@ -17,7 +17,7 @@ import pytest
 from pipeline.corpus import check_writable, evidence_url, open_store, remote
 from pipeline.corpus.options import CLIENT_OPTIONS
 from pipeline.corpus.remote import ObjectStore
-from pipeline.corpus.stores import Refused, Store, patiently
+from pipeline.corpus.stores import Full, Refused, Store, patiently
 from pipeline.errors import StoreError
 from tests.test_paths import MEANINGFUL
 
@@ -165,6 +165,15 @@ def test_a_file_system_without_hard_links_is_refused_by_the_probe(
     with pytest.raises(Refused, match=r": this storage does not create an object only if there is none.*/created: "):
         check_writable(open_store(str(tmp_path / "corpus")))
     assert [path for path in (tmp_path / "corpus").rglob("*") if path.is_file()] == []
+
+
+def test_a_full_disk_is_told_as_such_by_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(source: str, target: str) -> None:
+        raise OSError(errno.ENOSPC, "")
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(Full, match=r"^/.*/created: no space left$"):
+        check_writable(open_store(str(tmp_path / "corpus")))
 
 
 def test_a_folder_on_another_file_system_is_refused(tmp_path: Path) -> None:
