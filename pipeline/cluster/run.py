@@ -33,9 +33,10 @@ from pipeline.corpus import (
 )
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.resume import existing_run
+from pipeline.corpus.stores import hastily
 from pipeline.erasure.check import check_recipe_here
 from pipeline.erasure.concept import concepts_of
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StoreError
 from pipeline.models.dtype import settle_dtype, with_dtype
 from pipeline.paths import is_relative
 from pipeline.prompts import Plan, Sample, open_source
@@ -66,6 +67,7 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     try:
         check_recipe_here(config)  # so that no cluster is waited for; the worker that prepares can tell in any case
         with terminable(), Supervisor(config) as on_ray:
+            check_writable(open_store(config.output.path, config.output.storage_options))  # before anything takes long
             return _run(_settled(config, on_ray), on_ray, accept_environment, progress)
     except KeyboardInterrupt:
         return RunOutcome(exit_code=130, failed=(), message=_stopped(config))
@@ -84,7 +86,6 @@ def _settled(config: Config, on_ray: Supervisor) -> Config:
     pinned = read_run_record(store)
     if pinned is not None:
         return with_dtype(config, DType(pinned.identity["model.dtype"]))
-    check_writable(store)  # before a cluster is asked
     if config.cluster.backend is Backend.local:
         return settle_dtype(config)
     return with_dtype(config, on_ray.ask(lambda: partial(driving.fast_dtype, config=config), Lines()))
@@ -97,7 +98,6 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
     path, options = config.output.path, config.output.storage_options
     evidence = open_store(evidence_url(path), options)
     check_evidence(path, plan.identity.digest, options)
-    check_writable(store)
     check_writable(evidence)
     if pinned is not None:
         claim_evidence(path, pinned.digest, options)
@@ -198,13 +198,15 @@ def _stopped(config: Config) -> str:
     """How to go on, from storage alone: the end may have come before there was a plan."""
     path = config.output.path
     store = open_store(path, config.output.storage_options)
-    pinned = read_run_record(store)
-    if pinned is None:
-        return f"stopped before any shard of {path} was begun; the same command begins again"
-    return (
-        f"stopped: {len(committed_shards(store))} of {pinned.shards} shards are committed in {path}; "
-        "the same command goes on from there"
-    )
+    try:
+        with hastily():  # whoever has interrupted waits
+            pinned = read_run_record(store)
+            if pinned is None:
+                return f"stopped before any shard of {path} was begun; the same command begins again"
+            done = len(committed_shards(store))
+    except StoreError as error:
+        return f"stopped; how much is committed is not known ({error}); the same command goes on from there"
+    return f"stopped: {done} of {pinned.shards} shards are committed in {path}; the same command goes on from there"
 
 
 def _outcome(config: Config, snapshot: Snapshot, pages: Sequence[str]) -> RunOutcome:

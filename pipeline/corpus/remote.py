@@ -23,7 +23,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 
 from pipeline.corpus.answers import NO_BUCKET, gist, is_full, is_of_credentials, may_be_asked_again, named_fault
 from pipeline.corpus.options import blamed, sort_options
-from pipeline.corpus.stores import Entry, Full, Refused
+from pipeline.corpus.stores import PATIENT, Entry, Full, Refused
 from pipeline.errors import StoreError
 from pipeline.paths import Location, locate
 
@@ -154,14 +154,13 @@ class ObjectStore:
         pause, longest = (BACKOFF[key].total_seconds() for key in ("init_backoff", "max_backoff"))
         began = time.monotonic()
         while True:
-            known = self._key in _answered
-            client = self._first if not known else self._upload if upload else self._usual
+            client = self._first if not self._waits() else self._upload if upload else self._usual
             try:
                 answer = call(client)
             except (exceptions.BaseError, OSError) as error:
                 problem = self._error(path, error)
                 waited = time.monotonic() - began
-                patience = RETRY_TIMEOUT.total_seconds() if self._key in _answered else 0.0
+                patience = RETRY_TIMEOUT.total_seconds() if self._waits() else 0.0
                 if isinstance(problem, (Refused, FileNotFoundError)) or waited >= patience:
                     raise problem from error
                 _say(f"{problem}; asked again, for {patience:g} s in all", waited)
@@ -170,6 +169,9 @@ class ObjectStore:
             else:
                 _answered.add(self._key)
                 return answer
+
+    def _waits(self) -> bool:
+        return self._key in _answered and PATIENT.get()
 
     def _error(self, path: str, error: Exception) -> Exception:
         """Return what to raise for an error of the client, and remember that the store is there, where that shows."""

@@ -7,6 +7,7 @@ Knows nothing of shards or commits. Two kinds stand behind it: a local folder (`
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -18,6 +19,8 @@ PAUSES = (2.0, 8.0, 30.0)  # seconds
 # Seconds before a create is sent again, each time after a read has shown that the object is not there: the three
 # minutes for which everything else is waited for (see ``remote``), since no client asks again for a create.
 CREATE_PAUSES = (1.0, 2.0, 4.0, 8.0, *11 * (15.0,))
+
+PATIENT: ContextVar[bool] = ContextVar("patient", default=True)
 
 T = TypeVar("T")
 
@@ -96,6 +99,16 @@ def open_store(place: str | Location, options: Mapping[str, str] | None = None) 
     from pipeline.corpus.remote import ObjectStore
 
     return ObjectStore(location, dict(options or {}))
+
+
+@contextlib.contextmanager
+def hastily() -> Iterator[None]:
+    """Within it, and on this thread, storage that is busy is given up within seconds, as one that never answered is."""
+    before = PATIENT.set(False)
+    try:
+        yield
+    finally:
+        PATIENT.reset(before)
 
 
 def patiently(ask: Callable[[], T], pauses: Sequence[float] = PAUSES) -> T:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.corpus import check_writable, finish, open_store, purge_evidence, remote, status, stores, verify
-from pipeline.corpus.stores import Full, Refused, Store, create_or_read
+from pipeline.corpus.stores import Full, Refused, Store, create_or_read, hastily
 from pipeline.errors import StoreError
 from tests.corpus import conftest as parts
 from tests.faulty import Faulty, serving
@@ -141,6 +141,15 @@ def test_storage_that_is_full_is_told_at_once(status: str, code: str, faulty: Fa
     assert len(faulty.asked) <= 4 * (remote.FEW_RETRIES + 1), "each at once, or as often as the client itself does it"
     faulty.full = None
     assert store.create("y", b"")
+
+
+def test_whoever_has_interrupted_waits_for_no_busy_storage(faulty: Faulty, store: Store) -> None:
+    store.write("x", b"1")
+    faulty.asked.clear()
+    faulty.busy = {"any": -1}
+    with hastily(), pytest.raises(StoreError, match="SlowDown"):
+        store.read("x")
+    assert len(faulty.asked) == remote.FIRST_RETRIES + 1
 
 
 @pytest.mark.usefixtures("faulty")
