@@ -1,9 +1,10 @@
-"""``make chaos``: one small corpus, generated under random SIGKILLs of workers, nodes, coordinators and drivers.
+"""``make chaos``: small corpora, generated under random SIGKILLs of every process that a run consists of.
 
-Run beside it: the same config, undisturbed and in one process. In the end tars and manifests must be byte-identical,
-`verify` must find nothing, and no more may have been drawn twice than one shard per worker that a kill hit. What was
-drawn is counted by the audit's detector, which every picture passes, killed or not. Two Ray nodes with one slot each
-are simulated on this machine; a killed driver is started again with the same command, a killed node is replaced.
+First on a Ray of two nodes that the run joins, then on the Ray that it starts itself, whose own processes are killed
+too. Run beside it: the same config, undisturbed and in one process. In the end tars and manifests must be
+byte-identical, `verify` must find nothing, and no more may have been drawn twice than one shard per worker that a kill
+hit. What was drawn is counted by the audit's detector, which every picture passes, killed or not. The two nodes have
+one slot each, on this machine; a killed run is started again with the same command, a killed node is replaced.
 """
 
 import argparse
@@ -28,9 +29,37 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.audit.detector import Detector  # noqa: E402
 
-KINDS = ("worker", "node", "coordinator", "driver")
-NODES = 2
-WORKERS_HIT = {"worker": 1, "node": 1, "coordinator": 0, "driver": NODES}  # by one kill of that kind
+WORKERS = 2
+JOINED = "joined"  # a Ray of several nodes
+OWN = "own"  # the Ray that the run starts
+HIT = {  # where -> what is killed -> workers that one such kill hits
+    JOINED: {"worker": 1, "node": 1, "coordinator": 0, "driver": WORKERS, "run": WORKERS},
+    OWN: {
+        "worker": 1,
+        "coordinator": 0,
+        "driver": WORKERS,
+        "run": WORKERS,
+        "gcs_server": WORKERS,
+        "raylet": WORKERS,
+        "dashboard agent": WORKERS,
+        "runtime env agent": WORKERS,
+        "dashboard": 0,
+        "log monitor": 0,
+        "monitor": 0,
+    },
+}
+TITLES = {  # what is in the command line of such a process
+    "worker": "ray::WorkerActor",
+    "coordinator": "ray::CoordinatorActor",
+    "driver": "pipeline.cluster.driving",
+    "gcs_server": "/gcs_server ",
+    "raylet": "/raylet ",
+    "dashboard agent": "ray::DashboardAgent",
+    "runtime env agent": "ray::RuntimeEnvAgent",
+    "dashboard": "/dashboard.py ",
+    "log monitor": "/log_monitor.py ",
+    "monitor": "/monitor.py ",
+}
 SAMPLES_PER_SHARD = 16
 STALLED = 180.0  # seconds without a commit after which the test fails
 DRAWN_LOG = "LACUNA_CHAOS_DRAWN"  # environment: the file that the detector appends to
@@ -44,7 +73,7 @@ prompts: {{source: prompts.txt}}
 generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
 audit: {{detector: "jobs.chaos:Counter", policy: keep}}
 output: {{path: unused, samples_per_shard: {samples_per_shard}}}
-cluster: {{device: cpu, error_budget: 10, workers: {{min: 1, max: {nodes}}}}}
+cluster: {{device: cpu, error_budget: 10, workers: {{min: 1, max: {workers}}}}}
 """
 
 
@@ -78,31 +107,20 @@ class Kill:
 
 
 class Machines:
-    """Ray nodes on this machine: a head without slots, where the driver lives, and ``NODES`` with one slot each."""
+    """Ray nodes on this machine: a head without slots, where the driver lives, and ``WORKERS`` with one slot each."""
 
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         self.address = self._cluster.address
-        self._nodes: list[Any] = [self._cluster.add_node(num_cpus=1) for _ in range(NODES)]
+        self._nodes: list[Any] = [self._cluster.add_node(num_cpus=1) for _ in range(WORKERS)]
 
     def kill_node(self, rng: random.Random) -> None:
         """Kill a node's processes and put another in its place."""
         node = self._nodes.pop(rng.randrange(len(self._nodes)))
         self._cluster.remove_node(node, allow_graceful=False)
         self._nodes.append(self._cluster.add_node(num_cpus=1))
-
-    def actors(self, title: str) -> list[psutil.Process]:
-        """Processes of actors of one class: children of this cluster's raylets, by the title that Ray gives them."""
-        found = []
-        for child in psutil.Process().children(recursive=True):
-            try:
-                if child.name().startswith("ray::") and f"ray::{title}" in " ".join(child.cmdline()):
-                    found.append(child)
-            except psutil.Error:
-                continue  # gone meanwhile
-        return found
 
     def close(self) -> None:
         self._cluster.shutdown()
@@ -114,7 +132,7 @@ class Run:
     def __init__(self, folder: Path, output: Path, environment: dict[str, str]):
         self._command = [sys.executable, "-m", "pipeline.cli", "run", str(folder / "chaos.yaml")]
         self._command += [f"output.path={output}"]
-        self._environment, self._log = environment, folder / "driver.log"
+        self._environment, self._log = environment, folder / f"{output.name}.log"
         self.process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
@@ -139,18 +157,31 @@ def done(output: Path) -> int:
     return len(list(commits.glob("*.json"))) if commits.exists() else 0
 
 
-def strike(kind: str, machines: Machines, run: Run, rng: random.Random) -> bool:
+def processes(kind: str) -> list[psutil.Process]:
+    """The processes of one kind among those that this one has started."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if TITLES[kind] in f"{' '.join(child.cmdline())} " and child.status() != psutil.STATUS_ZOMBIE:
+                found.append(child)
+        except psutil.Error:
+            continue  # gone meanwhile
+    return found
+
+
+def strike(kind: str, machines: Machines | None, run: Run, rng: random.Random) -> bool:
     """Kill one of that kind; False where none was there to kill."""
-    if kind == "driver":
+    if kind == "run":
         if run.process.poll() is not None:
             return False
         run.process.kill()
         run.process.wait()
         return True
     if kind == "node":
+        assert machines is not None
         machines.kill_node(rng)
         return True
-    victims = machines.actors("WorkerActor" if kind == "worker" else "CoordinatorActor")
+    victims = processes(kind)
     if not victims:
         return False
     rng.choice(victims).kill()
@@ -170,10 +201,11 @@ def wait_for(shards: int, run: Run, output: Path) -> float:
     return time.monotonic() - began
 
 
-def torment(run: Run, machines: Machines, output: Path, shards: int, kills: int, rng: random.Random) -> Iterator[Kill]:
-    """Kill at random moments, each after some progress since the last."""
-    kinds = [KINDS[i % len(KINDS)] for i in range(kills)]
-    rng.shuffle(kinds)
+def torment(
+    run: Run, machines: Machines | None, output: Path, shards: int, kinds: Sequence[str], rng: random.Random
+) -> Iterator[Kill]:
+    """Kill one of each of *kinds*, in this order, at random moments, each after some progress since the last."""
+    kills = len(kinds)
     began = time.monotonic()
     for number, kind in enumerate(kinds):
         wait_for(max(1, number * shards // (kills + 1)), run, output)
@@ -208,14 +240,16 @@ def prepare(folder: Path, shards: int, steps: int) -> None:
     prompts = [f"a photo of a {animals[i % 5]} {places[i // 5 % 4]}" for i in range(shards * SAMPLES_PER_SHARD)]
     (folder / "prompts.txt").write_text("\n".join(prompts) + "\n")
     model = tiny.save(folder)
-    text = CONFIG.format(model=model, steps=steps, samples_per_shard=SAMPLES_PER_SHARD, nodes=NODES)
+    text = CONFIG.format(model=model, steps=steps, samples_per_shard=SAMPLES_PER_SHARD, workers=WORKERS)
     (folder / "chaos.yaml").write_text(text)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--shards", type=int, default=63, help="of 16 pictures each (default 63)")
+    parser.add_argument("--rounds", type=int, default=2, help="kills of each kind (default 2)")
+    parser.add_argument("--ray", choices=[JOINED, OWN], help="only there (default: first joined, then own)")
+    parser.add_argument("--kinds", nargs="+", help="only these, such as raylet (default: all, in random order)")
+    parser.add_argument("--shards", type=int, default=96, help="of 16 pictures each (default 96)")
     parser.add_argument("--steps", type=int, default=25, help="of sampling: the work in a shard (default 25)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder, removed at the end)")
@@ -223,56 +257,71 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lacuna-chaos-") as scratch:
         folder = (args.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        return chaos(folder, args.shards, args.steps, args.kills, random.Random(args.seed))
+        problems = chaos(folder, args)
+    print(f"chaos: {len(problems)} problems")
+    return 1 if problems else 0
 
 
-def chaos(folder: Path, shards: int, steps: int, kills: int, rng: random.Random) -> int:
-    from pipeline.corpus import verify
-
+def chaos(folder: Path, args: argparse.Namespace) -> list[str]:
     began = time.monotonic()
-    prepare(folder, shards, steps)
+    prepare(folder, args.shards, args.steps)
     path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     os.environ.update(
         {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "HF_HUB_OFFLINE": "1"}
     )
-    reference, output, drawn = folder / "reference", folder / "tormented", folder / "drawn"
     command = [sys.executable, "-m", "pipeline.cli", "run", str(folder / "chaos.yaml"), "cluster.backend=local"]
-    subprocess.run([*command, f"output.path={reference}"], cwd=ROOT, check=True)
-    print(f"chaos: {shards} shards undisturbed in {time.monotonic() - began:.0f} s; now with {kills} kills", flush=True)
+    subprocess.run([*command, f"output.path={folder / 'reference'}"], cwd=ROOT, check=True)
+    print(f"chaos: {args.shards} shards undisturbed in {time.monotonic() - began:.0f} s", flush=True)
+    problems = []
+    for where in [args.ray] if args.ray else [JOINED, OWN]:
+        rng = random.Random(args.seed)
+        kinds = [kind for kind in args.kinds or HIT[where] for _ in range(args.rounds)]
+        rng.shuffle(kinds)
+        problems += act(folder, where, args.shards, kinds, rng)
+    return problems
 
+
+def act(folder: Path, where: str, shards: int, kinds: Sequence[str], rng: random.Random) -> list[str]:
+    """One corpus, tormented; return what is wrong with it."""
+    from pipeline.corpus import verify
+
+    began = time.monotonic()
+    output, drawn = folder / where, folder / f"{where}-drawn"
     os.environ[DRAWN_LOG] = str(drawn)  # nodes and workers inherit it
-    machines = Machines()
-    run = Run(folder, output, {**os.environ, "RAY_ADDRESS": machines.address})
+    machines = Machines() if where == JOINED else None
+    run = Run(folder, output, {**os.environ, "RAY_ADDRESS": machines.address if machines else "local"})
     table = []
     try:
-        print(f"{'kill':>4} {'what':<12} {'at s':>6} {'shards':>7} {'next commit after s':>20}")
-        for kill in torment(run, machines, output, shards, kills, rng):
+        print(f"chaos: {len(kinds)} kills on {where} Ray", flush=True)
+        print(f"{'kill':>4} {'what':<18} {'at s':>6} {'shards':>7} {'next commit after s':>20}")
+        for kill in torment(run, machines, output, shards, kinds, rng):
             table.append(kill)
             print(
-                f"{kill.number:>4} {kill.kind:<12} {kill.seconds:>6.0f} {kill.done:>7} {kill.back:>20.1f}", flush=True
+                f"{kill.number:>4} {kill.kind:<18} {kill.seconds:>6.0f} {kill.done:>7} {kill.back:>20.1f}", flush=True
             )
         while (code := run.revive()) is None:
             wait_for(min(done(output) + 1, shards), run, output)
             time.sleep(0.2)
     finally:
         run.process.kill()
-        machines.close()
+        if machines is not None:
+            machines.close()
 
     problems = [] if code == 0 else [f"the run ended with {code}:\n{run.tail()}"]
-    problems += differences(reference, output)
+    problems += differences(folder / "reference", output)
     problems += verify(str(output))
     planned = shards * SAMPLES_PER_SHARD
     total = sum(int(line) for line in drawn.read_text().split())
-    allowed = SAMPLES_PER_SHARD * sum(WORKERS_HIT[kill.kind] for kill in table)
+    allowed = SAMPLES_PER_SHARD * sum(HIT[where][kill.kind] for kill in table)
     if total - planned > allowed:
         problems.append(f"{total - planned} pictures were drawn twice; allowed: {allowed}")
     for problem in problems:
         print(f"chaos: {problem}")
     print(
-        f"chaos: {len(table)} kills, {shards} shards, {planned} pictures; {total - planned} drawn twice "
+        f"chaos: {len(table)} kills on {where} Ray, {shards} shards, {planned} pictures; {total - planned} drawn twice "
         f"(allowed {allowed}: one shard per worker hit); {len(problems)} problems; {time.monotonic() - began:.0f} s"
     )
-    return 1 if problems else 0
+    return problems
 
 
 if __name__ == "__main__":
