@@ -159,6 +159,7 @@ class Supervisor:
                     return message.result
                 case Raised():
                     if self._losses and not process.joined and isinstance(message.error, LacunaError):
+                        process.gone = True
                         raise Lost(str(message.error))
                     raise message.error
 
