@@ -12,11 +12,12 @@ from tqdm import tqdm
 from pipeline.audit.auditor import Auditor
 from pipeline.config.schema import Config, ImageFormat
 from pipeline.corpus.evidence import Pair
+from pipeline.drawable import Drawable
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.recipe import CompiledRecipe
 from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Engine
-from pipeline.prompts import Plan, RowError, Sample, mentions
+from pipeline.prompts import Plan, Sample, mentions
 from pipeline.terminal import live
 
 SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 pairs where one prompt in 250 does
@@ -25,8 +26,8 @@ SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 p
 def choose_samples(plan: Plan, concepts: Sequence[Concept], count: int) -> list[Sample]:
     """Choose *count* samples of the plan: half that name an erased concept, half that do not, where it has them.
 
-    They come from the first, evenly spread shards, at most ``SCAN`` samples, one per prompt. A shard with a row that
-    cannot be used is passed over: a run records it when the shard is leased, and does the others.
+    They come from the first, evenly spread shards, at most ``SCAN`` samples, one per prompt. Rows
+    that cannot be drawn are passed over.
     """
     named: dict[str, Sample] = {}
     others: dict[str, Sample] = {}
@@ -34,11 +35,9 @@ def choose_samples(plan: Plan, concepts: Sequence[Concept], count: int) -> list[
     stride = max(1, plan.shards // max(1, SCAN // plan.samples_per_shard))
     for shard in range(0, plan.shards, stride):
         scanned += plan.samples_per_shard
-        try:
-            samples = plan.shard(shard).samples
-        except RowError:
-            samples = ()
-        for sample in samples:
+        for sample in plan.shard(shard).samples:
+            if sample.fault is not None:
+                continue
             pile = named if any(mentions(sample.prompt, concept) for concept in concepts) else others
             pile.setdefault(sample.prompt, sample)
         if scanned >= SCAN:
@@ -51,9 +50,13 @@ def choose_samples(plan: Plan, concepts: Sequence[Concept], count: int) -> list[
 def draw_pairs(
     config: Config, recipe: CompiledRecipe, samples: Sequence[Sample], auditor: Auditor | None, device: str
 ) -> list[Pair]:
-    """Draw *samples* with and without the recipe. One model is in memory at a time."""
+    """Draw *samples*, but those that cannot be, with and without the recipe. One model is in memory at a time."""
     with tqdm(desc="pairs", total=2 * len(samples), unit="image", leave=False, disable=not live()) as bar:
-        before, before_scores, _ = _draw(Engine.load(config, None, device), samples, auditor, bar)
+        engine = Engine.load(config, None, device)
+        drawable = Drawable(engine, auditor)
+        samples = [sample for sample in samples if drawable.fault(sample) is None]
+        before, before_scores, _ = _draw(engine, samples, auditor, bar)
+        del engine
         after, after_scores, gates = _draw(Engine.load(config, recipe, device), samples, auditor, bar)
     return [
         Pair(

@@ -12,7 +12,7 @@ import torch
 from pipeline.audit.auditor import Auditor
 from pipeline.config import to_public_dict
 from pipeline.config.places import whole_paths
-from pipeline.config.schema import Config, Device
+from pipeline.config.schema import BadRows, Config, Device
 from pipeline.corpus import (
     RunRecord,
     Store,
@@ -34,7 +34,7 @@ from pipeline.generation.environment import environment
 from pipeline.models.family import Family
 from pipeline.models.load import Model, load_model
 from pipeline.pairs import draw_pairs
-from pipeline.prompts import PlanSummary, Sample, Wishes
+from pipeline.prompts import Looked, PlanSummary, Sample
 
 
 def resolve_device(device: Device) -> str:
@@ -61,10 +61,10 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     torch.set_num_threads(config.cluster.threads_per_worker)
     auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
     if auditor is not None:
-        _check_sizes(config, summary.wishes, auditor.check_size)
+        _check_sizes(config, summary.looked, auditor.check_size)
     model = load_model(config.model, torch.device(device))
-    _check_sizes(config, summary.wishes, model.family.latent_shape)
-    _check_negative(config, summary.wishes, model.family)
+    _check_sizes(config, summary.looked, model.family.latent_shape)
+    _check_negative(config, summary.looked, model.family)
     recipe = compile_recipe(config, model)
     Engine(config, model, active_methods(config, model))  # what workers build is refused before anything is pinned
     batch_size = settled_batch_size(config, model)
@@ -92,28 +92,35 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     return pinned
 
 
-def _check_sizes(config: Config, wishes: Wishes, check: Callable[[int, int], object]) -> None:
-    """Have *check* refuse each size that the run asks for, or a row of its own."""
+def _check_sizes(config: Config, looked: Looked, check: Callable[[int, int], object]) -> None:
+    """Have *check* refuse the run's size and, under ``bad_rows: fail``, each that a row asks for."""
     check(*config.generation.size)
-    for size, row in wishes.sizes.items():
+    if config.prompts.bad_rows is BadRows.skip:
+        return
+    for size, (where, count) in looked.sizes.items():
         try:
             check(*size)
         except ConfigError as error:
             reason = str(error).removeprefix("generation.size: ")
-            raise ConfigError(f"prompts.source: {config.prompts.source}: row {row + 1}: {reason}") from error
+            raise ConfigError(
+                f"prompts.source: {where}: {reason}; {count:,} of {looked.rows:,} rows ask for this size: mend them, "
+                "or leave them out with `prompts.bad_rows: skip`"
+            ) from error
 
 
-def _check_negative(config: Config, wishes: Wishes, family: Family) -> None:
-    """Refuse a row's own negative prompt where nothing would listen to it."""
-    if wishes.negative is None:
+def _check_negative(config: Config, looked: Looked, family: Family) -> None:
+    """Refuse rows' own negative prompts, under ``bad_rows: fail``, where nothing would listen to them."""
+    if looked.negative is None or config.prompts.bad_rows is BadRows.skip:
         return
-    where = f"prompts.source: {config.prompts.source}: row {wishes.negative + 1} has a negative prompt"
+    count = f"as {looked.negatives:,} of {looked.rows:,} rows"
+    where = f"prompts.source: {looked.negative} has a negative prompt, {count}"
+    ignore = "or say `prompts.columns.negative_prompt: null`"
     if "guidance" not in family.offers:
-        raise ConfigError(f"{where}, but {family.name} takes none: {family.lacks['guidance']}")
+        raise ConfigError(f"{where}, but {family.name} takes none: {family.lacks['guidance']}; leave it out, {ignore}")
     if config.generation.guidance <= 1:
         raise ConfigError(
             f"{where}, but generation.guidance is {config.generation.guidance:g}, and up to 1 nothing listens to it; "
-            "raise it, or leave negative_prompt out"
+            f"raise it, {ignore}"
         )
 
 

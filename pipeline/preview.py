@@ -9,8 +9,10 @@ from pipeline.config.schema import Config, Policy
 from pipeline.corpus.account import treatment
 from pipeline.corpus.evidence import write_page
 from pipeline.corpus.report import evidence_page
+from pipeline.drawable import Drawable
 from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
+from pipeline.errors import ConfigError
 from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Engine
 from pipeline.models.load import load_model
@@ -28,11 +30,10 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
     plan = Plan.build(config, open_source(config.prompts))
     samples = choose_samples(plan, concepts, images)
     if not samples:
-        plan.shard(0)  # raises what is wrong with its row, as with one of every shard that was looked at
+        raise ConfigError(f"prompts.source: {config.prompts.source}: no row of the shards looked at can be drawn")
     auditor = Auditor.load(config.audit, concepts, device)
     if auditor is not None:
-        for size in dict.fromkeys((sample.width, sample.height) for sample in samples):
-            auditor.check_size(*size)
+        auditor.check_size(*config.generation.size)
     config, recipe = _compiled(config, device)
     pairs = draw_pairs(config, recipe, samples, auditor, device)
     text = evidence_page(pairs, (), treatment([concept.name for concept in concepts], recipe.record))
@@ -46,8 +47,9 @@ def _compiled(config: Config, device: str) -> tuple[Config, CompiledRecipe]:
     return with_batch_size(config, settled_batch_size(config, model)), recipe
 
 
-def measure(config: Config, plan: Plan) -> Measured:
-    """Generate, audit and encode one batch of the plan as the run would; return its seconds and bytes per image.
+def measure(config: Config, plan: Plan) -> Measured | None:
+    """Generate, audit and encode one batch of the plan as the run would; return its seconds and bytes per image, or
+    None where no row of the first shard can be drawn.
 
     Under ``policy: regenerate`` further seeds are reckoned in, as if of each as many failed as of this batch.
     """
@@ -56,9 +58,13 @@ def measure(config: Config, plan: Plan) -> Measured:
     auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
     config, recipe = _compiled(config, device)
     engine = Engine.load(config, recipe, device)
-    samples = next(iter(batches(plan.shard(0).samples, config.generation.batch_size)))
     if auditor is not None:
-        auditor.check_size(samples[0].width, samples[0].height)
+        auditor.check_size(*config.generation.size)
+    drawable = Drawable(engine, auditor)
+    drawn = [sample for sample in plan.shard(0).samples if drawable.fault(sample) is None]
+    if not drawn:
+        return None
+    samples = batches(drawn, config.generation.batch_size)[0]
     sizes: list[int] = []
     seconds, again = 0.0, 0
     for measured in (samples[:1], samples):  # kernels and allocators warm up on the first

@@ -9,11 +9,12 @@ Invariant: everything that reaches the tar and the manifest is a function of (co
 environment). Nothing of who did it, when, or in which attempt gets there; that goes into the commit record alone.
 """
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from pipeline.audit.auditor import Auditor, Verdict
 from pipeline.audit.captions import caption
 from pipeline.config.schema import Config, Policy
 from pipeline.corpus import NO_CAPTION, Attempt, Row, RunRecord, Status, commit_shard, evidence_url, open_store
+from pipeline.corpus.manifest import BAD_ROW
+from pipeline.drawable import Drawable
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.generation.encode import encode_image
@@ -32,6 +35,8 @@ from pipeline.prompts import PlannedShard, Sample, further_seed
 
 PENDING = 2
 FAULTS = frozenset({"nan", "blank"})  # of one picture; further seeds may mend them
+BREAK = re.compile(r"\s*[\t-\r\x1c-\x1f\x85]\s*")  # control characters that part words
+CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # and those that may hide inside one
 
 
 @dataclass(kw_only=True)
@@ -39,6 +44,7 @@ class Outcome:
     """What has become of one sample so far; rewritten by each attempt at it."""
 
     sample: Sample
+    bad: str | None = None  # why the row of its prompt cannot be drawn
     status: Status = Status.failed
     reason: str = ""
     verdict: Verdict | None = None
@@ -84,6 +90,7 @@ class Worker:
             )
         self.concepts = concepts_of(config.erasure)
         self.auditor = Auditor.load(config.audit, self.concepts, device)
+        self._drawable = Drawable(self.engine, self.auditor)
         self._encoders = ThreadPoolExecutor(max(1, config.cluster.threads_per_worker), "encode")
         self._finisher = ThreadPoolExecutor(1, "commit")
         self._pending = threading.BoundedSemaphore(PENDING)
@@ -98,8 +105,9 @@ class Worker:
         """Generate *planned* on the calling thread; the future resolves once it is committed.
 
         ``attempt`` names this attempt and no other. ``excluded`` are keys of samples known to kill a worker: their
-        slots are filled with padding and their rows say ``failed``. ``drew`` is called, on the calling thread, with the
-        number of pictures of each batch. Errors of generation are raised here, those of storage by the future.
+        slots are filled with padding and their rows say ``failed``, as do those of rows that cannot be drawn. ``drew``
+        is called, on the calling thread, with the number of pictures of each batch. Errors of generation are raised
+        here, those of storage by the future.
         """
         started = time.monotonic()
         self._pending.acquire()
@@ -125,10 +133,14 @@ class Worker:
     def _generate(
         self, planned: PlannedShard, excluded: frozenset[str], drew: Callable[[int], None]
     ) -> tuple[list[Outcome], int, float]:
-        outcomes = {sample.key: Outcome(sample=sample) for sample in planned.samples}
+        bad = {sample.key: why for sample in planned.samples if (why := self._drawable.fault(sample)) is not None}
+        width, height = self.config.generation.size  # of padding: nothing can be drawn in a size that is at fault
+        drawn = [replace(s, width=width, height=height) if s.key in bad else s for s in planned.samples]
+        outcomes = {sample.key: Outcome(sample=sample, bad=bad.get(sample.key)) for sample in drawn}
+        excluded = excluded | bad.keys()
         images, device_seconds = 0, 0.0
         tries = 1 + (self.config.audit.attempts if self.config.audit.policy is Policy.regenerate else 0)
-        samples: Sequence[Sample] = planned.samples
+        samples: Sequence[Sample] = drawn
         for attempt in range(tries):
             seeds = [further_seed(sample, attempt) for sample in samples]
             for batch in self.engine.generate(samples, seeds=seeds, excluded=excluded):
@@ -159,6 +171,8 @@ class Worker:
             if outcome.caption is None and outcome.status is Status.ok:
                 outcome.status = Status.dropped
                 outcome.reason = ",".join(filter(None, (outcome.reason, NO_CAPTION)))
+            if outcome.bad is not None:
+                outcome.reason = f"{BAD_ROW}{outcome.bad}"
             scores = outcome.verdict.scores if outcome.verdict else {}
             seed = further_seed(sample, attempt)
             outcome.attempts.append(Attempt(seed=seed, status=outcome.status, reason=outcome.reason, scores=scores))
@@ -182,7 +196,8 @@ class Worker:
     def _caption(self, sample: Sample, verdict: Verdict | None) -> str | None:
         anchors = verdict.anchors if verdict else frozenset()
         audit = self.config.audit
-        return caption(sample.prompt, self.concepts, audit.captions, anchors, audit.caption_subject)
+        text = CONTROL.sub("", BREAK.sub(" ", sample.prompt)).strip()
+        return caption(text, self.concepts, audit.captions, anchors, audit.caption_subject)
 
     def _encode(self, image: np.ndarray) -> bytes:
         return encode_image(image, self.config.output.image_format, self.config.output.quality)
@@ -207,7 +222,7 @@ class Worker:
             attempt=attempt,
             rows=rows,
             images=encoded,
-            columns=self.record.column_schema,
+            columns=planned.columns if self.record.column_schema.names else None,
             identity=self.record.digest,
             environment=self.environment,
             timings=timings,
@@ -230,7 +245,6 @@ class Worker:
             prompt=sample.prompt,
             negative_prompt=sample.negative_prompt,
             caption=outcome.caption or "",
-            columns=sample.columns,
             seed=outcome.attempts[-1].seed,
             width=sample.width,
             height=sample.height,

@@ -130,7 +130,7 @@ def test_a_rows_negative_prompt_that_nothing_listens_to_is_refused(
     config.generation.guidance = guidance
     if family is not None:
         config.model.path = tiny_families.path(family)
-    with pytest.raises(ConfigError, match=rf"prompts.jsonl: row 2 has a negative prompt, but {why}"):
+    with pytest.raises(ConfigError, match=rf"prompts.jsonl: row 2 has a negative prompt, as 1 of 2 rows, but {why}"):
         start(config)
 
 

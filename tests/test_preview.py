@@ -64,7 +64,7 @@ def test_half_of_the_samples_name_the_concept_and_all_prompts_differ(config: Con
 def test_where_no_row_can_be_used_the_first_is_named(config: Config, tmp_path: Path) -> None:
     pq.write_table(pa.table({"prompt": [" "] * 4}), tmp_path / "blank.parquet")
     config.prompts.source = str(tmp_path / "blank.parquet")
-    with pytest.raises(ConfigError, match="row 1 has an empty prompt"):
+    with pytest.raises(ConfigError, match="row 1: column 'prompt' is blank; expected a prompt; 4 of 4 rows"):
         write_preview(config, 2, None)
 
 

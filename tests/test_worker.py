@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import math
 import statistics
 import tarfile
@@ -10,9 +11,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.schema import AuditConfig, CaptionPolicy, ConceptConfig, Config, ErasureConfig, ImageFormat, Policy
+from pipeline.config.schema import (
+    AuditConfig,
+    BadRows,
+    CaptionPolicy,
+    ConceptConfig,
+    Config,
+    ErasureConfig,
+    ImageFormat,
+    Policy,
+)
 from pipeline.corpus import evidence_url, open_store, status, verify
-from pipeline.corpus.manifest import Row, Status, read_rows
+from pipeline.corpus.manifest import Row, Status, read_manifest, read_rows
 from pipeline.errors import ConfigError
 from pipeline.prepare import prepare
 from pipeline.prompts import Plan, further_seed, open_source
@@ -164,6 +174,24 @@ def test_excluded_samples_are_failed_rows_and_their_neighbours_stay_the_same(tmp
     _, rows = work(config, excluded=frozenset({kept[2].key}))
     assert (rows[2].status, rows[2].reason, rows[2].sha256) == (Status.failed, "excluded", None)
     assert [row.sha256 for i, row in enumerate(rows) if i != 2] == [row.sha256 for i, row in enumerate(kept) if i != 2]
+
+
+def test_a_bad_row_is_a_failed_one_and_captions_hold_no_control_character(tmp_path: Path, kept: list[Row]) -> None:
+    config = configure(tmp_path / "run", policy=Policy.keep, options={"cut": 0.0}, captions=CaptionPolicy.drop)
+    texts = [f"a light and a dog {i}" for i in range(SAMPLES)]
+    texts[1], texts[5], texts[6] = " ", "\x00a light\x07 and\ta\x85dog 0\x00", "a li\x00ght and a dog 0"
+    lines = [json.dumps({"prompt": text, "id": i, "when": None}) for i, text in enumerate(texts)]
+    config.prompts.source = str(tmp_path / "run/prompts.jsonl")
+    Path(config.prompts.source).write_text("\n".join(lines))
+    config.prompts.bad_rows = BadRows.skip
+    _, rows = work(config)
+    assert (rows[1].status, rows[1].reason) == (Status.failed, "bad row: column 'prompt' is blank; expected a prompt")
+    untouched = [i for i in range(SAMPLES) if i not in (1, 5, 6)]
+    assert [rows[i].sha256 for i in untouched] == [kept[i].sha256 for i in untouched]
+    assert [row.prompt for row in rows] == texts
+    assert rows[5].caption == rows[6].caption == rows[0].caption == "a dog 0"
+    manifest = read_manifest(open_store(config.output.path).read("manifests/000000.parquet"))
+    assert manifest["id"].to_pylist() == list(range(SAMPLES))
 
 
 @pytest.mark.parametrize("policy", [Policy.keep, Policy.quarantine])

@@ -47,7 +47,6 @@ from pipeline.cluster.protocol import (
 )
 from pipeline.cluster.shardset import ShardSet
 from pipeline.cluster.triage import Triage
-from pipeline.prompts import RowError
 
 FINISHED = "finished"
 CALLS_OF_THE_IDLE = 100.0  # a second, from all waiting workers together
@@ -252,7 +251,7 @@ class Coordinator:
 
     # Leasing
 
-    def _lease(self, worker: str, prefetch: bool) -> Lease | Wait | None:
+    def _lease(self, worker: str, prefetch: bool) -> Lease | None:
         if not prefetch and (self._first.over or not self._triage.untried):
             # While the first tasks run, untried shards come first: only different shards tell whether the config is
             # wrong. A suspect is never prefetched: it should start with its worker's other work committed.
@@ -268,21 +267,15 @@ class Coordinator:
 
     def _grant(
         self, worker: str, shards: Sequence[int], suspect: bool = False, probe: frozenset[str] | None = None
-    ) -> Lease | Wait:
-        """Lease those of *shards* that can be planned, and give up the others; ``Wait`` if none can."""
+    ) -> Lease:
+        """Lease *shards*."""
         tasks = []
         for shard in shards:
-            try:
-                planned = self._plan.shard(shard)
-            except RowError as error:  # and will be, for as long as the corpus has these prompts
-                self._fates.cannot_be_planned(shard, str(error))
-                continue
+            planned = self._plan.shard(shard)
             self._attempts += 1
             attempt = f"{self._token}-{self._attempts}"
             tasks.append(Task(planned=planned, attempt=attempt, excluded=self._history.blamed(shard), probe=probe))
         self._plan.expect(self._triage.due(self._ahead))
-        if not tasks:
-            return Wait(seconds=SHORTEST_WAIT)
         self._largest = max(self._largest, len(tasks))
         lease_id = tasks[0].attempt
         self._book.grant(worker, lease_id, {t.attempt: t.planned.index for t in tasks}, probe=probe is not None)

@@ -105,11 +105,6 @@ class Fates:
         started = [opened for opened in held if opened.started]
         self._doubt(started, lambda: self._lost([o for o in started if o.shard not in self.done], kind, message))
 
-    def cannot_be_planned(self, shard: int, message: str) -> None:
-        """Nor will it ever, for as long as the corpus has these prompts."""
-        self._triage.give_up(shard, message)
-        self._conclude(shard, message)
-
     # In doubt
 
     def _doubt(self, left: Sequence[Open], then: Callable[[], None]) -> None:

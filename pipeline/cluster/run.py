@@ -16,7 +16,7 @@ from pipeline.cluster.records import forget_nonces, open_coordinator
 from pipeline.cluster.supervisor import Supervisor, Tell
 from pipeline.cluster.triage import last_line
 from pipeline.cluster.watch import Lost
-from pipeline.config.schema import Backend, Config, DType
+from pipeline.config.schema import Backend, BadRows, Config, DType
 from pipeline.corpus import (
     check_evidence,
     check_writable,
@@ -25,21 +25,23 @@ from pipeline.corpus import (
     committed_shards,
     evidence_url,
     failures,
-    finish,
     layout,
     open_store,
     read_run_record,
     repair,
 )
 from pipeline.corpus.evidence import read_pairs
+from pipeline.corpus.finish import finished
 from pipeline.corpus.resume import existing_run
 from pipeline.corpus.stores import hastily
+from pipeline.corpus.summary import Summary
 from pipeline.erasure.check import check_recipe_here
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError, StoreError
 from pipeline.models.dtype import settle_dtype, with_dtype
 from pipeline.paths import is_relative
 from pipeline.prompts import Plan, Sample, open_source
+from pipeline.prompts.report import source_lines
 
 PAIRS = 16  # pictures drawn erased and unerased for the evidence
 SHOWN = 20  # shards or samples named in the summary
@@ -106,17 +108,21 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
     unfinished = plan.shards - len(given_up | known.keys())
     shown = progress or open_progress()
+    for line in source_lines(config, plan):
+        shown.say(line)
     try:
         snapshot = _generate(config, plan, on_ray, shown, known, unfinished, accept_environment)
     finally:
         shown.close()
     pages: list[str] = []
+    bad: list[str] = []
     if snapshot.finished and snapshot.done:
         repair(store, evidence)  # what workers that died had begun, of shards that others have committed since
         forget_nonces(store)
-        written = finish(path, options)
+        written, summary = finished(path, options)
+        bad = _bad_rows(config, summary)
         pages = [path for path in written if path.endswith(f"/{layout.REPORT}")]
-    return _outcome(config, snapshot, pages)
+    return _outcome(config, snapshot, pages, bad)
 
 
 def _generate(
@@ -209,11 +215,23 @@ def _stopped(config: Config) -> str:
     return f"stopped: {done} of {pinned.shards} shards are committed in {path}; the same command goes on from there"
 
 
-def _outcome(config: Config, snapshot: Snapshot, pages: Sequence[str]) -> RunOutcome:
+def _bad_rows(config: Config, summary: Summary) -> list[str]:
+    """Name the failed samples whose rows could not be drawn, where the config does not say that this may be."""
+    number = summary.reasons["bad row"]
+    if config.prompts.bad_rows is BadRows.skip or not number:
+        return []
+    lines = [f"sample {key}: bad row: {fault}" for key, fault in summary.bad_rows]
+    if number > len(lines):
+        lines.append(f"{number - len(lines):,} more bad rows, named in the manifests")
+    return lines
+
+
+def _outcome(config: Config, snapshot: Snapshot, pages: Sequence[str], bad: Sequence[str]) -> RunOutcome:
     path = config.output.path
     failed = tuple(
         [f"shard {shard:06d}: given up: {last_line(why)}" for shard, why in sorted(snapshot.given_up.items())]
         + [f"sample {key}: left out, it makes its shard fail" for key in snapshot.blamed]
+        + list(bad)
     )
     if snapshot.stopped is not None and not snapshot.finished:
         message = f"stopped after {snapshot.done} of {snapshot.shards} shards: {snapshot.stopped}"

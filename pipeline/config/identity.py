@@ -26,6 +26,7 @@ from pipeline.config.schema import Config, DType, settings
 # 5: LoRAs whose layers have several alphas, or of which some have none, are as strong in each layer as that layer says.
 #    Captions have a subject in every case, where the detector sees the anchor that stands there by default, and only
 #    once.
+#    Captions hold no control character, NaN is no negative prompt, and columns pass as Arrow's own types.
 SEMANTICS = 5
 
 

@@ -43,6 +43,13 @@ class DType(StrEnum):
     float16 = "float16"
 
 
+class BadRows(StrEnum):
+    """What becomes of a source's rows that cannot be drawn, such as one with a blank prompt."""
+
+    fail = "fail"  # the plan is refused; one that is met only while drawing becomes a failed row, and the run exits 1
+    skip = "skip"  # each becomes a failed row of the manifest
+
+
 class Policy(StrEnum):
     """What becomes of a picture in which the detector sees an erased concept."""
 
@@ -126,13 +133,20 @@ class ErasureConfig:
 
 @dataclass(kw_only=True)
 class PromptsConfig:
-    # .txt .jsonl .csv .tsv, .parquet (path, glob or URL), a folder of HF datasets, or hf://NAME[:config][@revision].
+    # .txt .jsonl .json .csv .tsv (path or glob, also .gz), .parquet (path, glob or URL), a folder of HF datasets, or
+    # hf://NAME[:config][@revision].
     # Operational, because where the prompts lie changes nothing: their content is in the identity as a fingerprint.
     source: str | None = operational(None)
     template: str | None = identity(None)  # "a {animal} {place}", instead of a source
     values: dict[str, list[str]] = identity(factory=dict)  # the lists that fill the template's fields
     split: str = identity("train")  # of an HF dataset
-    column: str = identity("prompt")  # the column that holds the prompt
+    # Which column means what: prompt, seed, negative_prompt, size, width and height are names of columns or null, pass
+    # is `all` or the list of those that go on to the manifest. Once it is given nothing else steers; without it columns
+    # of these six names do (pipeline/prompts/README.md).
+    columns: dict[str, str | list[str] | None] = identity(factory=dict)
+    # Operational: of what is drawn no byte depends on it. A bad row is the same failed row under both, so that a corpus
+    # which `fail` refuses to begin can be begun, or gone on with, under `skip`.
+    bad_rows: BadRows = operational(BadRows.fail)
     images_per_prompt: int = identity(1)
     limit: int | None = identity(None)  # use only the first rows
     shuffle: bool = identity(False)
@@ -204,6 +218,10 @@ class Config:
     interpolations: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
     # Nor this: key path -> text of each path that is in the identity and was made whole (``config.places``).
     written: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
+
+
+# Keys that had other names: old -> new.
+RENAMED = {"prompts.column": "prompts.columns.prompt"}
 
 
 @dataclass(kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from pipeline.config import scalars
 from pipeline.config.problem import Problem, show, under
 from pipeline.config.scalars import Plain
-from pipeline.config.schema import settings
+from pipeline.config.schema import RENAMED, settings
 from pipeline.errors import nearest
 
 T = TypeVar("T")
@@ -42,6 +42,8 @@ def build(owner: type[T], data: Any, path: str = "") -> T:
 def check_key(owner: type, key: str, path: str) -> None:
     """Raise ``Problem`` where the dataclass *owner*, at *path*, has no setting *key*."""
     names = [f.name for f in settings(owner)]
+    if under(path, key) in RENAMED:
+        raise Problem(under(path, key), f"is now {RENAMED[under(path, key)]}; expected it there")
     if key not in names:
         raise Problem(under(path, key), f"unknown key{nearest(key, names)}; expected one of {', '.join(names)}")
 

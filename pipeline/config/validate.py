@@ -29,6 +29,7 @@ from pipeline.registry import check_name
 from pipeline.words import word_pattern
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+STEERING = ("prompt", "seed", "negative_prompt", "size", "width", "height")  # what a column can be, beside passing on
 MOST_SAMPLES_PER_SHARD = 100_000  # a key has five digits for the place in the shard
 MOST_SHARDS = 1_000_000  # and six for the shard
 MOST_IN_BATCH = 4096  # what a batch lacks is filled up, so a slip of the finger would fill the memory with padding
@@ -54,8 +55,10 @@ def check_size(key: str, width: object, height: object) -> tuple[int, int]:
     """Return a picture's width and height in pixels; ``Problem`` where no VAE can make such a picture."""
     for side in (width, height):
         if isinstance(side, bool) or not isinstance(side, int) or not 8 <= side <= 16384 or side % 8:
-            near = max(8, round(side / 8) * 8) if isinstance(side, int) else 512
-            raise Problem(key, f"has a side of {show(side)} pixels; expected multiples of 8, such as {near}")
+            near = min(16384, max(8, round(side / 8) * 8)) if isinstance(side, int) else 512
+            raise Problem(
+                key, f"has a side of {show(side)} pixels; expected multiples of 8, at most 16,384, such as {near}"
+            )
     assert isinstance(width, int)
     assert isinstance(height, int)
     return width, height
@@ -120,8 +123,7 @@ def _prompts(prompts: PromptsConfig) -> None:
         raise Problem("prompts", "has neither source nor template; expected one of them")
     if prompts.source is not None and not prompts.source.strip():
         raise Problem("prompts.source", "is empty; expected a file, a URL or hf://NAME")
-    if not prompts.column.strip():
-        raise Problem("prompts.column", "is empty; expected the name of the column that holds the prompt")
+    _columns(prompts)
     _in_range("prompts.images_per_prompt", prompts.images_per_prompt, 1)
     if prompts.limit is not None:
         _in_range("prompts.limit", prompts.limit, 1)
@@ -141,6 +143,33 @@ def _prompts(prompts: PromptsConfig) -> None:
             raise Problem(f"prompts.values.{name}", f"is no field of the template{nearest(name, wanted)}")
         if not values:
             raise Problem(f"prompts.values.{name}", "is an empty list; expected at least one value")
+    shortest = {name: min(values, key=lambda value: len(value.strip())) for name, values in prompts.values.items()}
+    if not string.Formatter().vformat(prompts.template, (), shortest).strip():
+        raise Problem("prompts.template", "makes a blank prompt where each field is blank; expected a text beside them")
+
+
+def _columns(prompts: PromptsConfig) -> None:
+    columns = prompts.columns
+    if columns and prompts.template is not None:
+        raise Problem("prompts.columns", "are given with prompts.template, whose columns are its fields")
+    for key, value in columns.items():
+        here = f"prompts.columns.{key}"
+        if key == "pass":
+            if value != "all" and not isinstance(value, list):
+                raise Problem(here, f"is {show(value)}; expected all, or a list of column names")
+            for i, name in enumerate(value if isinstance(value, list) else []):
+                if name in value[:i]:
+                    raise Problem(f"{here}[{i}]", f"{name!r} is named twice")
+        elif key not in STEERING:
+            known = (*STEERING, "pass")
+            raise Problem(here, f"unknown key{nearest(key, known)}; expected one of {', '.join(known)}")
+        elif value == "" or isinstance(value, list) or (value is None and key == "prompt"):
+            or_null = "" if key == "prompt" else " or null"
+            raise Problem(here, f"is {show(value)}; expected the name of a column{or_null}")
+    if (columns.get("width") is None) != (columns.get("height") is None):
+        raise Problem("prompts.columns", "names width or height alone; expected both, or size")
+    if columns.get("width") is not None and columns.get("size") is not None:
+        raise Problem("prompts.columns", "names size beside width and height; expected one of them")
 
 
 def _generation(generation: GenerationConfig) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.corpus import layout
-from pipeline.corpus.manifest import Row, Status, schema, write_manifest
+from pipeline.corpus.manifest import Row, Status, write_manifest
 from pipeline.corpus.shard import Digest, build_tar
 from pipeline.corpus.stores import Store, create_or_read
 from pipeline.errors import CorpusError, StoreError
@@ -93,14 +93,15 @@ def commit_shard(
     attempt: str,
     rows: Sequence[Row],
     images: Mapping[str, bytes],
-    columns: pa.Schema | None,
+    columns: pa.Table | None,
     identity: str,
     environment: Mapping[str, Any],
     timings: Mapping[str, float],
 ) -> CommitResult:
     """Build the files of one shard and commit them under the protocol above.
 
-    ``images`` are encoded pictures by key, for every row that is ok or quarantined.
+    ``rows`` come in the order of their keys. ``images`` are encoded pictures by key, for every row that is ok or
+    quarantined; ``columns`` pass through to the manifest, a row for each of *rows*.
     """
     folder = layout.attempt(shard, attempt)
     files: list[File] = []
@@ -116,7 +117,7 @@ def commit_shard(
                 _check_copyable(where, name, digest.size)
                 where.write(f"{folder}/{name}", local)
                 files.append(_file(name, digest, where is evidence))
-    manifest = write_manifest(placed, schema(columns))
+    manifest = write_manifest(placed, columns)
     store.write(f"{folder}/{layout.manifest(shard)}", manifest)
     files.append(_file(layout.manifest(shard), Digest.of(manifest), False))
     record = CommitRecord(

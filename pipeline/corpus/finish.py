@@ -26,6 +26,11 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
 
     Raises ``CorpusError`` where no corpus is.
     """
+    return finished(path, options)[0]
+
+
+def finished(path: str, options: Mapping[str, str] | None = None) -> tuple[list[str], Summary]:
+    """Do as ``finish``, and return what was counted for it, too."""
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
     records = list(published(store).values())
@@ -49,4 +54,4 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
         concepts = [concept["name"] for concept in run.config["erasure"]["concepts"]]
         evidence.write(layout.REPORT, evidence_page(pairs, shown, treatment(concepts, run.recipe)).encode())
         written.append(f"{evidence.url}/{layout.REPORT}")
-    return written
+    return written, summary

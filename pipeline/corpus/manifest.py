@@ -5,7 +5,7 @@ no timestamps. Scores are lists of (name, score) rather than maps, which HF ``da
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import CorpusError
 
+BAD_ROW = "bad row: "  # before the fault of a prompt's row, in ``reason``
 ROW_GROUP = 16_384  # rows: one group for a usual shard, whose page index still lets single rows be found
 
 
@@ -44,7 +45,8 @@ class Row:
     ``seed`` is the one used at last. ``width`` and ``height`` are pixels. ``sha256`` (hex), ``offset`` and ``length``
     (bytes) are of the encoded picture inside its tar, the training tar for ``ok`` and the quarantine tar of the
     evidence for ``quarantined``; None where no picture is kept. They are filled in when the tar is written.
-    ``reason`` names what is wrong with the picture: concepts joined by commas, or nan, blank, excluded.
+    ``reason`` names what is wrong with the picture: concepts joined by commas, or nan, blank, excluded; or, behind
+    ``BAD_ROW``, why the prompt's row cannot be drawn.
     """
 
     key: str
@@ -57,7 +59,6 @@ class Row:
     status: Status
     negative_prompt: str = ""
     reason: str = ""
-    columns: dict[str, Any] = field(default_factory=dict)
     gates: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     attempts: tuple[Attempt, ...] = ()
@@ -114,25 +115,37 @@ _NAMES = frozenset(f.name for f in _FIELDS)
 def schema(columns: pa.Schema | None = None) -> pa.Schema:
     """Return the manifest's schema, with pass-through *columns* at its end.
 
-    One that bears the name of a field of ours is called ``source_NAME``.
+    One that bears the name of a field of ours is called as ``passed_names`` says.
     """
-    passed = [] if columns is None else [f.with_name(_passed(f.name)).remove_metadata() for f in columns]
+    if columns is None:
+        return pa.schema(_FIELDS)
+    passed = [f.with_name(name).remove_metadata() for f, name in zip(columns, passed_names(columns.names), strict=True)]
     return pa.schema(_FIELDS + passed)
 
 
-def _passed(name: str) -> str:
-    while name in _NAMES:
-        name = f"source_{name}"
-    return name
+def passed_names(columns: Sequence[str]) -> list[str]:
+    """Return what pass-through *columns* are called in a manifest: ``source_NAME`` where it has a NAME of its own."""
+    taken, names = {*_NAMES, *columns}, []
+    for name in columns:
+        if name in _NAMES:
+            while name in taken:
+                name = f"source_{name}"
+            taken.add(name)
+        names.append(name)
+    return names
 
 
-def write_manifest(rows: Iterable[Row], schema: pa.Schema) -> bytes:
-    """Return the parquet file of *rows*, sorted by key; the same rows give the same bytes."""
-    ordered = sorted(rows, key=lambda row: row.key)
-    try:
-        table = pa.Table.from_pylist([_record(row) for row in ordered], schema=schema)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise CorpusError(f"manifest of shard {ordered[0].shard}: a column does not fit its type: {error}") from error
+def write_manifest(rows: Sequence[Row], columns: pa.Table | None = None) -> bytes:
+    """Return the parquet file of *rows*, sorted by key; the same rows give the same bytes.
+
+    *columns* pass through, a row for each of *rows*, and by no way through Python.
+    """
+    order = sorted(range(len(rows)), key=lambda i: rows[i].key)
+    table = pa.Table.from_pylist([_record(rows[i]) for i in order], schema=schema())
+    if columns is not None:
+        whole = schema(columns.schema)
+        # Pages, and with them the bytes, would depend on the chunks in which the columns were read.
+        table = pa.table([*table.columns, *columns.take(order).combine_chunks().columns], schema=whole)
     buffer = io.BytesIO()
     pq.write_table(
         table,
@@ -160,13 +173,12 @@ def read_manifest(data: bytes, columns: Sequence[str] | None = None) -> pa.Table
 
 
 def read_rows(data: bytes) -> list[Row]:
-    """Return the rows of a manifest, in the order of their keys."""
-    return [_row(record) for record in read_manifest(data).to_pylist()]
+    """Return the rows of a manifest, in the order of their keys; what passed through stays where it is."""
+    return [_row(record) for record in read_manifest(data, [f.name for f in _FIELDS]).to_pylist()]
 
 
 def _record(row: Row) -> dict[str, Any]:
     return {
-        **{_passed(name): value for name, value in row.columns.items()},
         "key": row.key,
         "shard": row.shard,
         "prompt": row.prompt,
@@ -196,7 +208,6 @@ def _row(record: dict[str, Any]) -> Row:
         status=Status(record["status"]),
         gates=_scores(record["gates"]),
         scores=_scores(record["scores"]),
-        columns={name: value for name, value in record.items() if name not in _NAMES},
         attempts=tuple(
             Attempt(seed=a["seed"], status=Status(a["status"]), reason=a["reason"], scores=_scores(a["scores"]))
             for a in record["attempts"]

@@ -57,6 +57,7 @@ class StatusReport:
             lines.append(f"  dropped, {NO_CAPTION}: {summary.uncaptioned}")
         for reason, number in sorted(summary.reasons.items()):
             lines.append(f"  failed, {reason}: {number}")
+        lines += [f"    {key}: {fault}" for key, fault in summary.bad_rows]
         if self.seconds:
             lines.append(f"speed       {self.images / self.seconds:.2f} images/s per worker")
             if self.shards < run.shards:

@@ -12,27 +12,30 @@ import pyarrow.compute as pc
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
-from pipeline.corpus.manifest import NO_CAPTION, found, read_manifest
+from pipeline.corpus.manifest import BAD_ROW, NO_CAPTION, found, read_manifest
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.parallel import in_parallel
 from pipeline.statistics import wilson
 from pipeline.words import word_pattern
 
+SHOWN = 20  # bad rows
 BINS = 20  # of the score histograms, over [0, 1]
-COLUMNS = ("status", "reason", "prompt", "scores", "attempts")  # of a manifest, that are counted
+COLUMNS = ("key", "status", "reason", "prompt", "scores", "attempts")  # of a manifest, that are counted
 
 
 @dataclass
 class Summary:
     """``statuses``: samples per status. ``found[status][concept]``: samples of that status whose last picture showed
     the concept. ``scores[concept]``: histogram of the last pictures' scores. ``reasons``: why samples failed;
+    ``bad_rows``: of failed samples, key and fault of the first whose rows could not be drawn (all are in ``reasons``);
     ``failed_naming[concept]``: samples that failed, of which nobody knows what they show, by prompts that name it."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     found: dict[str, Counter[str]] = field(default_factory=dict)
     scores: dict[str, list[int]] = field(default_factory=dict)
     reasons: Counter[str] = field(default_factory=Counter)
+    bad_rows: list[tuple[str, str]] = field(default_factory=list)
     failed_naming: Counter[str] = field(default_factory=Counter)
     uncaptioned: int = 0  # dropped, because nothing of their prompts may be trained on
     attempts: int = 0
@@ -63,7 +66,11 @@ class Summary:
         """
         self.statuses.update(_counts(manifest["status"]))
         failed = manifest.filter(pc.equal(manifest["status"], "failed"))
-        self.reasons.update(_counts(failed["reason"]))
+        for key, reason in zip(failed["key"].to_pylist(), failed["reason"].to_pylist(), strict=True):
+            bad = reason.startswith(BAD_ROW)  # each with words of its own, so that they are counted together
+            self.reasons[BAD_ROW.rstrip(": ") if bad else reason] += 1
+            if bad and len(self.bad_rows) < SHOWN:
+                self.bad_rows.append((key, reason.removeprefix(BAD_ROW)))
         for prompt in failed["prompt"].to_pylist():
             self.failed_naming.update(concept for concept, pattern in words.items() if pattern.search(prompt))
         self.uncaptioned += pc.sum(pc.ends_with(manifest["reason"], NO_CAPTION)).as_py() or 0

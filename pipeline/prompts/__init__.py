@@ -3,18 +3,16 @@
 from pipeline.prompts.mentions import mentions
 from pipeline.prompts.plan import Plan, PlanSummary
 from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed, unplanned
-from pipeline.prompts.source import Row, RowError, Source, Wishes
+from pipeline.prompts.source import Looked, Source
 from pipeline.prompts.sources import open_source
 
 __all__ = [
+    "Looked",
     "Plan",
     "PlanSummary",
     "PlannedShard",
-    "Row",
-    "RowError",
     "Sample",
     "Source",
-    "Wishes",
     "batches",
     "further_seed",
     "mentions",

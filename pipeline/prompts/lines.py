@@ -1,197 +1,153 @@
-"""Prompts from text files: .txt (a prompt a line), .jsonl, .csv and .tsv, with random access through a sparse index.
+"""Prompts from text files with random access through a sparse index.
 
-One pass at the start hashes the file, checks every row and keeps the offset of every ``STRIDE``-th; 10 million rows
-take 160 kB of index. Blank lines are no rows. Rows are counted from 1 in messages, without a header.
+One pass at the start hashes the text, looks at every row and keeps the offset of every ``STRIDE``-th; 10 million rows
+take 160 kB of index. Rows of a file are counted from 1 in messages, without a header.
 """
 
-import csv
 import hashlib
-import json
+import zlib
 from array import array
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from gzip import BadGzipFile
 from itertools import islice
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-from pipeline.errors import ConfigError, nearest
-from pipeline.prompts.columns import ColumnTypes, as_columns
-from pipeline.prompts.source import OWN_COLUMNS, Row, Wishes, is_plain, make_row, one_by_one, pass_through
+from pipeline.errors import ConfigError
+from pipeline.prompts.columns import ColumnTypes, as_table
+from pipeline.prompts.meaning import Meaning
+from pipeline.prompts.passing import passing_schema, with_faults
+from pipeline.prompts.source import Looked, Row, Rows, is_plain, make_row, one_by_one
+from pipeline.prompts.textfiles import Record, TextFile
 
 STRIDE = 512  # rows between known offsets: at most so many are parsed in vain for a read
-JSON_SPACE = " \t\n\r"
-BOM = b"\xef\xbb\xbf"
-
-Record = tuple[int, dict[str, Any]]  # the offset in bytes at which a row starts, and the row
-
-
-class TextFile:
-    """One format: a file of rows, of which reading may start at the offset of any. ``start`` is the first's."""
-
-    start = 0
-
-    def __init__(self, path: Path, column: str):
-        self.path, self.column = path, column
-
-    def records(self, file: BinaryIO, offset: int) -> Iterator[Record]:
-        """Yield the rows from *offset* on, where a row must start. Raises ``ConfigError`` without the row's number."""
-        raise NotImplementedError
-
-    def lines(self, file: BinaryIO, offset: int) -> Iterator[tuple[int, int, str]]:
-        """Yield start and end in bytes, and the text with its line end, of each line from *offset* on."""
-        file.seek(offset)
-        for line in file:
-            end = offset + len(line)
-            try:
-                yield offset, end, (line.removeprefix(BOM) if offset == 0 else line).decode()
-            except UnicodeDecodeError:
-                raise ConfigError("is not UTF-8 text") from None
-            offset = end
-
-
-class Txt(TextFile):
-    def records(self, file: BinaryIO, offset: int) -> Iterator[Record]:
-        for start, _, line in self.lines(file, offset):
-            if line.strip():
-                yield start, {self.column: line.strip()}
-
-
-class JsonLines(TextFile):
-    def records(self, file: BinaryIO, offset: int) -> Iterator[Record]:
-        parse = json.JSONDecoder().raw_decode
-        for start, _, line in self.lines(file, offset):
-            text = line.strip(JSON_SPACE)
-            try:
-                record, end = parse(text)  # what json.loads does, without its 0.6 us of looking for white space
-            except ValueError:
-                end = -1
-            if end != len(text):
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)  # raises, and says where
-                except ValueError as error:
-                    raise ConfigError(f"is not valid JSON: {error}") from None
-            if not isinstance(record, dict):
-                raise ConfigError(f'is no JSON object; expected such as {{"{self.column}": "a text"}}')
-            yield start, record
-
-
-class QuotingError(ConfigError):
-    """Quotation marks that quote nothing."""
-
-
-class Csv(TextFile):
-    """Fields in quotes may hold delimiters and line ends; ``quoted=False`` takes quotation marks as they are.
-
-    Every value is text.
-    """
-
-    def __init__(self, path: Path, column: str, delimiter: str, *, quoted: bool = True):
-        super().__init__(path, column)
-        self.delimiter = delimiter
-        self.quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        self.header: list[str] = []
-        with path.open("rb") as file:
-            rows = self._rows(file, 0)
-            try:
-                self.header = next(rows, (0, []))[1]
-                self.start = next(rows, (path.stat().st_size, []))[0]
-            except ConfigError as error:
-                where = "row 1" if self.header else "the header"
-                raise type(error)(f"prompts.source: {path}: {where} {error}") from None
-        if column not in self.header:
-            has = f"{nearest(column, self.header)}; it has {', '.join(self.header) or 'none'}"
-            raise ConfigError(f"prompts.column: {path} has no column {column!r}{has}")
-        if len(set(self.header)) < len(self.header):
-            raise ConfigError(f"prompts.source: {path} has two columns of one name; it has {', '.join(self.header)}")
-
-    def records(self, file: BinaryIO, offset: int) -> Iterator[Record]:
-        for start, fields in self._rows(file, offset):
-            if len(fields) != len(self.header):
-                raise ConfigError(f"has {len(fields)} fields; expected {len(self.header)} ({', '.join(self.header)})")
-            yield start, dict(zip(self.header, fields, strict=True))
-
-    def _rows(self, file: BinaryIO, offset: int) -> Iterator[tuple[int, list[str]]]:
-        read = offset  # the reader takes a line only when it needs one, so this is where its next row starts
-
-        def lines() -> Iterator[str]:
-            nonlocal read
-            for _, read, line in self.lines(file, offset):  # noqa: B007
-                yield line
-
-        reader = csv.reader(lines(), delimiter=self.delimiter, quoting=self.quoting, strict=True)
-        start = read
-        while True:
-            try:
-                fields = next(reader, None)
-            except csv.Error as error:
-                raise QuotingError(f"is not valid {self.path.suffix[1:].upper()}: {error}") from None
-            if fields is None:
-                return
-            if fields:
-                yield start, fields
-            start = read
 
 
 class LinesSource:
-    """Random access to the rows of a text file. Raises ``ConfigError`` at once for any row that cannot be used."""
+    """Random access to the rows of text files, one after another in the order given.
+
+    Raises ``ConfigError`` at once where rows cannot be told from each other, or a column has no single type.
+    """
 
     read_blocks = one_by_one
 
-    def __init__(self, format: TextFile):
-        self._format = format
-        self._offsets = array("Q")  # of rows 0, STRIDE, 2 * STRIDE, ...
-        self._count = 0
-        self._stamp = self._look()
-        sizes: dict[tuple[int, int], int] = {}
-        negative: int | None = None
-        types = ColumnTypes(f"prompts.source: {format.path}", {format.column, *OWN_COLUMNS})
-        with format.path.open("rb") as file:
-            self.fingerprint = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
-            for offset, record in self._numbered(file, format.start, 0):
-                if self._count % STRIDE == 0:
-                    self._offsets.append(offset)
-                if not is_plain(record, format.column):
-                    row = make_row(record, format.column, self._where(self._count), {})
-                    if row.size is not None:
-                        sizes.setdefault(row.size, self._count)
-                    if negative is None and row.negative_prompt is not None:
-                        negative = self._count
-                types.add(record)
-                self._count += 1
-        self.wishes = Wishes(sizes=sizes, negative=negative)
-        self.schema = pass_through(types.schema(), format.column)
+    def __init__(self, files: Sequence[TextFile], meaning: Meaning, limit: int | None):
+        self.meaning = meaning
+        self._files = files
+        self._offsets = [array("Q") for _ in files]  # of rows 0, STRIDE, 2 * STRIDE, ... of each file
+        self._starts = [0]  # the first row of each file, and one past the last row
+        self._stamps = [self._look(file) for file in files]
+        self._opened: tuple[TextFile, BinaryIO] | None = None
+        self._looked = Looked()
+        types = ColumnTypes(meaning, self.where)
+        digests = []
+        for number, file in enumerate(files):
+            if file.names is not None:
+                meaning.check_part(file.names, str(file.path))
+            with file.open() as text, _readable(file):
+                digests.append(hashlib.file_digest(text, "sha256").hexdigest())  # type: ignore[arg-type]
+            self._index(number, types, limit)
+        self.fingerprint = f"sha256:{digests[0] if len(files) == 1 else _sha256(' '.join(digests))}"
+        name = str(files[0].path) if len(files) == 1 else f"{files[0].path} to {files[-1].path.name}"
+        passing = types.schema()
+        self.names = list(dict.fromkeys([*(n for file in files for n in file.names or ()), *types.names]))
+        if self.names:  # else each row is bad, and says more
+            meaning.check(self.names, name)
+        self.schema = passing_schema([(name, passing)], meaning)
+        for row, fault in types.faults.items():
+            if limit is None or row < limit:
+                self._looked.add(row, Row(prompt="", fault=fault), self.where)
 
     def __len__(self) -> int:
-        return self._count
+        return self._starts[-1]
 
-    def read(self, start: int, stop: int) -> list[Row]:
-        """Return rows *start* to *stop*. Raises ``ConfigError`` where the file was changed meanwhile."""
-        if self._look() != self._stamp:
-            raise ConfigError(f"prompts.source: {self._format.path} was changed since the plan was made; start again")
-        nearest_known = start // STRIDE
-        first = nearest_known * STRIDE
-        with self._format.path.open("rb") as file:
-            found = islice(self._numbered(file, self._offsets[nearest_known], first), start - first, stop - first)
-            records = [record for _, record in found]
-        columns = as_columns(records, self.schema)
-        return [
-            make_row(record, self._format.column, self._where(start + i), columns[i])
-            for i, record in enumerate(records)
-        ]
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}  # an open file cannot travel
 
-    def _numbered(self, file: BinaryIO, offset: int, number: int) -> Iterator[Record]:
+    def look(self) -> Looked:
+        """Return what the pass at the start has shown, of all rows."""
+        return self._looked
+
+    def where(self, number: int) -> str:
+        file = min(bisect_right(self._starts, number), len(self._files)) - 1
+        return f"{self._files[file].path}: row {number - self._starts[file] + 1}"
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Return rows *start* to *stop*. Raises ``ConfigError`` where a file was changed meanwhile."""
+        records = [record for part in self._parts(start, stop) for _, record in part]
+        rows = [self._row(record) for record in records]
+        columns, faults = as_table([None if isinstance(r, str) else r for r in records], self.schema)
+        return with_faults(rows, faults, columns)
+
+    def _index(self, number: int, types: ColumnTypes, limit: int | None) -> None:
+        """Look at every row of one file."""
+        file, offsets, row = self._files[number], self._offsets[number], self._starts[-1]
+        first, prompt = row, self.meaning.prompt
+        others = frozenset(self.meaning.steering.values()) - {prompt}
+        self._starts.append(row)  # for ``where``
+        with file.open() as text:
+            for offset, record in self._numbered(file, text, file.start, row):
+                if (row - first) % STRIDE == 0:
+                    offsets.append(offset)
+                bad = False
+                if isinstance(record, str) or not (is_plain(record.get(prompt)) and others.isdisjoint(record)):
+                    made = self._row(record)
+                    bad = made.fault is not None
+                    if limit is None or row < limit:
+                        self._looked.add(row, made, self.where)
+                if not isinstance(record, str):
+                    types.add(row, record, bad)
+                row += 1
+                self._starts[-1] = row
+        self._looked.rows = row if limit is None else min(row, limit)
+
+    def _row(self, record: dict[str, Any] | str) -> Row:
+        return Row(prompt="", fault=record) if isinstance(record, str) else make_row(record, self.meaning)
+
+    def _parts(self, start: int, stop: int) -> Iterator[Iterator[Record]]:
+        """Yield the records of rows *start* to *stop*, file by file."""
+        for number, file in enumerate(self._files):
+            first, end = self._starts[number], self._starts[number + 1]
+            if start >= min(stop, end) or stop <= first:
+                continue
+            if self._look(file) != self._stamps[number]:
+                raise ConfigError(f"prompts.source: {file.path} was changed since the plan was made; start again")
+            known = (start - first) // STRIDE
+            row = first + known * STRIDE
+            if self._opened is None or self._opened[0] is not file:
+                self._opened = file, file.open()  # kept: a compressed file is read on from where it stands
+            records = self._numbered(file, self._opened[1], self._offsets[number][known], row)
+            yield islice(records, start - row, min(stop, end) - row)
+            start = min(stop, end)
+
+    def _numbered(self, file: TextFile, text: BinaryIO, offset: int, number: int) -> Iterator[Record]:
         """The format's records, with the row's number in its errors; *number* is the row at *offset*."""
-        try:
-            for record in self._format.records(file, offset):
-                yield record
-                number += 1
-        except ConfigError as error:
-            raise type(error)(f"{self._where(number)} {error}") from None
+        with _readable(file):
+            try:
+                for record in file.records(text, offset):
+                    yield record
+                    number += 1
+            except ConfigError as error:
+                raise type(error)(f"prompts.source: {self.where(number)} {error}") from None
 
-    def _where(self, number: int) -> str:
-        return f"prompts.source: {self._format.path}: row {number + 1}"
-
-    def _look(self) -> tuple[int, int]:
-        stat = self._format.path.stat()
+    @staticmethod
+    def _look(file: TextFile) -> tuple[int, int]:
+        stat = file.path.stat()
         return stat.st_size, stat.st_mtime_ns
+
+
+class _readable:
+    """Turns what a damaged compressed file raises into a ``ConfigError``."""
+
+    def __init__(self, file: TextFile):
+        self._file = file
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (BadGzipFile, EOFError, zlib.error)):
+            raise ConfigError(f"prompts.source: {self._file.path} cannot be decompressed: {error}") from None
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,31 +1,33 @@
 """The plan: which samples exist, in which shard, with which key and seed. Fixed before work starts.
 
-It is arithmetic over a source: nothing but the rows of the shard that is asked for is ever read.
+It is arithmetic over a source: but for a look at its rows, nothing is read save the rows of the shard asked for.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.config.identity import Identity, identity
 from pipeline.config.problem import Problem
-from pipeline.config.schema import Config
+from pipeline.config.schema import BadRows, Config
 from pipeline.config.validate import MOST_SHARDS
 from pipeline.errors import ConfigError
 from pipeline.prompts.order import BLOCK, WINDOW, Order
+from pipeline.prompts.passing import joined
 from pipeline.prompts.sample import PlannedShard, Sample
 from pipeline.prompts.seeds import sample_seed
-from pipeline.prompts.source import Row, RowError, Source, Wishes
+from pipeline.prompts.source import Looked, Row, Rows, Source
 from pipeline.version import this_version
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanSummary:
-    """What a run records of its plan, and checks. ``column_schema`` are the pass-through columns; ``wishes`` are of the
-    rows that are used; ``lacuna`` is the version that planned (``pipeline.version``)."""
+    """What a run records of its plan, and checks. ``column_schema`` are the pass-through columns; ``looked`` is what
+    looking at the rows has shown; ``lacuna`` is the version that planned (``pipeline.version``)."""
 
     identity: Identity
     prompts: int
@@ -33,7 +35,7 @@ class PlanSummary:
     shards: int
     samples_per_shard: int
     column_schema: pa.Schema
-    wishes: Wishes
+    looked: Looked
     lacuna: dict[str, Any]
 
 
@@ -45,6 +47,7 @@ class Plan:
     """
 
     source: Source
+    looked: Looked
     identity: Identity
     order: Order
     images_per_prompt: int
@@ -52,17 +55,24 @@ class Plan:
     seed: int
     size: tuple[int, int]
     negative_prompt: str
-    _blocks: "OrderedDict[int, list[Row | RowError]]" = field(default_factory=OrderedDict, repr=False, compare=False)
+    _blocks: "OrderedDict[int, Rows]" = field(default_factory=OrderedDict, repr=False, compare=False)
 
     @classmethod
     def build(cls, config: Config, source: Source) -> "Plan":
-        """Plan *config* over *source*. Raises ``ConfigError`` for no prompts, or more shards than keys can name."""
+        """Plan *config* over *source*.
+
+        Raises ``ConfigError`` for no prompts, for more shards than keys can name, and for rows that cannot be drawn,
+        as far as they are looked at: for any under ``bad_rows: fail``, for all under ``skip``.
+        """
         rows = len(source) if config.prompts.limit is None else min(len(source), config.prompts.limit)
         if rows == 0:
             raise ConfigError(f"prompts.source: {config.prompts.source} has no prompts")
         width, height = config.generation.size
+        looked = source.look()
+        _check_rows(looked, rows, config.prompts.bad_rows)
         plan = cls(
             source=source,
+            looked=looked,
             identity=identity(config, source.fingerprint),
             order=Order(rows, config.prompts.shuffle, config.seed),
             images_per_prompt=config.prompts.images_per_prompt,
@@ -105,65 +115,74 @@ class Plan:
             shards=self.shards,
             samples_per_shard=self.samples_per_shard,
             column_schema=self.column_schema,
-            wishes=self.source.wishes.of_first(self.prompts),
+            looked=self.looked,
             lacuna=this_version(),
         )
 
     def shard(self, index: int) -> PlannedShard:
         """Return shard *index* with its samples.
 
-        Raises ``IndexError`` for one that the plan does not have, ``RowError`` for one with a row that cannot be used,
-        and another ``ConfigError`` where the source cannot be read.
+        Raises ``IndexError`` for one that the plan does not have, and ``ConfigError`` where the source cannot be read.
         """
         if not 0 <= index < self.shards:
             raise IndexError(f"shard {index} of a plan with {self.shards}")
         start = index * self.samples_per_shard
-        return PlannedShard(
-            index, tuple(self._samples(range(start, min(start + self.samples_per_shard, self.samples))))
-        )
-
-    def _samples(self, indices: range) -> Iterator[Sample]:
+        indices = range(start, min(start + self.samples_per_shard, self.samples))
         first, last = indices[0] // self.images_per_prompt, indices[-1] // self.images_per_prompt
         numbers = [self.order.row(position) for position in range(first, last + 1)]
         rows = self._rows(numbers)
-        for index in indices:
-            position, repetition = divmod(index, self.images_per_prompt)
-            number, row = numbers[position - first], rows[position - first]
-            shard, place = divmod(index, self.samples_per_shard)
-            width, height = row.size or self.size
-            yield Sample(
-                index=index,
-                key=f"{shard:06d}{place:05d}",
-                shard=shard,
-                prompt=row.prompt,
-                negative_prompt=self.negative_prompt if row.negative_prompt is None else row.negative_prompt,
-                seed=sample_seed(self.seed, number, repetition, row.seed),
-                width=width,
-                height=height,
-                prompt_index=number,
-                repetition=repetition,
-                columns=row.columns,
-            )
+        places = [i // self.images_per_prompt - first for i in indices]
+        samples = [self._sample(i, numbers[place], rows.rows[place]) for i, place in zip(indices, places, strict=True)]
+        return PlannedShard(index, tuple(samples), rows.columns.take(places))
 
-    def _rows(self, numbers: list[int]) -> list[Row]:
+    def _sample(self, index: int, number: int, row: Row) -> Sample:
+        shard, place = divmod(index, self.samples_per_shard)
+        repetition = index % self.images_per_prompt
+        width, height = row.size or self.size
+        return Sample(
+            index=index,
+            key=f"{shard:06d}{place:05d}",
+            shard=shard,
+            prompt=row.prompt,
+            negative_prompt=self.negative_prompt if row.negative_prompt is None else row.negative_prompt,
+            seed=sample_seed(self.seed, number, repetition, row.seed),
+            width=width,
+            height=height,
+            prompt_index=number,
+            repetition=repetition,
+            fault=row.fault,
+        )
+
+    def _rows(self, numbers: list[int]) -> Rows:
         if not self.order.shuffle:
             return self.source.read(numbers[0], numbers[-1] + 1)
         # A shard may span two windows; keeping both means that following shards find their rows read.
-        missing = sorted({number // BLOCK for number in numbers} - self._blocks.keys())
+        used = sorted({number // BLOCK for number in numbers})
+        missing = [block for block in used if block not in self._blocks]
         ranges = [range(block * BLOCK, min((block + 1) * BLOCK, self.prompts)) for block in missing]
         self._blocks.update(zip(missing, self.source.read_blocks(ranges), strict=True))
-        # A row that cannot be used concerns only the shard that draws it, of the many that share its block.
-        found = [self._blocks[number // BLOCK][number % BLOCK] for number in numbers]
+        rows = [self._blocks[number // BLOCK].rows[number % BLOCK] for number in numbers]
+        starts = dict(zip(used, accumulate((len(self._blocks[block].rows) for block in used), initial=0), strict=False))
+        together = joined([self._blocks[block] for block in used], self.source.schema).columns
+        columns = together.take([starts[number // BLOCK] + number % BLOCK for number in numbers])
         self._forget(number // BLOCK for number in numbers)
-        rows: list[Row] = []
-        for row in found:
-            if isinstance(row, RowError):
-                raise row.with_traceback(None)
-            rows.append(row)
-        return rows
+        return Rows(rows, columns)
 
     def _forget(self, used: Iterable[int]) -> None:
         for block in dict.fromkeys(used):
             self._blocks.move_to_end(block)
         while len(self._blocks) > 2 * WINDOW:
             self._blocks.popitem(last=False)
+
+
+def _check_rows(looked: Looked, rows: int, bad_rows: BadRows) -> None:
+    if not looked.bad or (bad_rows is BadRows.skip and looked.bad < looked.rows):
+        return
+    assert looked.first is not None
+    count = f"{looked.bad:,} of {looked.rows:,} rows cannot be drawn"
+    if looked.rows < rows:
+        count = f"{looked.bad:,} of {looked.rows:,} rows looked at, of {rows:,}, cannot be drawn"
+    what = "mend them, or leave them out with `prompts.bad_rows: skip`; what a column means `prompts.columns` says"
+    if bad_rows is BadRows.skip:
+        what = "expected some that can; what a column means `prompts.columns` says"
+    raise ConfigError(f"prompts.source: {looked.first[1]}; {count}: {what}")

@@ -58,6 +58,7 @@ class PlanReport:
     """
 
     source: str
+    source_lines: tuple[str, ...]
     fingerprint: str
     identity: str
     prompts: int
@@ -97,6 +98,7 @@ class PlanReport:
         lines = [
             f"identity  {self.identity}",
             f"prompts   {self.prompts:,} from {self.source} ({self.fingerprint[:24]}...)",
+            *self.source_lines,
             f"images    {self.samples:,}{per_prompt}, {width}x{height} where a row does not say otherwise",
             f"shards    {self.shards:,} of up to {self.samples_per_shard:,} images",
         ]
@@ -120,7 +122,7 @@ class PlanReport:
             money = "" if self.cost is None else f", {self.cost:,.2f} at {self.price:g} per worker and hour"
             lines.append(f"cost      about {f'{hours:,.0f}' if hours >= 100 else f'{hours:.3g}'} worker-hours{money}")
         lines.append(f"first {len(self.first)} samples: key, seed, prompt")
-        lines += [f"  {sample.key}  {sample.seed:19d}  {_short(sample.prompt)}" for sample in self.first]
+        lines += [f"  {sample.key}  {sample.seed:19d}  {_shown(sample)}" for sample in self.first]
         return lines
 
     def text(self) -> str:
@@ -133,13 +135,13 @@ def plan_report(
 ) -> PlanReport:
     """Look over *plan*: its counts, its first samples, and which of its prompts name what the config erases.
 
-    ``price`` is of one worker per hour. Reads at most ``SURVEYED`` rows and the first shard. Raises ``ConfigError`` for
-    a row among them that cannot be used.
+    ``price`` is of one worker per hour. Reads at most ``SURVEYED`` rows and the first shard.
     """
     workers = config.cluster.workers.max or config.cluster.workers.min
     shares, any_share = survey(config, plan)
     return PlanReport(
         source=config.prompts.source or f"template {config.prompts.template!r}",
+        source_lines=tuple(source_lines(config, plan)),
         fingerprint=plan.source.fingerprint,
         identity=plan.identity.digest,
         prompts=plan.prompts,
@@ -157,6 +159,34 @@ def plan_report(
     )
 
 
+def source_lines(config: Config, plan: Plan) -> list[str]:
+    """Return what is to be known of the source: which columns mean what, which rows speak for themselves or are bad."""
+    source, looked = plan.source, plan.looked
+    if config.prompts.template is not None:
+        return []
+    steers = source.meaning.steers(source.names)
+    parts = [f"{steers['prompt']!r} is the prompt"]
+    for what, roles, count in (
+        ("seed", ("seed",), looked.seeds),
+        ("negative prompt", ("negative_prompt",), looked.negatives),
+        ("size", ("size", "width", "height"), sum(count for _, count in looked.sizes.values())),
+    ):
+        columns = " and ".join(repr(steers[role]) for role in roles if role in steers)
+        if columns:
+            parts.append(f"{columns} set{'s' * (' and ' not in columns)} the {what} of {count:,} rows")
+    names = source.schema.names
+    names = names if len(names) <= SHOWN else [*names[:SHOWN], f"{len(names) - SHOWN} more"]
+    parts.append(f"passing on: {', '.join(names) or 'none'}")
+    by = "as prompts.columns says" if source.meaning.named else "by their names; prompts.columns may say otherwise"
+    lines = [f"columns   {'; '.join(parts)} ({by})"]
+    at = f"{looked.rows:,} of {plan.prompts:,} rows looked at"
+    if looked.first is not None:
+        lines.append(f"bad rows  {looked.bad:,} become failed rows; the first: {looked.first[1]} ({at})")
+    else:
+        lines.append(f"bad rows  none ({at})")
+    return lines
+
+
 def survey(config: Config, plan: Plan) -> tuple[dict[str, Share], Share]:
     """Return the share of prompts that name each concept, and that name any.
 
@@ -167,7 +197,7 @@ def survey(config: Config, plan: Plan) -> tuple[dict[str, Share], Share]:
     hits = dict.fromkeys((concept.name for concept in concepts), 0)
     any_hits = trials = 0
     for run in _spread(plan.prompts):
-        for row in plan.source.read(run.start, run.stop):
+        for row in plan.source.read(run.start, run.stop).rows:
             named = [concept.name for concept in concepts if mentions(row.prompt, concept)]
             trials += 1
             any_hits += bool(named)
@@ -200,6 +230,11 @@ def _duration(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min"
     return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _shown(sample: Sample) -> str:
+    bad = "" if sample.fault is None else f"(bad row: {sample.fault}) "
+    return bad + _short(sample.prompt)
 
 
 def _short(prompt: str) -> str:

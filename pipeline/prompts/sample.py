@@ -3,14 +3,15 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
-from typing import Any
+
+import pyarrow as pa
 
 from pipeline.prompts.seeds import hashed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """One picture to be made. ``columns`` pass through to the manifest; width and height are pixels.
+    """One picture to be made; width and height are pixels. One with a ``fault`` cannot be, and fails for that reason.
 
     ``index`` counts the samples of the corpus, ``prompt_index`` the rows of the source, ``repetition`` the pictures of
     one row. ``key`` is six digits of shard and five of the place in it, unique over the corpus.
@@ -26,15 +27,16 @@ class Sample:
     height: int
     prompt_index: int
     repetition: int
-    columns: dict[str, Any] = field(default_factory=dict)
+    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """All that a worker needs to make one shard."""
+    """All that a worker needs to make one shard. ``columns`` pass through to the manifest, a row for each sample."""
 
     index: int
     samples: tuple[Sample, ...]
+    columns: pa.Table = field(default_factory=lambda: pa.table({}), hash=False)
 
 
 def unplanned(asked: Iterable[tuple[str, int]], width: int, height: int) -> list[Sample]:

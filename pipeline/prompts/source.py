@@ -3,7 +3,10 @@
 A source is opened where the plan is made and nowhere else; workers get finished samples. It may be pickled.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -11,47 +14,72 @@ import pyarrow as pa
 
 from pipeline.config.problem import Problem, show
 from pipeline.config.validate import check_size
-from pipeline.errors import ConfigError, nearest
+from pipeline.prompts.meaning import Meaning
 
-# Columns that speak to the generator. All others, save the prompt's own, pass through to the manifest.
-OWN_COLUMNS = ("seed", "negative_prompt", "size", "width", "height")
-OWN = frozenset(OWN_COLUMNS)
-
-
-class RowError(ConfigError):
-    """One row that cannot be used; others of its source can be."""
+INVISIBLE = frozenset({"Cc", "Cf"})  # control and format characters, by Unicode's categories
+LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One prompt. ``seed``, ``negative_prompt`` and ``size`` (width, height; pixels) are None where the run decides."""
+    """One prompt. ``seed``, ``negative_prompt`` and ``size`` (width, height; pixels) are None where the run decides.
+
+    ``fault`` says why the row cannot be drawn; its prompt is then what can be shown of it, perhaps nothing.
+    """
 
     prompt: str
     seed: int | None = None
     negative_prompt: str | None = None
     size: tuple[int, int] | None = None
-    columns: dict[str, Any] = field(default_factory=dict)
+    fault: str | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wishes:
-    """What rows ask for of their own, each with the first row (from 0) that does: ``sizes`` (width, height) in pixels,
-    and a ``negative`` prompt (None: no row does)."""
+@dataclass(frozen=True)
+class Rows:
+    """Rows and, as long as they are, the table of their pass-through columns, of the source's ``schema``."""
 
-    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict)
-    negative: int | None = None
+    rows: list[Row]
+    columns: pa.Table
 
-    def of_first(self, rows: int) -> "Wishes":
-        """Return what the first *rows* rows ask for."""
-        sizes = {size: row for size, row in self.sizes.items() if row < rows}
-        return Wishes(sizes=sizes, negative=None if self.negative is None or self.negative >= rows else self.negative)
+
+@dataclass(kw_only=True)
+class Looked:
+    """What looking at ``rows`` rows has shown: how many are ``bad``, and what the others ask for of their own.
+
+    ``first`` is the first bad row's number, from 0, and its name and fault. ``sizes`` (width, height; pixels) tell the
+    first row that asks for each, and how many do; ``negative`` is the first with a negative prompt. ``seeds`` and
+    ``negatives`` count rows.
+    """
+
+    rows: int = 0
+    bad: int = 0
+    first: tuple[int, str] | None = None
+    seeds: int = 0
+    negatives: int = 0
+    negative: str | None = None
+    sizes: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)
+
+    def add(self, number: int, row: Row, where: Callable[[int], str]) -> None:
+        """Take in row *number*, which is not plain; ``rows`` is counted by whoever looks."""
+        if row.fault is not None:
+            self.bad += 1
+            if self.first is None or number < self.first[0]:
+                self.first = number, f"{where(number)}: {row.fault}"
+            return
+        self.seeds += row.seed is not None
+        if row.negative_prompt is not None:
+            self.negatives += 1
+            self.negative = self.negative or where(number)
+        if row.size is not None:
+            first, count = self.sizes.get(row.size) or (where(number), 0)
+            self.sizes[row.size] = first, count + 1
 
 
 class Source(Protocol):
     """Rows 0 to ``len(source)`` in a fixed order. ``fingerprint`` names their content, not their place.
 
-    ``schema`` are the pass-through columns, the same for every row: a row without one has None there. ``wishes`` are as
-    far as opening has shown them: a source whose rows are read only when a shard asks for them knows of none.
+    ``schema`` are the pass-through columns, the same for every row: a row without one has null there. ``meaning`` says
+    which columns steer, ``names`` are all that it has.
     """
 
     @property
@@ -61,111 +89,131 @@ class Source(Protocol):
     def schema(self) -> pa.Schema: ...
 
     @property
-    def wishes(self) -> Wishes: ...
+    def meaning(self) -> Meaning: ...
+
+    @property
+    def names(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
-    def read(self, start: int, stop: int) -> list[Row]:
-        """Return rows *start* to *stop* (exclusive). Raises ``RowError`` for one that cannot be used, and another
-        ``ConfigError`` where the source cannot be read."""
+    def look(self) -> Looked:
+        """Look at the rows that a plan would use, at a sample of them where they are many."""
         ...
 
-    def read_blocks(self, blocks: Sequence[range]) -> "list[list[Row | RowError]]":
-        """Return the rows of each of *blocks*, ascending ranges of rows that do not overlap.
+    def where(self, number: int) -> str:
+        """Name a row, counted from 0, for a message, as in "prompts.csv: row 12"."""
+        ...
 
-        A row that cannot be used is an error in its place. Raises ``ConfigError`` where the source cannot be read.
-        """
+    def read(self, start: int, stop: int) -> Rows:
+        """Return rows *start* to *stop* (exclusive). Raises ``ConfigError`` where the source cannot be read."""
+        ...
+
+    def read_blocks(self, blocks: Sequence[range]) -> list[Rows]:
+        """Return the rows of each of *blocks*, ascending ranges of rows that do not overlap. Raises as ``read``."""
         ...
 
 
-def one_by_one(source: Source, blocks: Sequence[range]) -> list[list[Row | RowError]]:
+def one_by_one(source: Source, blocks: Sequence[range]) -> list[Rows]:
     """``read_blocks`` of a source for which reading at a few places at once would be no faster."""
-
-    def read(start: int, stop: int) -> list[Row | RowError]:
-        try:
-            return list(source.read(start, stop))
-        except RowError as error:
-            return [error] if stop - start == 1 else [row for i in range(start, stop) for row in read(i, i + 1)]
-
-    return [read(block.start, block.stop) for block in blocks]
+    return [source.read(block.start, block.stop) for block in blocks]
 
 
-def is_plain(record: Mapping[str, Any], column: str) -> bool:
-    """Has this a prompt and nothing else for the generator? Such rows need no ``make_row`` to be found good."""
-    prompt = record.get(column)
-    return isinstance(prompt, str) and bool(prompt.strip()) and OWN.isdisjoint(record)
+def is_plain(prompt: Any) -> bool:
+    """Is this surely a text that can be drawn? Most prompts are found good by this, at a tenth of the cost."""
+    return isinstance(prompt, str) and prompt.isascii() and prompt[:1].isalnum()
 
 
-def make_row(record: Mapping[str, Any], column: str, where: str, columns: dict[str, Any]) -> Row:
-    """Make the row of a raw *record*, with its pass-through *columns*. *where* names it, as in "prompts.csv: row 12".
-
-    Raises ``RowError`` for an empty prompt, and for a seed or size of its own that cannot be used.
-    """
-    prompt = record.get(column)
-    if not isinstance(prompt, str) or not prompt.strip():
-        if column not in record:
-            has = f"{nearest(column, record)}; it has {', '.join(record) or 'none'}"
-            raise RowError(f"{where} has no column {column!r}{has} (see prompts.column)")
-        what = "an empty prompt" if prompt is None or isinstance(prompt, str) else show(prompt)
-        raise RowError(f"{where} has {what} in column {column!r}; expected a text")
-    negative = record.get("negative_prompt")
-    return Row(
-        prompt=prompt,
-        seed=_seed(record.get("seed"), where),
-        negative_prompt=None if negative in (None, "") else str(negative),
-        size=_size(record, where),
-        columns=columns,
-    )
-
-
-def pass_through(schema: pa.Schema, column: str) -> pa.Schema:
-    """Return the fields of *schema* that pass through, in its order and without metadata.
-
-    Binary columns (pictures, sound) do not: a manifest is no place for them. Dictionaries become their values' type.
-    """
-    fields = []
-    for f in schema:
-        if f.name in (column, *OWN_COLUMNS) or _is_binary(f.type):
-            continue
-        type_ = f.type.value_type if pa.types.is_dictionary(f.type) else f.type
-        fields.append(pa.field(f.name, pa.string() if pa.types.is_null(type_) else type_))
-    return pa.schema(fields)
-
-
-def is_text(type_: pa.DataType) -> bool:
-    """Can a column of this type hold prompts?"""
-    values = type_.value_type if pa.types.is_dictionary(type_) else type_
-    return pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values)
-
-
-def _is_binary(type_: pa.DataType) -> bool:
-    if pa.types.is_struct(type_):
-        return any(_is_binary(f.type) for f in type_)
-    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        return _is_binary(type_.value_type)
-    return pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)
-
-
-def _seed(value: Any, where: str) -> int | None:
-    if value in (None, "") or value != value:  # pandas writes a missing whole number as NaN, and the others as floats
-        return None
-    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-    if isinstance(value, bool) or not text.isdecimal() or int(text) >= 2**63:
-        raise RowError(f"{where}: seed is {value!r}; expected a whole number from 0 to 2^63 - 1")
-    return int(text)
-
-
-def _size(record: Mapping[str, Any], where: str) -> tuple[int, int] | None:
-    """Read ``size`` ("64x64" or [64, 64]) or ``width`` and ``height``."""
-    size, sides = record.get("size"), (record.get("width"), record.get("height"))
-    if size in (None, "") and all(side in (None, "") for side in sides):
-        return None
-    given: Any = sides if size in (None, "") else size.lower().split("x") if isinstance(size, str) else size
+def make_row(record: Mapping[str, Any], meaning: Meaning) -> Row:
+    """Make the row of a raw *record*; what is wrong with it is its ``fault``."""
+    name = meaning.prompt
+    prompt = record.get(name)
+    fault: str | None
+    if prompt is None:
+        fault = f"column {name!r} is null" if name in record else f"has no column {name!r}"
+        return Row(prompt="", fault=f"{fault}; expected a prompt")
+    if (fault := text_fault(name, prompt)) is not None:
+        return Row(prompt=encodable(prompt) if isinstance(prompt, str) else "", fault=fault)
+    given = {role: record.get(column) for role, column in meaning.steering.items() if role != "prompt"}
+    if all(value is None for value in given.values()):
+        return Row(prompt=prompt)
     try:
-        width, height = (int(side) for side in given)
-        return check_size("size", width, height)
+        negative = given.get("negative_prompt")
+        if _is_absent(negative):
+            negative = None
+        elif (fault := text_fault(meaning.steering["negative_prompt"], negative, blank=True)) is not None:
+            return Row(prompt=prompt, fault=fault)
+        return Row(prompt=prompt, seed=_seed(given, meaning), negative_prompt=negative, size=_size(given, meaning))
     except Problem as problem:
-        raise RowError(f"{where}: {problem.key} {problem.message}") from None
-    except (TypeError, ValueError):
-        shown = repr(size) if size not in (None, "") else f"width {sides[0]!r} and height {sides[1]!r}"
-        raise RowError(f"{where}: size is {shown}; expected such as '64x64' or [64, 64]") from None
+        return Row(prompt=prompt, fault=f"column {problem}")
+
+
+def text_fault(column: str, value: Any, *, blank: bool = False) -> str | None:
+    """Say why this is no text that can be drawn, or None. Blank ones are refused unless *blank* allows them."""
+    if not isinstance(value, str):
+        return f"column {column!r} is {show(value)}; expected a text"
+    if is_plain(value):
+        return None
+    if (fault := encoding_fault(value)) is not None:
+        return f"column {column!r} {fault}"
+    if not blank and all(letter.isspace() or unicodedata.category(letter) in INVISIBLE for letter in value):
+        return f"column {column!r} is blank; expected a prompt"
+    return None
+
+
+def encoding_fault(text: str) -> str | None:
+    """Say what of *text* has no place in UTF-8, or None: a lone surrogate, or a byte that was no UTF-8 when read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        code = ord(text[error.start])
+        if 0xDC80 <= code <= 0xDCFF:  # what surrogateescape makes of a byte
+            return f"is not UTF-8 text (byte {code - 0xDC00:#04x})"
+        return f"has a lone surrogate (\\u{code:04x}, half of a character)"
+    return None
+
+
+def encodable(text: str) -> str:
+    """Return *text* with U+FFFD for what has no place in UTF-8."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
+def _is_absent(value: Any) -> bool:
+    """Null, an empty text, or NaN, as pandas writes a missing value."""
+    return value is None or value == "" or (isinstance(value, float) and math.isnan(value))
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number however it is written (7, 7.0, "7", "7.0"), or None for anything else."""
+    if isinstance(value, bool):
+        return None
+    text = repr(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+    found = re.fullmatch(r"([+-]?\d{1,4000})(\.0*)?", text)
+    return int(found[1]) if found else None
+
+
+def _seed(given: Mapping[str, Any], meaning: Meaning) -> int | None:
+    value = given.get("seed")
+    if _is_absent(value):
+        return None
+    seed = _whole(value)
+    if seed is None or not 0 <= seed <= LARGEST_SEED:
+        raise Problem(meaning.steering["seed"], f"is {show(value)}; expected a whole number from 0 to 2^63 - 1")
+    return seed
+
+
+def _size(given: Mapping[str, Any], meaning: Meaning) -> tuple[int, int] | None:
+    """Read ``size`` ("64x64" or [64, 64]) or ``width`` and ``height``."""
+    size, sides = given.get("size"), [given.get("width"), given.get("height")]
+    if not _is_absent(size):
+        key, shown = meaning.steering["size"], show(size)
+        wanted = re.split(r"\s*[xX×]\s*", size.strip()) if isinstance(size, str) else size
+    elif all(map(_is_absent, sides)):
+        return None
+    else:
+        names = [meaning.steering["width"], meaning.steering["height"]]
+        key, shown, wanted = " and ".join(names), " and ".join(map(show, sides)), sides
+    whole = [_whole(side) for side in wanted] if isinstance(wanted, list | tuple) else []
+    if len(whole) != 2 or None in whole:
+        expected = "such as '64x64' or [64, 64]" if not _is_absent(size) else "two whole numbers of pixels, or neither"
+        raise Problem(key, f"is {shown}; expected {expected}")
+    return check_size(key, *whole)

@@ -1,11 +1,12 @@
 """Which source a config asks for. Each format is a module of its own, imported only where it is used."""
 
 from collections.abc import Callable
-from glob import has_magic
+from glob import glob, has_magic
 from pathlib import Path
 
 from pipeline.config.schema import PromptsConfig
 from pipeline.errors import ConfigError, nearest
+from pipeline.prompts.meaning import Meaning
 from pipeline.prompts.source import Source
 
 
@@ -19,71 +20,102 @@ def open_source(prompts: PromptsConfig) -> Source:
     if prompts.source.startswith("hf://"):
         from pipeline.prompts.huggingface import HubSource
 
-        return HubSource.from_hub(prompts.source, prompts.split, prompts.column)
-    path = Path(prompts.source)
+        return HubSource.from_hub(prompts)
     local = "://" not in prompts.source
+    path = Path(prompts.source if local else prompts.source.partition("?")[0])  # behind it are options of Arrow's
     suffix = path.suffix.lower()
-    if suffix not in FORMATS:
+    zipped = suffix == ".gz"
+    if zipped:
+        suffix = path.with_suffix("").suffix.lower()
+    if suffix not in FORMATS or (zipped and suffix == ".parquet"):
         if local and path.is_dir():
             from pipeline.prompts.huggingface import HubSource
 
-            return HubSource.from_folder(path, prompts.split, prompts.column)
-        known = ", ".join(FORMATS)
+            return HubSource.from_folder(path, prompts)
+        known, shown = ", ".join(FORMATS), suffix + ".gz" * zipped
         raise ConfigError(
-            f"prompts.source: {prompts.source} has the suffix {suffix!r}{nearest(suffix, FORMATS)}; expected one of "
-            f"{known}, a folder saved by HF datasets, or hf://NAME"
+            f"prompts.source: {prompts.source} has the suffix {shown!r}{nearest(shown, FORMATS)}; expected one of "
+            f"{known} (text also with .gz behind it), a folder saved by HF datasets, or hf://NAME"
         )
     if suffix != ".parquet":
         if not local:
             raise ConfigError(f"prompts.source: {prompts.source}: only .parquet is read remotely; download it")
         if path.is_dir():
             raise ConfigError(f"prompts.source: {prompts.source} is a folder; expected a file")
-    if local and not has_magic(prompts.source) and not path.exists():
+    if local and not path.exists() and not has_magic(prompts.source):
         near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise ConfigError(f"prompts.source: {prompts.source}: no such file{near}")
     try:
-        return FORMATS[suffix](prompts.source, prompts.column)
+        return FORMATS[suffix](prompts)
     except OSError as error:
         raise ConfigError(f"prompts.source: {prompts.source}: {error.strerror or error}") from error
 
 
-def _txt(path: str, column: str) -> Source:
-    from pipeline.prompts.lines import LinesSource, Txt
-
-    return LinesSource(Txt(Path(path), column))
-
-
-def _jsonl(path: str, column: str) -> Source:
-    from pipeline.prompts.lines import JsonLines, LinesSource
-
-    return LinesSource(JsonLines(Path(path), column))
-
-
-def _csv(path: str, column: str) -> Source:
-    from pipeline.prompts.lines import Csv, LinesSource
-
-    return LinesSource(Csv(Path(path), column, ","))
+def _paths(prompts: PromptsConfig) -> list[Path]:
+    """Return the text files that a path or glob stands for, in the order of their names."""
+    assert prompts.source is not None
+    if Path(prompts.source).exists():  # its name may have a bracket
+        return [Path(prompts.source)]
+    paths = [Path(path) for path in sorted(glob(prompts.source, recursive=True)) if Path(path).is_file()]
+    if not paths:
+        raise ConfigError(f"prompts.source: {prompts.source}: no such file")
+    return paths
 
 
-def _tsv(path: str, column: str) -> Source:
-    from pipeline.prompts.lines import Csv, LinesSource, QuotingError
+def _txt(prompts: PromptsConfig) -> Source:
+    from pipeline.prompts.lines import LinesSource
+    from pipeline.prompts.textfiles import Txt
 
+    meaning = Meaning.of(prompts)
+    return LinesSource([Txt(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
+
+
+def _jsonl(prompts: PromptsConfig) -> Source:
+    from pipeline.prompts.lines import LinesSource
+    from pipeline.prompts.textfiles import JsonLines
+
+    meaning = Meaning.of(prompts)
+    return LinesSource([JsonLines(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
+
+
+def _json(prompts: PromptsConfig) -> Source:
+    from pipeline.prompts.lines import LinesSource
+    from pipeline.prompts.textfiles import json_file
+
+    meaning = Meaning.of(prompts)
+    return LinesSource([json_file(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
+
+
+def _csv(prompts: PromptsConfig) -> Source:
+    from pipeline.prompts.lines import LinesSource
+    from pipeline.prompts.textfiles import Csv
+
+    meaning = Meaning.of(prompts)
+    return LinesSource([Csv(path, meaning, ",") for path in _paths(prompts)], meaning, prompts.limit)
+
+
+def _tsv(prompts: PromptsConfig) -> Source:
+    from pipeline.prompts.lines import LinesSource
+    from pipeline.prompts.textfiles import Csv, QuotingError
+
+    meaning, paths = Meaning.of(prompts), _paths(prompts)
     try:  # both kinds of TSV are about: with quotes as in CSV, and (IANA) without any meaning to them
-        return LinesSource(Csv(Path(path), column, "\t"))
+        return LinesSource([Csv(path, meaning, "\t") for path in paths], meaning, prompts.limit)
     except QuotingError:
-        return LinesSource(Csv(Path(path), column, "\t", quoted=False))
+        return LinesSource([Csv(path, meaning, "\t", quoted=False) for path in paths], meaning, prompts.limit)
 
 
-def _parquet(path: str, column: str) -> Source:
+def _parquet(prompts: PromptsConfig) -> Source:
     from pipeline.prompts.parquet import ParquetSource
 
-    return ParquetSource(path, column)
+    return ParquetSource(prompts)
 
 
 # A new format is a module and a line here.
-FORMATS: dict[str, Callable[[str, str], Source]] = {
+FORMATS: dict[str, Callable[[PromptsConfig], Source]] = {
     ".txt": _txt,
     ".jsonl": _jsonl,
+    ".json": _json,
     ".csv": _csv,
     ".tsv": _tsv,
     ".parquet": _parquet,

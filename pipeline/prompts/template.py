@@ -9,7 +9,9 @@ import sys
 import pyarrow as pa
 
 from pipeline.config.validate import template_fields
-from pipeline.prompts.source import Row, Wishes, one_by_one
+from pipeline.prompts.columns import as_table
+from pipeline.prompts.meaning import Meaning
+from pipeline.prompts.source import Looked, Row, Rows, one_by_one
 
 
 class TemplateSource:
@@ -18,7 +20,7 @@ class TemplateSource:
     The values used pass through as columns named like the fields.
     """
 
-    wishes = Wishes()
+    meaning = Meaning({})
     read_blocks = one_by_one
 
     def __init__(self, template: str, values: dict[str, list[str]]):
@@ -28,19 +30,28 @@ class TemplateSource:
         content = json.dumps([template, self._values], sort_keys=True)
         self.fingerprint = f"template:{hashlib.sha256(content.encode()).hexdigest()}"
         self.schema = pa.schema([pa.field(name, pa.string()) for name in self._fields])
+        self.names = self._fields
 
     def __len__(self) -> int:
         """The number of combinations; of more than len() can say, as many as it can: no plan takes near as many."""
         return min(sys.maxsize, math.prod(len(values) for values in self._values.values()))
 
-    def read(self, start: int, stop: int) -> list[Row]:
-        """Return rows *start* to *stop*."""
-        return [self._row(i) for i in range(start, stop)]
+    def look(self) -> Looked:
+        """Nothing is to be seen in rows of the config's own: it is held to what can be drawn."""
+        return Looked(rows=len(self))
 
-    def _row(self, number: int) -> Row:
+    def where(self, number: int) -> str:
+        return f"template {self._template!r}: combination {number + 1}"
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Return rows *start* to *stop*."""
+        rows = [self._chosen(i) for i in range(start, stop)]
+        prompts = [string.Formatter().vformat(self._template, (), chosen) for chosen in rows]
+        return Rows([Row(prompt=prompt) for prompt in prompts], as_table(rows, self.schema)[0])
+
+    def _chosen(self, number: int) -> dict[str, str]:
         chosen = {}
         for name in reversed(self._fields):
             number, digit = divmod(number, len(self._values[name]))
             chosen[name] = self._values[name][digit]
-        prompt = string.Formatter().vformat(self._template, (), chosen)
-        return Row(prompt=prompt, columns={name: chosen[name] for name in self._fields})
+        return chosen

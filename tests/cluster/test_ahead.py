@@ -10,11 +10,11 @@ import pytest
 
 from pipeline.cluster.ahead import Ahead
 from pipeline.cluster.coordinator import Coordinator
-from pipeline.cluster.protocol import FailureKind, Lease, Report, Wait
+from pipeline.cluster.protocol import FailureKind, Lease, Report
 from pipeline.cluster.records import open_coordinator
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
-from pipeline.prompts import Plan, PlannedShard, RowError, open_source
+from pipeline.prompts import Plan, PlannedShard, open_source
 from pipeline.prompts.order import SPAN
 
 PATIENCE = 20.0  # seconds, for what takes milliseconds
@@ -107,20 +107,6 @@ def test_what_was_lost_goes_before_what_waits_to_be_planned() -> None:
     assert leased(coordinator, "c#1") == [0]
     assert plan.planned[6] == 0
     assert leased(coordinator, "d#1") == [2]
-
-
-def test_a_row_that_cannot_be_used_gives_up_its_shard_when_that_is_due() -> None:
-    plan = Watched(5)
-    plan.errors[1] = [RowError("row 7 is bad")] * 2
-    coordinator, records = coordinator_over(plan, ahead=3)
-    plan.wait_for(0, 1, 2)
-    assert leased(coordinator, "a#1") == [0]
-    assert records == []
-    assert isinstance(coordinator.next("b#1"), Wait)
-    assert [(record.shard, record.kind, record.message) for record in records] == [
-        (1, FailureKind.given_up, "row 7 is bad")
-    ]
-    assert [leased(coordinator, f"c{i}#1") for i in range(3)] == [[2], [3], [4]]
 
 
 def test_storage_that_fails_ends_the_run_only_if_it_does_when_the_shard_is_due() -> None:

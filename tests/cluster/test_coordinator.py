@@ -45,7 +45,6 @@ class Shards:
                     height=8,
                     prompt_index=index * self.samples + i,
                     repetition=0,
-                    columns={},
                 )
                 for i, key in enumerate(keys)
             ),

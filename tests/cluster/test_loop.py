@@ -41,7 +41,6 @@ class Shards:
                 height=8,
                 prompt_index=index * self.samples + i,
                 repetition=0,
-                columns={},
             )
             for i in range(self.samples)
         )

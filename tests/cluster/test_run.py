@@ -27,12 +27,14 @@ from pipeline.cluster.protocol import Snapshot
 from pipeline.cluster.run import _stopped, run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
-from pipeline.corpus import Store, committed, failures, open_store, read_run_record, verify
+from pipeline.corpus import Status, Store, committed, failures, open_store, read_run_record, status, verify
 from pipeline.corpus.evidence import read_pairs
+from pipeline.corpus.manifest import read_rows
 from pipeline.errors import ConfigError, LacunaError
 from pipeline.models.dtype import fast_dtype
+from pipeline.prompts import tables
 from pipeline.version import this_version
-from tests import tiny
+from tests import tiny, tiny_families
 from tests.counted import Counted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,32 +130,86 @@ def test_a_resume_reads_each_commit_once_and_an_interrupt_none(
 
 
 BAD_ROWS = {
-    "a blank prompt": ({"prompt": " "}, "row 1 has an empty prompt"),
-    "a bad seed": ({"seed": -1}, "row 1: seed is -1"),
-    "a bad size": ({"size": "big"}, "row 1: size is 'big'"),
+    "a blank prompt": ({"prompt": " "}, "column 'prompt' is blank; expected a prompt"),
+    "a bad seed": ({"seed": -1}, "column seed: is -1; expected a whole number from 0 to 2^63 - 1"),
+    "a bad size": ({"size": "big"}, "column size: is 'big'; expected such as '64x64' or [64, 64]"),
 }
 
 
 @pytest.mark.parametrize("kind", BAD_ROWS)
-def test_a_row_that_cannot_be_used_costs_its_shard_and_no_other(kind: str, model: str, tmp_path: Path) -> None:
+def test_a_bad_row_that_is_met_only_while_drawing_fails_alone(
+    kind: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With a recipe, for which the first shards are also read to choose the evidence's pairs."""
-    fields, message = BAD_ROWS[kind]
+    monkeypatch.setattr(tables, "WHOLE", 4)
+    monkeypatch.setattr(tables, "SAMPLED", 4)
+    fields, fault = BAD_ROWS[kind]
     rows = [{"prompt": f"a photo of a {('cat', 'dog')[i % 2]} {i}", "seed": i, "size": "32x32"} for i in range(8)]
-    rows[0] |= fields
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
+
+    def source(name: str) -> str:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{name}.parquet")
+        return f"prompts.source={tmp_path / f'{name}.parquet'}"
+
+    sound = source("sound")
+    rows[5] |= fields
     path = write(tmp_path, model)
     erasure = ["erasure.concepts=[{name: cat}]", 'erasure.recipe=[{method: "tests.cluster.poison:Poison"}]']
-    outcome = run(load(path, f"prompts.source={tmp_path / 'prompts.parquet'}", *erasure), progress=Silent())
-    assert outcome.exit_code == 1
-    assert len(outcome.failed) == 1
-    assert outcome.failed[0].startswith("shard 000000: given up: ")
-    assert message in outcome.failed[0]
-    assert {name: record.counts["ok"] for name, record in committed(store_of(tmp_path)).items()} == {1: 4}
+    outcome = run(load(path, source("bad"), *erasure), progress=Silent())
+    assert (outcome.exit_code, outcome.failed) == (1, (f"sample 00000100001: bad row: {fault}",))
+    assert "2 of 2 shards, 1 failed, 7 ok" in outcome.message
+    assert outcome.failed[0] in outcome.message
     pairs = read_pairs(open_store(str(tmp_path / "corpus.evidence")))
-    assert [pair.prompt for pair in pairs] == [row["prompt"] for row in rows[4:]]
-    pages = [tmp_path / folder / "report.html" for folder in ("corpus", "corpus.evidence")]
-    assert outcome.message.splitlines()[-1] == f"look at {pages[0]} and {pages[1]}"
-    assert all(page.is_file() for page in pages)
+    assert [pair.prompt for pair in pairs] == [row["prompt"] for i, row in enumerate(rows) if i != 5]
+    row = read_rows(store_of(tmp_path).read("manifests/000001.parquet"))[1]
+    assert (row.status, row.reason, row.sha256) == (Status.failed, f"bad row: {fault}", None)
+    assert verify(str(tmp_path / "corpus")) == []
+    assert f"failed, bad row: 1\n    00000100001: {fault}" in status(str(tmp_path / "corpus")).text()
+    resumed = run(load(path, source("bad"), *erasure), progress=Silent())
+    assert (resumed.exit_code, resumed.failed) == (1, outcome.failed), "storage knows it, not this run"
+    assert run(load(path, source("bad"), *erasure, "prompts.bad_rows=skip"), progress=Silent()).exit_code == 0
+    found = pictures(tmp_path)
+    for folder in ("corpus", "corpus.evidence"):
+        shutil.rmtree(tmp_path / folder)
+    assert run(load(path, sound, *erasure), progress=Silent()).exit_code == 0
+    whole = pictures(tmp_path)
+    assert whole.pop("00000100001")
+    assert found == whole, "its neighbours are drawn as if it were sound"
+
+
+def pictures(folder: Path) -> dict[str, str | None]:
+    names = ("manifests/000000.parquet", "manifests/000001.parquet")
+    rows = [row for name in names for row in read_rows(store_of(folder).read(name))]
+    return {row.key: row.sha256 for row in rows if row.status is Status.ok}
+
+
+def test_a_bad_row_is_refused_before_any_work_or_skipped(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, model)
+    (tmp_path / "prompts.txt").write_bytes(b"a photo of a dog\ncaf\xe9\n")
+    with pytest.raises(ConfigError, match=r"row 2: column 'prompt' is not UTF-8 text .*; 1 of 2 rows cannot be drawn"):
+        run(load(path), progress=Silent())
+    assert not (tmp_path / "corpus").exists()
+    assert main(["run", str(path), "prompts.bad_rows=skip"]) == 0
+    told = capsys.readouterr()
+    assert "2 of 2" not in told.out
+    assert "1 of 1 shards, 1 failed, 1 ok" in told.out
+    assert "bad rows  1 become failed rows; the first: " in told.err
+    assert "'prompt' is the prompt; passing on: none (by their names" in told.err
+
+
+def test_a_size_that_the_loaded_model_refuses_makes_a_bad_row(tmp_path: Path) -> None:
+    path = write(tmp_path, tiny_families.path("sd3"))
+    rows = [{"prompt": f"a photo of a dog {i}", "size": size} for i, size in enumerate(["32x32", "32x4096", None])]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
+    source = f"prompts.source={tmp_path / 'prompts.parquet'}"
+    with pytest.raises(ConfigError, match=r"row 2: height 4096 is above .*; 1 of 3 rows ask for this size: mend them"):
+        run(load(path, source), progress=Silent())
+    assert run(load(path, source, "prompts.bad_rows=skip"), progress=Silent()).exit_code == 0
+    rows = read_rows(store_of(tmp_path).read("manifests/000000.parquet"))
+    assert [row.status for row in rows] == [Status.ok, Status.failed, Status.ok]
+    assert rows[1].reason.startswith("bad row: height 4096 is above ")
+    assert (rows[1].width, rows[1].height) == (32, 32)
 
 
 def test_a_run_to_s3_is_killed_and_goes_on_to_the_bytes_of_one_on_disk(

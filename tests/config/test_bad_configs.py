@@ -331,6 +331,48 @@ def test_overrides_are_blamed_by_themselves(override, expected, sound):
     assert expected in refusal(sound, override)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ("source: a.csv, column: x", "prompts.column: is now prompts.columns.prompt; expected it there"),
+        ("source: a.csv, bad_rows: drop", "prompts.bad_rows: is 'drop'; expected one of fail, skip"),
+        ("source: a.csv, columns: {prmpt: x}", "prompts.columns.prmpt: unknown key (did you mean 'prompt'?); expected"),
+        ("source: a.csv, columns: {prompt: null}", "prompts.columns.prompt: is null; expected the name of a column"),
+        (
+            "source: a.csv, columns: {seed: [s]}",
+            "prompts.columns.seed: is ['s']; expected the name of a column or null",
+        ),
+        ("source: a.csv, columns: {seed: ''}", "prompts.columns.seed: is ''; expected the name of a column"),
+        ("source: a.csv, columns: {width: w}", "prompts.columns: names width or height alone; expected both, or size"),
+        (
+            "source: a.csv, columns: {width: w, height: h, size: s}",
+            "prompts.columns: names size beside width and height; expected one of them",
+        ),
+        ("source: a.csv, columns: {pass: id}", "prompts.columns.pass: is 'id'; expected all, or a list of column"),
+        (
+            "source: a.csv, columns: {pass: [id, no]}",
+            "prompts.columns.pass[1]: is false; expected text (put it in quotes",
+        ),
+        ("source: a.csv, columns: {pass: [id, id]}", "prompts.columns.pass[1]: 'id' is named twice"),
+        ("source: a.csv, columns: caption", "prompts.columns: is 'caption'; expected a mapping"),
+        (
+            "template: a, columns: {prompt: x}",
+            "prompts.columns: are given with prompts.template, whose columns are its",
+        ),
+        (
+            "template: ' {a} ', values: {a: [' ', x]}",
+            "prompts.template: makes a blank prompt where each field is blank",
+        ),
+    ],
+)
+def test_what_a_source_is_to_be_taken_for(prompts, expected, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"model: {{path: diorama}}\nprompts: {{{prompts}}}\noutput: {{path: out/x}}\n")
+    message = refusal(path)
+    assert message.startswith(f"{path}: {expected}")
+    assert "\n" not in message
+
+
 def test_a_fault_in_an_erasure_list_names_that_list(sound, tmp_path):
     listed = tmp_path / "list.yaml"
     sound.write_text(sound.read_text().replace("erasure:", "erasure:\n  lists: [list.yaml]", 1))

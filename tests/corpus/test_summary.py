@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from pipeline.corpus import Attempt, Row, Status
-from pipeline.corpus.manifest import read_manifest, schema, write_manifest
+from pipeline.corpus.manifest import read_manifest, write_manifest
 from pipeline.corpus.summary import BINS, COLUMNS, Summary
 from pipeline.words import word_pattern
 
@@ -14,7 +14,7 @@ WORDS = {"cat": word_pattern(("cat", "kitten")), "hot dog": word_pattern(("hot d
 
 
 def manifest(rows):
-    return read_manifest(write_manifest(rows, schema()), columns=COLUMNS)
+    return read_manifest(write_manifest(rows), columns=COLUMNS)
 
 
 def row(number, attempts, prompt="a cat"):

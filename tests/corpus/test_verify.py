@@ -17,9 +17,10 @@ from pipeline.corpus import (
     status,
     verify,
 )
-from pipeline.corpus.manifest import read_rows, schema, write_manifest
+from pipeline.corpus.manifest import read_rows, write_manifest
 from pipeline.corpus.shard import Digest
 from pipeline.errors import CorpusError
+from tests.corpus.conftest import passing
 
 
 def flip(store, path, position=700):
@@ -62,7 +63,7 @@ def rewrite_rows(store, shard, change):
     """Replace a manifest by one whose rows *change* has made of the true ones."""
     path = f"manifests/{shard:06d}.parquet"
     rows = change(read_rows(store.read(path)))
-    reseal(store, shard, path, write_manifest(rows, schema(require_run_record(store).column_schema)))
+    reseal(store, shard, path, write_manifest(rows, passing(len(rows))))
 
 
 def rewrite_tar(store, shard, change):

@@ -42,7 +42,7 @@ def corpus(tmp_path) -> str:
             picture = np.clip(draw.normal(COLOURS[name], 20, (side, side, 3)), 0, 255).astype(np.uint8)
             images[key] = encode_image(picture, ImageFormat.jpg, 95)
         assert commit_shard(
-            store, evidence, shard=shard, attempt="a", rows=rows, images=images, columns=none, identity="d" * 64,
+            store, evidence, shard=shard, attempt="a", rows=rows, images=images, columns=None, identity="d" * 64,
             environment={}, timings={},
         ).won  # fmt: skip
     return path

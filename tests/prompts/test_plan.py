@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import load_config
+from pipeline.config.schema import BadRows
 from pipeline.errors import ConfigError
-from pipeline.prompts import Plan, RowError, batches, further_seed, open_source
+from pipeline.prompts import Plan, batches, further_seed, open_source, tables
 from pipeline.prompts.order import BLOCK, SPAN, Order
 from pipeline.prompts.seeds import permuted, sample_seed
 
@@ -54,7 +55,8 @@ def test_every_row_is_used_once_per_repetition(rows, per_prompt, shuffle, make):
     wanted = {(row, repetition): 1 for row in range(rows) for repetition in range(per_prompt)}
     assert Counter((sample.prompt_index, sample.repetition) for sample in samples) == wanted
     assert all(sample.prompt == f"row {sample.prompt_index}" for sample in samples)
-    assert all(sample.columns == {"id": sample.prompt_index} for sample in samples)
+    ids = [i for index in range(plan.shards) for i in plan.shard(index).columns["id"].to_pylist()]
+    assert ids == [sample.prompt_index for sample in samples]
 
 
 def test_keys_are_unique_sorted_and_without_dots(make):
@@ -157,31 +159,65 @@ def test_limit_uses_the_first_rows_only(make):
     assert make(50, "prompts.limit=120").prompts == 50
 
 
-def test_a_row_that_cannot_be_used_concerns_the_one_shard_that_draws_it(tmp_path):
+def test_bad_rows_are_refused_before_any_work_or_fail_alone(tmp_path):
     """Rows are read by the block, and a shuffled block is spread over many shards."""
     bad = {BLOCK + 7, 2 * BLOCK + 100}
     prompts = [" " if i in bad else f"row {i}" for i in range(3 * BLOCK)]
-    pq.write_table(pa.table({"prompt": prompts}), tmp_path / "prompts.parquet")
+    pq.write_table(pa.table({"prompt": prompts, "id": range(3 * BLOCK)}), tmp_path / "prompts.parquet")
     (tmp_path / "c.yaml").write_text(CONFIG.replace("jsonl", "parquet"))
     config = load_config(tmp_path / "c.yaml", ["prompts.shuffle=true"])
+    fault = "column 'prompt' is blank; expected a prompt"
+    with pytest.raises(ConfigError, match=rf"prompts.parquet: row {BLOCK + 8}: {fault}; 2 of 3,072 rows cannot"):
+        Plan.build(config, open_source(config.prompts))
+    config.prompts.bad_rows = BadRows.skip
     plan = Plan.build(config, open_source(config.prompts))
-    failed, seen = {}, []
-    for index in range(plan.shards):
-        try:
-            seen += [sample.prompt_index for sample in plan.shard(index).samples]
-        except RowError as error:
-            failed[index] = str(error)
-    assert len(failed) == 2
-    assert {int(message.split(": row ")[1].split()[0]) - 1 for message in failed.values()} == bad
-    lost = {
-        plan.order.row(position)
-        for index in failed
-        for position in range(100 * index, min(100 * index + 100, plan.prompts))
-    }
-    assert set(seen) | lost == set(range(3 * BLOCK))
-    assert bad <= lost
-    with pytest.raises(RowError, match="has an empty prompt in column 'prompt'"):
-        pickle.loads(pickle.dumps(plan)).shard(next(iter(failed)))
+    samples = everything(plan)
+    assert {sample.prompt_index: sample.fault for sample in samples if sample.fault} == dict.fromkeys(bad, fault)
+    assert {sample.prompt for sample in samples if not sample.fault} == {p for p in prompts if p != " "}
+    ids = [i for index in range(plan.shards) for i in plan.shard(index).columns["id"].to_pylist()]
+    assert ids == [sample.prompt_index for sample in samples]
+    config.prompts.bad_rows, config.prompts.limit = BadRows.fail, BLOCK  # then no bad row is drawn
+    assert Plan.build(config, open_source(config.prompts)).looked.bad == 0
+
+
+def test_bad_rows_change_no_identity_and_nothing_of_their_neighbours(make):
+    def row(i):
+        return "{" if i == 3 else f'{{"prompt": "row {i}"}}'
+
+    with pytest.raises(ConfigError, match=r"row 4: is not valid JSON: .*; 1 of 10 rows cannot be drawn: mend them"):
+        make(10, row=row)
+    skipping = everything(make(10, "prompts.bad_rows=skip", row=row))
+    whole = everything(make(10, row=lambda i: f'{{"prompt": "row {i}"}}'))
+    assert [a == b for a, b in zip(skipping, whole, strict=True)] == [i != 3 for i in range(10)]
+    good = make(5)
+    assert good.identity == make(5, "prompts.bad_rows=skip").identity
+    with pytest.raises(ConfigError, match=r"row 1: .*; 10 of 10 rows cannot be drawn: expected some that can"):
+        make(10, "prompts.bad_rows=skip", row=lambda i: "{")
+
+
+def test_a_long_source_is_looked_at_in_places_and_by_its_footers(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "WHOLE", 1000)
+    monkeypatch.setattr(tables, "SAMPLED", 320)
+    monkeypatch.setattr(tables, "PLACES", 8)
+    prompts = [f"row {i}" for i in range(5000)]
+    (tmp_path / "c.yaml").write_text(CONFIG.replace("jsonl", "parquet"))
+    config = load_config(tmp_path / "c.yaml")
+
+    def plan(**columns):
+        pq.write_table(pa.table({"prompt": prompts, **columns}), tmp_path / "prompts.parquet", row_group_size=250)
+        return Plan.build(config, open_source(config.prompts))
+
+    assert plan().looked.rows == 320
+    sizes = ["64x64"] * 5000
+    sizes[10], sizes[4999] = "63x64", "63x64"
+    with pytest.raises(ConfigError, match=r"row 11: .*; 1 of 320 rows looked at, of 5,000, cannot be drawn"):
+        plan(size=sizes)
+    sizes[10] = "64x64"
+    samples = everything(plan(size=sizes))  # the last row of a group is met only while drawing
+    assert [s.prompt_index for s in samples if s.fault] == [4999]
+    prompts[3456] = None
+    with pytest.raises(ConfigError, match=r"row 3457: column 'prompt' is null; expected a prompt; 1 of 530 rows"):
+        plan()
 
 
 def test_plans_that_cannot_be(make):
@@ -212,7 +248,7 @@ def test_a_template_is_every_combination_and_nothing_is_materialised(tmp_path):
     assert plan.samples == 6
     samples = plan.shard(0).samples
     assert samples[0].prompt == "a cat here, cat {}"
-    assert samples[5].columns == {"animal": "dog", "place": "nowhere"}
+    assert plan.shard(0).columns.slice(5, 1).to_pylist() == [{"animal": "dog", "place": "nowhere"}]
     assert len({sample.prompt for sample in samples}) == 6
     assert plan.column_schema.names == ["animal", "place"]
 
