@@ -68,7 +68,10 @@ class Driver:
     ):
         self._config, self._plan, self._progress, self._alive = config, plan, progress, alive
         self._watch = Watch(progress.say)
-        self._seen: tuple[object, ...] = ()  # what it was last that was news
+        self._drawn: tuple[float, ...] = ()  # of these two, what it was last that was news
+        self._stages: tuple[object, ...] = ()
+        self._began = time.monotonic()
+        self._least = 0  # workers that have to come, until they have
         self._asked = 0.0  # since when the coordinator has been asked how the run stands
         self._record, self._summary, self._pair_samples = pinned, summary, pair_samples
         self._accept_environment = accept_environment
@@ -99,10 +102,10 @@ class Driver:
         try:
             self._coordinator = self._make_coordinator({})
             self._ask_coordinator()
-            self._fleet.grow(self._wanted())
-            self._wait_for_the_first()
+            self._least = min(self._config.cluster.workers.min, self._wanted())
             while not self._over():
                 self._poll()
+                self._expect_the_first()
             assert self._snapshot is not None
             return self._snapshot
         finally:
@@ -136,11 +139,14 @@ class Driver:
         """Say what is waited for, where nothing happens for long; ``Lost`` where nothing will come of it."""
         self._alive()
         snapshot = self._snapshot
-        state = () if snapshot is None else (snapshot.done, snapshot.images, snapshot.under_way, len(snapshot.given_up))
-        seen = (*state, self._coordinator, *((member.name, member.stage) for member in self._fleet.members))
-        if seen != self._seen:
-            self._seen = seen
+        drawn = () if snapshot is None else (snapshot.done, snapshot.images, snapshot.under_way, len(snapshot.given_up))
+        if drawn != self._drawn:
+            self._drawn = drawn
             self._watch.happened()
+        stages = (self._coordinator, *((member.name, member.stage) for member in self._fleet.members))
+        if stages != self._stages:
+            self._stages = stages
+            self._watch.happened(shown=False)
         self._watch.look(self._waited_for, self._bound())
 
     def _bound(self) -> float:
@@ -181,19 +187,17 @@ class Driver:
             left = self._snapshot.shards - self._snapshot.done - len(self._snapshot.given_up)
         return min(max(room, workers.min), max(left, 1))
 
-    def _wait_for_the_first(self) -> None:
-        """Wait for ``workers.min``, or all that is wanted if that is less; ``ConfigError`` if they do not come."""
-        least = min(self._config.cluster.workers.min, self._wanted())
+    def _expect_the_first(self) -> None:
+        """``ConfigError`` if ``workers.min``, or all that were wanted if that is less, were not to be had in time."""
+        came = sum(member.stage is not Stage.starting for member in self._fleet.members)
         patience = self._config.cluster.startup_timeout
-        began = time.monotonic()
-        while len([m for m in self._fleet.members if m.stage is not Stage.starting]) < least:
-            self._poll_workers()
-            self._look()
-            if time.monotonic() - began > patience:
-                raise ConfigError(
-                    f"cluster.workers.min: {least} workers of {self._needs} each were not to be had in {patience:g} s "
-                    f"(cluster.startup_timeout); the cluster has {machines.resources()}"
-                )
+        if came >= self._least:
+            self._least = 0
+        elif time.monotonic() - self._began > patience:
+            raise ConfigError(
+                f"cluster.workers.min: {self._least} workers of {self._needs} each were not to be had in "
+                f"{patience:g} s (cluster.startup_timeout); the cluster has {machines.resources()}"
+            )
 
     def _poll_workers(self) -> None:
         results, deaths = self._fleet.poll(POLL)

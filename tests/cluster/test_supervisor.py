@@ -141,11 +141,15 @@ def test_what_is_waited_for_is_said_ever_more_rarely_and_not_for_ever() -> None:
     pass_time(QUIET - 1)
     assert lines == []
     pass_time(1)
-    assert lines == ["nothing new for 30 s; waiting for snow, for up to 500 s"]
+    assert lines == ["nothing to show for 30 s; waiting for snow, for up to 500 s"]
     pass_time(QUIET * 8 - QUIET)
-    assert [line.split(" s;")[0] for line in lines] == [f"nothing new for {n}" for n in (30, 60, 120, 240)]
+    assert [line.split(" s;")[0] for line in lines] == [f"nothing to show for {n}" for n in (30, 60, 120, 240)]
     watch.happened()
     pass_time(QUIET)
-    assert lines[4:] == ["nothing new for 30 s; waiting for snow, for up to 500 s"]
+    assert lines[4:] == ["nothing to show for 30 s; waiting for snow, for up to 500 s"]
+    pass_time(400)
+    watch.happened(shown=False)
+    pass_time(QUIET * 16 - 400 - QUIET)
+    assert lines[-1].startswith("nothing to show for 480 s"), "what is not shown is no reason to say nothing"
     with pytest.raises(Lost, match="nothing has happened for 500 s while waiting for snow"):
         pass_time(500)
