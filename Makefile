@@ -27,7 +27,7 @@ bench: .venv/.dev  ## ours, a tuned diffusers loop, Ray Data and the ceiling, si
 gpu-check: .venv/.run  ## the engine on this machine's GPU: images/s, busy share, share of the roofline
 	$(BIN)/python jobs/gpu_check.py
 
-chaos: .venv/.dev  ## 20 random SIGKILLs, then the same bytes
+chaos: .venv/.dev  ## SIGKILLs of every process of a run, then the same bytes
 	$(BIN)/python jobs/chaos.py
 
 diorama: .venv/.dev  ## train the built-in model anew (hours on a CPU)
