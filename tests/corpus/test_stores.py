@@ -108,6 +108,16 @@ def test_every_character_of_a_corpus_name_means_itself(kind: str, text: str, tmp
         assert _keys(options, root) == {f"{name}/{path}" for name in found for path in ("copy", "created", "x#y/z")}
 
 
+@pytest.mark.parametrize(("scheme", "bucket"), [("gs", "bucket"), ("az", "container_name")])
+@pytest.mark.parametrize("text", MEANINGFUL)
+def test_googles_and_azures_clients_are_given_a_name_as_it_stands(scheme: str, bucket: str, text: str) -> None:
+    """No server of theirs is at hand: this is as far as a name can be followed."""
+    options = {"account_name": "x"} if scheme == "az" else {"skip_signature": "true"}
+    store: Any = open_store(f"{scheme}://corpora/a/run{text}1", options)
+    for client in (store._first, store._usual, store._upload, store._once):
+        assert (client.config[bucket], client.prefix) == ("corpora", f"a/run{text}1")
+
+
 def _keys(options: dict[str, str], root: str) -> set[str]:
     """What the server itself names below *root*."""
     import boto3
