@@ -12,14 +12,20 @@ from collections.abc import Sequence
 
 from pipeline import __version__
 from pipeline.errors import LacunaError
-from pipeline.terminal import READER_GONE, ReaderGone, printable, settle_streams, tell
+from pipeline.terminal import READER_GONE, ReaderGone, is_text, printable, settle_streams, tell, use_utf8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 (the run or the corpus has failures), 2 (input that cannot be used, or output that
     cannot be written), 130 (interrupted) or 141 (nobody reads what it prints)."""
+    if argv is None:
+        use_utf8()
+        argv = sys.argv[1:]
     settle_streams()
     parser = _parser()
+    for word in argv:
+        if not is_text(word):
+            parser.error(f"{word!r} is no text in UTF-8")
     args, extra = parser.parse_known_args(
         argv
     )  # argparse takes no positionals behind options; overrides stand anywhere
@@ -34,6 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except ReaderGone:
         return READER_GONE
+    except UnicodeEncodeError as error:
+        if error.encoding != sys.getfilesystemencoding():
+            raise
+        print(f"lacuna: {error.object!a}: file names are in {error.encoding} here; set PYTHONUTF8=1", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("lacuna: stopped", file=sys.stderr)
         return 130

@@ -58,6 +58,21 @@ def live() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
+def use_utf8() -> None:
+    """Begin this process again with UTF-8, and so all that it starts, where file names could have ASCII alone.
+
+    Python does so by itself, but where it is forbidden (``PYTHONUTF8=0`` and a locale of C).
+    """
+    if sys.getfilesystemencoding() == "ascii":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def is_text(word: str) -> bool:
+    """Tell whether an argument is text, and no bytes that could not be read as any."""
+    return not any("\ud800" <= character <= "\udfff" for character in word)
+
+
 def settle_streams() -> None:
     """Make this process's own streams what this module promises; streams that others have put in place are theirs.
 
