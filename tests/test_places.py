@@ -158,14 +158,11 @@ def test_on_terminals(term: str, columns: int, folder: Path, expected: dict[str,
 def test_what_is_read_is_escaped_where_it_cannot_be_spelt(
     encoding: str, folder: Path, expected: dict[str, bytes]
 ) -> None:
-    (folder / "猫").symlink_to(folder / "quiet") if not (folder / "猫").exists() else None
-    for words, code, shown in (
-        (["verify", "猫"], 0, "\\u732b: sound\n"),
-        (
-            ["plan", "--no-measure", "config.yaml", "prompts.source=null", "prompts.template=a 猫 \x1b[2J"],
-            0,
-            "a \\u732b",
-        ),
+    (folder / f"猫 {encoding}").symlink_to(folder / "quiet")
+    template = ["prompts.source=null", "prompts.template=a 猫 \x1b[2J"]
+    for words, shown in (
+        (["verify", f"猫 {encoding}"], f"\\u732b {encoding}: sound\n"),
+        (["plan", "--no-measure", "config.yaml", *template], "  a \\u732b \\x1b[2J"),
     ):
         done = subprocess.run(
             [*LACUNA, *words], cwd=folder, env=environment(PYTHONIOENCODING=encoding), capture_output=True
