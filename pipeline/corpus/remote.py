@@ -44,7 +44,7 @@ STORES: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
 PART = 16 << 20  # bytes of a multipart part: S3 takes 10,000 parts, so tars up to 160 GB
 S3_COPY_LIMIT = 5 << 30  # bytes that S3 copies in one request, and obstore makes no copy of several
 CONCURRENCY = 4  # parts under way at once
-SAID_AFTER = 10.0  # seconds of waiting for busy storage until a line says so, and between two such lines
+SAID_AFTER = 30.0  # seconds of waiting for busy storage until a line says so, and between two such lines
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

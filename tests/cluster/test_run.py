@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from pipeline.cluster.protocol import Snapshot
 from pipeline.cluster.run import _stopped, run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
-from pipeline.corpus import Status, Store, committed, failures, open_store, read_run_record, status, verify
+from pipeline.corpus import Status, Store, committed, failures, open_store, read_run_record, remote, status, verify
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.manifest import read_rows
 from pipeline.errors import ConfigError, LacunaError
@@ -426,6 +427,17 @@ def test_sigterm_stops_a_run_as_ctrl_c_does() -> None:
     with pytest.raises(KeyboardInterrupt), terminable():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_interrupt_while_storage_is_away_says_so_at_once(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wait = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5), "base": 3}
+    monkeypatch.setattr(remote, "BACKOFF", wait)
+    options = {"endpoint": "http://127.0.0.1:1", "access_key_id": "x", "secret_access_key": "y", "region": "z"}
+    config = load(write(tmp_path, model), "output.path=s3://corpora/x", f"output.storage_options={json.dumps(options)}")
+    said = "stopped; how much is committed is not known (s3://corpora/x/run.yaml: no answer (Connection refused)"
+    assert _stopped(config).startswith(said)
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(model: str, tmp_path: Path) -> None:
