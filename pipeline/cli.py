@@ -125,6 +125,24 @@ def _parser() -> argparse.ArgumentParser:
 
     with_corpus("status", _status, "progress, yield and failures, read from storage alone")
     with_corpus("verify", _verify, "re-read every file of a corpus and say what is wrong with it, a line each")
+    help = (
+        "draw again what is damaged or missing of a corpus, put back only what comes out as it was committed, and go "
+        "on with what is not committed"
+    )
+    repair = commands.add_parser("repair", help=help, description=help)
+    repair.add_argument(
+        "what",
+        metavar="CONFIG|PATH",
+        help="a YAML file, or the corpus, where prompts and model still are where they were",
+    )
+    repair.add_argument(
+        "overrides", metavar="KEY=VALUE", nargs="*", help="overrides of a CONFIG, such as output.path=..."
+    )
+    repair.add_argument("--storage", metavar="KEY=VALUE", action="append", default=[], help="an option of PATH's store")
+    repair.add_argument(
+        "--accept-environment", action="store_true", help="try it in another environment than the shard was drawn in"
+    )
+    repair.set_defaults(command=_repair)
     with_corpus("finish", _finish, "derive card, indexes and report anew from commits and manifests")
     with_corpus("purge", _purge, "delete the evidence (quarantined and unerased pictures); manifests keep the record")
 
@@ -268,20 +286,51 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from pipeline.corpus import verify
+    from pipeline.corpus import inspect
 
-    problems = verify(args.path, _storage(args))
-    verdict = f"{len(problems)} problem{'s' * (len(problems) != 1)}" if problems else "sound"
-    tell("\n".join([*problems, f"{args.path}: {verdict}"]))
-    return 1 if problems else 0
+    found = inspect(args.path, _storage(args))
+    count = len(found.problems)
+    verdict = f"{count} problem{'s' * (count != 1)}" if count else "sound"
+    same = " with the same --storage" if args.storage else ""
+    tell(
+        "\n".join(
+            [*found.problems, f"{args.path}: {verdict}", *(f"{line}{same}" for line in found.remedies(args.path))]
+        )
+    )
+    return 1 if count else 0
+
+
+def _repair(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from pipeline.config import load_config
+    from pipeline.repair import recorded_config, repair
+
+    if Path(args.what).is_file() or args.what.endswith((".yaml", ".yml")):
+        if args.storage:
+            raise LacunaError("--storage is for a corpus; a config says it itself: output.storage_options={KEY: VALUE}")
+        config = load_config(args.what, args.overrides)
+    elif args.overrides:
+        raise LacunaError(f"{args.what}: is no config file, so it takes no {args.overrides[0]}")
+    else:
+        config = recorded_config(args.what, _storage(args))
+    done = repair(config, accept_environment=args.accept_environment)
+    lines = [*done.mended, *done.left, *([done.message] if done.message else [])]
+    count = f"{len(done.mended)} mended, {len(done.left)} left" if done.mended or done.left else "nothing to repair"
+    with contextlib.suppress(ReaderGone):  # what it did stands, whoever hears of it
+        tell("\n".join([*lines, f"{config.output.path}: {count}"]))
+    return 1 if done.left else done.exit_code
 
 
 def _finish(args: argparse.Namespace) -> int:
     from pipeline.corpus import finish
 
-    for path in finish(args.path, _storage(args)):
+    finished = finish(args.path, _storage(args))
+    for path in finished.written:
         tell(path)
-    return 0
+    for line in finished.damaged:
+        tell(f"left out: {line}")
+    return 1 if finished.damaged else 0
 
 
 def _purge(args: argparse.Namespace) -> int:

@@ -166,9 +166,21 @@ def pinned_engine(config: Config, record: RunRecord, store: Store, device: str) 
     Raises ``ConfigError`` where a model's folder, or an adapter's file, has changed since the run began.
     """
     engine = Engine.load(_pinned_config(config, record), pinned_recipe(record, store), device)
-    if engine.model.revision != record.model_revision:
+    _check_revision(config, record, engine.model)
+    return engine
+
+
+def solve_again(config: Config, record: RunRecord, device: str) -> CompiledRecipe:
+    """Solve the recipe of a pinned run once more, on its model. Raises ``ConfigError`` as ``pinned_engine`` does."""
+    config = _pinned_config(config, record)
+    model = load_model(config.model, torch.device(device))
+    _check_revision(config, record, model)
+    return compile_recipe(config, model)
+
+
+def _check_revision(config: Config, record: RunRecord, model: Model) -> None:
+    if model.revision != record.model_revision:
         raise ConfigError(
-            f"model.path: {config.model.path} is now {engine.model.revision}, but the corpus was begun with "
+            f"model.path: {config.model.path} is now {model.revision}, but the corpus was begun with "
             f"{record.model_revision}; put back the files of model and adapters that it had, or begin anew elsewhere"
         )
-    return engine

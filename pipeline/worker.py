@@ -15,14 +15,27 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from pipeline.audit.auditor import Auditor, Verdict
 from pipeline.audit.captions import caption
 from pipeline.config.schema import Config, Policy
-from pipeline.corpus import NO_CAPTION, Attempt, Row, RunRecord, Status, commit_shard, evidence_url, open_store
+from pipeline.corpus import (
+    NO_CAPTION,
+    Attempt,
+    File,
+    Row,
+    RunRecord,
+    Status,
+    build_shard,
+    commit_shard,
+    evidence_url,
+    open_store,
+)
 from pipeline.corpus.manifest import BAD_ROW
 from pipeline.drawable import Drawable
 from pipeline.erasure.concept import concepts_of
@@ -125,13 +138,22 @@ class Worker:
         others = frozenset(sample.key for sample in planned.samples) - keys
         self._generate(planned, excluded | others, lambda images: None)
 
+    def redraw(
+        self, planned: PlannedShard, excluded: frozenset[str], folder: Path, drew: Callable[[int], object]
+    ) -> dict[str, tuple[File, Path]]:
+        """Generate a shard as ``process`` does and build its files, by name, in the local *folder*; commit nothing."""
+        outcomes, _, _ = self._generate(planned, excluded, drew)
+        rows = [self._row(outcome) for outcome in outcomes]
+        _, built = build_shard(folder, planned.index, rows, _encoded(outcomes), self._columns(planned))
+        return {file.name: (file, local) for file, local in built}
+
     def close(self) -> None:
         """Wait for the commits under way."""
         self._finisher.shutdown(wait=True)
         self._encoders.shutdown(wait=True)
 
     def _generate(
-        self, planned: PlannedShard, excluded: frozenset[str], drew: Callable[[int], None]
+        self, planned: PlannedShard, excluded: frozenset[str], drew: Callable[[int], object]
     ) -> tuple[list[Outcome], int, float]:
         bad = {sample.key: why for sample in planned.samples if (why := self._drawable.fault(sample)) is not None}
         width, height = self.config.generation.size  # of padding: nothing can be drawn in a size that is at fault
@@ -213,7 +235,6 @@ class Worker:
     ) -> ShardResult:
         """Build tar and manifest and commit them (on the finisher's thread)."""
         rows = [self._row(outcome) for outcome in outcomes]
-        encoded = {o.sample.key: o.image.result() for o in outcomes if o.image is not None}
         timings = {"device_seconds": device_seconds, "seconds": time.monotonic() - started, "images": images}
         result = commit_shard(
             self.store,
@@ -221,8 +242,8 @@ class Worker:
             shard=planned.index,
             attempt=attempt,
             rows=rows,
-            images=encoded,
-            columns=planned.columns if self.record.column_schema.names else None,
+            images=_encoded(outcomes),
+            columns=self._columns(planned),
             identity=self.record.digest,
             environment=self.environment,
             timings=timings,
@@ -236,6 +257,9 @@ class Worker:
             seconds=time.monotonic() - started,
             device_seconds=device_seconds,
         )
+
+    def _columns(self, planned: PlannedShard) -> pa.Table | None:
+        return planned.columns if self.record.column_schema.names else None
 
     def _row(self, outcome: Outcome) -> Row:
         sample, verdict = outcome.sample, outcome.verdict
@@ -254,3 +278,7 @@ class Worker:
             reason=outcome.reason,
             attempts=tuple(outcome.attempts),
         )
+
+
+def _encoded(outcomes: Sequence[Outcome]) -> dict[str, bytes]:
+    return {o.sample.key: o.image.result() for o in outcomes if o.image is not None}

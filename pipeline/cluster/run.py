@@ -25,13 +25,14 @@ from pipeline.corpus import (
     committed_shards,
     evidence_url,
     failures,
+    finish,
     layout,
     open_store,
+    publish_all,
     read_run_record,
-    repair,
+    repair_command,
 )
 from pipeline.corpus.evidence import read_pairs
-from pipeline.corpus.finish import finished
 from pipeline.corpus.resume import existing_run
 from pipeline.corpus.stores import hastily
 from pipeline.corpus.summary import Summary
@@ -51,7 +52,8 @@ SHOWN = 20  # shards or samples named in the summary
 class RunOutcome:
     """How a run ended. ``exit_code``: 0, 1 (shards or samples failed, or the run was stopped), 130 (interrupted).
 
-    ``failed`` names, a line each, the shards that were given up and the samples that were left out.
+    ``failed`` names, a line each, the shards that were given up, the samples that were left out and the files that are
+    damaged.
     """
 
     exit_code: int
@@ -103,7 +105,7 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
     check_writable(evidence)
     if pinned is not None:
         claim_evidence(path, pinned.digest, options)
-    repair(store, evidence)
+    publish_all(store, evidence)
     known = committed_counts(store)  # before any worker is asked for: half an hour, where there are a million on S3
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
     unfinished = plan.shards - len(given_up | known.keys())
@@ -116,13 +118,15 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
         shown.close()
     pages: list[str] = []
     bad: list[str] = []
+    damaged: list[str] = []
     if snapshot.finished and snapshot.done:
-        repair(store, evidence)  # what workers that died had begun, of shards that others have committed since
+        publish_all(store, evidence)  # what workers that died had begun, of shards that others have committed since
         forget_nonces(store)
-        written, summary = finished(path, options)
-        bad = _bad_rows(config, summary)
-        pages = [path for path in written if path.endswith(f"/{layout.REPORT}")]
-    return _outcome(config, snapshot, pages, bad)
+        finished = finish(path, options)
+        bad = _bad_rows(config, finished.summary)
+        damaged = finished.damaged
+        pages = [path for path in finished.written if path.endswith(f"/{layout.REPORT}")]
+    return _outcome(config, snapshot, pages, bad, damaged)
 
 
 def _generate(
@@ -226,12 +230,15 @@ def _bad_rows(config: Config, summary: Summary) -> list[str]:
     return lines
 
 
-def _outcome(config: Config, snapshot: Snapshot, pages: Sequence[str], bad: Sequence[str]) -> RunOutcome:
+def _outcome(
+    config: Config, snapshot: Snapshot, pages: Sequence[str], bad: Sequence[str], damaged: Sequence[str]
+) -> RunOutcome:
     path = config.output.path
     failed = tuple(
         [f"shard {shard:06d}: given up: {last_line(why)}" for shard, why in sorted(snapshot.given_up.items())]
         + [f"sample {key}: left out, it makes its shard fail" for key in snapshot.blamed]
         + list(bad)
+        + [f"damaged since it was committed: {line}" for line in damaged]
     )
     if snapshot.stopped is not None and not snapshot.finished:
         message = f"stopped after {snapshot.done} of {snapshot.shards} shards: {snapshot.stopped}"
@@ -243,6 +250,8 @@ def _outcome(config: Config, snapshot: Snapshot, pages: Sequence[str], bad: Sequ
         lines.append(f"... and {len(failed) - SHOWN} more; see {path}/failures")
     if snapshot.given_up:
         lines.append(f"to try a shard again, delete its records {path}/failures/SHARD-*.json and run the same command")
+    if damaged:
+        lines.append(f"to draw again what is damaged: {repair_command(path)}")
     if pages:
         lines.append(f"look at {' and '.join(pages)}")
     return RunOutcome(exit_code=1 if failed else 0, failed=failed, message="\n".join(lines))

@@ -3,14 +3,16 @@
 from pipeline.corpus.commit import (
     CommitRecord,
     CommitResult,
+    File,
+    build_shard,
     commit_shard,
     committed,
     committed_counts,
     committed_shards,
-    published,
+    publish_all,
     read_commit,
-    repair,
 )
+from pipeline.corpus.damage import published, repair_command
 from pipeline.corpus.failures import FailureRecord, failures, record_failure
 from pipeline.corpus.finish import finish
 from pipeline.corpus.layout import evidence_url
@@ -20,7 +22,7 @@ from pipeline.corpus.purge import check_evidence, claim_evidence, purge_evidence
 from pipeline.corpus.run_record import RunRecord, create_run_record, read_run_record, require_run_record
 from pipeline.corpus.status import status
 from pipeline.corpus.stores import Store, open_store
-from pipeline.corpus.verify import verify
+from pipeline.corpus.verify import Inspection, inspect, verify
 
 __all__ = [
     "NO_CAPTION",
@@ -28,10 +30,13 @@ __all__ = [
     "CommitRecord",
     "CommitResult",
     "FailureRecord",
+    "File",
+    "Inspection",
     "Row",
     "RunRecord",
     "Status",
     "Store",
+    "build_shard",
     "check_evidence",
     "check_writable",
     "claim_evidence",
@@ -43,14 +48,16 @@ __all__ = [
     "evidence_url",
     "failures",
     "finish",
+    "inspect",
     "open_store",
+    "publish_all",
     "published",
     "purge_evidence",
     "purged_on",
     "read_commit",
     "read_run_record",
     "record_failure",
-    "repair",
+    "repair_command",
     "require_run_record",
     "status",
     "verify",

@@ -8,7 +8,8 @@
 
 Invariant: final names are written in step 3 only, from an attempt that a commit record names. So a reader that globs
 ``train/*.tar`` never sees a torn or superseded tar, however many late, hung or doubled workers there are; and a crash
-between any two calls leaves either no record (nothing happened) or a record and its attempt (``repair`` goes on at 3).
+between any two calls leaves either no record (nothing happened) or a record and its attempt (``publish_all`` goes on
+at 3). A repair writes to a final name too, but the very bytes that the record names.
 """
 
 import json
@@ -104,22 +105,13 @@ def commit_shard(
     quarantined; ``columns`` pass through to the manifest, a row for each of *rows*.
     """
     folder = layout.attempt(shard, attempt)
-    files: list[File] = []
     with tempfile.TemporaryDirectory(prefix="lacuna-") as scratch:
-        placed = list(rows)
-        for name, status, where in (
-            (layout.tar(shard), Status.ok, store),
-            (layout.quarantine_tar(shard), Status.quarantined, evidence),
-        ):
-            local = Path(scratch) / status.value
-            placed, digest = build_tar(local, placed, images, status)
-            if digest is not None:
-                _check_copyable(where, name, digest.size)
-                where.write(f"{folder}/{name}", local)
-                files.append(_file(name, digest, where is evidence))
-    manifest = write_manifest(placed, columns)
-    store.write(f"{folder}/{layout.manifest(shard)}", manifest)
-    files.append(_file(layout.manifest(shard), Digest.of(manifest), False))
+        placed, built = build_shard(Path(scratch), shard, rows, images, columns)
+        for file, local in built:
+            where = evidence if file.evidence else store
+            _check_copyable(where, file.name, file.size)
+            where.write(f"{folder}/{file.name}", local)
+    files = [file for file, _ in built]
     record = CommitRecord(
         shard=shard,
         attempt=attempt,
@@ -136,6 +128,26 @@ def commit_shard(
         return CommitResult(won=True, record=standing)
     _drop(store, evidence, folder)
     return CommitResult(won=False, record=standing)
+
+
+def build_shard(
+    folder: Path, shard: int, rows: Sequence[Row], images: Mapping[str, bytes], columns: pa.Table | None
+) -> tuple[list[Row], list[tuple[File, Path]]]:
+    """Write the tars and, last, the manifest of one shard to the local *folder*.
+
+    Returns the rows as the manifest has them, and each file with where it lies. A function of its arguments alone, so
+    that a shard that is drawn again is the same files.
+    """
+    placed, built = list(rows), []
+    for name, status in ((layout.tar(shard), Status.ok), (layout.quarantine_tar(shard), Status.quarantined)):
+        local = folder / status.value
+        placed, digest = build_tar(local, placed, images, status)
+        if digest is not None:
+            built.append((_file(name, digest, status is Status.quarantined), local))
+    local = folder / "manifest"
+    local.write_bytes(manifest := write_manifest(placed, columns))
+    built.append((_file(layout.manifest(shard), Digest.of(manifest), False), local))
+    return placed, built
 
 
 def _check_copyable(store: Store, name: str, size: int) -> None:
@@ -169,7 +181,7 @@ def publish(store: Store, evidence: Store, record: CommitRecord) -> None:
     _drop(store, evidence, folder)
 
 
-def repair(store: Store, evidence: Store) -> list[int]:
+def publish_all(store: Store, evidence: Store) -> list[int]:
     """Finish what crashed workers left undone: publish committed attempts, remove superseded ones and half-written
     files.
 
@@ -195,7 +207,7 @@ def repair(store: Store, evidence: Store) -> list[int]:
         _drop(store, evidence, layout.attempt(shard, attempt_id))
         return None
 
-    mended = in_parallel(mend, sorted(found), title="repair")
+    mended = in_parallel(mend, sorted(found), title="publish")
     return [shard for shard in mended if shard is not None]
 
 
@@ -216,7 +228,7 @@ def committed_shards(store: Store) -> list[int]:
 
 def committed(store: Store) -> dict[int, CommitRecord]:
     """Return every commit record by shard, in order."""
-    return {record.shard: record for record in _records(store, committed_shards(store))}
+    return {record.shard: record for record in read_commits(store, committed_shards(store))}
 
 
 def committed_counts(
@@ -229,28 +241,19 @@ def committed_counts(
     shards = committed_shards(store)
     counts = {shard: known[shard] for shard in shards if shard in known} if known else {}
     shared: dict[tuple[tuple[str, int], ...], Mapping[str, int]] = {}
-    for record in _records(store, [shard for shard in shards if shard not in counts]):
+    for record in read_commits(store, [shard for shard in shards if shard not in counts]):
         counts[record.shard] = shared.setdefault(tuple(record.counts.items()), record.counts)
     return counts
 
 
-def _records(store: Store, shards: Sequence[int]) -> Iterator[CommitRecord]:
+def read_commits(store: Store, shards: Sequence[int]) -> Iterator[CommitRecord]:
+    """Yield the commit records of *shards*, which are committed, in their order."""
+
     def load(shard: int) -> CommitRecord:
         path = layout.commit(shard)
         return CommitRecord.loads(store.read(path), f"{store.url}/{path}")
 
     return in_parallel(load, shards, title="commits")
-
-
-def published(store: Store) -> dict[int, CommitRecord]:
-    """Return, of the commit records, those whose files are at their final names: what a reader may rely on.
-
-    The manifest is published last. A shard is decided a moment before it is published, or longer, where its worker died
-    in between and no run has gone on since (``repair``).
-    """
-    there = {entry.path for entry in store.list(layout.MANIFESTS)}
-    shards = [shard for shard in committed_shards(store) if layout.manifest(shard) in there]
-    return {record.shard: record for record in _records(store, shards)}
 
 
 def _file(name: str, digest: Digest, evidence: bool) -> File:

@@ -4,46 +4,64 @@ Never rereads pixels but those it shows; can be run again at any time, on a corp
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from pipeline.corpus import layout
 from pipeline.corpus.account import treatment
 from pipeline.corpus.card import card
-from pipeline.corpus.commit import CommitRecord, published
+from pipeline.corpus.commit import CommitRecord
+from pipeline.corpus.damage import sound_manifest, standing
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
 from pipeline.corpus.manifest import read_manifest, read_rows
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
 from pipeline.corpus.run_record import require_run_record
+from pipeline.corpus.shard import NotAPicture
 from pipeline.corpus.stores import open_store
 from pipeline.corpus.summary import COLUMNS, Summary, words_of
 from pipeline.parallel import in_parallel
 
 
-def finish(path: str, options: Mapping[str, str] | None = None) -> list[str]:
-    """Write card, indexes and reports of the corpus at *path*; return where they are.
+@dataclass(frozen=True)
+class Finished:
+    """``written``: where card, indexes and reports are. ``damaged``: a line for each file that is not as committed;
+    the shards of these are left out. ``summary``: what was counted for the report."""
 
-    Raises ``CorpusError`` where no corpus is.
-    """
-    return finished(path, options)[0]
+    written: list[str]
+    damaged: list[str]
+    summary: Summary
 
 
-def finished(path: str, options: Mapping[str, str] | None = None) -> tuple[list[str], Summary]:
-    """Do as ``finish``, and return what was counted for it, too."""
+def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
+    """Write card, indexes and reports of the corpus at *path*. Raises ``CorpusError`` where no corpus is."""
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
-    records = list(published(store).values())
+    whole, damaged = standing(store)
     summary, words = Summary(), words_of(run)
 
-    def index(record: CommitRecord) -> pa.Table:
-        manifest = store.read(layout.manifest(record.shard))
+    def index(record: CommitRecord) -> tuple[pa.Table | None, str]:
+        manifest, why = sound_manifest(store, record)
+        if why:
+            return None, why
         if record.file(layout.tar(record.shard)) is not None:
-            store.write(layout.index(record.shard), dali_index(read_rows(manifest), store, record))
-        return read_manifest(manifest, columns=COLUMNS)
+            try:
+                dali = dali_index(read_rows(manifest), store, record)
+            except NotAPicture as error:
+                return None, f"{layout.tar(record.shard)}: {error}"
+            store.write(layout.index(record.shard), dali)
+        return read_manifest(manifest, columns=COLUMNS), ""
 
-    for manifest in in_parallel(index, records, title="finish"):
-        summary.add(manifest, words)
+    records = []
+    for record, (manifest, why) in zip(
+        whole.values(), in_parallel(index, list(whole.values()), title="finish"), strict=True
+    ):
+        if manifest is None:
+            damaged.append(why)
+        else:
+            summary.add(manifest, words)
+            records.append(record)
     store.write(layout.SIZES, sizes_index(records))
     store.write(layout.WIDS, wids_index(records))
     store.write(layout.CARD, card(path, run, records, summary).encode())
@@ -54,4 +72,4 @@ def finished(path: str, options: Mapping[str, str] | None = None) -> tuple[list[
         concepts = [concept["name"] for concept in run.config["erasure"]["concepts"]]
         evidence.write(layout.REPORT, evidence_page(pairs, shown, treatment(concepts, run.recipe)).encode())
         written.append(f"{evidence.url}/{layout.REPORT}")
-    return written, summary
+    return Finished(written, damaged, summary)

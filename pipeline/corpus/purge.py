@@ -63,7 +63,7 @@ def check_evidence(path: str, identity: str, options: Mapping[str, str] | None =
         raise CorpusError(
             f"{evidence.url}: is a corpus, so the evidence of {location} cannot lie there; choose another output.path"
         )
-    note = _read(evidence)
+    note = read_note(evidence)
     if note is not None and note.identity != identity and _files(evidence):
         raise CorpusError(
             f"{evidence.url}: holds evidence of another corpus (identity {note.identity[:16]}, made at {note.path}); "
@@ -88,7 +88,7 @@ def claim_evidence(path: str, identity: str, options: Mapping[str, str] | None =
 
 def purged_on(path: str, options: Mapping[str, str] | None = None) -> str:
     """Return when the evidence of the corpus at *path* was purged last; ``""`` where it never was."""
-    note = _read(open_store(layout.evidence_url(path), options))
+    note = read_note(open_store(layout.evidence_url(path), options))
     return "" if note is None else note.purged
 
 
@@ -106,7 +106,7 @@ def purge(store: Store, evidence: Store) -> int:
     run = require_run_record(store)
     files = _files(evidence)
     _check_no_corpus(evidence, files)
-    note = _read(evidence)
+    note = read_note(evidence)
     if note is not None and note.identity != run.digest:
         raise CorpusError(
             f"{evidence.url}: is evidence of another corpus (identity {note.identity[:16]}, made at {note.path}), not "
@@ -154,7 +154,8 @@ def _had(store: Store, run: RunRecord) -> str:
     return "pictures drawn erased and unerased" if counts and run.recipe.get("steps") else ""
 
 
-def _read(evidence: Store) -> Note | None:
+def read_note(evidence: Store) -> Note | None:
+    """Return the note in *evidence*, or None where it has none."""
     with contextlib.suppress(FileNotFoundError):
         return Note.loads(evidence.read(layout.EVIDENCE_NOTE), f"{evidence.url}/{layout.EVIDENCE_NOTE}")
     return None

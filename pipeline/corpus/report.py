@@ -4,6 +4,7 @@ The report shows kept pictures only, so a corpus folder can be handed on as it i
 page. Knows nothing of how figures came about.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -67,7 +68,9 @@ def _spread(
             row = rows[j * len(rows) // take]
             assert row.offset is not None
             assert row.length is not None
-            found.append((row, store.read_range(tar(shard), row.offset, row.length)))
+            image = store.read_range(tar(shard), row.offset, row.length)
+            if hashlib.sha256(image).hexdigest() == row.sha256:  # else it is damaged, which verify says
+                found.append((row, image))
     return found
 
 

@@ -36,12 +36,8 @@ class RunRecord:
     format: int = layout.FORMAT
 
     def environment_difference(self, environment: Mapping[str, Any]) -> list[str]:
-        """Return a line ``key: pinned -> here`` for each field in which *environment* differs from the pinned one."""
-        return [
-            f"{key}: {self.environment.get(key)} -> {environment.get(key)}"
-            for key in sorted(self.environment.keys() | environment.keys())
-            if self.environment.get(key) != environment.get(key)
-        ]
+        """See the function of this name; the pinned one is that in which the run was begun."""
+        return environment_difference(self.environment, environment)
 
     def dumps(self) -> bytes:
         values = asdict(self)
@@ -63,6 +59,12 @@ class RunRecord:
         if record.format != layout.FORMAT:
             raise CorpusError(f"{path}: has format {record.format}; this version reads format {layout.FORMAT}")
         return record
+
+
+def environment_difference(pinned: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """Return a line ``key: pinned -> here`` for each field in which two environments differ."""
+    keys = sorted(pinned.keys() | here.keys())
+    return [f"{key}: {pinned.get(key)} -> {here.get(key)}" for key in keys if pinned.get(key) != here.get(key)]
 
 
 def read_run_record(store: Store) -> RunRecord | None:

@@ -21,6 +21,10 @@ BLOCK = tarfile.BLOCKSIZE  # 512 bytes: headers and padding
 RECORD = tarfile.RECORDSIZE  # 10,240 bytes: an archive ends with zeros up to a multiple of it
 
 
+class NotAPicture(ValueError):
+    """Bytes that begin as no picture does."""
+
+
 @dataclass(frozen=True)
 class Digest:
     """Size in bytes and hex digests of one file."""
@@ -119,7 +123,7 @@ def image_extension(image: bytes) -> str:
         return "png"
     if image[:4] == b"RIFF" and image[8:12] == b"WEBP":
         return "webp"
-    raise ValueError(f"not a JPEG, PNG or WebP picture: it begins with {image[:12]!r}")
+    raise NotAPicture(f"not a JPEG, PNG or WebP picture: it begins with {image[:12]!r}")
 
 
 def _single(scores: Mapping[str, float]) -> dict[str, float]:

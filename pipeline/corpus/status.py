@@ -6,24 +6,28 @@ from dataclasses import dataclass
 
 from pipeline.corpus import layout
 from pipeline.corpus.account import treatment
-from pipeline.corpus.commit import published
+from pipeline.corpus.damage import repair_command, standing
 from pipeline.corpus.failures import FailureRecord, failures
 from pipeline.corpus.manifest import NO_CAPTION
 from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.stores import open_store
 from pipeline.corpus.summary import Summary, summarise, words_of
 
+SHOWN = 20  # damaged files named
+
 
 @dataclass(frozen=True, kw_only=True)
 class StatusReport:
     """``seconds`` is the sum of the committed shards' own times, ``images`` what was drawn in them; ``pages`` are the
-    reports to look at, where the run has finished."""
+    reports to look at, where the run has finished; ``damaged`` has a line for each file that is not as committed, whose
+    shards are counted nowhere else."""
 
     path: str
     run: RunRecord
     shards: int
     summary: Summary
     failures: tuple[FailureRecord, ...]
+    damaged: tuple[str, ...]
     images: float
     seconds: float
     pages: tuple[str, ...]
@@ -71,6 +75,11 @@ class StatusReport:
                 what = f"sample {failure.sample_key}" if failure.sample_key else f"shard {failure.shard:06d}"
                 last = failure.message.strip().splitlines()[-1] if failure.message.strip() else ""
                 lines.append(f"  {failure.kind.replace('_', ' ')}: {what}: {last}")
+        if self.damaged:
+            lines.append(f"damaged     {len(self.damaged)} files; to mend them: {repair_command(self.path)}")
+            lines += [f"  {line}" for line in self.damaged[:SHOWN]]
+            if len(self.damaged) > SHOWN:
+                lines.append(f"  ... and {len(self.damaged) - SHOWN} more; lacuna verify names all")
         if self.pages:
             lines.append(f"look at     {' and '.join(self.pages)}")
         return "\n".join(lines)
@@ -80,13 +89,16 @@ def status(path: str, options: Mapping[str, str] | None = None) -> StatusReport:
     """Read how the corpus at *path* stands. Raises ``CorpusError`` where there is none."""
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
-    records = list(published(store).values())
+    whole, damaged = standing(store)
+    summary, unreadable = summarise(store, list(whole.values()), words_of(run))
+    records = [record for record in whole.values() if record.shard not in unreadable]
     return StatusReport(
         path=path,
         run=run,
         shards=len(records),
-        summary=summarise(store, records, words_of(run)),
+        summary=summary,
         failures=tuple(failures(store)),
+        damaged=(*damaged, *unreadable.values()),
         images=sum(record.timings.get("images", 0) for record in records),
         seconds=sum(record.timings.get("seconds", 0.0) for record in records),
         pages=tuple(f"{where.url}/{layout.REPORT}" for where in (store, evidence) if where.exists(layout.REPORT)),

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
+from pipeline.corpus.damage import sound_manifest
 from pipeline.corpus.manifest import BAD_ROW, NO_CAPTION, found, read_manifest
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
@@ -87,16 +87,23 @@ class Summary:
             self.drawn_with.update(found(attempt["reason"], _by_name(attempt["scores"])))
 
 
-def summarise(store: Store, records: Sequence[CommitRecord], words: Mapping[str, re.Pattern[str]]) -> Summary:
-    """Count the manifests of the committed shards."""
-    summary = Summary()
+def summarise(
+    store: Store, records: Sequence[CommitRecord], words: Mapping[str, re.Pattern[str]]
+) -> tuple[Summary, dict[int, str]]:
+    """Count the manifests of the committed shards; return with the counts a line for each shard whose manifest is
+    damaged, and therefore not counted."""
+    summary, damaged = Summary(), {}
 
-    def read(record: CommitRecord) -> pa.Table:
-        return read_manifest(store.read(layout.manifest(record.shard)), columns=COLUMNS)
+    def read(record: CommitRecord) -> tuple[pa.Table | None, str]:
+        data, why = sound_manifest(store, record)
+        return (None, why) if why else (read_manifest(data, columns=COLUMNS), "")
 
-    for manifest in in_parallel(read, records, title="count"):
-        summary.add(manifest, words)
-    return summary
+    for record, (manifest, why) in zip(records, in_parallel(read, records, title="count"), strict=True):
+        if manifest is None:
+            damaged[record.shard] = why
+        else:
+            summary.add(manifest, words)
+    return summary, damaged
 
 
 def words_of(run: RunRecord) -> dict[str, re.Pattern[str]]:

@@ -1,16 +1,21 @@
 """Re-read a whole corpus and say what is wrong with it. Trusts nothing but the commit records."""
 
+import contextlib
 import hashlib
 import io
 import os
+import shlex
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
+from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
 from pipeline.corpus.indexes import dali_index, wids_index
 from pipeline.corpus.manifest import Row, Status, read_rows
+from pipeline.corpus.purge import read_note
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import evidence_members, image_extension, members
 from pipeline.corpus.stores import Store, open_store
@@ -20,58 +25,113 @@ from pipeline.parallel import in_parallel
 READERS = min(8, os.cpu_count() or 1)  # shards read and decoded at once; each holds its tar twice, 0.3 GB and more
 
 
+@dataclass
+class Inspection:
+    """What is wrong with a corpus. ``problems``: a line for each thing; what follows says which kinds can be mended.
+
+    ``damaged``: by shard, the files that are not as committed. ``tensors``: the recipe's files that are not as pinned.
+    ``uncommitted``: planned shards without a commit. ``derived``: whether something that ``finish`` derives is wrong.
+    ``others``: the problems that no command mends, such as files that no commit names.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    damaged: dict[int, tuple[File, ...]] = field(default_factory=dict)
+    tensors: list[str] = field(default_factory=list)
+    uncommitted: list[int] = field(default_factory=list)
+    derived: bool = False
+    others: list[str] = field(default_factory=list)
+
+    def remedies(self, path: str) -> list[str]:
+        """Return a line for each command that mends some of it."""
+        lines = []
+        if self.damaged or self.tensors:
+            lines.append(f"to draw again what is damaged: {repair_command(path)}")
+        elif self.derived:
+            lines.append(f"to derive indexes and reports anew: lacuna finish {shlex.quote(str(path))}")
+        if self.uncommitted:
+            lines.append(f"to draw the shards that are not committed: lacuna run CONFIG, or {repair_command(path)}")
+        return lines
+
+
 def verify(path: str, options: Mapping[str, str] | None = None) -> list[str]:
     """Return a line for each thing that is wrong with the corpus at *path*; an empty list says that it is sound.
 
     Evidence that was purged is no fault. Raises ``CorpusError`` where no corpus is.
     """
+    return inspect(path, options).problems
+
+
+def inspect(path: str, options: Mapping[str, str] | None = None) -> Inspection:
+    """Re-read the corpus at *path* as ``verify`` does; return also what can be mended."""
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
     records = committed(store)
-    problems = [f"shard {s:06d}: planned, but not committed" for s in range(run.shards) if s not in records]
-    problems += [f"{layout.commit(s)}: no such shard was planned" for s in records if s >= run.shards]
+    found = Inspection(uncommitted=[shard for shard in range(run.shards) if shard not in records])
+    problems = found.problems
+    problems += [f"shard {shard:06d}: planned, but not committed" for shard in found.uncommitted]
+    found.others += [f"{layout.commit(s)}: no such shard was planned" for s in records if s >= run.shards]
     for record in records.values():
         if record.identity != run.digest:
-            problems.append(f"{layout.commit(record.shard)}: is of another identity ({record.identity[:16]})")
+            found.others.append(f"{layout.commit(record.shard)}: is of another identity ({record.identity[:16]})")
     sound: list[CommitRecord] = []
     samples = 0
-    checked = in_parallel(
-        lambda record: _Shard(store, evidence, record).check(), list(records.values()), threads=READERS, title="verify"
-    )
-    for record, (found, rows) in zip(records.values(), checked, strict=True):
-        problems += found
-        if not found:
+    note, any_left = read_note(evidence), next(evidence.list(layout.QUARANTINE), None) is not None
+
+    def check(record: CommitRecord) -> tuple[list[str], tuple[File, ...], int]:
+        return _Shard(store, evidence, record, was_purged(record, note, any_left)).check()
+
+    checked = in_parallel(check, list(records.values()), threads=READERS, title="verify")
+    for record, (lines, damaged, rows) in zip(records.values(), checked, strict=True):
+        if damaged:
+            found.damaged[record.shard] = damaged
+            problems += lines
+        elif lines:
+            found.others += lines
+        else:
             sound.append(record)
         samples += rows
-    if len(records) == run.shards and samples != run.samples:
-        problems.append(f"manifests: hold {samples} samples, {run.samples} were planned")
-    problems += _recipe(store, run.recipe)
-    problems += _strays(store, evidence, records)
-    problems += _indexes(store, records, sound, complete=len(records) == run.shards)
-    return problems
+    if len(records) == run.shards and samples != run.samples and not found.damaged:
+        found.others.append(f"manifests: hold {samples} samples, {run.samples} were planned")
+    for name, line in _recipe(store, run.recipe):
+        found.tensors.append(name)
+        problems.append(line)
+    strays = list(_strays(store, evidence, records))
+    if found.uncommitted:  # they may be of these
+        problems += strays
+    else:
+        found.others += strays
+    derived = list(_derived(store, records, sound, complete=len(records) == run.shards))
+    found.derived = bool(derived)
+    problems += derived + found.others
+    return found
 
 
 class _Shard:
     """One committed shard: its files against the record, its tar against its manifest."""
 
-    def __init__(self, store: Store, evidence: Store, record: CommitRecord):
-        self.store, self.evidence, self.record = store, evidence, record
+    def __init__(self, store: Store, evidence: Store, record: CommitRecord, purged: bool):
+        self.store, self.evidence, self.record, self.purged = store, evidence, record, purged
         self.problems: list[str] = []
+        self.damaged: list[File] = []
 
-    def check(self) -> tuple[list[str], int]:
-        """Return the problems and how many samples the manifest has."""
+    def check(self) -> tuple[list[str], tuple[File, ...], int]:
+        """Return the problems, the files that are not as committed, and how many samples the manifest has."""
+        rows = self._check()
+        return self.problems, tuple(self.damaged), rows
+
+    def _check(self) -> int:
         shard = self.record.shard
         data = {file.name: self._read(file) for file in self.record.files}
         manifest = data.get(layout.manifest(shard))
         if manifest is None:
             if layout.manifest(shard) not in data:
                 self.problems.append(f"{layout.commit(shard)}: lists no manifest")
-            return self.problems, 0
+            return 0
         try:
             rows = read_rows(manifest)
         except CorpusError as error:
             self.problems.append(f"{layout.manifest(shard)}: {error}")
-            return self.problems, 0
+            return 0
         counts = {status.value: sum(row.status is status for row in rows) for status in Status}
         if counts != self.record.counts:
             self.problems.append(f"{layout.manifest(shard)}: counts {counts} are not those of the commit")
@@ -82,7 +142,7 @@ class _Shard:
             elif data.get(name) is not None:
                 self._check_tar(name, data[name] or b"", wanted, status)
         self._check_keys([row.key for row in rows])
-        return self.problems, len(rows)
+        return len(rows)
 
     def _check_keys(self, keys: list[str]) -> None:
         """A key is its shard's name and five digits: unique in its own shard, it is unique in all."""
@@ -95,16 +155,14 @@ class _Shard:
 
     def _read(self, file: File) -> bytes | None:
         where = self.evidence if file.evidence else self.store
-        try:
+        data = None
+        with contextlib.suppress(FileNotFoundError):
             data = where.read(file.name)
-        except FileNotFoundError:
-            if not file.evidence:
-                self.problems.append(f"{file.name}: missing (committed, {file.size} bytes)")
+        if data is None and file.evidence and self.purged:
             return None
-        if len(data) != file.size:
-            self.problems.append(f"{file.name}: is {len(data)} bytes, was committed with {file.size}")
-        elif hashlib.sha256(data).hexdigest() != file.sha256:
-            self.problems.append(f"{file.name}: sha256 is not the one committed")
+        if why := wrong_bytes(file, data):
+            self.damaged.append(file)
+            self.problems.append(f"{file.name}: {why}")
         return data
 
     def _check_tar(self, name: str, data: bytes, rows: list[Row], status: Status) -> None:
@@ -147,15 +205,16 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())  # tarfile lists, a line each, what every compression says of the bytes
 
 
-def _recipe(store: Store, recipe: dict) -> Iterator[str]:
+def _recipe(store: Store, recipe: dict) -> Iterator[tuple[str, str]]:
+    """The name of each tensor file that is not as pinned, and a line on it."""
     for step in recipe.get("steps", []):
         if "file" in step:
             path = layout.recipe(step["file"])
             try:
                 if hashlib.sha256(store.read(path)).hexdigest() != step["sha256"]:
-                    yield f"{path}: sha256 is not the one pinned in {layout.RUN}"
+                    yield step["file"], f"{path}: sha256 is not the one pinned in {layout.RUN}"
             except FileNotFoundError:
-                yield f"{path}: missing, though {layout.RUN} pins it"
+                yield step["file"], f"{path}: missing, though {layout.RUN} pins it"
 
 
 def _strays(store: Store, evidence: Store, records: Mapping[int, CommitRecord]) -> Iterator[str]:
@@ -174,13 +233,17 @@ def _strays(store: Store, evidence: Store, records: Mapping[int, CommitRecord]) 
                 yield f"{entry.path}: left over, {why}"
 
 
-def _indexes(
+def _derived(
     store: Store, records: Mapping[int, CommitRecord], sound: Sequence[CommitRecord], complete: bool
 ) -> Iterator[str]:
-    """Indexes are held against shards that are sound themselves."""
-    if not complete or not store.exists(layout.WIDS):
+    """What ``finish`` derives, where it has been at work. Indexes are held against shards that are sound themselves."""
+    there = {name: store.exists(name) for name in (layout.CARD, layout.REPORT, layout.WIDS, layout.SIZES)}
+    if not complete or not any(there.values()):
         return
-    if store.read(layout.WIDS) != wids_index(records.values()):
+    for name, is_there in there.items():
+        if not is_there:
+            yield f"{name}: missing; derive it anew with `lacuna finish`"
+    if there[layout.WIDS] and store.read(layout.WIDS) != wids_index(records.values()):
         yield f"{layout.WIDS}: does not agree with the commits; derive it anew with `lacuna finish`"
 
     def check(record: CommitRecord) -> str | None:

@@ -20,7 +20,7 @@ from pipeline.cluster.loop import Loop
 from pipeline.cluster.protocol import Drawn, Failure, FailureKind, Lease, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import Config
-from pipeline.corpus import Row, Status, commit_shard, committed, evidence_url, failures, open_store, repair
+from pipeline.corpus import Row, Status, commit_shard, committed, evidence_url, failures, open_store, publish_all
 from pipeline.errors import ConfigError, StoreError
 from pipeline.prompts import Plan, PlannedShard, Sample, open_source
 
@@ -368,7 +368,7 @@ def test_what_is_committed_and_not_published_is_done(tmp_path: Path) -> None:
     said = [line for shown in seen.snapshots for line in shown.log]
     assert [line[:27] for line in said] == ["shard 000002: committed, an"]
     assert not worker.store.exists("manifests/000002.parquet")
-    assert repair(worker.store, worker.evidence) == [2], "as the run does when it ends"
+    assert publish_all(worker.store, worker.evidence) == [2], "as the run does when it ends"
     assert worker.store.exists("manifests/000002.parquet")
 
 

@@ -17,9 +17,9 @@ from pipeline.corpus import (
     create_run_record,
     failures,
     open_store,
+    publish_all,
     record_failure,
     remote,
-    repair,
     verify,
 )
 from pipeline.errors import CorpusError, StoreError
@@ -104,10 +104,10 @@ def test_a_crash_at_every_store_call_is_mended_by_a_resume(place, tmp_path, afte
         # No torn tar at a final name, at any moment.
         for name, data in published(store, evidence).items():
             assert data == expected[name]
-        repair(store, evidence)
+        publish_all(store, evidence)
         if 0 not in committed(store):  # the resume generates what is not committed, and nothing else
             parts.commit(store, evidence, 0, "second")
-        repair(store, evidence)
+        publish_all(store, evidence)
         assert published(store, evidence) == expected
         assert verify(f"{path}-{number}-{after}", options) == []
     assert crashes == 9  # three writes, the create, three copies, two deletes
@@ -126,14 +126,14 @@ def test_a_crash_while_repairing_is_mended_by_the_next_repair(place, tmp_path, a
         assert 0 in committed(store)
         fuse = [number]
         try:
-            repair(Mortal(store, fuse, after), Mortal(evidence, fuse, after))
+            publish_all(Mortal(store, fuse, after), Mortal(evidence, fuse, after))
         except Crash:
-            repair(store, evidence)
+            publish_all(store, evidence)
             assert published(store, evidence) == expected
             assert verify(f"{path}-r{number}-{after}", options) == []
         else:
             return
-    raise AssertionError("repair never came to its end")
+    raise AssertionError("publish_all never came to its end")
 
 
 def left_by_dead_workers(path):
@@ -157,7 +157,7 @@ def test_attempts_are_repaired_together(tmp_path):
         if method == "read":
             together.wait()  # never passed by one attempt alone
 
-    assert repair(Counted(store, wait_for_all), evidence) == [0, 1, 2]
+    assert publish_all(Counted(store, wait_for_all), evidence) == [0, 1, 2]
     assert verify(path) == []
 
 
@@ -169,12 +169,12 @@ def test_a_crash_while_several_attempts_are_repaired_is_mended_by_the_next_repai
         store, evidence = left_by_dead_workers(path)
         fuse = [number]
         try:
-            repair(Mortal(store, fuse, after), Mortal(evidence, fuse, after))
+            publish_all(Mortal(store, fuse, after), Mortal(evidence, fuse, after))
         except Crash:
             crashes += 1
         else:
             break
-        repair(store, evidence)
+        publish_all(store, evidence)
         assert verify(path) == []
     assert crashes == 23  # two listings; four reads, nine copies, and two deletes for each of four attempts
 
@@ -300,7 +300,7 @@ def test_a_committed_shard_whose_files_are_gone_is_an_error(corpus):
     store.write("attempts/000001-a1/stray", b"")
     store.delete("train/000001.tar")
     with pytest.raises(CorpusError, match=r"train/000001\.tar: committed by attempt a1"):
-        repair(store, evidence)
+        publish_all(store, evidence)
 
 
 def test_failures_are_numbered_and_survive(place):
@@ -334,6 +334,6 @@ def test_a_repair_removes_what_a_dead_writer_left_half_written(tmp_path):
     left = [Path(where.url) / ".tmp" / f"{socket.gethostname()}-{2**22 - 1}-00" for where in (store, evidence)]
     for path in left:
         path.write_bytes(b"half a tar")
-    repair(store, evidence)
+    publish_all(store, evidence)
     assert not any(path.exists() for path in left)
     assert verify(str(tmp_path / "corpus")) == []

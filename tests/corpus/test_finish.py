@@ -10,7 +10,7 @@ import yaml
 
 from pipeline import open_corpus
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import create_run_record, finish, open_store, repair, status, verify
+from pipeline.corpus import create_run_record, finish, open_store, publish_all, status, verify
 from pipeline.corpus.evidence import Pair, read_pairs, write_pairs
 from pipeline.generation.encode import encode_image
 from tests.corpus.conftest import CEASE, picture, run_record
@@ -123,7 +123,7 @@ def test_the_evidence_page_shows_pairs_and_what_was_quarantined(corpus):
     )  # fmt: skip
     write_pairs(evidence, [pair])
     assert read_pairs(evidence) == [pair]
-    written = finish(path, options)
+    written = finish(path, options).written
     assert written[-1] == f"{evidence.url}/report.html"
     page = evidence.read("report.html").decode()
     assert page.count("<img") == 2 + 3
@@ -161,7 +161,7 @@ def test_a_shard_that_is_decided_but_not_published_waits_for_the_next_run(corpus
         "train/000002.tar",
     ]
     assert (status(path, options).shards, len(list(open_corpus(path, options=options)))) == (2, 8)
-    repair(store, evidence)
+    publish_all(store, evidence)
     finish(path, options)
     assert (verify(path, options), status(path, options).shards) == ([], 3)
     assert len(list(open_corpus(path, options=options))) == 12
