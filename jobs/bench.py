@@ -44,8 +44,8 @@ import torch
 from pipeline.config import load_config
 from pipeline.config.schema import Backend, Config, ImageFormat
 from pipeline.generation.encode import encode_image
-from pipeline.models.dtype import settle_dtype
 from pipeline.models.load import load_model
+from pipeline.models.settle import settle
 from pipeline.prompts import Plan, open_source
 
 TURN = 1.0  # seconds
@@ -66,7 +66,7 @@ def main() -> None:
     args = parser.parse_args()
 
     config = load_config(args.config, [f"generation.steps={args.steps}", f"cluster.threads_per_worker={args.threads}"])
-    config = settle_dtype(config, "cpu")
+    config = settle(config, "cpu")
     batch = config.generation.batch_size
     if args.images < batch or args.images % batch:
         parser.error(f"--images is {args.images}; expected a multiple of {batch}, the batch size")
@@ -270,7 +270,7 @@ def ceiling(config: Config) -> Generator[None]:
 
 def _denoise(pipe, config: Config, generators: list[torch.Generator], **prompt) -> torch.Tensor:
     """Pictures in [0, 1], float ``(B, 3, H, W)``."""
-    width, height = config.generation.size
+    width, height = config.generation.pixels
     return pipe(
         **prompt,
         num_inference_steps=config.generation.steps,

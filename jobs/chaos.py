@@ -65,7 +65,7 @@ STALLED = 180.0  # seconds without a commit after which the test fails
 DRAWN_LOG = "LACUNA_CHAOS_DRAWN"  # environment: the file that the detector appends to
 
 CONFIG = """\
-model: {{path: {model}}}
+model: {{path: {model}, dtype: float32}}
 erasure:
   concepts: [{{name: cat, anchor: dog}}]
   recipe: []

@@ -155,7 +155,7 @@ def timed(device: torch.device) -> Iterator[list[float]]:
 
 def samples(config: Config, batches: int) -> list[Sample]:
     """Full batches of prompts that all name the concept."""
-    width, height = config.generation.size
+    width, height = config.generation.pixels
     asked = ((PROMPTS[i % len(PROMPTS)], i) for i in range(batches * config.generation.batch_size))
     return unplanned(asked, width, height)
 

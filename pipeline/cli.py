@@ -9,10 +9,13 @@ import contextlib
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline import __version__
 from pipeline.errors import LacunaError
 from pipeline.terminal import READER_GONE, ReaderGone, is_text, printable, settle_streams, tell, use_utf8
+
+LATER = "settled when the run begins"  # in place of an identity
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,16 +191,15 @@ def _price(text: str) -> float:
     return price
 
 
-def _load(args: argparse.Namespace, *, online: bool = True):
-    """Read the config and refuse a recipe that its model cannot do; without network only as far as can be told."""
+def _load(args: argparse.Namespace):
+    """Read the config, refuse a recipe that its model cannot do, and settle what is "auto"."""
     from pipeline.config import load_config
-    from pipeline.erasure.check import check_recipe, check_recipe_here
-    from pipeline.models.dtype import settle_dtype
+    from pipeline.erasure.check import check_recipe
+    from pipeline.models.settle import settle
 
     config = load_config(args.config, args.overrides)
-    check = check_recipe if online else check_recipe_here
-    check(config)
-    return settle_dtype(config)
+    check_recipe(config)
+    return settle(config)
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -213,28 +215,46 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from pipeline.config import identity, to_public_yaml
+    from pipeline.config import identity, load_config, to_public_yaml
+    from pipeline.erasure.check import check_recipe_here
+    from pipeline.models.settle import is_settled, settle_here
     from pipeline.prompts import open_source
 
-    config = _load(args, online=False)
-    digest = identity(config, open_source(config.prompts).fingerprint).digest
-    tell(f"{to_public_yaml(config)}# identity: {digest}")
+    config = load_config(args.config, args.overrides)
+    check_recipe_here(config)
+    config = settle_here(config)
+    fingerprint = open_source(config.prompts).fingerprint
+    name = identity(config, fingerprint).digest if is_settled(config) else LATER
+    tell(f"{to_public_yaml(config)}# identity: {name}")
     return 0
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from pipeline.config import load_config
+    from pipeline.corpus import open_store, read_run_record
+    from pipeline.corpus.outlook import outlook
+    from pipeline.erasure.check import check_recipe
+    from pipeline.models.settle import as_begun, is_settled, settle, settle_here, stand_in
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report
 
-    config = _load(args)
-    plan = Plan.build(config, open_source(config.prompts))
+    config = load_config(args.config, args.overrides)
+    check_recipe(config)
+    begun = read_run_record(open_store(config.output.path, config.output.storage_options))
+    if begun is not None:
+        config = as_begun(config, begun.identity)
+    config = settle_here(config) if args.no_measure else settle(config)
+    settled = is_settled(config)
+    plan = Plan.build(stand_in(config), open_source(config.prompts))
+    there = outlook(config, plan.summary(), settled=settled)
     measured = None
     if not args.no_measure:
         _need_docstrings()
         from pipeline.preview import measure
 
         measured = measure(config, plan)
-    tell(plan_report(config, plan, measured=measured, price=args.price).text())
+    report = plan_report(config, plan, measured=measured, price=args.price, there=there)
+    tell(report.text() if settled else replace(report, identity=LATER).text())
     return 0
 
 

@@ -48,7 +48,7 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
     concepts = concepts_of(config.erasure)
     auditor = Auditor.load(config.audit, concepts, device)
     if auditor is not None:
-        auditor.check_size(*config.generation.size)
+        auditor.check_size(*config.generation.pixels)
     model = load_model(config.model, torch.device(device))
     before = draw(config, model, [], prompt)
     recipe = compile_recipe(config, model)
@@ -80,7 +80,7 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
 def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -> Trace:
     """Draw one picture and keep what the methods show of themselves."""
     generation = config.generation
-    width, height = generation.size
+    width, height = generation.pixels
     guided = generation.guidance > 1 and "guidance" in model.family.offers
     pair = (prompt, generation.negative_prompt)
     prompts = encode_texts(model.family, [pair], methods, guided).batch([pair], model.device)

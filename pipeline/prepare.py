@@ -94,7 +94,7 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
 
 def _check_sizes(config: Config, looked: Looked, check: Callable[[int, int], object]) -> None:
     """Have *check* refuse the run's size and, under ``bad_rows: fail``, each that a row asks for."""
-    check(*config.generation.size)
+    check(*config.generation.pixels)
     if config.prompts.bad_rows is BadRows.skip:
         return
     for size, (where, count) in looked.sizes.items():

@@ -156,7 +156,7 @@ class Worker:
         self, planned: PlannedShard, excluded: frozenset[str], drew: Callable[[int], object]
     ) -> tuple[list[Outcome], int, float]:
         bad = {sample.key: why for sample in planned.samples if (why := self._drawable.fault(sample)) is not None}
-        width, height = self.config.generation.size  # of padding: nothing can be drawn in a size that is at fault
+        width, height = self.config.generation.pixels  # of padding: nothing can be drawn in a size that is at fault
         drawn = [replace(s, width=width, height=height) if s.key in bad else s for s in planned.samples]
         outcomes = {sample.key: Outcome(sample=sample, bad=bad.get(sample.key)) for sample in drawn}
         excluded = excluded | bad.keys()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
-model: {{path: {model}}}
+model: {{path: {model}, dtype: float32}}
 erasure:
   concepts: [{{name: light, anchor: dark}}]
   recipe: []
@@ -74,8 +75,9 @@ def test_plan_without_and_with_a_measured_batch(folder: Path, capsys) -> None:
     assert any(re.fullmatch(r"  00000000000  +\d+  a light and a dog \d", line) for line in dry)
     assert not any(line.startswith(("size", "time", "cost")) for line in dry)
     figures = {}
+    elsewhere = ["generation.batch_size=2", f"output.path={folder / 'elsewhere'}"]
     for price in ([], ["--price", "2"]):
-        assert main(["plan", *price, str(folder / "config.yaml"), "generation.batch_size=2"]) == 0
+        assert main(["plan", *price, str(folder / "config.yaml"), *elsewhere]) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("size", "time", "cost"))]
         figures[bool(price)] = lines
     number = r"[\d.,e-]+"
@@ -86,6 +88,27 @@ def test_plan_without_and_with_a_measured_batch(folder: Path, capsys) -> None:
         assert len(figures[price]) == 3
         for line, expected in zip(figures[price], (size, time, pattern), strict=True):
             assert re.fullmatch(expected, line), line
+
+
+def test_plan_tells_what_is_at_the_output_and_refuses_what_a_run_would(folder: Path, capsys, tmp_path: Path) -> None:
+    plan = ["plan", "--no-measure", str(folder / "config.yaml")]
+    assert main(plan) == 0
+    assert f"output    {folder}/corpus: complete, 2 of 2 shards\n" in capsys.readouterr().out
+    copy = Path(shutil.copytree(folder / "corpus", tmp_path / "copy"))
+    (copy / "commits/000001.json").unlink()
+    assert main([*plan, f"output.path={copy}"]) == 0
+    assert f"output    {copy}: 1 of 2 shards, 1 left\n" in capsys.readouterr().out
+    assert main([*plan, "seed=9"]) == 2
+    assert f"{folder}/corpus: holds another corpus (seed: 0 -> 9)" in capsys.readouterr().err
+    assert main([*plan, f"output.path={tmp_path}/new/one", "seed=9"]) == 0
+    assert f"output    {tmp_path}/new/one: nothing is there yet\n" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").touch()
+    assert main([*plan, f"output.path={tmp_path}/file/x"]) == 2
+    assert "/file/x" in capsys.readouterr().err
+    shutil.copytree(folder / "corpus.evidence", tmp_path / "other.evidence")
+    assert main([*plan, f"output.path={tmp_path}/other", "seed=9"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_plan_show_and_status_import_no_torch(folder: Path) -> None:

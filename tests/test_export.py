@@ -28,7 +28,7 @@ UCE_STEP = {"method": "uce", "options": {"keep": KEEP, "templates": ["{}", "a {}
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     settings = {
-        "model": {"path": tiny.path(), "scheduler": "EulerDiscreteScheduler"},
+        "model": {"dtype": "float32", "path": tiny.path(), "scheduler": "EulerDiscreteScheduler"},
         "erasure": {
             "concepts": [{"name": "cat", "aliases": ["kitten"], "anchor": "dog", "preserve": ["tiger", "lion"]}],
             "recipe": [UCE_STEP],

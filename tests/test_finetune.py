@@ -30,7 +30,7 @@ from tests.erasure.conftest import QUICK_ESD as QUICK
 def write_config(folder: Path, **options) -> Path:
     path = folder / "config.yaml"
     settings = {
-        "model": {"path": tiny.path()},
+        "model": {"dtype": "float32", "path": tiny.path()},
         "erasure": {
             "concepts": [{"name": "cat", "anchor": "dog"}],
             "recipe": [{"method": "esd", "options": {**QUICK, **options}}],

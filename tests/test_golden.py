@@ -24,7 +24,7 @@ from tests import tiny
 
 FIXTURE = Path(__file__).with_name("golden.json")
 CONFIG = """
-model: {{path: {model}}}
+model: {{path: {model}, dtype: float32}}
 erasure:
   concepts: [{{name: cat, aliases: [kitten], anchor: dog}}]
   recipe: []

@@ -40,6 +40,7 @@ from pipeline.erasure.check import check_recipe_here
 from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError, StoreError
 from pipeline.models.dtype import settle_dtype, with_dtype
+from pipeline.models.settle import as_begun, is_settled, settle_size
 from pipeline.paths import is_relative
 from pipeline.prompts import Plan, Sample, open_source
 from pipeline.prompts.report import source_lines
@@ -80,16 +81,19 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
 
 
 def _settled(config: Config, on_ray: Supervisor) -> Config:
-    """Settle a dtype of auto: as the run was begun, or by what the workers' devices do fast.
+    """Settle what is "auto": as the run was begun, or by the model and what the workers' devices do fast.
 
     A resume on another kind of device is refused later, by its environment.
     """
-    if config.model.dtype is not DType.auto:
+    if is_settled(config):
         return config
     store = open_store(config.output.path, config.output.storage_options)
     pinned = read_run_record(store)
     if pinned is not None:
-        return with_dtype(config, DType(pinned.identity["model.dtype"]))
+        return as_begun(config, pinned.identity)
+    config = settle_size(config)
+    if config.model.dtype is not DType.auto:
+        return config
     if config.cluster.backend is Backend.local:
         return settle_dtype(config)
     return with_dtype(config, on_ray.ask(lambda: partial(driving.fast_dtype, config=config), Lines()))

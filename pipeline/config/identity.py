@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.config.problem import under
-from pipeline.config.schema import Config, DType, settings
+from pipeline.config.schema import AUTO, Config, DType, settings
 
 # What the code does with a config. Raise it by hand, with the reason here, whenever the same config gives other bytes
 # than before: a golden test of the corpus fails until that is done (of what it draws: nothing is erased in it).
@@ -45,10 +45,11 @@ class Identity:
 def identity(config: Config, source_fingerprint: str) -> Identity:
     """Name the corpus that *config* makes of the prompts with this fingerprint.
 
-    Raises ``ValueError`` while ``model.dtype`` is "auto": what that stands for changes bytes, and is known to a device.
+    Raises ``ValueError`` while ``model.dtype`` or ``generation.size`` is "auto": what that stands for changes bytes,
+    and is known to a device or a model.
     """
-    if config.model.dtype is DType.auto:
-        raise ValueError("model.dtype is auto; settle it first (pipeline.models.dtype)")
+    if config.model.dtype is DType.auto or config.generation.size == AUTO:
+        raise ValueError("model.dtype or generation.size is auto; settle it first (pipeline.models.settle)")
     values = {key: value for key, value, is_identity in leaves(config, written=config.written) if is_identity}
     values |= {"source": source_fingerprint, "semantics": SEMANTICS}
     return Identity({key: _veiled(key, value, config) for key, value in values.items()}, _sha256(values))

@@ -10,7 +10,7 @@ from pipeline.config.interpolation import Interpolated, resolve
 from pipeline.config.overrides import apply_overrides, overrider
 from pipeline.config.places import FolderOf, place_model, place_recipe
 from pipeline.config.problem import Problem
-from pipeline.config.schema import CaptionPolicy, Config, ErasureList, Policy
+from pipeline.config.schema import AUTO, CaptionPolicy, Config, DType, ErasureList, Policy
 from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
@@ -38,6 +38,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         config = build(Config, data)
         origins = _merge_lists(config, file, folder_of, interpolated)
         config.interpolations = {key: found.text for key, found in interpolated.items()}
+        if "dtype" not in data["model"]:
+            config.model.dtype = DType.auto
+        if "size" not in data.get("generation", {}):
+            config.generation.size = AUTO
         if "policy" not in data.get("audit", {}) and config.audit.detector is None:
             config.audit.policy = Policy.keep  # the default needs a detector; without one, nothing is judged
         if "captions" not in data.get("audit", {}) and config.audit.detector is None:

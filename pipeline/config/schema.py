@@ -36,8 +36,11 @@ def _declare(is_identity: bool, default: Any, factory: Any) -> Any:
     return field(default=default, metadata=metadata)
 
 
+AUTO = "auto"  # of a size that is not settled yet
+
+
 class DType(StrEnum):
-    auto = "auto"  # what the device does fast; settled before the identity is computed (pipeline.models.dtype)
+    auto = "auto"  # what the device does fast; settled before the identity is computed (pipeline.models.settle)
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -99,7 +102,7 @@ class ModelConfig:
     path: str = identity()  # "diorama", a hub id or a local folder
     revision: str | None = identity(None)
     variant: str | None = identity(None)
-    dtype: DType = identity(DType.float32)
+    dtype: DType = identity(DType.float32)  # where a file says nothing: auto
     scheduler: str | None = identity(None)  # a diffusers scheduler class; default: the model's own
     scheduler_options: dict[str, Any] = identity(factory=dict)
     adapters: list[AdapterConfig] = identity(factory=list)
@@ -156,9 +159,18 @@ class PromptsConfig:
 class GenerationConfig:
     steps: int = identity(25)
     guidance: float = identity(5.0)
-    size: list[int] = identity(factory=lambda: [64, 64])  # [width, height] in pixels
+    # [width, height] in pixels, or "auto": the model's own, as where a file says nothing (pipeline.models.settle).
+    size: list[int] | str = identity(factory=lambda: [64, 64])
     batch_size: Any = identity(32)  # a number, or "auto": probed once, before the run
     negative_prompt: str = identity("")
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """Width and height. Raises ``ValueError`` while ``size`` is "auto"."""
+        if isinstance(self.size, str):
+            raise ValueError("generation.size is auto; settle it first (pipeline.models.settle)")
+        width, height = self.size
+        return width, height
 
 
 @dataclass(kw_only=True)

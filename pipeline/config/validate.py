@@ -10,6 +10,7 @@ from pipeline.audit.registry import DETECTORS
 from pipeline.config.concepts import check_concepts
 from pipeline.config.problem import Problem, show, under
 from pipeline.config.schema import (
+    AUTO,
     AuditConfig,
     CaptionPolicy,
     ClusterConfig,
@@ -175,9 +176,10 @@ def _columns(prompts: PromptsConfig) -> None:
 def _generation(generation: GenerationConfig) -> None:
     _in_range("generation.steps", generation.steps, 1, 1000)
     _in_range("generation.guidance", generation.guidance, 0)
-    if len(generation.size) != 2:
-        raise Problem("generation.size", f"is {generation.size}; expected [width, height] in pixels")
-    check_size("generation.size", *generation.size)
+    if generation.size != AUTO:
+        if isinstance(generation.size, str) or len(generation.size) != 2:
+            raise Problem("generation.size", f"is {generation.size}; expected [width, height] in pixels, or auto")
+        check_size("generation.size", *generation.size)
     batch = generation.batch_size
     if batch != "auto" and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise Problem("generation.batch_size", f"is {show(batch)}; expected auto, or a whole number of at least 1")

@@ -38,6 +38,6 @@ def probe_batch_size(config: Config, model: Model) -> int:
 def _generate_once(config: Config, model: Model, size: int) -> None:
     generation = replace(config.generation, batch_size=size, steps=2)
     engine = Engine(replace(config, generation=generation), model, active_methods(config, model))
-    width, height = generation.size
+    width, height = generation.pixels
     for _ in engine.generate(unplanned([("a", 0)], width, height)):
         pass

@@ -47,7 +47,7 @@ class Engine:
         self.sampler = Sampler(model, methods)
         generation = config.generation
         self.guided = generation.guidance > 1 and "guidance" in model.family.offers
-        width, height = generation.size
+        width, height = generation.pixels
         model.family.latent_shape(width, height)  # refuses a size that cannot be made before any work
         model.family.check_steps(model.pipe.scheduler, generation.steps, width, height, "generation.steps")
         if generation.negative_prompt and "guidance" not in model.family.offers:

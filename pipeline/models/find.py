@@ -44,6 +44,20 @@ class Found:
 
         return load_class("family", self.class_name, FAMILIES, Family)
 
+    def part_config(self, part: str) -> dict[str, Any]:
+        """Return what the config.json of a *part* holds, which is fetched of a model on the hub; empty where it has
+        none."""
+        name = f"{part}/config.json"
+        if self.commit is None:
+            path = Path(self.location) / name
+        else:
+            with asking_the_hub(f"model.path: {self.location}", self.location, self.commit):
+                try:
+                    path = Path(hf_hub_download(self.location, name, revision=self.commit))
+                except RemoteEntryNotFoundError:
+                    return {}
+        return json.loads(path.read_text()) if path.is_file() else {}
+
     def revision(self) -> str:
         """Return the commit, or "sha256:…" over every file of a folder's parts, which reads them all (1.8 GB/s)."""
         return self.commit or _folder_digest(Path(self.location), self.index)

@@ -67,7 +67,7 @@ class Plan:
         rows = len(source) if config.prompts.limit is None else min(len(source), config.prompts.limit)
         if rows == 0:
             raise ConfigError(f"prompts.source: {config.prompts.source} has no prompts")
-        width, height = config.generation.size
+        width, height = config.generation.pixels
         looked = source.look()
         _check_rows(looked, rows, config.prompts.bad_rows)
         plan = cls(

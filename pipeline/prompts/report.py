@@ -6,8 +6,9 @@ need them are left out.
 
 from dataclasses import dataclass
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import AUTO, Config
 from pipeline.erasure.concept import concepts_of
+from pipeline.paths import is_hub_id, locate
 from pipeline.prompts.mentions import mentions
 from pipeline.prompts.plan import Plan
 from pipeline.prompts.sample import Sample
@@ -66,7 +67,9 @@ class PlanReport:
     shards: int
     samples_per_shard: int
     images_per_prompt: int
-    size: tuple[int, int]
+    size: tuple[int, int] | None  # None: the model's own, not settled yet
+    model: str
+    there: str  # what is at the output (``corpus.outlook``)
     first: tuple[Sample, ...]
     shares: dict[str, Share]
     any_share: Share
@@ -94,13 +97,15 @@ class PlanReport:
     def lines(self) -> list[str]:
         """Return the report, a line each, plain text."""
         per_prompt = f", {self.images_per_prompt} per prompt" if self.images_per_prompt > 1 else ""
-        width, height = self.size
+        size = "of the model's own size (auto)" if self.size is None else f"{self.size[0]}x{self.size[1]}"
         lines = [
             f"identity  {self.identity}",
             f"prompts   {self.prompts:,} from {self.source} ({self.fingerprint[:24]}...)",
             *self.source_lines,
-            f"images    {self.samples:,}{per_prompt}, {width}x{height} where a row does not say otherwise",
+            f"images    {self.samples:,}{per_prompt}, {size} where a row does not say otherwise",
             f"shards    {self.shards:,} of up to {self.samples_per_shard:,} images",
+            f"model     {self.model}",
+            f"output    {self.there}",
         ]
         if self.shares:
             looked = "all" if self.any_share.exact else f"{self.any_share.trials:,} evenly spread"
@@ -131,7 +136,7 @@ class PlanReport:
 
 
 def plan_report(
-    config: Config, plan: Plan, *, measured: Measured | None = None, price: float | None = None
+    config: Config, plan: Plan, *, measured: Measured | None = None, price: float | None = None, there: str = ""
 ) -> PlanReport:
     """Look over *plan*: its counts, its first samples, and which of its prompts name what the config erases.
 
@@ -149,7 +154,9 @@ def plan_report(
         shards=plan.shards,
         samples_per_shard=plan.samples_per_shard,
         images_per_prompt=plan.images_per_prompt,
-        size=plan.size,
+        size=None if config.generation.size == AUTO else plan.size,
+        model=f"{config.model.path} on the hub" if is_hub_id(config.model.path) else config.model.path,
+        there=there or str(locate(config.output.path)),
         first=plan.shard(0).samples[:SHOWN],
         shares=shares,
         any_share=any_share,

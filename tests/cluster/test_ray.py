@@ -26,7 +26,7 @@ from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
-model: {{path: {model}}}
+model: {{path: {model}, dtype: float32}}
 erasure:
   concepts: [{{name: cat}}]
   recipe: [{{method: "tests.cluster.poison:Poison"}}]

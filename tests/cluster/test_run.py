@@ -40,7 +40,7 @@ from tests.counted import Counted
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
-model: {{path: {model}}}
+model: {{path: {model}, dtype: float32}}
 prompts: {{source: prompts.txt}}
 generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
 output: {{path: {output}, samples_per_shard: 4}}

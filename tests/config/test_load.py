@@ -12,13 +12,18 @@ from pipeline.config import identity, identity_difference, load_config, to_publi
 from pipeline.config.identity import leaves
 from pipeline.config.schema import CaptionPolicy, Config, DType, ErasureList, ImageFormat, Policy, settings
 from pipeline.errors import ConfigError
-from pipeline.models.dtype import settle_dtype
+from pipeline.models.settle import settle
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+SETTLED = ("model.dtype=float32", "generation.size=[64, 64]")
+
+
+def load(path, overrides=()):
+    return load_config(path, [*SETTLED, *overrides])
 
 
 def test_the_sound_config_is_typed(sound):
-    config = load_config(sound, ["output.image_format=webp-lossless", "generation.guidance=7", "model.dtype=bfloat16"])
+    config = load(sound, ["output.image_format=webp-lossless", "generation.guidance=7", "model.dtype=bfloat16"])
     assert config.output.image_format is ImageFormat.webp_lossless
     assert config.model.dtype is DType.bfloat16
     assert isinstance(config.generation.guidance, float)
@@ -29,7 +34,7 @@ def test_the_sound_config_is_typed(sound):
 
 def test_overrides_set_merge_empty_and_index(sound):
     overrides = ["generation={steps: 3}", "generation.size=[128,64]", "erasure.recipe[1].options={a: 1}", "audit={}"]
-    config = load_config(sound, overrides)
+    config = load(sound, overrides)
     assert (config.generation.steps, config.generation.size) == (3, [128, 64])
     assert config.erasure.recipe[1].options == {"a": 1}
     assert config.erasure.recipe[1].concepts == ["cat"]
@@ -37,14 +42,14 @@ def test_overrides_set_merge_empty_and_index(sound):
 
 
 def test_without_a_detector_nothing_is_judged(sound):
-    assert load_config(sound).audit.policy is Policy.quarantine
-    assert load_config(sound, ["audit={}"]).audit.policy is Policy.keep
+    assert load(sound).audit.policy is Policy.quarantine
+    assert load(sound, ["audit={}"]).audit.policy is Policy.keep
 
 
 def test_captions_name_the_anchor_where_somebody_can_see_it(sound):
-    assert load_config(sound).audit.captions is CaptionPolicy.anchor
-    assert load_config(sound, ["audit={}"]).audit.captions is CaptionPolicy.drop
-    assert load_config(sound, ["audit={captions: keep}"]).audit.captions is CaptionPolicy.keep
+    assert load(sound).audit.captions is CaptionPolicy.anchor
+    assert load(sound, ["audit={}"]).audit.captions is CaptionPolicy.drop
+    assert load(sound, ["audit={captions: keep}"]).audit.captions is CaptionPolicy.keep
 
 
 def test_nothing_is_erased_of_a_list_only_where_that_is_written_out(sound, tmp_path):
@@ -53,38 +58,36 @@ def test_nothing_is_erased_of_a_list_only_where_that_is_written_out(sound, tmp_p
     (tmp_path / "l.yaml").write_text("concepts: [{name: gun}]")
     sound.write_text(text + "erasure: {lists: [l.yaml]}\n")
     with pytest.raises(ConfigError, match=r"erasure.recipe: is absent.*\(gun\).*or recipe: \[\] where nothing is"):
-        load_config(sound)
-    assert load_config(sound, ["erasure.recipe=[]"]).erasure.recipe == []
+        load(sound)
+    assert load(sound, ["erasure.recipe=[]"]).erasure.recipe == []
     sound.write_text(text + "erasure: {concepts: [{name: cat}], recipe: []}\n")
-    assert load_config(sound).erasure.recipe == []
+    assert load(sound).erasure.recipe == []
     sound.write_text(text)
-    assert load_config(sound).erasure.recipe == []  # no list: nothing was promised
+    assert load(sound).erasure.recipe == []  # no list: nothing was promised
 
 
 def test_erasure_lists_follow_the_files_own_concepts(sound, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/a.yaml").write_text("description: x\nconcepts: [{name: gun, aliases: [pistol]}]")
-    config = load_config(sound, ["erasure.lists=[lists/a.yaml]"])
+    config = load(sound, ["erasure.lists=[lists/a.yaml]"])
     assert [concept.name for concept in config.erasure.concepts] == ["cat", "knife", "gun"]
     assert config.erasure.concepts[2].aliases == ["pistol"]
 
 
 def test_urls_of_prompts_stay(sound):
     overrides = ["prompts.template=null", "prompts.values={}", "prompts.source=s3://bucket/x.parquet"]
-    assert load_config(sound, overrides).prompts.source == "s3://bucket/x.parquet"
+    assert load(sound, overrides).prompts.source == "s3://bucket/x.parquet"
 
 
 def test_a_variable_is_converted_to_the_type_of_its_field(sound, monkeypatch):
     monkeypatch.setenv("LACUNA_STEPS", "12")
-    assert load_config(sound, ["generation.steps=${oc.env:LACUNA_STEPS}"]).generation.steps == 12
+    assert load(sound, ["generation.steps=${oc.env:LACUNA_STEPS}"]).generation.steps == 12
 
 
 def test_a_value_that_looks_like_an_interpolation_is_taken_as_it_is(sound, monkeypatch):
     monkeypatch.setenv("LACUNA_WORD", "a${b}c")
-    assert (
-        load_config(sound, ["generation.negative_prompt=${oc.env:LACUNA_WORD}"]).generation.negative_prompt == "a${b}c"
-    )
+    assert load(sound, ["generation.negative_prompt=${oc.env:LACUNA_WORD}"]).generation.negative_prompt == "a${b}c"
 
 
 def test_secrets_stay_out_of_everything_that_is_written(sound, monkeypatch, tmp_path):
@@ -96,7 +99,7 @@ def test_secrets_stay_out_of_everything_that_is_written(sound, monkeypatch, tmp_
         "model.revision=${oc.env:LACUNA_SECRET}",
         f"erasure.lists=[{tmp_path}/l.yaml]",
     ]
-    config = load_config(sound, overrides)
+    config = load(sound, overrides)
     assert config.output.storage_options["secret_access_key"] == "hunter2"
     config = replace(config, generation=replace(config.generation, batch_size=8))  # what prepare does
     public = to_public_yaml(config)
@@ -105,7 +108,7 @@ def test_secrets_stay_out_of_everything_that_is_written(sound, monkeypatch, tmp_
     assert "storage_options" not in public
     assert "s3://bucket/${oc.env:LACUNA_SECRET}" in public
     monkeypatch.setenv("LACUNA_SECRET", "other")
-    changed = identity(load_config(sound, overrides), "source")
+    changed = identity(load(sound, overrides), "source")
     assert changed.digest != named.digest
     differing = identity_difference(named.fields, changed.fields)
     assert any(line.startswith("model.revision: ") for line in differing)
@@ -114,7 +117,7 @@ def test_secrets_stay_out_of_everything_that_is_written(sound, monkeypatch, tmp_
 def test_the_public_form_loads_again_to_the_same(sound, tmp_path, monkeypatch):
     monkeypatch.setenv("LACUNA_PLACE", "out/y")
     (tmp_path / "l.yaml").write_text("concepts: [{name: gun}]")
-    config = load_config(sound, [f"erasure.lists=[{tmp_path}/l.yaml]", "output.path=${oc.env:LACUNA_PLACE}", "seed=5"])
+    config = load(sound, [f"erasure.lists=[{tmp_path}/l.yaml]", "output.path=${oc.env:LACUNA_PLACE}", "seed=5"])
     (tmp_path / "again.yaml").write_text(to_public_yaml(config))
     again = load_config(tmp_path / "again.yaml")
     assert identity(again, "s") == identity(config, "s")
@@ -143,19 +146,19 @@ def test_every_setting_of_the_schema_is_classed():
 
 
 def test_the_identity_has_every_setting_that_is_classed_so(sound):
-    config = load_config(sound)
+    config = load(sound)
     keys = [key for key, _, is_identity in leaves(config) if is_identity]
     assert {"model.path", "erasure.recipe[1].concepts", "output.quality", "seed"} <= set(keys)
     assert {*keys, "source", "semantics"} == identity(config, "s").fields.keys()
 
 
 def test_identity_is_of_what_changes_bytes_and_of_nothing_else(sound):
-    config = load_config(sound)
+    config = load(sound)
     named = identity(config, "source")
     for operational in (["output.path=else"], ["cluster.workers.max=9"], ["log_level=debug"], ["cluster.device=cpu"]):
-        assert identity(load_config(sound, operational), "source") == named
+        assert identity(load(sound, operational), "source") == named
     for changing in (["seed=1"], ["erasure.concepts[0].anchor=fox"], ["output.quality=90"], ["prompts.shuffle=true"]):
-        changed = identity(load_config(sound, changing), "source")
+        changed = identity(load(sound, changing), "source")
         assert changed.digest != named.digest
         assert [line.split(":")[0] for line in identity_difference(named.fields, changed.fields)] == [
             changing[0].split("=")[0]
@@ -167,7 +170,7 @@ def test_identity_is_of_what_changes_bytes_and_of_nothing_else(sound):
 def test_identity_does_not_depend_on_where_files_lie(sound, tmp_path):
     """The same prompts and list, moved to another folder, are the same corpus."""
     (tmp_path / "l.yaml").write_text("concepts: [{name: gun}]")
-    here = load_config(
+    here = load(
         sound,
         [f"erasure.lists=[{tmp_path}/l.yaml]", "prompts.template=null", "prompts.values={}", "prompts.source=a.txt"],
     )
@@ -175,7 +178,7 @@ def test_identity_does_not_depend_on_where_files_lie(sound, tmp_path):
     (there / "sub").mkdir(parents=True)
     (there / "sub/l.yaml").write_text("concepts: [{name: gun}]")
     (there / "c.yaml").write_text(sound.read_text())
-    moved = load_config(
+    moved = load(
         there / "c.yaml",
         [f"erasure.lists=[{there}/sub/l.yaml]", "prompts.template=null", "prompts.values={}", "prompts.source=b.txt"],
     )
@@ -184,13 +187,13 @@ def test_identity_does_not_depend_on_where_files_lie(sound, tmp_path):
 
 def test_the_identity_is_stable(sound):
     """A change of this digest makes every corpus refuse its resume: it must be meant, with SEMANTICS raised."""
-    digest = identity(load_config(sound), "source").digest
+    digest = identity(load(sound), "source").digest
     assert digest == "ad72957bd675551377fef46ee1d977821f1a3f2596e360d894365bf9127a5ac6"
 
 
 def test_an_added_step_is_told_as_absent_before(sound):
-    before = identity(load_config(sound), "s").fields
-    after = identity(load_config(sound, ["erasure.recipe=[{method: uce}]"]), "s").fields
+    before = identity(load(sound), "s").fields
+    after = identity(load(sound, ["erasure.recipe=[{method: uce}]"]), "s").fields
     assert 'erasure.recipe[1].method: "cease" -> (absent)' in identity_difference(before, after)
 
 
@@ -210,7 +213,7 @@ def test_an_added_step_is_told_as_absent_before(sound):
     ],
 )
 def test_what_fits_a_type_is_converted_to_it(key, text, value, sound):
-    found = {key: value for key, value, _ in leaves(load_config(sound, [f"{key}={text}"]))}[key]
+    found = {key: value for key, value, _ in leaves(load(sound, [f"{key}={text}"]))}[key]
     assert (found, type(found)) == (value, type(value))
 
 
@@ -218,7 +221,7 @@ def test_what_fits_a_type_is_converted_to_it(key, text, value, sound):
 def test_shipped_configs_load(path):
     from pipeline.prompts import Plan, open_source
 
-    config = settle_dtype(load_config(path), "cpu")
+    config = settle(load_config(path), "cpu")
     plan = Plan.build(config, open_source(config.prompts))
     assert plan.shard(0).samples
     assert config.erasure.concepts
@@ -228,12 +231,12 @@ def test_shipped_configs_load(path):
 def test_the_quickstart_is_as_large_as_promised():
     from pipeline.prompts import Plan, open_source
 
-    config = settle_dtype(load_config(CONFIGS / "quickstart.yaml"), "cpu")
+    config = settle(load_config(CONFIGS / "quickstart.yaml"), "cpu")
     plan = Plan.build(config, open_source(config.prompts))
     assert (plan.samples, plan.shards, config.cluster.workers.max) == (512, 4, 2)
 
 
 @pytest.mark.parametrize("path", sorted((CONFIGS / "erasure").glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_lists_can_be_used(path, sound):
-    config = load_config(sound, [f"erasure.lists=[{path}]", "erasure.concepts=[]", "erasure.recipe=[{method: uce}]"])
+    config = load(sound, [f"erasure.lists=[{path}]", "erasure.concepts=[]", "erasure.recipe=[{method: uce}]"])
     assert config.erasure.concepts

@@ -9,12 +9,13 @@ from pipeline.config.places import whole_paths
 from pipeline.errors import ConfigError
 
 CONFIG = """\
-model: {path: ./models/mine, adapters: [{path: style.safetensors}]}
+model: {path: ./models/mine, dtype: float32, adapters: [{path: style.safetensors}]}
 erasure:
   lists: [list.yaml]
   concepts: [{name: cat}]
   recipe: [{method: weights, options: {path: edits/one.safetensors}}]
 prompts: {source: prompts.txt}
+generation: {size: [64, 64]}
 output: {path: out/x}
 """
 READ = {

@@ -65,8 +65,7 @@ def test_every_text_field_keeps_what_was_written_or_asks_for_quotes(owner: type,
     }
     kinds = [getattr(arm, "__name__", "") if arm is str else str(arm) for arm in arms(hint)]
     shaped = [shapes[kind] for kind in kinds if kind in shapes]
-    if not shaped:
-        pytest.skip("holds anything")
+    assert shaped or "Any" in str(hint)  # what may hold anything is typed as YAML 1.2 does, see below
     for shape in shaped:
         for text in TEXTS:
             if owner.__name__ == "GenerationConfig" and name == "batch_size" and text.lstrip("+-").isdecimal():
@@ -150,9 +149,8 @@ def test_options_are_typed_as_yaml_1_2_does(sound: Path):
         "k": "1_000", "l": "2024-05-01",
     }  # fmt: skip
     assert type(options["a"]) is int
-    assert identity(load_config(sound, ["erasure.recipe[0].options.lamb=1e3"]), "s").fields[
-        "erasure.recipe[0].options"
-    ] == {"lamb": 1000.0}
+    settled = ["model.dtype=float32", "generation.size=[64, 64]", "erasure.recipe[0].options.lamb=1e3"]
+    assert identity(load_config(sound, settled), "s").fields["erasure.recipe[0].options"] == {"lamb": 1000.0}
 
 
 def test_plain_lists_have_no_limit_and_aliases_have_one(sound: Path):

@@ -12,7 +12,7 @@ from pipeline.cli import main
 from tests import hub, tiny_families
 
 CONFIG = """
-model: {{path: {model}}}
+model: {{path: {model}, dtype: float32}}
 erasure:
   concepts: [{{name: cat, anchor: dog}}]
   recipe: {recipe}

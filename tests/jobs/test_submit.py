@@ -14,7 +14,7 @@ from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
-model: {{path: {model}}}
+model: {{path: {model}, dtype: float32}}
 prompts: {{source: {folder}/prompts.txt}}
 generation: {{steps: 1, size: [32, 32], batch_size: 2}}
 output: {{path: unused, samples_per_shard: 2}}

@@ -9,7 +9,8 @@ from pipeline.prompts import Plan, open_source
 from pipeline.prompts.report import OVERHEAD, PLACES, SURVEYED, Measured, _spread, plan_report
 
 CONFIG = """\
-model: {path: diorama}
+model: {path: diorama, dtype: float32}
+generation: {size: [64, 64]}
 erasure: {concepts: [{name: cat, aliases: [kitten]}, {name: knife}, {name: bomb}], recipe: []}
 prompts: {source: prompts.txt, images_per_prompt: 3}
 output: {path: x, samples_per_shard: 50}

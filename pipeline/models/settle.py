@@ -1,0 +1,70 @@
+"""``auto`` made definite, before the identity of a corpus is computed: the model's dtype and the size of pictures.
+
+A corpus that was begun has them in its ``run.yaml``; else the dtype is what the device does fast, and the size is what
+the model was trained for. Reads configs of the model's parts and no weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pipeline.config.schema import AUTO, Config, DType
+from pipeline.errors import ConfigError
+from pipeline.models.dtype import settle_dtype, with_dtype
+from pipeline.models.find import Found, find_model, is_here
+
+UNTOLD = {"FluxPipeline": 128}  # sides of latents that diffusers' pipelines know and no config of their parts tells
+
+
+def is_settled(config: Config) -> bool:
+    """Is nothing left that a device or a model has to tell?"""
+    return config.model.dtype is not DType.auto and config.generation.size != AUTO
+
+
+def as_begun(config: Config, identity: Mapping[str, Any]) -> Config:
+    """Return *config* with ``auto`` replaced by what a corpus of these fields was begun with."""
+    if config.model.dtype is DType.auto:
+        config = with_dtype(config, DType(identity["model.dtype"]))
+    return _with_size(config, identity["generation.size"]) if config.generation.size == AUTO else config
+
+
+def settle(config: Config, device: str | None = None) -> Config:
+    """Return *config* without ``auto``: ``settle_dtype`` and ``settle_size``."""
+    return settle_dtype(settle_size(config), device)
+
+
+def settle_here(config: Config) -> Config:
+    """Settle what can be told without network: the dtype by this machine, and the size of a model that is here."""
+    return settle_dtype(settle_size(config) if is_here(config.model) else config)
+
+
+def stand_in(config: Config) -> Config:
+    """Return *config* with some size where none is settled: keys, seeds and shards do not depend on it."""
+    return _with_size(config, [64, 64]) if config.generation.size == AUTO else config
+
+
+def settle_size(config: Config) -> Config:
+    """Return *config* with a size of ``auto`` replaced by the model's own; of a model on the hub two small files are
+    fetched. Raises ``ConfigError`` as ``find_model`` does, and where the model tells no size."""
+    if config.generation.size != AUTO:
+        return config
+    return _with_size(config, list(own_size(find_model(config.model), config.model.path)))
+
+
+def own_size(found: Found, name: str) -> tuple[int, int]:
+    """Return width and height, in pixels, of the pictures that the model, called *name* in messages, was trained on."""
+    denoiser = "transformer" if "transformer" in found.index else "unet"
+    sample = found.part_config(denoiser).get("sample_size") or UNTOLD.get(found.class_name)
+    channels = found.part_config("vae").get("block_out_channels")
+    if not sample or not channels:
+        raise ConfigError(
+            f"generation.size: auto is the model's own, and {name} tells none in the configs of {denoiser} and vae; "
+            "expected [width, height] in pixels"
+        )
+    height, width = sample if isinstance(sample, list) else (sample, sample)
+    factor = 2 ** (len(channels) - 1)
+    return width * factor, height * factor
+
+
+def _with_size(config: Config, size: list[int]) -> Config:
+    return replace(config, generation=replace(config.generation, size=size))
