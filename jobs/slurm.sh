@@ -26,13 +26,14 @@ export RAY_AUTH_MODE=token
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}
 head_ip=$(srun --nodes=1 --ntasks=1 -w "$head" hostname --ip-address | awk '{print $1}')
-# Three of its own, and agents' at random: two jobs may share a node. Workers have those from 10002 to 19999.
+# Three of its own, and the agents' and workers' at random: two jobs may share a node.
 port=$((20000 + SLURM_JOB_ID % 4000 * 3))
 cpus=${SLURM_CPUS_PER_TASK:-1}
 # gpu:h100:8 or 8: the number is what comes last
 gpus=${SLURM_GPUS_ON_NODE:-${SLURM_GPUS_PER_NODE:-0}}
 gpus=${gpus##*:}
-start=(--num-cpus="$cpus" --num-gpus="$gpus" --dashboard-agent-listen-port=0 --disable-usage-stats --block)
+start=(--num-cpus="$cpus" --num-gpus="$gpus" --disable-usage-stats --block)
+start+=(--dashboard-agent-listen-port=0 --min-worker-port=0 --max-worker-port=0)
 
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

@@ -37,7 +37,8 @@ export RAY_AUTH_TOKEN
 
 # With --block the head is one process that ends all of its own when it is told to, and only those.
 ray start --head --block --port=0 --dashboard-port="${address##*:}" --ray-client-server-port="$client" \
-  --dashboard-agent-listen-port=0 --temp-dir="$session" --num-cpus="$(getconf _NPROCESSORS_ONLN)" --disable-usage-stats >"$session.log" 2>&1 &
+  --dashboard-agent-listen-port=0 --min-worker-port=0 --max-worker-port=0 --temp-dir="$session" \
+  --num-cpus="$(getconf _NPROCESSORS_ONLN)" --disable-usage-stats >"$session.log" 2>&1 &
 head=$!
 trap 'kill -TERM $head 2>/dev/null || true; wait $head 2>/dev/null || true; rm -rf "$session" "$session.log"' EXIT
 trap 'exit 130' INT TERM

@@ -96,7 +96,7 @@ def test_of_many_concepts_a_token_is_decomposed_among_those_most_like_it(decompo
         own = Targets(many.values, many.gram, many.words[nearest], many.kept, many.stand_in)
         alone, its_likeness = act(v[:, token : token + 1], own)
         assert (alone[0, 0] - taken[0, token]).abs().max() < 1e-5
-        assert torch.allclose(its_likeness[0, 0], likeness[0, token, nearest])
+        assert torch.allclose(its_likeness[0, 0], likeness[0, token, nearest], atol=1e-6)  # cosines in float32
     assert likeness[0, 0].argmax() == 3
 
 
@@ -108,7 +108,7 @@ def test_a_concept_of_fewer_words_than_another(model):
     assert both.words.tolist() == [[0, 0, 0], [1, 2, 3]]
     v = torch.randn(1, 4, both.values.shape[1], generator=torch.Generator().manual_seed(0))
     seen = [shifted(v, torch.zeros_like(v), t, AdaVDOptions())[2][..., 0] for t in (both, alone)]
-    assert torch.allclose(*seen)
+    assert torch.allclose(*seen, atol=1e-6)  # cosines in float32, in products of other shapes
 
 
 def test_gated_projection_replaces_above_tau_and_leaves_the_rest_alone():

@@ -25,9 +25,9 @@ tasks:
       - {name: church, aliases: [chapel], preserve: [house, castle]}
 recipes:
   uce: [{method: uce, options: {lamb: 2.0}}]
-generation: {steps: 8, batch_size: 8}
-cell: 2
-attack: {embeddings: 4}
+generation: {steps: 6, batch_size: 2}
+cell: 1
+attack: {embeddings: 2}
 timing: {repeats: 0}
 """
 
@@ -72,15 +72,16 @@ def test_it_succeeds_against_plain_uce_in_half_of_the_cases_and_goes_on_with_mor
         return {name: recipe["leak"] for name, recipe in recipes.items()}
 
     evaluate_erasure(load_evaluation(config_file), tmp_path)
-    assert leaks()["uce"]["embeddings"]["trials"] == 4
-    printed = evaluate_erasure(load_evaluation(config_file, ["attack.embeddings=12"]), tmp_path)
+    assert leaks()["uce"]["embeddings"]["trials"] == 2
+    printed = evaluate_erasure(load_evaluation(config_file, ["attack.embeddings=4"]), tmp_path)
     assert "embeddings" in printed
     found = leaks()
-    assert found["uce"]["embeddings"]["trials"] == found["none"]["embeddings"]["trials"] == 12
-    assert found["none"]["embeddings"]["hits"] >= 9
-    assert found["uce"]["embeddings"]["hits"] >= 6
-    # Of four by the concepts' own words: it is the attack that shows them.
-    assert found["uce"]["plain"]["hits"] + found["uce"]["alias"]["hits"] <= 1
+    assert found["uce"]["embeddings"]["trials"] == found["none"]["embeddings"]["trials"] == 4
+    assert found["none"]["embeddings"]["hits"] == 4
+    # B is sure of each: both cats are there (1.00), neither church is (0.00).
+    assert found["uce"]["embeddings"]["hits"] == 2
+    # Nothing is by the concepts' own words: it is the attack that shows them.
+    assert found["uce"]["plain"]["hits"] + found["uce"]["alias"]["hits"] == 0
     assert "attack by embeddings made for the edited weights" in (tmp_path / "table.md").read_text()
 
 

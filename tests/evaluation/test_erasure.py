@@ -34,6 +34,14 @@ def config_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def nothing_file(tmp_path_factory):
+    """The same with the one recipe that erases nothing, and no edit to solve and check."""
+    path = tmp_path_factory.mktemp("config") / "nothing.yaml"
+    path.write_text(CONFIG.replace("  uce: [{method: uce}]\n", ""))
+    return path
+
+
+@pytest.fixture(scope="module")
 def evaluated(config_file, tmp_path_factory):
     """The folder of a whole evaluation, and what it printed."""
     out = tmp_path_factory.mktemp("out")
@@ -89,11 +97,9 @@ def test_the_report_has_every_part(evaluated):
     assert set(json.loads((out / "timing.json").read_text())["seconds"]) == {"none", "nothing", "uce"}
 
 
-def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, config_file, tmp_path, monkeypatch):
+def test_goes_on_where_it_was_killed_and_comes_to_the_same(evaluated, nothing_file, tmp_path, monkeypatch):
     out, _ = evaluated
-    overrides = ["timing.repeats=0", "recipes={nothing: []}"]
-    config = load_evaluation(config_file, overrides)
-    del config.recipes["uce"]
+    config = load_evaluation(nothing_file, ["timing.repeats=0"])
     with monkeypatch.context() as patch:
         kill_before(patch, lambda *_: len(list(tmp_path.rglob("*.npz"))) == 2)
         with pytest.raises(KeyboardInterrupt):
@@ -124,9 +130,9 @@ def test_stopped_in_its_last_round_it_has_the_attacks_and_the_first_recipes_whol
 
 
 def test_attacks_are_told_with_their_budget_and_by_embeddings_only_of_edits(config_file, tmp_path):
-    changes = ["timing.repeats=0", "cell=1", "generation={steps: 4, batch_size: 4}"]
+    changes = ["timing.repeats=0", "cell=1", "generation={steps: 1, batch_size: 7}"]
     changes += ["attack={cases: 1, embeddings: 1, tokens: 4, population: 5, generations: 3}"]
-    changes += ["tasks.another={concepts: [{name: church, preserve: [house, castle]}]}"]
+    changes += ["tasks.another={concepts: [{name: church}]}"]
     printed = evaluate_erasure(load_evaluation(config_file, changes), tmp_path)
     table = (tmp_path / "table.md").read_text()
     budget = "4 tokens, strength 3, a population of 5, 3 generations of 3 children, so 14 texts encoded a case"
@@ -208,10 +214,10 @@ def test_a_refused_edit_is_a_finding_and_the_rest_goes_on(config_file, tmp_path)
     assert scores(tmp_path, "nothing")["pictures"] == 7
 
 
-def test_what_has_to_be_trained_is_trained_once(config_file, tmp_path):
+def test_what_has_to_be_trained_is_trained_once(nothing_file, tmp_path):
     quick = "{iterations: 1, lr: 1e-3, batch_size: 1, steps: 2, size: [64, 64], templates: ['{}']}"
     changes = ["cell=1", "timing.repeats=0", "generation.steps=1", f"recipes.esd=[{{method: esd, options: {quick}}}]"]
-    config = load_evaluation(config_file, changes)
+    config = load_evaluation(nothing_file, changes)
     config.recipes = {"esd": config.recipes["esd"]}
     printed = evaluate_erasure(config, tmp_path)
     (result,) = (tmp_path / "finetuned").glob("esd-*.safetensors")
@@ -222,10 +228,9 @@ def test_what_has_to_be_trained_is_trained_once(config_file, tmp_path):
     assert result.stat().st_mtime_ns == before
 
 
-def test_pictures_that_answer_other_questions_are_drawn_again(config_file, tmp_path, monkeypatch):
+def test_pictures_that_answer_other_questions_are_drawn_again(nothing_file, tmp_path, monkeypatch):
     """As after a change of the lexicon, or of how prompts are worded."""
-    changes = ["cell=1", "timing.repeats=0", "generation.steps=1", "recipes={nothing: []}"]
-    config = load_evaluation(config_file, changes)
+    config = load_evaluation(nothing_file, ["cell=1", "timing.repeats=0", "generation.steps=1"])
     evaluate_erasure(config, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
     with monkeypatch.context() as patch:
@@ -236,8 +241,8 @@ def test_pictures_that_answer_other_questions_are_drawn_again(config_file, tmp_p
     assert not [path for path in before if before[path] == after[path]]
 
 
-def test_pictures_of_other_code_are_told_and_a_cut_one_is_drawn_again(config_file, tmp_path, monkeypatch):
-    config = load_evaluation(config_file, ["cell=1", "timing.repeats=0", "generation.steps=1", "recipes={nothing: []}"])
+def test_pictures_of_other_code_are_told_and_a_cut_one_is_drawn_again(nothing_file, tmp_path, monkeypatch):
+    config = load_evaluation(nothing_file, ["cell=1", "timing.repeats=0", "generation.steps=1"])
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.evaluation.erasure_drawing.code_digest", lambda: "another")
         evaluate_erasure(config, tmp_path)
@@ -249,50 +254,49 @@ def test_pictures_of_other_code_are_told_and_a_cut_one_is_drawn_again(config_fil
     assert scores(tmp_path, "nothing")["pictures"] == 7
 
 
-def test_tasks_under_way_weigh_the_same_in_what_is_put_together(config_file, tmp_path, monkeypatch):
-    changes = ["timing.repeats=0", "cell=6", "generation={steps: 4, batch_size: 6}"]
+def test_tasks_under_way_weigh_the_same_in_what_is_put_together(nothing_file, tmp_path, monkeypatch):
+    changes = ["timing.repeats=0", "cell=3", "generation={steps: 4, batch_size: 3}"]
     changes += ["tasks.another={concepts: [{name: church, preserve: [house, castle]}]}"]
-    config = load_evaluation(config_file, changes)
-    del config.recipes["uce"]
+    config = load_evaluation(nothing_file, changes)
     with monkeypatch.context() as patch:
         kill_before(patch, lambda task, recipe, batch: (task, recipe) == ("another", "nothing") and batch > "00001")
         with pytest.raises(KeyboardInterrupt):
             evaluate_erasure(config, tmp_path)
     Evaluation(config, tmp_path).report()
     tasks = json.loads((tmp_path / "scores.json").read_text())["tasks"]
-    assert {t["recipes"]["none"]["leak"]["plain"]["trials"] for t in tasks.values()} == {6}
-    assert {t["recipes"]["nothing"]["leak"]["plain"]["trials"] for t in tasks.values()} == {2}
+    assert {t["recipes"]["none"]["leak"]["plain"]["trials"] for t in tasks.values()} == {3}
+    assert {t["recipes"]["nothing"]["leak"]["plain"]["trials"] for t in tasks.values()} == {1}
 
 
-def test_a_model_that_does_not_show_the_concept_is_refused(config_file, tmp_path, capsys):
+def test_a_model_that_does_not_show_the_concept_is_refused(nothing_file, tmp_path, capsys):
     """One step with no guidance draws nothing that B knows."""
     changes = ["cell=4", "generation.steps=1", "timing.repeats=0", "generation.guidance=1"]
-    assert main(["evaluate", "erasure", str(config_file), *changes, "-o", str(tmp_path)]) == 2
+    assert main(["evaluate", "erasure", str(nothing_file), *changes, "-o", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert "tasks.one object: the unerased model shows what is to be erased in 0 of" in error
 
 
-def test_a_file_of_weights_that_is_missing_is_no_finding(config_file, tmp_path, capsys):
+def test_a_file_of_weights_that_is_missing_is_no_finding(nothing_file, tmp_path, capsys):
     step = "{method: weights, options: {path: nowhere.safetensors}}"
-    changes = ["cell=1", "timing.repeats=0", f"recipes={{other: [{step}]}}"]
-    assert main(["evaluate", "erasure", str(config_file), *changes, "-o", str(tmp_path)]) == 2
+    changes = ["cell=1", "generation.steps=1", "timing.repeats=0", f"recipes={{other: [{step}]}}"]
+    assert main(["evaluate", "erasure", str(nothing_file), *changes, "-o", str(tmp_path)]) == 2
     assert "nowhere.safetensors" in capsys.readouterr().err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
+    ("config", "name", "content", "message"),
     [
-        ("settings.json", '{"settings', "settings.json: is damaged"),
-        ("settings.json", "{}", "settings.json: has no 'settings'"),
-        ("timing.json", "", "timing.json: is damaged"),
-        ("recipes/one object/uce/record.json", "{}", "record.json: has no 'steps'"),
+        ("nothing_file", "settings.json", '{"settings', "settings.json: is damaged"),
+        ("nothing_file", "settings.json", "{}", "settings.json: has no 'settings'"),
+        ("nothing_file", "timing.json", "", "timing.json: is damaged"),
+        ("config_file", "recipes/one object/uce/record.json", "{}", "record.json: has no 'steps'"),
     ],
 )
-def test_a_damaged_folder_is_one_line(config_file, tmp_path, capsys, name, content, message):
+def test_a_damaged_folder_is_one_line(request, tmp_path, capsys, config, name, content, message):
     (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text(content)
-    changes = ["cell=1", "generation.steps=4", "timing={repeats: 1, batch_size: 1}"]
-    assert main(["evaluate", "erasure", str(config_file), *changes, "-o", str(tmp_path)]) == 2
+    changes = ["cell=1", "generation.steps=1", "timing={repeats: 1, batch_size: 1}"]
+    assert main(["evaluate", "erasure", str(request.getfixturevalue(config)), *changes, "-o", str(tmp_path)]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("lacuna: ")
     assert message in error
@@ -306,10 +310,10 @@ def test_an_output_that_is_no_folder_is_one_line(config_file, capsys):
         assert "\n" not in error
 
 
-def test_timing_with_other_repeats_is_measured_again(config_file, tmp_path):
-    changes = ["cell=1", "generation.steps=1", "recipes={nothing: []}"]
+def test_timing_with_other_repeats_is_measured_again(nothing_file, tmp_path):
     for repeats in (1, 2):
-        config = load_evaluation(config_file, [*changes, f"timing={{repeats: {repeats}, batch_size: 1}}"])
+        changes = ["cell=1", "generation.steps=1"]
+        config = load_evaluation(nothing_file, [*changes, f"timing={{repeats: {repeats}, batch_size: 1}}"])
         evaluate_erasure(config, tmp_path)
         timing = json.loads((tmp_path / "timing.json").read_text())
         assert len(timing["seconds"]["nothing"]["concerned"]) == repeats

@@ -208,7 +208,9 @@ def test_slurm_runs_on_a_fake_allocation(tmp_path: Path) -> None:
     assert "-w n1" in head
     # 123456 % 4000 * 3 from 20000 on: none that another job's head has, or workers, or what a node has once
     assert "--port=30368 --dashboard-port=30369 --ray-client-server-port=30370" in head
-    assert all("--dashboard-agent-listen-port=0" in call for call in (head, others))
+    assert all(
+        "--dashboard-agent-listen-port=0 --min-worker-port=0 --max-worker-port=0" in call for call in (head, others)
+    )
     assert "--nodes=2 --ntasks=2" in others
     assert all("--num-cpus=64 --num-gpus=8" in call for call in (head, others))
 

@@ -20,8 +20,8 @@ generation: {{steps: 1, size: [32, 32], batch_size: 2}}
 output: {{path: unused, samples_per_shard: 2}}
 cluster: {{device: cpu, workers: {{min: 1, max: 1}}}}
 """
-# The head's, its dashboard's, the Ray client's and the dashboard agent's, as `ray start --head` takes them.
-USUAL_PORTS = (6379, 8265, 10001, 52365)
+# What `ray start --head` takes: for the head, its dashboard, the Ray client, the dashboard agent and the first workers.
+USUAL_PORTS = (6379, 8265, 10001, 52365, *range(10002, 10012))
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def usual_ports_taken() -> Iterator[None]:
         yield
 
 
+@pytest.mark.timeout(900)  # a head, a job and a cluster's workers, each started anew: half a minute of two idle cores
 def test_a_job_runs_to_its_end_beside_another_ray(tmp_path: Path, usual_ports_taken: None) -> None:
     (tmp_path / "prompts.txt").write_text("a cat\na dog\n")
     (tmp_path / "config.yaml").write_text(CONFIG.format(model=tiny.path(), folder=tmp_path))
