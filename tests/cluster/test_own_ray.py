@@ -8,11 +8,12 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 
+from pipeline.cluster.run import run
+from pipeline.config import load_config
 from pipeline.corpus import failures, open_store, verify
 from tests import tiny
-from tests.cluster.test_ray import ROOT, bytes_of, shards_done, write
+from tests.cluster.test_ray import ROOT, Lines, bytes_of, shards_done, write
 
 
 def descendant(run: int, title: str) -> psutil.Process:
@@ -29,26 +30,26 @@ def descendant(run: int, title: str) -> psutil.Process:
     raise AssertionError(f"no {title} was started")
 
 
-@pytest.mark.parametrize("title", ["/raylet ", "/gcs_server "])
-def test_it_is_started_again_and_the_bytes_are_the_same(title: str, tmp_path: Path) -> None:
-    """One of each kind: the others, and all of them mixed, are killed by jobs/chaos.py."""
-    prompts = [f"a photo of a {animal} {i}" for i in range(8) for animal in ("cat", "dog", "lion", "wolf")]
-    path = write(tmp_path, tiny.save(tmp_path), prompts, steps=25)
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), f"output.path={tmp_path}/corpus"]
+def test_it_is_started_again_and_the_bytes_are_the_same(tmp_path: Path) -> None:
+    """Without its raylet Ray waits for ever; all its other processes are killed by jobs/chaos.py."""
+    prompts = [f"a photo of a {animal} {i}" for i in range(6) for animal in ("cat", "dog", "lion", "wolf")]
+    path, output, reference = write(tmp_path, tiny.save(tmp_path), prompts, steps=25), tmp_path / "a", tmp_path / "b"
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), f"output.path={output}"]
     environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
-    run = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    while shards_done(tmp_path / "corpus") < 2:
-        assert run.poll() is None, run.communicate()
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    while shards_done(output) < 1:
+        assert process.poll() is None, process.communicate()
         time.sleep(0.02)
-    worker = descendant(run.pid, "ray::WorkerActor")
-    os.kill(descendant(run.pid, title).pid, signal.SIGKILL)
+    worker = descendant(process.pid, "ray::WorkerActor")
+    os.kill(descendant(process.pid, "/raylet ").pid, signal.SIGKILL)
     assert psutil.wait_procs([worker], timeout=60)[1] == [], "workers without their raylet end"
-    _, err = run.communicate(timeout=200)
-    assert run.returncode == 0, err
-    assert f"lacuna: Ray's {title.strip(' /')} has died; starting Ray again\n" in err
+    _, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    assert "lacuna: Ray's raylet has died; starting Ray again\n" in err
     assert "Traceback" not in err
-    reference = [*command[:-1], f"output.path={tmp_path}/reference", "cluster.backend=local"]
-    subprocess.run(reference, cwd=ROOT, env=environment, check=True)
-    assert bytes_of(tmp_path / "corpus") == bytes_of(tmp_path / "reference")
-    assert verify(str(tmp_path / "corpus")) == []
-    assert list(failures(open_store(str(tmp_path / "corpus")))) == []
+    assert (
+        run(load_config(path, [f"output.path={reference}", "cluster.backend=local"]), progress=Lines()).exit_code == 0
+    )
+    assert bytes_of(output) == bytes_of(reference)
+    assert verify(str(output)) == []
+    assert list(failures(open_store(str(output)))) == []
