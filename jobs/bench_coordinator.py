@@ -19,13 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.cluster.coordinator import Coordinator  # noqa: E402
-from pipeline.cluster.protocol import Counts, Failure, FailureKind, Lease, Report, Task  # noqa: E402
+from pipeline.cluster.protocol import Counts, Failure, FailureKind, Lease, Report  # noqa: E402
 from pipeline.prompts import PlannedShard  # noqa: E402
 
 SECONDS = 60.0  # a shard
 ANSWER = 0.05  # seconds of storage
 SAMPLES = 1024  # a shard
-NOTHING = Lease(id="", tasks=())
+Leased = tuple[str, tuple[tuple[int, str], ...]]
 
 
 class Shards:
@@ -58,11 +58,13 @@ class World:
             token="bench",
             error_budget=3,
             node_loss_budget=20,
+            ahead=32,  # as in a run with so many samples a shard
             clock=lambda: self.now,
         )
         self.opened = time.perf_counter() - begun
-        self.running: dict[str, Lease] = {}
-        self.prefetched: dict[str, Lease] = {}
+        # (id, (shard, attempt) of each task): workers are other processes, and their leases no burden of this one
+        self.running: dict[str, Leased] = {}
+        self.prefetched: dict[str, Leased] = {}
         self.due = [(i * SECONDS / workers, f"{i:08x}/gpu0#{i}") for i in range(workers)]
         heapq.heapify(self.due)
 
@@ -95,24 +97,26 @@ class World:
 
     def _turn(self, worker: str) -> None:
         """A worker has done the lease that it ran, if any; it begins the one in hand, and asks for one more."""
-        reports = [self._commit(task) for task in self.running.pop(worker, NOTHING).tasks]
-        lease = self.prefetched.pop(worker, None)
-        if lease is None:
-            answer = self.call("next", worker, reports, [], None)
-            if not isinstance(answer, Lease):
-                heapq.heappush(self.due, (self.now + 1.0, worker))
-                return
-            lease, reports = answer, []
-        self.running[worker] = lease
-        answer = self.call("next", worker, reports, [lease.id], lease.id)
-        if isinstance(answer, Lease):
-            self.prefetched[worker] = answer
-        heapq.heappush(self.due, (self.now + SECONDS * len(lease.tasks), worker))
+        _, tasks = self.running.pop(worker, ("", ()))
+        reports = [self._commit(*task) for task in tasks]
+        leased = self.prefetched.pop(worker, None) or self._pull(worker, reports, None)
+        if leased is None:
+            heapq.heappush(self.due, (self.now + 1.0, worker))
+            return
+        self.running[worker] = leased
+        upcoming = self._pull(worker, reports, leased[0])
+        if upcoming is not None:
+            self.prefetched[worker] = upcoming
+        heapq.heappush(self.due, (self.now + SECONDS * len(leased[1]), worker))
 
-    def _commit(self, task: Task) -> Report:
-        shard, counts = task.planned.index, {"ok": SAMPLES}
-        self.storage[shard] = counts
-        return Report(shard=shard, attempt=task.attempt, counts=counts, images=SAMPLES, seconds=SECONDS)
+    def _pull(self, worker: str, reports: list[Report], running: str | None) -> Leased | None:
+        answer = self.call("next", worker, reports, [] if running is None else [running], running)
+        reports.clear()
+        return (answer.id, answer.held().attempts) if isinstance(answer, Lease) else None
+
+    def _commit(self, shard: int, attempt: str) -> Report:
+        counts = self.storage[shard] = {"ok": SAMPLES}
+        return Report(shard=shard, attempt=attempt, counts=counts, images=SAMPLES, seconds=SECONDS)
 
     def lose(self, number: int) -> float:
         """So many workers are lost in one moment, each with all but the first shard of its lease still to be drawn;
@@ -122,7 +126,7 @@ class World:
         heapq.heapify(self.due)
         begun = time.perf_counter()
         for worker in victims:
-            self._commit(self.running.pop(worker).tasks[0])
+            self._commit(*self.running.pop(worker)[1][0])
             self.prefetched.pop(worker, None)
             self.call("lost", worker, FailureKind.node_loss, "taken away")
         while self.call("snapshot").in_doubt:  # type: ignore[attr-defined]

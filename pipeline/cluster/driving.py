@@ -42,6 +42,8 @@ class _Pipe:
                 tasks.put(self._connection.recv())
             except (EOFError, OSError):
                 os.kill(os.getpid(), signal.SIGKILL)
+            except Exception as error:  # what is asked for cannot be unpickled here
+                self.tell(Raised(error=_portable(error)))
 
 
 def main(number: int) -> None:
