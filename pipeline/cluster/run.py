@@ -127,7 +127,7 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
         publish_all(store, evidence)  # what workers that died had begun, of shards that others have committed since
         forget_nonces(store)
         finished = finish(path, options)
-        bad = _bad_rows(config, finished.summary)
+        bad = _bad_rows(config, plan, finished.summary)
         damaged = finished.damaged
         pages = [path for path in finished.written if path.endswith(f"/{layout.REPORT}")]
     return _outcome(config, snapshot, pages, bad, damaged)
@@ -223,12 +223,12 @@ def _stopped(config: Config) -> str:
     return f"stopped: {done} of {pinned.shards} shards are committed in {path}; the same command goes on from there"
 
 
-def _bad_rows(config: Config, summary: Summary) -> list[str]:
+def _bad_rows(config: Config, plan: Plan, summary: Summary) -> list[str]:
     """Name the failed samples whose rows could not be drawn, where the config does not say that this may be."""
     number = summary.reasons["bad row"]
     if config.prompts.bad_rows is BadRows.skip or not number:
         return []
-    lines = [f"sample {key}: bad row: {fault}" for key, fault in summary.bad_rows]
+    lines = [f"sample {key}: {plan.where(key)}: {fault}" for key, fault in summary.bad_rows]
     if number > len(lines):
         lines.append(f"{number - len(lines):,} more bad rows, named in the manifests")
     return lines

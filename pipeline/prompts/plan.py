@@ -135,6 +135,11 @@ class Plan:
         samples = [self._sample(i, numbers[place], rows.rows[place]) for i, place in zip(indices, places, strict=True)]
         return PlannedShard(index, tuple(samples), rows.columns.take(places))
 
+    def where(self, key: str) -> str:
+        """Name the row of the source from which the sample *key* is made."""
+        index = int(key[:-5]) * self.samples_per_shard + int(key[-5:])
+        return self.source.where(self.order.row(index // self.images_per_prompt))
+
     def _sample(self, index: int, number: int, row: Row) -> Sample:
         shard, place = divmod(index, self.samples_per_shard)
         repetition = index % self.images_per_prompt

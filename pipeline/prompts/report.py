@@ -188,7 +188,9 @@ def source_lines(config: Config, plan: Plan) -> list[str]:
     lines = [f"columns   {'; '.join(parts)} ({by})"]
     at = f"{looked.rows:,} of {plan.prompts:,} rows looked at"
     if looked.first is not None:
-        lines.append(f"bad rows  {looked.bad:,} become failed rows; the first: {looked.first[1]} ({at})")
+        lines.append(
+            f"bad rows  {looked.bad:,}, each a failed row of the manifest; the first: {looked.first[1]} ({at})"
+        )
     else:
         lines.append(f"bad rows  none ({at})")
     return lines

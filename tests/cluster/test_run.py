@@ -156,7 +156,10 @@ def test_a_bad_row_that_is_met_only_while_drawing_fails_alone(
     path = write(tmp_path, model)
     erasure = ["erasure.concepts=[{name: cat}]", 'erasure.recipe=[{method: "tests.cluster.poison:Poison"}]']
     outcome = run(load(path, source("bad"), *erasure), progress=Silent())
-    assert (outcome.exit_code, outcome.failed) == (1, (f"sample 00000100001: bad row: {fault}",))
+    assert (outcome.exit_code, outcome.failed) == (
+        1,
+        (f"sample 00000100001: {tmp_path / 'bad.parquet'}: row 6: {fault}",),
+    )
     assert "2 of 2 shards, 1 failed, 7 ok" in outcome.message
     assert outcome.failed[0] in outcome.message
     pairs = read_pairs(open_store(str(tmp_path / "corpus.evidence")))
@@ -195,7 +198,7 @@ def test_a_bad_row_is_refused_before_any_work_or_skipped(
     told = capsys.readouterr()
     assert "2 of 2" not in told.out
     assert "1 of 1 shards, 1 failed, 1 ok" in told.out
-    assert "bad rows  1 become failed rows; the first: " in told.err
+    assert "bad rows  1, each a failed row of the manifest; the first: " in told.err
     assert "'prompt' is the prompt; passing on: none (by their names" in told.err
 
 
