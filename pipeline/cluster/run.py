@@ -114,7 +114,7 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
     unfinished = plan.shards - len(given_up | known.keys())
     shown = progress or open_progress()
-    for line in source_lines(config, plan):
+    for line in source_lines(config, plan, notable=True):
         shown.say(line)
     try:
         snapshot = _generate(config, plan, on_ray, shown, known, unfinished, accept_environment)

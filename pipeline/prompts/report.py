@@ -166,8 +166,11 @@ def plan_report(
     )
 
 
-def source_lines(config: Config, plan: Plan) -> list[str]:
-    """Return what is to be known of the source: which columns mean what, which rows speak for themselves or are bad."""
+def source_lines(config: Config, plan: Plan, *, notable: bool = False) -> list[str]:
+    """Return what is to be known of the source: which columns mean what, which rows speak for themselves or are bad.
+
+    Only what is *notable*: nothing of columns where there is but the prompt, nor of rows where all are known as good.
+    """
     source, looked = plan.source, plan.looked
     if config.prompts.template is not None:
         return []
@@ -185,13 +188,13 @@ def source_lines(config: Config, plan: Plan) -> list[str]:
     names = names if len(names) <= SHOWN else [*names[:SHOWN], f"{len(names) - SHOWN} more"]
     parts.append(f"passing on: {', '.join(names) or 'none'}")
     by = "as prompts.columns says" if source.meaning.named else "by their names; prompts.columns may say otherwise"
-    lines = [f"columns   {'; '.join(parts)} ({by})"]
+    lines = [f"columns   {'; '.join(parts)} ({by})"] if len(source.names) > 1 or not notable else []
     at = f"{looked.rows:,} of {plan.prompts:,} rows looked at"
     if looked.first is not None:
         lines.append(
             f"bad rows  {looked.bad:,}, each a failed row of the manifest; the first: {looked.first[1]} ({at})"
         )
-    else:
+    elif looked.rows < plan.prompts or not notable:
         lines.append(f"bad rows  none ({at})")
     return lines
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.prompts import Plan, open_source
-from pipeline.prompts.report import OVERHEAD, PLACES, SURVEYED, Measured, _spread, plan_report
+from pipeline.prompts.report import OVERHEAD, PLACES, SURVEYED, Measured, _spread, plan_report, source_lines
 
 CONFIG = """\
 model: {path: diorama, dtype: float32}
@@ -80,3 +80,28 @@ def test_without_a_price_the_cost_is_said_in_hours_of_workers(tmp_path):
     _, report = made(tmp_path, ["a"] * 6000, measured=measured)
     assert report.cost is None
     assert [line for line in report.lines() if line.startswith("cost")] == ["cost      about 100 worker-hours"]
+
+
+def test_what_columns_mean_and_which_rows_are_bad_is_said(tmp_path):
+    (tmp_path / "c.yaml").write_text(CONFIG.replace("txt", "csv"))
+    (tmp_path / "prompts.csv").write_text("prompt,seed,width,height,id\na,1,,,x\nb,,64,64,y\n ,,,,z\n")
+    config = load_config(tmp_path / "c.yaml", ["prompts.bad_rows=skip"])
+    plan = Plan.build(config, open_source(config.prompts))
+    lines = source_lines(config, plan)
+    assert lines == source_lines(config, plan, notable=True)
+    assert lines[0] == (
+        "columns   'prompt' is the prompt; 'seed' sets the seed of 1 rows; 'width' and 'height' set the size of 1 "
+        "rows; passing on: id (by their names; prompts.columns may say otherwise)"
+    )
+    assert lines[1] == (
+        f"bad rows  1, each a failed row of the manifest; the first: {tmp_path}/prompts.csv: row 3: "
+        "column 'prompt' is blank; expected a prompt (3 of 3 rows looked at)"
+    )
+    assert len(lines) == 2
+    assert lines[1] in plan_report(config, plan).text()
+    config.prompts.columns, config.prompts.limit = {"prompt": "id", "seed": None}, 2
+    plan = Plan.build(config, open_source(config.prompts))
+    assert source_lines(config, plan) == [
+        "columns   'id' is the prompt; passing on: prompt, seed, width, height (as prompts.columns says)",
+        "bad rows  none (2 of 2 rows looked at)",
+    ]
