@@ -13,9 +13,15 @@ from dataclasses import replace
 
 from pipeline import __version__
 from pipeline.errors import LacunaError
-from pipeline.terminal import READER_GONE, ReaderGone, is_text, printable, settle_streams, tell, use_utf8
+from pipeline.terminal import READER_GONE, ReaderGone, busy, is_text, printable, settle_streams, tell, use_utf8
 
 LATER = "settled when the run begins"  # in place of an identity
+
+
+SHELLS = ("bash", "zsh", "fish")
+CONFIG_HELP = "a YAML file, such as configs/quickstart.yaml; its keys are in pipeline/config/schema.py"
+OVERRIDES_HELP = "settings in place of the file's, such as seed=1 output.path=out/mine"
+FILES = ("config", "path", "folder", "output")  # arguments that name files
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"unrecognized arguments: {' '.join(extra)}")
         args.overrides += extra
     try:
-        return args.command(args)
+        with busy(f"lacuna {argv[0]}: reading and loading"):
+            return args.command(args)
     except LacunaError as error:
         print(f"lacuna: {printable(str(error), lines=True)}", file=sys.stderr)
         return 2
@@ -62,16 +69,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     def with_config(name: str, run, help: str, positional: dict[str, str] | None = None) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, description=help)
-        command.add_argument("config", metavar="CONFIG", help="a YAML file")
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        command.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
         for dest, metavar in (positional or {}).items():
             command.add_argument(dest, metavar=metavar)
-        command.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, such as seed=1")
+        command.add_argument(
+            "overrides",
+            metavar="KEY=VALUE",
+            nargs="*",
+            help=OVERRIDES_HELP,
+        )
         command.set_defaults(command=run)
         return command
 
     def with_corpus(name: str, run, help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, description=help)
+        command = commands.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
         command.add_argument("path", metavar="PATH", help="a corpus: a folder or an s3://, gs:// or az:// URL")
         command.add_argument(
             "--storage",
@@ -119,10 +131,16 @@ def _parser() -> argparse.ArgumentParser:
         help="export even where steps of the recipe act while sampling, which no folder can hold; they are left out",
     )
 
-    explain = commands.add_parser("explain", help="draw what the recipe makes of one prompt, as one page")
-    explain.add_argument("config", metavar="CONFIG", help="a YAML file")
+    help = "draw what the recipe makes of one prompt, as one page"
+    explain = commands.add_parser("explain", help=help, description=f"{help[0].upper()}{help[1:]}.")
+    explain.add_argument("config", metavar="CONFIG", help=CONFIG_HELP)
     explain.add_argument("prompt", metavar="PROMPT", help="any prompt, such as 'a cat and a tiger on the beach'")
-    explain.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, such as seed=1")
+    explain.add_argument(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help=OVERRIDES_HELP,
+    )
     explain.add_argument("-o", "--output", metavar="FILE", help="the page (default: explain.html in the evidence)")
     explain.set_defaults(command=_explain)
 
@@ -163,6 +181,14 @@ def _parser() -> argparse.ArgumentParser:
     erasure.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, such as cell=20")
     erasure.add_argument("-o", "--output", metavar="DIR", help="the folder (default: out/evaluate-NAME of the config)")
     erasure.set_defaults(command=_evaluate_erasure)
+    completion = commands.add_parser(
+        "completion",
+        help="print a script that completes this command's words",
+        description="Print a script for your shell, with which it completes this command's words: "
+        'eval "$(lacuna completion bash)" in ~/.bashrc, or for zsh, as _lacuna, in a folder of its $fpath.',
+    )
+    completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=" or ".join(SHELLS))
+    completion.set_defaults(command=_completion)
     return parser
 
 
@@ -382,6 +408,21 @@ def _evaluate_erasure(args: argparse.Namespace) -> int:
     from pipeline.evaluation.erasure import evaluate_erasure
 
     tell(evaluate_erasure(config, args.output or f"out/evaluate-{Path(args.config).stem}"))
+    return 0
+
+
+def _completion(args: argparse.Namespace) -> int:
+    import shtab
+
+    parser = _parser()
+    parsers = [parser]
+    for one in parsers:  # which grows
+        for action in one._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+            elif action.dest in FILES:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    tell(shtab.complete(parser, args.shell))
     return 0
 
 

@@ -4,13 +4,18 @@ Standard error is best effort: a run goes on when its log's reader dies, its ter
 Standard output is what was asked for: a command that cannot write it says so.
 """
 
+import contextlib
 import io
+import itertools
 import os
 import sys
+import threading
 import unicodedata
+from collections.abc import Iterator
 
 from pipeline.errors import LacunaError
 
+SECONDS_BETWEEN_FRAMES = 0.3
 READER_GONE = 141  # what a shell reports of a tool that wrote to a closed pipe
 # Control characters colour, erase and move; the others break lines or reorder what stands beside them.
 _MISLEADING = [chr(i) for i in range(256) if unicodedata.category(chr(i)) == "Cc"]
@@ -38,6 +43,7 @@ def tell(text: str) -> None:
     """
     if sys.stdout is None:
         raise ReaderGone
+    _Sign.take_down()
     try:
         print(printable(text, lines=True), flush=True)
     except BrokenPipeError:
@@ -56,6 +62,50 @@ def _discard_output() -> None:
 def live() -> bool:
     """Is standard error a terminal on which a line can be redrawn?"""
     return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+@contextlib.contextmanager
+def busy(text: str) -> Iterator[None]:
+    """On a terminal show that *text* is under way, until something else is shown: libraries take seconds to load."""
+    if live() and sys.stderr.fileno() == 2:
+        _Sign.shown = _Sign(text)
+    try:
+        yield
+    finally:
+        _Sign.take_down()
+
+
+class _Sign:
+    """A line that turns, on a thread of its own. It goes past ``sys.stderr``, whose writes take it down."""
+
+    shown: "_Sign | None" = None
+
+    def __init__(self, text: str):
+        self._text, self._drawn = text, False
+        self._lock, self._down = threading.Lock(), threading.Event()
+        threading.Thread(target=self._turn, daemon=True).start()
+
+    @classmethod
+    def take_down(cls) -> None:
+        sign, cls.shown = cls.shown, None
+        if sign is not None:
+            with sign._lock:
+                sign._down.set()
+                if sign._drawn:
+                    sign._write(b"\r\x1b[2K")
+
+    def _turn(self) -> None:
+        for frame in itertools.cycle("|/-\\"):
+            if self._down.wait(SECONDS_BETWEEN_FRAMES):
+                return
+            with self._lock:
+                if not self._down.is_set():
+                    self._drawn = True
+                    self._write(f"\r{frame} {self._text}".encode())
+
+    def _write(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # the terminal is gone
+            os.write(2, data)
 
 
 def use_utf8() -> None:
@@ -97,6 +147,7 @@ class _BestEffort(io.FileIO):
     """A file that takes everything: what cannot be written is lost."""
 
     def write(self, data) -> int:
+        _Sign.take_down()
         try:
             written = super().write(data)
         except OSError:

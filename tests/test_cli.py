@@ -225,3 +225,16 @@ def test_an_evaluation_whose_folder_cannot_be_written_is_a_line(capsys: pytest.C
     assert main(["evaluate", "diorama", "-n", "16", "-o", "/proc/nowhere"]) == 2
     out, err = capsys.readouterr()
     assert (out, err) == ("", "lacuna: /proc/nowhere: No such file or directory\n")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_options_and_files(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("shtab")  # a dependency, which environments that are older than it lack
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "lacuna" in script
+    assert "accept-environment" in script
+    if shell == "bash":
+        typed = 'COMP_WORDS=(lacuna ver); COMP_CWORD=1; _shtab_lacuna; echo "${COMPREPLY[@]}"'
+        done = subprocess.run(["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True)
+        assert done.stdout.split() == ["verify"]

@@ -87,3 +87,22 @@ def test_closed_streams_are_not_taken_by_files(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "F": str(tmp_path / "file")}
     subprocess.run(["sh", "-c", 'exec "$0" -c "$1" >&- 2>&-', sys.executable, code], env=environment, check=True)
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_terminal_shows_that_something_is_under_way_until_there_is_more_to_show() -> None:
+    script = "import sys, time; from pipeline.terminal import busy, settle_streams, tell; settle_streams()\n"
+    script += "with busy('lacuna show: loading'):\n    time.sleep(1)\n    print('a warning', file=sys.stderr)\n"
+    script += "    time.sleep(1)\n    tell('done')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+    ours, theirs = os.openpty()
+    process = subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    assert process.wait() == 0
+    seen = os.read(ours, 4096).decode()
+    os.close(ours)
+    moving, rest = seen.split("\r\x1b[2K")
+    assert moving.startswith("\r| lacuna show: loading\r/ lacuna show: loading")
+    assert rest == "a warning\r\ndone\r\n"
+    environment["TERM"] = "dumb"
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("done\n", "a warning\n")
