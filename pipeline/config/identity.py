@@ -27,6 +27,8 @@ from pipeline.config.schema import AUTO, Config, DType, settings
 #    Captions have a subject in every case, where the detector sees the anchor that stands there by default, and only
 #    once.
 #    Captions hold no control character, NaN is no negative prompt, and columns pass as Arrow's own types.
+#    TCD's steps put no noise back unless eta says so. Where a UNet's block hears text twice, both layers are edited.
+#    A model's folder is known by the files that are loaded.
 SEMANTICS = 5
 
 

@@ -104,7 +104,7 @@ class ModelConfig:
     variant: str | None = identity(None)
     dtype: DType = identity(DType.float32)  # where a file says nothing: auto
     scheduler: str | None = identity(None)  # a diffusers scheduler class; default: the model's own
-    scheduler_options: dict[str, Any] = identity(factory=dict)
+    scheduler_options: dict[str, Any] = identity(factory=dict)  # its class's own, and eta (0 to 1) of DDIM and TCD
     adapters: list[AdapterConfig] = identity(factory=list)
 
 

@@ -28,7 +28,6 @@ model's loss is scaled. Teacher and student share the model's other weights: onl
 """
 
 import copy
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -45,6 +44,7 @@ from pipeline.erasure.tokens import word_pattern, word_rows
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.load import Model
+from pipeline.models.scheduler import step_options
 
 VARIANTS = ("x", "x-strict", "u", "all")
 # Of float16, whose least number is 6e-8: the mean over a picture's latents makes gradients small. On the diorama, whose
@@ -321,8 +321,7 @@ class _Sampled:
         width, height = training.options.size or native_size(training.model)
         self.timesteps = self.family.set_timesteps(self.scheduler, training.options.steps, width, height)
         self.latents = [noise * getattr(self.scheduler, "init_noise_sigma", 1.0)]  # before each step, unscaled
-        draws = "generator" in inspect.signature(self.scheduler.step).parameters
-        self.draws = {"generator": generator} if draws else {}
+        self.step_options = step_options(self.scheduler, generator)
         self.inputs: list[Tensor] = []  # the same, as the denoiser takes them
 
     @torch.no_grad()
@@ -336,9 +335,8 @@ class _Sampled:
                 empty, concept = self.family.predict(both, self.timesteps[at - 1], self.both, guidance=1.0).chunk(2)
                 guided = empty + self.guidance * (concept - empty)
                 previous = self.latents[-1]
-                self.latents.append(
-                    self.scheduler.step(guided, self.timesteps[at - 1], previous, return_dict=False, **self.draws)[0]
-                )
+                timestep, options = self.timesteps[at - 1], self.step_options
+                self.latents.append(self.scheduler.step(guided, timestep, previous, return_dict=False, **options)[0])
             self.inputs.append(scale(self.latents[-1], self.timesteps[at]))
         return self.inputs[step], self.timesteps[step]
 

@@ -27,7 +27,7 @@ class CompiledRecipe:
     """``tensors`` are safetensors files by name; ``record`` is what ``run.yaml`` keeps of the recipe (JSON-able).
 
     ``record["steps"]`` has for each step its label, method, concepts and options, and for an edit also ``file``,
-    ``sha256`` and ``selfcheck`` (figures of ``selfcheck.Figures``).
+    ``sha256`` and ``selfcheck`` (figures of ``selfcheck.Figures``, by concept).
     """
 
     tensors: dict[str, bytes]

@@ -15,6 +15,9 @@ past the anchor, as methods do that push away from the concept. Those are told a
     towards = <e'(x_t, c) - e(x_t, c), e(x_t, a) - e(x_t, c)> / ||e(x_t, c) - e(x_t, a)||^2
 
 1 at the anchor and beyond 1 past it, near 0 where it moved elsewhere.
+
+Every text is run through the denoiser at each timestep, before and after. An edit of more than ``CHECKED`` concepts is
+therefore judged by so many of them, at even distances in the list from its first to its last: always the same ones.
 """
 
 import math
@@ -23,6 +26,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.method import Method
@@ -33,12 +37,14 @@ from pipeline.models.load import Model
 TEMPLATES = ("{}", "a photo of a {}")
 CONTROLS = ("a house by a road", "a bowl of fruit", "two people talking", "mountains at night")
 TIMES = (0.9, 0.7, 0.5, 0.3)  # of the training schedule; below .3 the text hardly matters
+MANY = 8  # batches of 16 texts, from which on the progress is shown
 CELLS = 32 * 32  # latents of at most this many positions: text acts alike at any size, and a check must be quick
 
 NOTHING = 0.1  # a smaller target shift is "moved nothing"
 EVERYTHING = 0.7  # neighbours shifted by more than this share of the targets: "moved everything"
 TOWARDS = 0.1  # erased less than this, though moved: elsewhere, not to the anchor
 PAST = 0.5  # unless it went at least so far in the anchor's direction
+CHECKED = 64  # concepts of one edit at most; a list of 500 would take the denoiser ten minutes on a CPU
 GONE = 0.2  # before the edit, concept and anchor differ by less than this share of what unrelated texts do
 
 
@@ -55,19 +61,25 @@ class Figures:
 
 
 class SelfCheck:
-    """Made before an edit, it remembers what the model predicts; ``judge`` is called after it."""
+    """Made before an edit, it remembers what the model predicts; ``judge`` is called after it.
+
+    Both show their progress on stderr where there are many concepts.
+    """
 
     def __init__(self, model: Model, concepts: Sequence[Concept]):
         self.model = model
-        self.concepts = tuple(concepts)
+        self.concepts = checked(concepts)
+        self.scope = "" if len(self.concepts) == len(concepts) else f"{len(self.concepts)} of {len(concepts)} concepts"
         self.erased_words = word_pattern([word for concept in concepts for word in concept.words])
         self.before = self._predict()
 
     def judge(self, where: str, method: type[Method] = Method) -> dict[str, dict[str, float]]:
-        """Return ``Figures`` by concept; raise ``SelfCheckError`` for one to be refused.
+        """Return ``Figures`` by concept, of those that are checked; raise ``SelfCheckError`` for one to be refused.
 
         The error begins with *where* and ends with what can be done in an edit by *method*.
         """
+        if self.scope:
+            where = f"{where} ({self.scope} checked, evenly over the list)"
         after = self._predict()
         figures = {}
         for concept in self.concepts:
@@ -106,7 +118,9 @@ class SelfCheck:
         noise = torch.randn((1, channels, height, width), generator=torch.Generator().manual_seed(0))
         last = self.model.pipe.scheduler.config.num_train_timesteps - 1
         rows: list[Tensor] = []
-        for start in range(0, len(texts), 16):
+        starts = range(0, len(texts), 16)
+        bar = tqdm(starts, desc=f"self-check {self.scope}".rstrip(), unit="batch", disable=len(starts) < MANY)
+        for start in bar:
             chunk = texts[start : start + 16]
             conditioning = family.encode(chunk)
             latents = noise.to(self.model.device, self.model.dtype).expand(len(chunk), -1, -1, -1)
@@ -149,6 +163,14 @@ class SelfCheck:
     def _control_scale(self) -> float:
         first, *others = [self.before[text] for text in CONTROLS]
         return sum((other - first).norm().item() for other in others) / len(others)
+
+
+def checked(concepts: Sequence[Concept]) -> tuple[Concept, ...]:
+    """Return the concepts by which an edit of all *concepts* is judged, in their order."""
+    last, steps = len(concepts) - 1, CHECKED - 1
+    if last <= steps:
+        return tuple(concepts)
+    return tuple(concepts[i * last // steps] for i in range(CHECKED))
 
 
 def _texts(word: str) -> list[str]:

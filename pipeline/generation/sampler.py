@@ -5,7 +5,6 @@ device or on its neighbours. Guidance runs both branches as one doubled batch: a
 """
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,6 +14,7 @@ from pipeline.erasure.method import Method, Prediction, Prompts, Sampling, Steer
 from pipeline.models.attention import AttentionState
 from pipeline.models.family import Conditioning
 from pipeline.models.load import Model
+from pipeline.models.scheduler import step_options
 
 DECODED_PIXELS = 8 << 20  # decoded at once: 8 pictures of 1024x1024, which the VAE's activations make 6 GB of in bf16
 
@@ -29,7 +29,6 @@ class Sampler:
         self.layers = model.family.attach(self.state)
         # A copy of its own: a scheduler holds the state of the run it is in.
         self.scheduler = copy.deepcopy(model.pipe.scheduler)
-        self._draws = "generator" in inspect.signature(self.scheduler.step).parameters
 
     @torch.inference_mode()
     def sample(
@@ -61,7 +60,7 @@ class Sampler:
         text = [s for s in steerings if s.overrides("text")]
         blend = [s for s in steerings if s.overrides("blend")]
         joint = [s for s in steerings if s.overrides("joint")]
-        draws = {"generator": generators} if self._draws else {}
+        options = step_options(self.scheduler, generators)
         with self.state.batch(conditioning.embeds, text, blend, joint):
             for step, timestep in enumerate(timesteps):
                 for steering in steerings:
@@ -72,7 +71,7 @@ class Sampler:
                 guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
                 if watch is not None:
                     watch(step, steerings)
-                latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **draws)[0]
+                latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **options)[0]
         gates = dict(prompts.gates)
         for steering in steerings:
             gates |= steering.gates

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pipeline.config.schema import AdapterConfig
 from pipeline.errors import ConfigError
+from pipeline.models.files import check_fetched
 from pipeline.models.hub import single_safetensors
 from pipeline.paths import is_hub_id
 
@@ -143,10 +144,12 @@ def safetensors_file(where: str, name: str, revision: str | None) -> Path:
         if path.suffix != ".safetensors":
             reason = ".pt, .ckpt and .bin are not read, because they can run code"
             raise ConfigError(f"{where} is not a .safetensors file; {reason}")
+        check_fetched(where, [path])
         return path
     if path.is_dir():
-        files = sorted(path.glob("*.safetensors"))
+        files = sorted(file for file in path.glob("*.safetensors") if not file.name.startswith("."))
         if len(files) != 1:
             raise ConfigError(f"{where} holds {len(files)} .safetensors files; name the one to use")
+        check_fetched(where, files)
         return files[0]
     return single_safetensors(where, name, revision)

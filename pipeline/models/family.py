@@ -95,6 +95,7 @@ class Family(ABC):
     lacks: ClassVar[dict[str, str]] = {}
     load_options: ClassVar[dict[str, Any]] = {}  # what from_pretrained is told besides, e.g. to leave a part out
     denoiser_name: ClassVar[str]  # "unet" or "transformer": the pipeline's attribute, and the prefix of names
+    vae_settings: ClassVar[tuple[str, ...]] = ("scaling_factor",)  # numbers of its VAE by which latents are scaled
     flow: ClassVar[bool] = False  # predicts a flow, which only flow-matching schedulers can integrate
 
     def __init__(self, pipe: Any, device: torch.device):

@@ -5,6 +5,7 @@ No weights are read, and torch is imported only by whoever asks for the family.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 from pipeline.config.schema import ModelConfig
 from pipeline.diorama import DIORAMA_PATH
 from pipeline.errors import ConfigError, nearest
+from pipeline.models.files import check_fetched, loaded_files
 from pipeline.models.hub import asking_the_hub
 from pipeline.models.registry import FAMILIES
 from pipeline.paths import is_hub_id
@@ -58,9 +60,19 @@ class Found:
                     return {}
         return json.loads(path.read_text()) if path.is_file() else {}
 
-    def revision(self) -> str:
-        """Return the commit, or "sha256:…" over every file of a folder's parts, which reads them all (1.8 GB/s)."""
-        return self.commit or _folder_digest(Path(self.location), self.index)
+    def revision(self, variant: str | None) -> str:
+        """Return the commit, or "sha256:…" over what is loaded of a folder, which reads it all (1.8 GB/s)."""
+        return self.commit or _folder_digest(Path(self.location), self.parts(), variant)
+
+    def parts(self) -> list[str]:
+        """Return the names of the parts that are loaded: not those that the index says are absent, or the family needs
+        not."""
+        left_out = self.family().load_options
+        return [
+            part
+            for part, source in self.index.items()
+            if isinstance(source, list) and all(source) and part not in left_out
+        ]
 
 
 def is_here(config: ModelConfig) -> bool:
@@ -111,6 +123,7 @@ def _local(folder: Path, name: str) -> Found:
         if folder.is_file() or list(folder.glob("*.safetensors")) or list(folder.glob("*.ckpt")):
             hint = "; convert a single-file checkpoint with diffusers' from_single_file and save_pretrained"
         raise ConfigError(f"model.path: {name} is not a diffusers folder (it has no model_index.json){hint}")
+    check_fetched(f"model.path: {name}", [index_path])
     try:
         index = json.loads(index_path.read_text())
     except ValueError:
@@ -120,10 +133,9 @@ def _local(folder: Path, name: str) -> Found:
     return Found(str(folder), None, index)
 
 
-def _folder_digest(folder: Path, index: dict[str, Any]) -> str:
-    parts = [name for name in index if not name.startswith("_")]
+def _folder_digest(folder: Path, parts: Sequence[str], variant: str | None) -> str:
     files = [folder / "model_index.json"]
-    files += [path for part in parts for path in (folder / part).rglob("*") if path.is_file()]
+    files += [path for part in parts if (folder / part).is_dir() for path in loaded_files(folder / part, variant)]
     digest = hashlib.sha256()
     for path in sorted(files):
         with path.open("rb") as file:

@@ -81,6 +81,7 @@ class JointFamily(Family):
         "token_ids": "T5 has a vocabulary of its own, so that ids of one tokenizer alone spell no text",
     }
     denoiser_name = "transformer"
+    vae_settings = ("scaling_factor", "shift_factor")
     flow = True
 
     def __init__(self, pipe: Any, device: torch.device):

@@ -19,10 +19,13 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.models.adapters import fuse_adapters
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.family import Family
+from pipeline.models.files import check_fetched, loaded_files
 from pipeline.models.find import Found, find_model
 from pipeline.models.hub import asking_the_hub
 from pipeline.models.parts import check_parts, load_networks
 from pipeline.models.registry import SCHEDULERS
+from pipeline.models.scheduler import load_scheduler, scheduler_key, set_scheduler
+from pipeline.models.trial import try_out
 
 DTYPES = {DType.float32: torch.float32, DType.bfloat16: torch.bfloat16, DType.float16: torch.float16}
 
@@ -60,7 +63,7 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
             f"model.scheduler: unknown scheduler {config.scheduler!r}{nearest(config.scheduler, SCHEDULERS)}; "
             f"expected one of {', '.join(SCHEDULERS)}"
         )
-    found = find_model(config)
+    where, found = f"model.path: {config.path}", find_model(config)
     for library in (diffusers, transformers):  # their bars and hints would fill every worker's log
         library.utils.logging.disable_progress_bar()
         library.utils.logging.set_verbosity_error()
@@ -69,20 +72,22 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
     # Parts that a model was saved without (SD3 without T5) must be said to be absent.
     absent = {part: None for part, source in found.index.items() if source == [None, None]}
     options = {**absent, **family_class.load_options}
-    revision = found.revision()
+    revision = found.revision(config.variant)
     pipe = _from_pretrained(config, found, dtype, options)
-    check_parts(f"model.path: {config.path}", pipe, family_class)
+    check_parts(where, pipe, family_class)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.requires_grad_(False).eval()
-    _set_scheduler(pipe, config, family_class)
+    set_scheduler(where, pipe, config, family_class)
     adapters = fuse_adapters(pipe, config.adapters)
     pipe.to(device)
     if device.type == "cuda":  # cuDNN's convolutions want their channels last, and would reorder at every layer
         for part in (getattr(pipe, family_class.denoiser_name), pipe.vae):
             part.to(memory_format=torch.channels_last)
     pipe.set_progress_bar_config(disable=True)
-    return Model(pipe, family_class(pipe, device), "+".join([revision, *adapters]), device, dtype)
+    family = family_class(pipe, device)
+    try_out(where, family, scheduler_key(where, config))
+    return Model(pipe, family, "+".join([revision, *adapters]), device, dtype)
 
 
 def _from_pretrained(config: ModelConfig, found: Found, dtype: torch.dtype, options: dict[str, Any]) -> Any:
@@ -93,11 +98,18 @@ def _from_pretrained(config: ModelConfig, found: Found, dtype: torch.dtype, opti
         if found.commit is not None:
             with asking_the_hub(where, folder, found.commit):
                 folder = pipe_class.download(folder, revision=found.commit, **files, **options)
+        for part in found.parts():
+            if (Path(folder) / part).is_dir():
+                check_fetched(f"{where}: {part}", loaded_files(Path(folder) / part, config.variant))
+        scheduler = load_scheduler(where, Path(folder), found.index, config)
         networks = load_networks(where, Path(folder), found.index, dtype, config.variant, options)
-        return pipe_class.from_pretrained(folder, dtype=dtype, **files, **options, **networks)
+        # diffusers would look for the class that the index names, which another may stand in for.
+        later = dict.fromkeys(scheduler)
+        pipe = pipe_class.from_pretrained(folder, dtype=dtype, **files, **options, **networks, **later)
+        values = {**pipe.config, **pipe.components, **options, **scheduler}
+        return pipe_class(**{key: values[key] for key in inspect.signature(pipe_class).parameters if key in values})
     except (OSError, ValueError, SafetensorError) as error:
-        named = [part for part, source in found.index.items() if isinstance(source, list) and all(source)]
-        absent = [part for part in named if part not in options and not (Path(folder) / part).is_dir()]
+        absent = [part for part in found.parts() if not (Path(folder) / part).is_dir()]
         if absent:
             place = "" if found.commit is None else " in the local cache"
             are = "which is not there" if len(absent) == 1 else "which are not there"
@@ -106,38 +118,3 @@ def _from_pretrained(config: ModelConfig, found: Found, dtype: torch.dtype, opti
             ) from error
         reason = " ".join(str(error).split())
         raise ConfigError(f"{where} cannot be loaded from safetensors: {reason[:300]}") from error
-
-
-def _set_scheduler(pipe: Any, config: ModelConfig, family: type[Family]) -> None:
-    scheduler = getattr(diffusers, config.scheduler) if config.scheduler else type(pipe.scheduler)
-    known = [name for name in inspect.signature(scheduler.__init__).parameters if name not in ("self", "kwargs")]
-    for key in config.scheduler_options:
-        if key not in known:
-            raise ConfigError(
-                f"model.scheduler_options.{key}: {scheduler.__name__} has no such option{nearest(key, known)}"
-            )
-    try:
-        pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **config.scheduler_options)
-    except (ValueError, NotImplementedError, TypeError, ImportError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"model.scheduler_options: {scheduler.__name__} refuses them: {reason[:300]}") from error
-    _check_schedule(pipe.scheduler, family)
-
-
-def _check_schedule(scheduler: Any, family: type[Family]) -> None:
-    """Refuse a scheduler that would integrate something else than what the model predicts."""
-    name = type(scheduler).__name__
-    flows = name.startswith("FlowMatch") or bool(scheduler.config.get("use_flow_sigmas"))
-    if flows and not family.flow:
-        raise ConfigError(f"model.scheduler: {name} integrates a flow, but {family.name} predicts noise or velocity")
-    if family.flow and not flows:
-        raise ConfigError(
-            f"model.scheduler: {name} does not integrate the flow that {family.name} predicts; use "
-            "FlowMatchEulerDiscreteScheduler, or one with scheduler_options "
-            "{use_flow_sigmas: true, prediction_type: flow_prediction}"
-        )
-    shifts = scheduler.config.get("use_dynamic_shifting")
-    if shifts and "mu" not in inspect.signature(scheduler.set_timesteps).parameters:
-        raise ConfigError(
-            f"model.scheduler: {name} cannot shift its schedule by the picture's size, as this model's does"
-        )

@@ -3,6 +3,7 @@
 The libraries fill what a file lacks at random, drop what it has too much, and say so in a log at most.
 """
 
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -15,6 +16,7 @@ from safetensors import SafetensorError
 
 from pipeline.errors import ConfigError
 from pipeline.models.family import Family
+from pipeline.models.files import check_weights
 
 LIBRARIES = {
     "diffusers": (diffusers, diffusers.ModelMixin),
@@ -52,6 +54,8 @@ def _load_network(where: str, network_class: Any, folder: Path, dtype: torch.dty
         options["torch_dtype"] = dtype
     else:  # tensors of another shape are listed in info then, where the error does not say which
         options |= {"dtype": dtype, "ignore_mismatched_sizes": True}
+    _check_stored(where, folder)
+    check_weights(where, folder, variant)
     try:
         network, info = network_class.from_pretrained(
             str(folder), use_safetensors=True, output_loading_info=True, **options
@@ -73,6 +77,20 @@ def _load_network(where: str, network_class: Any, folder: Path, dtype: torch.dty
     return network
 
 
+def _check_stored(where: str, folder: Path) -> None:
+    """Refuse weights that are stored as something else than floating-point numbers in safetensors."""
+    try:
+        quantised = json.loads((folder / "config.json").read_text()).get("quantization_config")
+    except (OSError, ValueError, AttributeError):
+        return  # the library says what is wrong with it
+    if quantised:
+        how = quantised.get("quant_method", "unnamed") if isinstance(quantised, dict) else "unnamed"
+        raise ConfigError(
+            f"{where}: its weights are quantised ({how}, by its config.json), which Lacuna can neither edit nor run; "
+            "give the model in float32, bfloat16 or float16"
+        )
+
+
 def check_parts(where: str, pipe: Any, family: type[Family]) -> None:
     """Raise ``ConfigError`` from *where* for a pipeline of which parts are absent or do not belong together."""
     for name, part in pipe.components.items():
@@ -81,6 +99,10 @@ def check_parts(where: str, pipe: Any, family: type[Family]) -> None:
     for name, part in pipe.components.items():
         if part is not None and name.startswith("text_encoder"):
             _check_tokenizer(where, name.replace("text_encoder", "tokenizer"), pipe, part.config)
+    for setting in family.vae_settings:
+        value = pipe.vae.config.get(setting)
+        if not isinstance(value, int | float):
+            raise ConfigError(f"{where}: its vae/config.json has {setting}: {json.dumps(value)}; expected a number")
     for what, (there, wanted) in family.joints(pipe).items():
         if there != wanted:
             reason = f"its {what} is {there}; its other parts need {wanted}"

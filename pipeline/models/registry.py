@@ -8,14 +8,17 @@ FAMILIES: dict[str, str] = {
     "FluxPipeline": "pipeline.models.flux:Flux",
 }
 
-# Schedulers that draw their noise from the generators they are given, one per sample. The others of diffusers either
-# need packages of their own (DPMSolverSDEScheduler: torchsde) or belong to other kinds of model.
+# What model.scheduler may name. A checkpoint's own scheduler may be another; of all it is tried out, when the model is
+# loaded, whether their noise comes from the generators that they are given, one per sample. LMS needs scipy; the EDM
+# ones fit checkpoints that were trained for them.
 SCHEDULERS: tuple[str, ...] = (
     "DDIMScheduler",
     "DDPMScheduler",
     "DEISMultistepScheduler",
     "DPMSolverMultistepScheduler",
     "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
     "EulerAncestralDiscreteScheduler",
     "EulerDiscreteScheduler",
     "FlowMatchEulerDiscreteScheduler",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
 from pipeline.models.attention import AttentionState, CrossAttentionProcessor, Layer
@@ -37,6 +38,10 @@ class StableDiffusion(Family):
         return {
             "unet's cross_attention_dim": (widths, cls._text_width(pipe)),
             "unet's in_channels": (unet.get("in_channels"), pipe.vae.config.get("latent_channels")),
+            # Further conditions, which are not given to it here.
+            "unet's class_embed_type": (unet.get("class_embed_type"), None),
+            "unet's num_class_embeds": (unet.get("num_class_embeds"), None),
+            "unet's encoder_hid_dim": (unet.get("encoder_hid_dim"), None),
             "unet's addition_embed_type": (unet.get("addition_embed_type"), cls._addition),
             # Without that embedding, which is not given it here, it draws something else.
             "unet's time_cond_proj_dim (an LCM's, guided by an embedding)": (unet.get("time_cond_proj_dim"), None),
@@ -87,7 +92,11 @@ class StableDiffusion(Family):
         return self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
 
     def _cross_attention(self) -> list[tuple[str, Any]]:
-        return [(n, m) for n, m in self.pipe.unet.named_modules() if n.endswith(".attn2")]
+        """Return the layers that hear the text: the second of each block, and where it says so the first as well."""
+        blocks = {n: m for n, m in self.pipe.unet.named_modules() if isinstance(m, BasicTransformerBlock)}
+        names = [f"{n}.attn1" for n, block in blocks.items() if block.only_cross_attention]
+        names += [f"{n}.attn2" for n, block in blocks.items() if block.attn2 is not None]
+        return [(n, m) for n, m in self.pipe.unet.named_modules() if n in names]
 
     def text_projections(self) -> list[TextProjection]:
         projections = []

@@ -1,6 +1,7 @@
 """The self-check refuses an edit that moved nothing, everything, or the wrong way, and passes one that is right."""
 
 import dataclasses
+import itertools
 import re
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from pipeline.erasure.concept import Concept
 from pipeline.erasure.method import Method
 from pipeline.erasure.registry import METHODS
-from pipeline.erasure.selfcheck import SelfCheck
+from pipeline.erasure.selfcheck import CHECKED, SelfCheck, checked
 from pipeline.erasure.uce import UCE
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
@@ -78,3 +79,18 @@ def test_an_edit_in_the_wrong_direction_is_refused(model: Model) -> None:
     model.family.encode = lambda texts: encode([text.replace("cat", "lion at night") for text in texts])  # type: ignore[method-assign]
     with pytest.raises(ConfigError, match=r"but not towards 'dog'"):
         check.judge("step one")
+
+
+def test_an_edit_of_many_concepts_is_judged_by_a_few_evenly_over_the_list(model: Model, capsys) -> None:
+    many = [Concept(name=f"cat {i}", anchor="dog") for i in range(3 * CHECKED)]
+    few = checked(many)
+    assert len(few) == len(set(few)) == CHECKED
+    assert (few[0], few[-1]) == (many[0], many[-1])
+    places = [many.index(concept) for concept in few]
+    assert {b - a for a, b in itertools.pairwise(places)} == {3, 4}
+    assert checked(many[:CHECKED]) == tuple(many[:CHECKED])
+    check = SelfCheck(model, many)
+    told = rf"^step one \({CHECKED} of {3 * CHECKED} concepts checked, evenly over the list\) moved nothing: 'cat 0'"
+    with pytest.raises(ConfigError, match=told):
+        check.judge("step one", UCE)
+    assert f"self-check {CHECKED} of {3 * CHECKED} concepts" in capsys.readouterr().err

@@ -21,6 +21,9 @@ PROMPTS = ["a cat on the beach", "a red car", "two people by a tree", "a dog at 
         ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++", "use_karras_sigmas": True}),
         ("EulerAncestralDiscreteScheduler", {}),
         ("HeunDiscreteScheduler", {}),
+        ("DDIMScheduler", {"eta": 0.7}),
+        ("TCDScheduler", {}),  # of itself its steps put noise back; in diffusers' pipelines they do not
+        ("TCDScheduler", {"eta": 0.3}),
     ],
 )
 def test_equals_the_diffusers_pipeline(prediction: str, scheduler: str, options: dict):
@@ -29,6 +32,7 @@ def test_equals_the_diffusers_pipeline(prediction: str, scheduler: str, options:
     theirs = pipe(
         PROMPTS, negative_prompt=["", "", "night", ""], num_inference_steps=5, guidance_scale=4.0, width=32, height=40,
         generator=[torch.Generator().manual_seed(100 + i) for i in range(4)], output_type="np",
+        eta=options.get("eta", 0.0),
     ).images  # fmt: skip
     config = tiny.config(tiny.path(prediction))
     config.model = model_config
