@@ -23,6 +23,7 @@ from pipeline.errors import ConfigError
 from pipeline.files import replace_synced
 from pipeline.models.load import Model, load_model
 from pipeline.prepare import resolve_device
+from pipeline.terminal import printable
 
 EVERY = 25  # iterations between checkpoints
 
@@ -62,7 +63,7 @@ def _train(path: Path, step: Step, model: Model, every: int) -> None:
     begin = _resume(training, checkpoint, path.name) if checkpoint.exists() else 0
     _make_folder(path.parent)
     names = ", ".join(concept.name for concept in step.concepts)
-    with tqdm(initial=begin, total=training.iterations, desc=f"{step.label}: {names}", unit="it") as bar:
+    with tqdm(initial=begin, total=training.iterations, desc=printable(f"{step.label}: {names}"), unit="it") as bar:
         for i in range(begin, training.iterations):
             loss = training.iterate(i)
             if not math.isfinite(loss):

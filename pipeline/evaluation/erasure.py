@@ -42,6 +42,7 @@ from pipeline.models.dtype import fast_dtype
 from pipeline.paths import folder_on_disk
 from pipeline.prepare import resolve_device
 from pipeline.prompts.seeds import hashed
+from pipeline.terminal import printable
 
 _ROUNDS = (0.1, 0.2)  # shares of the pictures that all recipes have before the attacks and before the rest
 _REPORT_EVERY = 300.0  # seconds between the reports of a round that goes on
@@ -166,7 +167,7 @@ class Evaluation:
                         self.drawer.draw(task, recipe, batch, asked)
                     except SelfCheckError as error:  # a finding, not the end
                         self.refused[task, recipe] = str(error)
-                        tqdm.write(f"{task}: {recipe} is refused: {error}", file=sys.stderr)
+                        tqdm.write(printable(f"{task}: {recipe} is refused: {error}"), file=sys.stderr)
                 bar.update(len(asked))
                 if time.monotonic() - reported > _REPORT_EVERY:
                     self.report()
@@ -255,7 +256,7 @@ class Evaluation:
         budget = self._attack_budget()
         model = None
         found = []
-        for i in tqdm(range(self.config.attack.cases), desc=f"{task}: attack", unit="case"):
+        for i in tqdm(range(self.config.attack.cases), desc=printable(f"{task}: attack"), unit="case"):
             name = f"attack/{task}/{i:04d}.json"
             concept, prompt, pairs = attacked(self.tasks[task], i)
             case = self.folder.read_json(name)
