@@ -70,7 +70,7 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
         "<h2>What each step of the recipe makes of it</h2>",
         _table([*edits, *said]),
         "<h2>Gates</h2>",
-        _gates(after.gates),
+        _gates(after.gates, methods),
         "<h2>Masks over the steps, on the unerased picture</h2>",
         _masks(before.image, after.masks),
     ]
@@ -99,7 +99,10 @@ def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -
 
 _STYLE = """<style>.wide3 { grid-template-columns: repeat(3, 1fr); max-width: 640px; }
 .steps { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); }
-meter { width: 100%; height: 14px; }</style>"""
+.scale { position: relative; min-width: 60px; height: 12px; border-radius: 6px; background: var(--line); }
+.scale b { position: absolute; inset: 0 auto 0 0; border-radius: 6px; background: var(--bar); }
+.scale i { position: absolute; top: -3px; bottom: -3px; width: 2px; background: var(--ink); }
+@media (max-width: 480px) { .wide3 { grid-template-columns: 1fr 1fr; } }</style>"""
 
 
 def _figure(image: np.ndarray, title: str, note: str = "") -> str:
@@ -142,14 +145,20 @@ def _overlaid(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return ((1 - weight) * grey + weight * np.array([230.0, 60, 50])).astype(np.uint8)
 
 
-def _gates(gates: dict[str, float]) -> str:
+def _gates(gates: dict[str, float], methods: Sequence[Method]) -> str:
+    """Each gate's score beside the score from which it opens, marked on the scale too."""
     if not gates:
         return "<p>No method of this recipe is gated.</p>"
-    rows = "".join(
-        f"<tr><td>{escape(name)}<td><meter min=0 max=1 value={score:.3f}></meter><td>{score:.2f}</tr>"
-        for name, score in gates.items()
-    )
-    return f"<table>{rows}</table>"
+    rows = []
+    for name, score in gates.items():
+        method = next(method for method in methods if name.startswith(f"{method.label}:"))
+        opens = method.opens(name)
+        state = "acts by degrees" if opens is None else f"{'open' if score >= opens else 'shut'}: opens at {opens:g}"
+        mark = "" if opens is None else f"<i style='left:{100 * opens:.1f}%'></i>"
+        bar = f"<div class=scale><b style='width:{100 * min(max(score, 0), 1):.1f}%'></b>{mark}</div>"
+        rows.append(f"<tr><td>{escape(name)}<td>{bar}<td>{score:.2f}<td>{escape(state)}</tr>")
+    head = "<tr><th>gate<th>score, and where it opens<th><th></tr>"
+    return f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
 
 
 def _table(rows: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -28,19 +28,24 @@ figure { margin: 0; padding: 8px; overflow: hidden; } figure img { width: 100%; 
 .two { display: grid; grid-template-columns: 1fr 1fr; gap: 6px; } .bad { color: var(--bad); font-weight: 600; }
 .wide { overflow-x: auto; } .pixels { width: auto; } .pixels img { width: 72px; border-radius: 4px; display: block;
   image-rendering: pixelated; } .pixels td { padding: 3px 6px; max-width: 160px; }
+main > figure + figure { margin-top: 12px; } main.whole { max-width: 1700px; }
+.scores td, .scores th, .figures td, .figures th { padding: 5px 6px; font-size: 13px; vertical-align: top;
+  line-height: 1.35; } small { color: var(--soft); font-size: 11px; } th { font-weight: 600; }
+.scores th:first-child, .scores td:first-child { position: sticky; left: 0; background: var(--card); }
+td { overflow-wrap: break-word; }
 summary { margin: 8px 0; cursor: pointer; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: 12px; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg { width: 100%; height: auto; display: block; }
 """
 
 
-def page(title: str, body: Sequence[str]) -> str:
-    """Return a whole page; *body* is HTML, a block an item."""
+def page(title: str, body: Sequence[str], *, wide: bool = False) -> str:
+    """Return a whole page; *body* is HTML, a block an item. A *wide* one, of large tables, takes the window's width."""
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
     content = "\n".join(body)
     return (
         f"<!doctype html><html lang=en><head>{head}<title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main>{content}</main></body></html>\n"
+        f"<body><main{' class=whole' if wide else ''}>{content}</main></body></html>\n"
     )
 
 

@@ -150,12 +150,13 @@ def _audit(summary: Summary) -> list[str]:
 
 
 def _recipe_table(run: RunRecord) -> str:
-    rows = ["<tr><th>method<th>concepts<th>options</tr>"]
+    """A step in a line; its options, of which there may be many, are folded away."""
+    rows = []
     for step in run.recipe.get("steps", []):
-        options = ", ".join(f"{key}={value}" for key, value in step["options"].items()) or "defaults"
-        names = ", ".join(step["concepts"])
-        rows.append(f"<tr><td>{escape(step['method'])}<td>{escape(names)}<td class=soft>{escape(options)}</tr>")
-    return f"<table>{''.join(rows)}</table>" if len(rows) > 1 else ""
+        options = ", ".join(f"{key} {value}" for key, value in step["options"].items())
+        folded = f"<details><summary>options</summary><p class=soft>{escape(options)}</p></details>" if options else ""
+        rows.append(f"<tr><td>{escape(step['label'])}<td>{escape(', '.join(step['concepts']))}<td>{folded}</tr>")
+    return f"<table><tr><th>step<th>concepts<th></tr>{''.join(rows)}</table>" if rows else ""
 
 
 def _histogram(concept: str, bins: Sequence[int]) -> str:

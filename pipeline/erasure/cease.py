@@ -186,6 +186,13 @@ class CEASE(Method):
             if score >= self.options.context and concept.name not in told
         ]
 
+    def opens(self, gate: str) -> float | None:
+        if self.options.always_on:
+            return 0.0
+        if gate.endswith(" in context"):
+            return self.options.context
+        return self.options.evidence if gate.endswith(" heard") else self.options.gate
+
     def explain(self, text: str) -> list[str]:
         whole = self._whole(text, self.model.family.encode([text]).embeds[0])
         hits = self._found(text, whole)

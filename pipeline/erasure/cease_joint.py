@@ -95,6 +95,9 @@ class CEASEJoint(Method):
         steering.gates = {f"{self.label}:{c.name}": scores[:, k] for k, c in enumerate(self.concepts)}
         return steering
 
+    def opens(self, gate: str) -> float | None:
+        return self.options.gate
+
     def explain(self, text: str) -> list[str]:
         hits = self.gate.hits(text, self.options.gate, self.options.gate)
         if not hits:

@@ -187,6 +187,10 @@ class Method:
         """Return the part to play in sampling a batch, or ``None`` where no sample of it is concerned."""
         raise NotImplementedError
 
+    def opens(self, gate: str) -> float | None:
+        """Return the score from which the gate of this name opens; None where the method acts by degrees, or always."""
+        return None
+
     def explain(self, text: str) -> list[str]:
         """Return, a sentence each, what the method makes of prompt *text*; for people, and before sampling."""
         return []

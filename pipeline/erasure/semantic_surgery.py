@@ -78,6 +78,9 @@ class SemanticSurgery(Method):
         gates = {f"{self.label}:{concept.name}": alphas[:, i].float() for i, concept in enumerate(self.concepts)}
         return prompts.changed(positive=Conditioning(embeds, pooled), gates=gates)
 
+    def opens(self, gate: str) -> float | None:
+        return self.options.threshold
+
     def _alphas(self, embeds: Tensor) -> Tensor:
         """Return a_i of prompts ``(B, T, D)``, ``(B, concepts)``: of each concept's most present word."""
         similar = torch.stack(

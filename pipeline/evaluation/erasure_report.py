@@ -275,13 +275,24 @@ def _page(found: Findings) -> str:
         body += [_table(*_rows(found, task)), "<p>Difference of H_o, row less column</p>"]
         body += [_table(*_differences(found, [task])), "<p>Pictures: the same prompt and seed in a row.</p>"]
         body += [_sheet(found, task.task, cell) for cell in (*LEAKS, *ATTACKS, *KEPT)]
-    return page("Erasure", body)
+    return page("Erasure", body, wide=True)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["<tr>" + "".join(f"<th>{escape(text)}" for text in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{escape(text)}" for text in row) + "</tr>" for row in rows]
-    return f"<div class=wide><table>{''.join(lines)}</table></div>"
+    """A table that scrolls by itself; its first column, and H_o beside it, stay in sight."""
+    order = list(range(len(head)))
+    balance = next((i for i in order if head[i].endswith("H_o")), None)
+    if balance is not None:
+        order.insert(1, order.pop(balance))
+    lines = ["<tr>" + "".join(f"<th>{escape(head[i])}" for i in order) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{_cell(row[i])}" for i in order) + "</tr>" for row in rows]
+    return f"<div class=wide><table class={'figures' if balance is None else 'scores'}>{''.join(lines)}</table></div>"
+
+
+def _cell(text: str) -> str:
+    """A figure, and below it in small what stands in brackets behind it: its interval and counts."""
+    figure, bracket, rest = text.partition(" (")
+    return f"{escape(figure)}<br><small>({escape(rest)}</small>" if bracket else escape(text)
 
 
 def _sheet(found: Findings, task: str, cell: str) -> str:
