@@ -19,7 +19,7 @@ from pipeline.cluster.local import LocalDesk, run_local
 from pipeline.cluster.loop import Loop
 from pipeline.cluster.protocol import Drawn, Failure, FailureKind, Lease, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator
-from pipeline.config.schema import Config
+from pipeline.config.schema import BadRows, Config
 from pipeline.corpus import Row, Status, commit_shard, committed, evidence_url, failures, open_store, publish_all
 from pipeline.errors import ConfigError, StoreError
 from pipeline.prompts import Plan, PlannedShard, Sample, open_source
@@ -396,33 +396,18 @@ def parquet_plan(config: Config, prompts: Sequence[str]) -> Plan:
     return Plan.build(config, open_source(config.prompts))
 
 
-def test_a_row_that_cannot_be_used_costs_its_shard_and_no_more(tmp_path: Path) -> None:
-    """Rows of parquet are read when their shard is leased: by then hours of work may be committed."""
+def test_a_row_that_cannot_be_used_costs_its_shard_nothing(tmp_path: Path) -> None:
+    """It is planned as a sample that is not drawn; what becomes of it is told by the tests of the worker."""
     config = corpus_of(tmp_path)
+    config.prompts.bad_rows = BadRows.skip
     plan = parquet_plan(config, [f"row {i}" if i not in (21, 39) else " " for i in range(40)])
     worker = Committer(tmp_path / "corpus")
     snapshot = run_local(open_coordinator(config, plan), worker, Silent())
     assert snapshot.finished
-    assert list(snapshot.given_up) == [5, 9]
-    assert snapshot.given_up[5].endswith(
-        "prompts.parquet: row 22 has an empty prompt in column 'prompt'; expected a text"
-    )
-    assert sorted(committed(worker.store)) == [0, 1, 2, 3, 4, 6, 7, 8]
-    assert [(record.shard, record.kind) for record in failures(worker.store)] == [(5, "given_up"), (9, "given_up")]
-    again = Committer(tmp_path / "corpus")
-    assert run_local(open_coordinator(config, plan), again, Silent()).finished
-    assert again.on_device == []
-
-
-def test_prompts_of_which_none_can_be_used_stop_the_run(tmp_path: Path) -> None:
-    config = corpus_of(tmp_path)
-    worker = Committer(tmp_path / "corpus")
-    snapshot = run_local(open_coordinator(config, parquet_plan(config, [" "] * 400)), worker, Silent())
-    assert not snapshot.finished
-    assert snapshot.stopped is not None
-    assert snapshot.stopped.startswith("4 of the first 4 shards failed")
-    assert "row 1 has an empty prompt" in snapshot.stopped
-    assert worker.on_device == []
+    assert snapshot.given_up == {}
+    assert sorted(committed(worker.store)) == list(range(10))
+    assert list(failures(worker.store)) == []
+    assert [bool(sample.fault) for sample in plan.shard(5).samples] == [False, True, False, False]
 
 
 def test_prompts_that_cannot_be_read_end_the_run_and_give_up_nothing(tmp_path: Path) -> None:
