@@ -35,7 +35,7 @@ from pipeline.corpus import (
     require_run_record,
 )
 from pipeline.corpus.manifest import read_rows
-from pipeline.corpus.resume import existing_run
+from pipeline.corpus.resume import check_version, existing_run
 from pipeline.corpus.run_record import environment_difference
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import EXCLUDED
@@ -64,7 +64,9 @@ def recorded_config(path: str, options: Mapping[str, str]) -> Config:
     Raises ``CorpusError`` where no corpus is, ``ConfigError`` where its config cannot be used here any more.
     """
     store = open_store(path, options)
-    values = require_run_record(store).config
+    record = require_run_record(store)
+    check_version(path, record)
+    values = record.config
     values["output"] |= {"path": path} | ({"storage_options": dict(options)} if options else {})
     with tempfile.TemporaryDirectory(prefix="lacuna-") as folder:
         file = Path(folder) / layout.RUN

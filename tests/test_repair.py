@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.cluster.run import run
-from pipeline.config import load_config
+from pipeline.config import SEMANTICS, load_config
 from pipeline.corpus import (
     FailureRecord,
     committed,
@@ -20,6 +20,7 @@ from pipeline.corpus import (
     open_store,
     purge_evidence,
     record_failure,
+    require_run_record,
     status,
     verify,
 )
@@ -258,6 +259,15 @@ def test_what_nobody_can_draw_again_stays_and_is_said(corpus):
     store.copy("train/000000.tar", "train/000009.tar")
     done = repair(config)
     assert done.left == ["train/000009.tar: no commit names it"]
+
+
+def test_a_corpus_of_another_version_is_left_to_that_one(corpus, capsys):
+    _, store, _ = corpus
+    store.delete("train/000000.tar")
+    record = require_run_record(store)
+    store.write("run.yaml", replace(record, identity={**record.identity, "semantics": 3}).dumps())
+    assert main(["repair", store.url]) == 2
+    assert f"(semantics: 3 -> {SEMANTICS}); repair it with that version" in capsys.readouterr().err
 
 
 def test_wrong_input_is_one_line(corpus, made, tmp_path, capsys):

@@ -37,6 +37,16 @@ def of_this_corpus(config: Config, summary: PlanSummary, record: RunRecord) -> R
     )
 
 
+def check_version(path: str, record: RunRecord) -> None:
+    """Raise ``ConfigError`` where this version would draw other bytes than the one that began the corpus at *path*."""
+    theirs = record.identity.get("semantics")
+    if theirs != SEMANTICS:
+        raise ConfigError(
+            f"{path}: another version of Lacuna began it, which drew other bytes from the same config (semantics: "
+            f"{theirs} -> {SEMANTICS}); repair it with that version: {_of_that_version(record)}"
+        )
+
+
 def _of_that_version(record: RunRecord) -> str:
     known = how_to_get(record.lacuna)
     if known is not None:
