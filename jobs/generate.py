@@ -8,7 +8,7 @@ from pathlib import Path
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
-    from pipeline.cli import main
+    from pipeline.cli import entry
 
     sys.argv.insert(1, "run")
-    sys.exit(main())
+    entry()

@@ -5,11 +5,14 @@ where `model.dtype: auto` makes it look for a GPU, or a recipe has steps that ar
 """
 
 import argparse
+import atexit
 import contextlib
 import math
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NoReturn
 
 from pipeline import __version__
 from pipeline.errors import LacunaError
@@ -58,6 +61,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("lacuna: stopped", file=sys.stderr)
         return 130
+
+
+def entry() -> NoReturn:
+    """Run the command of ``sys.argv`` and end the process with what it returns.
+
+    The interpreter is not taken down: a native thread of a library (of Arrow's pool: apache/arrow#45017) that asks for
+    it then is unwound, which aborts the process, and a sound corpus would end with 134.
+    """
+    code = main()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -427,4 +445,4 @@ def _completion(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

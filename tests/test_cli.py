@@ -238,3 +238,19 @@ def test_shells_complete_commands_options_and_files(shell: str, capsys: pytest.C
         typed = 'COMP_WORDS=(lacuna ver); COMP_CWORD=1; _shtab_lacuna; echo "${COMPREPLY[@]}"'
         done = subprocess.run(["bash", "-c", f"{script}\n{typed}"], capture_output=True, text=True)
         assert done.stdout.split() == ["verify"]
+
+
+def test_a_process_ends_with_its_code_before_the_interpreter_is_taken_down(tmp_path):
+    """What is registered for the exit runs; what only the end of the interpreter would do, does not."""
+    script = (
+        "import atexit, sys, pipeline.cli\n"
+        "class Late:\n"
+        "    def __del__(self, write=sys.stdout.write, flush=sys.stdout.flush): write('taken down'), flush()\n"
+        "late = Late()\n"
+        "atexit.register(print, 'registered')\n"
+        f"sys.argv = ['lacuna', 'show', {str(tmp_path / 'absent.yaml')!r}]\n"
+    )
+    ends = {"pipeline.cli.entry()": (2, "registered\n"), "sys.exit(pipeline.cli.main())": (2, "registered\ntaken down")}
+    for end, expected in ends.items():
+        done = subprocess.run([sys.executable, "-c", script + end], cwd=ROOT, capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == expected, done.stderr
