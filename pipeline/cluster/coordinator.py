@@ -117,7 +117,7 @@ class Coordinator:
             aside=self._aside,
             closed=self._book.close_shard,
             live=self._live,
-            clock=self._now,
+            clock=clock,
         )
         for shard, counts in done.items():
             self._fates.committed(shard, counts)

@@ -25,11 +25,15 @@ def of_this_corpus(config: Config, summary: PlanSummary, record: RunRecord) -> R
     if record.digest == summary.identity.digest:
         return record
     differing = identity_difference(record.identity, summary.identity.fields)
-    others = [line for line in differing if not line.startswith("semantics:")]
-    if not others:
+    theirs = record.identity.get("semantics")
+    if theirs != SEMANTICS:
+        # Settings come, go and change their defaults with versions: which of the two makes a difference is not known.
+        others = [line for line in differing if not line.startswith("semantics:")]
+        besides = f"; by its defaults or by this config it also differs in {', '.join(others)}" if others else ""
         raise ConfigError(
             f"{config.output.path}: another version of Lacuna began it, which drew other bytes from the same config "
-            f"({differing[0]}); choose another output.path, or go on with that version: {_of_that_version(record)}"
+            f"(semantics: {theirs} -> {SEMANTICS}{besides}); choose another output.path, or go on with that version: "
+            f"{_of_that_version(record)}"
         )
     raise ConfigError(
         f"{config.output.path}: holds another corpus ({'; '.join(differing)}); "

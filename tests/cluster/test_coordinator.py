@@ -529,6 +529,17 @@ def test_storage_that_refuses_everything_ends_the_run_for_all_who_ask() -> None:
     assert desk.records == []
 
 
+def test_storage_that_refuses_everything_ends_a_run_whose_only_worker_seldom_calls() -> None:
+    """Without a driver that calls all the time, as on the local backend, the time between two calls is work."""
+    desk = Desk(shards=30)
+    with pytest.raises(StoreError, match="503; 3 commits in a row failed in 120 s, and the run ends"):
+        for _ in range(10):
+            lease = desk.lease("a#1")
+            desk.time += 6 * STALL
+            desk.coordinator.report("a#1", [replace(desk.fail(task, "503"), storage=True) for task in lease.tasks])
+    assert desk.records == []
+
+
 def test_a_bad_moment_of_storage_ends_no_run_however_many_commits_fail_in_it() -> None:
     desk = Desk(shards=40)
     for _ in range(2):  # and a second one is counted from its own beginning

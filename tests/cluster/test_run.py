@@ -277,6 +277,13 @@ def test_a_corpus_of_another_version_is_refused_as_such(
         file.write_text(yaml.safe_dump(older if lacuna is None else {**older, "lacuna": lacuna}))
         with pytest.raises(ConfigError, match=how):
             run(load(path), progress=Silent())
+    # Versions differ in their settings too: what that one had or settled otherwise is no other config.
+    identity = {key: value for key, value in recorded["identity"].items() if key != "audit.caption_subject"}
+    identity["prompts.column"] = "prompt"
+    file.write_text(yaml.safe_dump({**recorded, "identity": identity, "lacuna": known}))
+    also = r'audit.caption_subject: \(absent\) -> "a picture", prompts.column: "prompt" -> \(absent\)'
+    with pytest.raises(ConfigError, match=rf"another version of Lacuna.*{also}.*: pip install 'git\+"):
+        run(load(path), progress=Silent())
 
 
 def test_a_dtype_of_auto_is_settled_recorded_and_kept(model: str, tmp_path: Path) -> None:
