@@ -112,6 +112,11 @@ def purge(store: Store, evidence: Store) -> int:
             f"{evidence.url}: is evidence of another corpus (identity {note.identity[:16]}, made at {note.path}), not "
             f"of {store.url}; nothing was deleted"
         )
+    if files and note is None and run.lacuna:
+        raise CorpusError(
+            f"{evidence.url}: nothing says that this is evidence of {store.url}, whose own is marked; nothing was "
+            "deleted: delete it yourself, or run the corpus again, which marks it"
+        )
     if not files:
         if note is not None and note.purged:
             return 0

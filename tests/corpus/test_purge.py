@@ -4,12 +4,21 @@ import json
 import os
 import shutil
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.cli import main
-from pipeline.corpus import claim_evidence, evidence_url, open_store, purge_evidence, purged_on, verify
+from pipeline.corpus import (
+    claim_evidence,
+    evidence_url,
+    open_store,
+    purge_evidence,
+    purged_on,
+    require_run_record,
+    verify,
+)
 from pipeline.corpus.purge import check_evidence, purge
 from pipeline.corpus.reading import open_corpus
 from pipeline.errors import CorpusError, StoreError
@@ -103,6 +112,19 @@ def test_evidence_of_another_corpus_is_left_alone(corpus, capsys) -> None:
     with pytest.raises(CorpusError, match=r"evidence\.json: does not say whose evidence this is"):
         purge_evidence(path, options)
     assert names(evidence.url, options) == before
+
+
+def test_only_a_corpus_older_than_the_note_has_evidence_without_one(corpus) -> None:
+    path, options = corpus
+    store, evidence = open_store(path, options), open_store(f"{path}.evidence", options)
+    record = require_run_record(store)
+    store.write("run.yaml", replace(record, lacuna={"version": "9"}).dumps())
+    before = names(evidence.url, options)
+    with pytest.raises(CorpusError, match=f"{path}.evidence: nothing says that this is evidence of {path}, whose own"):
+        purge_evidence(path, options)
+    assert names(evidence.url, options) == before
+    claim_evidence(path, OURS, options)  # as a run does
+    assert purge_evidence(path, options) == 3
 
 
 @pytest.mark.parametrize("name", ["run.yaml", "commits/000000.json", "within/run.yaml", "within/commits/000000.json"])
