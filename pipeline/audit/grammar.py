@@ -63,7 +63,8 @@ _NOUNS_IN_ING = (
 _NOUNS_IN_ED = "bed|red|shed|seed|weed|sled|breed|feed|steed|reed|creed|hundred|bobsled|bloodshed"
 _IRREGULAR = (
     "made|seen|lying|worn|held|shown|stuck|lost|driven|flown|built|drawn|taken|eaten|lit|overgrown|grown|thrown|blown|"
-    "broken|woven|hidden|written|frozen|bent|left"
+    "broken|woven|hidden|written|frozen|bent|left|sat|stood|ran|slept|swam|flew|hung|ate|drank|wore|rode|drove|drew|"
+    "gave|took|came|went|fell|crept|leapt|caught|fought"
 )
 _COPULAS = ("is", "are", "was", "were", "looks", "look", "seems", "seem", "appears")
 _PREPOSITION = re.compile(rf"(?:{PREPOSITIONS})\b(?!-)", re.IGNORECASE)
@@ -86,7 +87,7 @@ class Edge(StrEnum):
 
 def begins(text: str, plural: bool) -> Edge:
     """Tell what *text*, stripped, begins with; *plural* where it follows a plural, whose verbs have no -s."""
-    if not text or text[0] in ".;:!?)]":
+    if not text or text[0] in ".;:!?)]" or re.match(r"--\w", text):  # "--ar 16:9", to a drawing bot
         return Edge.end
     if _CONJUNCTION.match(text):
         return Edge.joint

@@ -6,6 +6,7 @@ A key is written as in messages: ``erasure.concepts[0].anchor``, and in brackets
 
 import re
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import is_dataclass
 from typing import Any, get_origin
 
@@ -120,9 +121,10 @@ def _write(tree: dict[str, Any], keys: Sequence[str | int], value: Any) -> None:
         if i + 1 < len(keys):
             if isinstance(node, dict) and scalars.is_null(node.get(key)):
                 node[key] = [] if isinstance(keys[i + 1], int) else {}
+            node[key] = copy(node[key])  # by an alias (*name) it may stand elsewhere too
             node = node[key]
         elif isinstance(value, dict) and value and isinstance(node, dict) and isinstance(node.get(key), dict):
-            _merge(node[key], value)
+            node[key] = _merged(node[key], value)
         else:
             node[key] = value
 
@@ -135,12 +137,12 @@ def _index(key: str | int, node: list[Any], where: str) -> int:
     return int(key)
 
 
-def _merge(into: dict[str, Any], value: dict[str, Any]) -> None:
-    for key, item in value.items():
-        if isinstance(item, dict) and item and isinstance(into.get(key), dict):
-            _merge(into[key], item)
-        else:
-            into[key] = item
+def _merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(old)
+    for key, item in new.items():
+        both = isinstance(item, dict) and item and isinstance(old.get(key), dict)
+        merged[key] = _merged(old[key], item) if both else item
+    return merged
 
 
 def _leaves(value: Any, path: str) -> Iterator[str]:

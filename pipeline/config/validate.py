@@ -167,6 +167,14 @@ def _columns(prompts: PromptsConfig) -> None:
         elif value == "" or isinstance(value, list) or (value is None and key == "prompt"):
             or_null = "" if key == "prompt" else " or null"
             raise Problem(here, f"is {show(value)}; expected the name of a column{or_null}")
+    meant = {"prompt": "prompt", **columns} if columns else {}
+    roles: dict[str, str] = {}  # column -> what it is
+    for role in STEERING:
+        column = str(meant.get(role) or "")
+        if column and {roles.setdefault(column, role), role} not in ({role}, {"width", "height"}):
+            raise Problem(
+                f"prompts.columns.{role}", f"{column!r} is the {roles[column]} already; expected another column"
+            )
     if (columns.get("width") is None) != (columns.get("height") is None):
         raise Problem("prompts.columns", "names width or height alone; expected both, or size")
     if columns.get("width") is not None and columns.get("size") is not None:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 
 from pipeline.errors import ConfigError
 from pipeline.models.family import Family
-from pipeline.models.files import check_weights
+from pipeline.models.files import check_weights, loaded_files, variant_of
 
 LIBRARIES = {
     "diffusers": (diffusers, diffusers.ModelMixin),
@@ -48,7 +48,7 @@ def load_networks(
 
 def _load_network(where: str, network_class: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
     # Some parts of a model have no file of the variant; theirs is the plain one, as in diffusers.
-    has_variant = variant is not None and any(f".{variant}" in path.name for path in folder.iterdir())
+    has_variant = variant is not None and any(variant_of(path) == variant for path in loaded_files(folder, variant))
     options: dict[str, Any] = {"variant": variant} if has_variant else {}
     if issubclass(network_class, diffusers.ModelMixin):
         options["torch_dtype"] = dtype

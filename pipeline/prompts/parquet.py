@@ -54,9 +54,9 @@ class ParquetSource:
             steering = set(meaning.steering.values())
             self._columns.append([n for n in schema.names if n in steering or meaning.passes(n)])
             self._file_starts.append(self._starts[-1])
-            leaf = next(i for i, column in enumerate(metadata.schema) if column.path == meaning.prompt)
+            leaf = next((i for i, column in enumerate(metadata.schema) if column.path == meaning.prompt), None)
             for group in range(metadata.num_row_groups):
-                if _tells_of_empty(metadata.row_group(group).column(leaf)):
+                if leaf is not None and _tells_of_empty(metadata.row_group(group).column(leaf)):
                     self._suspects.append(len(self._groups))
                 self._groups.append((number, group))
                 self._starts.append(self._starts[-1] + metadata.row_group(group).num_rows)

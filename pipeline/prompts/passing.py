@@ -35,7 +35,7 @@ def passing_schema(parts: Schemas, meaning: Meaning) -> pa.Schema:
                 type_ = _kept(field, where, named=meaning.passing is not None)
                 known, at = found.get(field.name, (type_, where))
                 found[field.name] = (_unified(field.name, (known, at), (type_, where)), at)
-    names = found if meaning.passing is None else meaning.passing
+    names = found if meaning.passing is None else [name for name in meaning.passing if name in found]  # no rows: none
     return pa.schema([pa.field(name, found[name][0]) for name in names])
 
 

@@ -31,6 +31,7 @@ DROPPED = {
     # prepositions before it, alone or in a chain
     "a photo of a cat": "a photo",
     "a photo of a cat on the beach": "a photo on the beach",
+    "a photo of a cat --ar 16:9": "a photo --ar 16:9",
     "a car next to the cats.": "a car.",
     "a tiger to the left of a tabby cat": "a tiger",
     "a boy on the back of a cat": "a boy",
@@ -59,6 +60,9 @@ DROPPED = {
     "A cat gives a ball to a dog": "A ball to a dog",
     "the cat is black and white": SUBJECT,
     "a cat that looks at a bird": "a bird",
+    "the cat that sat on the mat": "a picture on the mat",
+    "A cat slept here": "A picture here",
+    "a cat wore a hat": "a hat",
     "a dog and a cat sleeping on a sofa": "a dog sleeping on a sofa",
     "a dog and a cat wearing a hat": "a dog and a hat",
     "a dog is eating and a cat is sleeping": "a dog is eating",

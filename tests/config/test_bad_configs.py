@@ -343,6 +343,14 @@ def test_overrides_are_blamed_by_themselves(override, expected, sound):
             "prompts.columns.seed: is ['s']; expected the name of a column or null",
         ),
         ("source: a.csv, columns: {seed: ''}", "prompts.columns.seed: is ''; expected the name of a column"),
+        (
+            "source: a.csv, columns: {negative_prompt: prompt}",
+            "prompts.columns.negative_prompt: 'prompt' is the prompt already; expected another column",
+        ),
+        (
+            "source: a.csv, columns: {prompt: p, width: w, height: w, seed: w}",
+            "prompts.columns.width: 'w' is the seed already; expected another column",
+        ),
         ("source: a.csv, columns: {width: w}", "prompts.columns: names width or height alone; expected both, or size"),
         (
             "source: a.csv, columns: {width: w, height: h, size: s}",

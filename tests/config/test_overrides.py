@@ -55,3 +55,15 @@ def test_mappings_merge_and_the_last_word_counts(sound: Path):
         load_config(sound, ["seed=-1", "seed=-2"])
     sound.write_text(sound.read_text() + "cluster:\n")
     assert load_config(sound, ["cluster.workers.max=3"]).cluster.workers.max == 3
+
+
+def test_an_override_changes_one_place_and_not_what_an_alias_repeats(sound: Path):
+    steps = "    - {method: uce, options: &o {lamb: 1000, templates: [a]}}\n    - {method: rece, options: *o}\n"
+    above, steering = sound.read_text().split("    - {method: uce}\n    - {method: cease, concepts: [cat]}\n")
+    sound.write_text(above + steps + steering)
+    for override in ("erasure.recipe[0].options.lamb=5", "erasure.recipe[0].options={lamb: 5}"):
+        changed, kept = load_config(sound, [override]).erasure.recipe
+        assert changed.options == {"lamb": 5, "templates": ["a"]}
+        assert kept.options == {"lamb": 1000, "templates": ["a"]}
+    changed, kept = load_config(sound, ["erasure.recipe[1].options.templates[0]=b"]).erasure.recipe
+    assert (changed.options["templates"], kept.options["templates"]) == (["a"], ["b"])

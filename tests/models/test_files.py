@@ -52,6 +52,13 @@ def test_a_folder_with_a_variant_alone(tmp_path: Path):
     load(folder, variant="fp16")
 
 
+def test_other_files_whose_names_begin_like_the_variants_do_not_count(tmp_path: Path):
+    folder = copy("sd", tmp_path)
+    for name in ("diffusion_pytorch_model.fp16.bin", "._diffusion_pytorch_model.fp16.safetensors"):
+        (folder / "unet" / name).write_bytes(b"not loaded")
+    assert load(folder, variant="fp16").revision == revision(folder, variant="fp16") == revision(folder)
+
+
 def test_a_folder_with_pickles_alone(tmp_path: Path):
     folder = copy("sd", tmp_path)
     renamed(folder, ".bin")

@@ -198,6 +198,9 @@ def test_files_that_cannot_be_used(tmp_path):
         source(tmp_path / "a.parquet", columns={"prompt": "promt"})
     with pytest.raises(ConfigError, match=r"column 'id' of .* is int64; expected text"):
         source(tmp_path / "a.parquet", columns={"prompt": "id"})
+    pq.write_table(pa.table({"captions": [["a", "b"], ["c"]]}), tmp_path / "lists.parquet")
+    with pytest.raises(ConfigError, match=r"column 'captions' of .* is list<.*>; expected text"):
+        source(tmp_path / "lists.parquet", columns={"prompt": "captions"})
     (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
     with pytest.raises(ConfigError, match=r"b.parquet is not a parquet file, or it is cut off"):
         source(tmp_path / "b.parquet")

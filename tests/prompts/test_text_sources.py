@@ -249,6 +249,12 @@ def test_what_cannot_be_used_is_named(name, text, expected, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("name", "text", "bad"), [("p.jsonl", "no\nJSON\n", 2), ("p.csv", "prompt,x\n", 0)])
+def test_where_no_row_can_be_read_nothing_passes(name, text, bad, tmp_path):
+    found = source(write(tmp_path / name, text), columns={"pass": ["x"]})
+    assert (len(found), found.look().bad, found.schema.names) == (bad, bad, [])
+
+
 @pytest.mark.parametrize(
     ("values", "type_"),
     [
