@@ -179,10 +179,12 @@ class Fates:
     def _conclude(self, shard: int, message: str) -> None:
         """A shard has failed: was it one too many of the first?"""
         reason = self._first.concluded(shard, message)
-        if reason is not None and self.stopped is None:
-            self.stop(reason)
-            for failed in sorted(self._first.failed):
-                self._history.add(Failure(shard=failed, kind=FailureKind.pardoned, message="the run was stopped"))
+        if reason is None:
+            return
+        pardoned = sorted(self._first.failed) if self.stopped is None else [shard]  # which was under way still
+        self.stop(reason)
+        for failed in pardoned:
+            self._history.add(Failure(shard=failed, kind=FailureKind.pardoned, message="the run was stopped"))
 
     def _full(self, opened: Open, report: Report) -> None:
         """Nothing more can be stored: stop drawing. Where only the worker's machine is full, stop drawing there."""

@@ -474,6 +474,19 @@ def test_a_wrong_config_stops_the_run_with_its_first_error() -> None:
     assert desk.state.given_up == {}
 
 
+def test_nor_does_a_shard_pay_that_others_had_when_a_wrong_config_stopped_the_run() -> None:
+    desk = Desk(shards=12)
+    for _ in range(4):
+        leases = {f"w{i}#1": desk.lease(f"w{i}#1") for i in range(8)}
+        for worker, lease in leases.items():
+            desk.coordinator.report(worker, [desk.fail(task) for task in lease.tasks])
+        assert desk.state.stopped is not None
+        assert sum(record.kind is FailureKind.pardoned for record in desk.records) == len(desk.records) / 2
+        desk.start()
+    assert run_alone(desk, set()).reason == "finished"
+    assert sum(record.kind is FailureKind.error for record in desk.records) == 32
+
+
 def test_a_few_bad_shards_among_the_first_do_not_stop_the_run() -> None:
     desk = Desk(shards=40, samples=4)
     poison = {f"{shard:06d}00001" for shard in range(0, 12, 3)}
