@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NoReturn
 
 from pipeline.cluster.environment import settle_in, terminable
 from pipeline.cluster.protocol import Snapshot
@@ -20,6 +20,7 @@ from pipeline.config.schema import Config, DType
 
 STARTING = 300.0  # seconds for Ray to start or to be joined: seconds, but on a machine at full load
 STUCK = 600.0  # seconds between two words of the driver: storage may be busy for minutes
+ASKING = Waiting(what="the process that drives Ray, which asks Ray something", seconds=STUCK)
 
 
 class _Pipe:
@@ -60,14 +61,21 @@ def main(number: int) -> None:
         # Ray takes SIGTERM for itself on starting, so ours is set again, and at the end put back.
         with terminable(), joined(lambda why: pipe.tell(Gone(why=why))) as address, terminable():
             pipe.tell(Joined(address=address))
-            while True:
-                pipe.tell(Ended(result=tasks.get()(pipe.tell)))
+            serve(pipe.tell, tasks)
     except KeyboardInterrupt:
         pipe.tell(Raised(error=KeyboardInterrupt()))
     except Lost as lost:
         pipe.tell(Gone(why=str(lost)))
     except Exception as error:
         pipe.tell(Raised(error=_portable(error)))
+
+
+def serve(tell: Tell, tasks: "queue.SimpleQueue[Callable[[Tell], Any]]") -> NoReturn:
+    """Do one task after the other. Each begins with storage, which may be busy for longer than a process to begin."""
+    while True:
+        task = tasks.get()
+        tell(ASKING)
+        tell(Ended(result=task(tell)))
 
 
 class Relay:
@@ -90,8 +98,7 @@ def drive(tell: Tell, **arguments: Any) -> Snapshot:
     """Work as ``Driver`` does, which takes the *arguments*."""
     from pipeline.cluster.driver import Driver
 
-    alive = partial(tell, Waiting(what="the process that drives Ray, which asks Ray something", seconds=STUCK))
-    return Driver(progress=Relay(tell), alive=alive, **arguments).run()
+    return Driver(progress=Relay(tell), alive=partial(tell, ASKING), **arguments).run()
 
 
 def fast_dtype(tell: Tell, config: Config) -> DType:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import queue
 import signal
 import subprocess
 import sys
@@ -13,10 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.cluster import supervisor
-from pipeline.cluster.supervisor import Supervisor
+from pipeline.cluster import driving, supervisor
+from pipeline.cluster.supervisor import Ended, Supervisor
 from pipeline.cluster.watch import QUIET, Lost, Watch
 from pipeline.config.schema import Config
+from pipeline.corpus.stores import CREATE_PAUSES
 from pipeline.errors import ConfigError
 from tests.cluster.pretend import ORDERS
 from tests.cluster.test_progress import START
@@ -107,6 +109,17 @@ def test_it_is_begun_again_so_often_and_more_often_where_shards_are_committed(
         asked("own die", "own die", "own config")
     result, _ = asked("own die", "own done die", "own config", done=3)
     assert result == "info"
+
+
+def test_each_task_may_wait_for_storage_before_its_first_word() -> None:
+    words: list[Any] = []
+    tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    tasks.put(lambda tell: "float32")
+    tasks.put(lambda tell: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        driving.serve(words.append, tasks)
+    assert words == [driving.ASKING, Ended(result="float32"), driving.ASKING]
+    assert driving.ASKING.seconds > 2 * sum(CREATE_PAUSES) > supervisor.BEGINNING
 
 
 def test_the_process_ends_with_whoever_began_it(tmp_path: Path) -> None:
