@@ -24,6 +24,7 @@ from pipeline.corpus import (
     status,
     verify,
 )
+from pipeline.models.settle import settle
 from pipeline.prepare import prepare
 from pipeline.prompts import Plan, open_source
 from pipeline.repair import Repaired, recorded_config, repair
@@ -238,7 +239,7 @@ def test_evidence_that_was_purged_stays_away(corpus):
 
 def test_a_sample_that_was_left_out_is_left_out_again(made, tmp_path):
     """The manifest names it, or where that is gone too the record of the failure."""
-    config = load_config(made / "c.yaml", [f"output.path={tmp_path}/corpus"])
+    config = settle(load_config(made / "c.yaml", [f"output.path={tmp_path}/corpus"]))
     plan = Plan.build(config, open_source(config.prompts))
     record = prepare(config, plan.summary(), device="cpu")
     worker, blamed = Worker(config, record, device="cpu"), plan.shard(1).samples[2].key

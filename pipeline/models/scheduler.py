@@ -87,7 +87,7 @@ def step_options(scheduler: Any, generators: Sequence[torch.Generator] | torch.G
     """Return what the ``step`` of *scheduler* is told besides: who draws its noise, and its ``eta``."""
     taken = inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {"generator": generators} if "generator" in taken else {}
-    return options | ({ETA: scheduler.config[ETA]} if ETA in taken else {})
+    return options | ({ETA: scheduler.config.get(ETA, 0.0)} if ETA in taken else {})
 
 
 def _takes_eta(kind: type) -> bool:

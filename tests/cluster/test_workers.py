@@ -3,6 +3,7 @@
 import os
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pipeline.cluster.machines import Needs
 from pipeline.cluster.records import write_nonce
 from pipeline.config.schema import Config
 from pipeline.errors import ClusterError
+from tests.faulty import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -242,20 +244,20 @@ def test_the_cluster_is_asked_once_who_lives_however_many_have_died(
     assert 0 < asked[0] <= polls
 
 
-def test_a_moment_without_storage_is_waited_out_by_a_worker_that_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = Config()
-    config.output.path = str(tmp_path / "corpus")
-    nonce = write_nonce(config)
-    attempts, away = tmp_path / "corpus" / "attempts", tmp_path / "away"
-    attempts.rename(away)
-    attempts.write_text("in the way")
-    actor = WorkerActor.options(num_cpus=1).remote(1)
-    hello = actor.hello.remote(config, nonce, os.getcwd())
-    ended, _ = ray.wait([hello], timeout=8.0)
-    attempts.unlink()
-    away.rename(attempts)
-    assert not ended
-    assert ray.get(hello, timeout=120.0)[1] == ray.get_runtime_context().get_node_id()
-    ray.kill(actor)
+def test_a_moment_without_storage_is_waited_out_by_a_worker_that_starts(s3: dict[str, str]) -> None:
+    with serving() as faulty:
+        config = Config()
+        config.output.path = f"s3://corpora/{uuid.uuid4().hex}"
+        config.output.storage_options = {**s3, "endpoint": faulty.endpoint}
+        nonce = write_nonce(config)
+        faulty.asked.clear()
+        faulty.lost["any"] = -1
+        actor = WorkerActor.options(num_cpus=1).remote(1)
+        hello = actor.hello.remote(config, nonce, os.getcwd())
+        ended: list[Any] = []
+        while len(faulty.asked) <= 6 and not ended:  # more often than a store asks that has never answered
+            ended, _ = ray.wait([hello], timeout=0.2)
+        faulty.lost.clear()
+        assert not ended
+        assert ray.get(hello, timeout=120.0)[1] == ray.get_runtime_context().get_node_id()
+        ray.kill(actor)

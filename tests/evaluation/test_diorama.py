@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.diorama.lexicon import canonical
 from pipeline.diorama.world import OBJECTS
+from pipeline.errors import ConfigError
 from pipeline.evaluation import diorama as module
 from pipeline.evaluation.diorama import evaluate_diorama
 from pipeline.evaluation.diorama_prompts import CELLS, demand, demands
@@ -39,5 +40,5 @@ def test_evaluates_resumes_and_refuses_other_settings(tmp_path, monkeypatch):
     (tmp_path / "pictures" / "00000.npy").unlink()
     evaluate_diorama(tmp_path, images=16)
     assert np.array_equal(first, np.load(tmp_path / "pictures" / "00000.npy"))
-    with pytest.raises(ValueError, match="another folder"):
+    with pytest.raises(ConfigError, match="another folder"):
         evaluate_diorama(tmp_path, images=20)
