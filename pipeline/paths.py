@@ -23,8 +23,11 @@ class LocationError(StoreError):
     """What cannot be the location of a corpus. ``reason`` is the message without what was written."""
 
     def __init__(self, written: object, reason: str):
-        super().__init__(f"{written}: {reason}")
+        super().__init__(written, reason)  # as they are, so that it can be unpickled
         self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.reason}"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Where a corpus lies: what a user may write for it, and that every character of a name is taken as it stands."""
 
 import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,7 @@ def test_what_cannot_be_a_location_is_one_line(written: str, message: str) -> No
     with pytest.raises(LocationError, match=message) as caught:
         locate(written)
     assert "\n" not in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
 @pytest.mark.parametrize("written", ["/", "s3://bucket"])

@@ -68,14 +68,20 @@ def _read(config: Config) -> Iterator[tuple[str, str]]:
 def _found(key: str, written: str, folder_of: FolderOf, holds: str) -> str:
     """Return the whole path of *written*; a hub id stays one, unless that file, or a folder that *holds* what is
     looked for, lies there."""
-    path = Path(read_path(written, folder_of(key)))
+    path, here = Path(read_path(written, folder_of(key))), Path(read_path(written, Path.cwd()))
     if is_hub_id(written):
-        return str(path) if path.is_file() or any(path.glob(holds)) else written
-    here = Path(read_path(written, Path.cwd()))
-    if not path.exists() and here.exists():
-        raise Problem(
-            key,
-            f"{path} is not there; {here} is, but what a config names is relative to the config's folder: write "
-            f"{here}, or give {key}={written} on the command line",
-        )
-    return str(path)
+        if _holds(path, holds):
+            return str(path)
+        if not _holds(here, holds):
+            return written
+    elif path.exists() or not here.exists():
+        return str(path)
+    raise Problem(
+        key,
+        f"{path} is not there; {here} is, but what a config names is relative to the config's folder: write "
+        f"{here}, or give {key}={written} on the command line",
+    )
+
+
+def _holds(path: Path, what: str) -> bool:
+    return path.is_file() or any(path.glob(what))

@@ -90,7 +90,8 @@ def test_a_name_of_the_hub_is_a_folder_only_where_a_model_lies(tmp_path: Path, m
     (there / "models/mine/model_index.json").unlink()
     assert load_config(there / "config.yaml").model.path == "models/mine"
     monkeypatch.chdir(folder(tmp_path / "here"))
-    assert load_config(there / "config.yaml").model.path == "models/mine"  # what lies where you stand is not meant
+    with pytest.raises(ConfigError, match=r"model\.path: .*there/models/mine is not there; .*here/models/mine is, but"):
+        load_config(there / "config.yaml")  # other weights of that name may lie on the hub
     assert load_config(there / "config.yaml", ["model.path=models/mine"]).model.path == str(
         tmp_path / "here/models/mine"
     )
