@@ -38,7 +38,7 @@ from pipeline.corpus.stores import hastily
 from pipeline.corpus.summary import Summary
 from pipeline.erasure.check import check_recipe_here
 from pipeline.erasure.concept import concepts_of
-from pipeline.errors import ConfigError, StoreError
+from pipeline.errors import ConfigError, CorpusError, StoreError
 from pipeline.models.dtype import settle_dtype, with_dtype
 from pipeline.models.settle import as_begun, is_settled, settle_size
 from pipeline.paths import is_relative
@@ -111,6 +111,11 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
         claim_evidence(path, pinned.digest, options)
     publish_all(store, evidence)
     known = committed_counts(store)  # before any worker is asked for: half an hour, where there are a million on S3
+    if beyond := [shard for shard in known if shard >= plan.shards]:
+        raise CorpusError(
+            f"{store.url}/{layout.commit(min(beyond))}: no such shard was planned, the plan has {plan.shards}; it is "
+            "of another corpus: move it away, with the files that it names"
+        )
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
     unfinished = plan.shards - len(given_up | known.keys())
     shown = progress or open_progress()

@@ -31,7 +31,7 @@ from pipeline.config.schema import Config
 from pipeline.corpus import Status, Store, committed, failures, open_store, read_run_record, remote, status, verify
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.manifest import read_rows
-from pipeline.errors import ConfigError, LacunaError
+from pipeline.errors import ConfigError, CorpusError, LacunaError
 from pipeline.models.dtype import fast_dtype
 from pipeline.prompts import tables
 from pipeline.version import this_version
@@ -252,6 +252,16 @@ def test_a_resume_under_another_identity_is_refused_with_the_difference(model: s
     with pytest.raises(LacunaError, match=r"seed.*0 -> 5") as caught:
         run(load(path, "seed=5"), progress=Silent())
     assert "\n" not in str(caught.value)
+
+
+def test_a_commit_beyond_the_plan_is_refused_before_any_work(model: str, tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, model))
+    assert run(config, progress=Silent()).exit_code == 0
+    commits = Path(config.output.path) / "commits"
+    (commits / "000003.json").write_text(json.dumps(json.loads((commits / "000002.json").read_text()) | {"shard": 3}))
+    (commits / "000001.json").unlink()
+    with pytest.raises(CorpusError, match=r"commits/000003\.json: no such shard was planned, the plan has 3; "):
+        run(config, progress=Silent())
 
 
 def test_a_corpus_of_another_version_is_refused_as_such(
