@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if extra:
         if not hasattr(args, "overrides") or any(word.startswith("-") for word in extra):
             parser.error(f"unrecognized arguments: {' '.join(extra)}")
-        args.overrides += extra
+        args.overrides = [*args.overrides, *extra]
     try:
         with busy(f"lacuna {argv[0]}: reading and loading"):
             return args.command(args)
@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
             "overrides",
             metavar="KEY=VALUE",
             nargs="*",
+            default=[],  # argparse would call it required else
             help=OVERRIDES_HELP,
         )
         command.set_defaults(command=run)
@@ -157,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         "overrides",
         metavar="KEY=VALUE",
         nargs="*",
+        default=[],
         help=OVERRIDES_HELP,
     )
     explain.add_argument("-o", "--output", metavar="FILE", help="the page (default: explain.html in the evidence)")
@@ -175,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a YAML file, or the corpus, where prompts and model still are where they were",
     )
     repair.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", help="overrides of a CONFIG, such as output.path=..."
+        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="overrides of a CONFIG, such as output.path=..."
     )
     repair.add_argument("--storage", metavar="KEY=VALUE", action="append", default=[], help="an option of PATH's store")
     repair.add_argument(
@@ -196,7 +198,7 @@ def _parser() -> argparse.ArgumentParser:
     help = "measure recipes against each other and the unerased model, judged by detector B; goes on where it stopped"
     erasure = what.add_parser("erasure", help=help, description=help)
     erasure.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/evaluation/quick.yaml")
-    erasure.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="overrides, such as cell=20")
+    erasure.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=[], help="overrides, such as cell=20")
     erasure.add_argument("-o", "--output", metavar="DIR", help="the folder (default: out/evaluate-NAME of the config)")
     erasure.set_defaults(command=_evaluate_erasure)
     completion = commands.add_parser(

@@ -204,6 +204,12 @@ def test_words_that_are_no_command_exit_with_two(words, capsys) -> None:
     assert "usage: lacuna" in capsys.readouterr().err
 
 
+def test_overrides_are_not_called_required(capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(["run"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: CONFIG\n")
+
+
 def test_without_docstrings_what_reads_works_and_what_draws_says_that_it_cannot(folder: Path, tmp_path: Path) -> None:
     script = "import sys; from pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
 

@@ -44,9 +44,14 @@ class Detector(ABC):
 
 
 def load_detector(config: AuditConfig, device: str) -> Detector:
-    """Build the detector that the config names; ``ConfigError`` for an unknown name or unknown options."""
+    """Build the detector that the config names; ``ConfigError`` for an unknown name or option, or one unfinished."""
     assert config.detector is not None
     detector_class = load_class("detector", config.detector, DETECTORS, Detector)
+    if missing := sorted(getattr(detector_class, "__abstractmethods__", ())):
+        raise ConfigError(
+            f"audit.detector: {config.detector} does not define {', '.join(missing)}; "
+            "expected knows, threshold and score"
+        )
     options: dict[str, Any] = dict(config.options)
     try:
         return detector_class(device, **options)

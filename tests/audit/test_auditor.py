@@ -100,3 +100,18 @@ def test_a_detector_of_three_methods_is_found_where_the_user_stands(tmp_path, mo
     assert sys.path[-1] == str(tmp_path), "behind all that is installed"
     with pytest.raises(ConfigError, match=r"audit.options: .*'levle'"):
         load_detector(AuditConfig(detector="my_three_methods:Red", options={"levle": 3}), "cpu")
+
+
+class Unfinished(Detector):
+    """Knows everything and judges nothing."""
+
+    def knows(self, term):
+        return True
+
+
+def test_an_unfinished_detector_is_told_what_it_lacks():
+    named = f"{__name__}:Unfinished"
+    with pytest.raises(
+        ConfigError, match=r"audit\.detector: .*:Unfinished does not define score, threshold; expected "
+    ):
+        load_detector(AuditConfig(detector=named), "cpu")
