@@ -180,6 +180,7 @@ class _Shard:
             image = data[row.offset or 0 : (row.offset or 0) + (row.length or 0)]
             if hashlib.sha256(image).hexdigest() != row.sha256:
                 self.problems.append(f"{name}: {row.key}: the picture is not the one of the manifest")
+                expected.update(member for member in stored if member.startswith(f"{row.key}."))
                 continue
             try:
                 extension = image_extension(image)
