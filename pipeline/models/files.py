@@ -3,15 +3,28 @@
 Pickled weights (.bin, .ckpt, .pt) are never read, since they can run code.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ConfigError
 
 _LOADED = (".json", ".txt", ".model", ".safetensors")  # settings, vocabularies of three kinds, weights
 _VARIANT = re.compile(r"\.(?P<variant>[A-Za-z_]\w*)(?:-\d+-of-\d+)?\.(?:safetensors|bin)$")
 _POINTER = b"version https://git-lfs.github.com/spec/"
+
+
+def read_settings(where: str, folder: Path, name: str) -> dict[str, Any]:
+    """Return what the JSON file *name* of a model's *folder* holds; ``ConfigError``, about *where*, if no object."""
+    try:
+        settings = json.loads((folder / name).read_text())
+    except ValueError:
+        settings = None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{where}: its {name} is no JSON object; is the copy whole?")
+    return settings
 
 
 def loaded_files(part: Path, variant: str | None) -> list[Path]:

@@ -16,7 +16,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 from pipeline.config.schema import ModelConfig
 from pipeline.diorama import DIORAMA_PATH
 from pipeline.errors import ConfigError, nearest
-from pipeline.models.files import check_fetched, loaded_files
+from pipeline.models.files import check_fetched, loaded_files, read_settings
 from pipeline.models.hub import asking_the_hub
 from pipeline.models.registry import FAMILIES
 from pipeline.paths import is_hub_id
@@ -49,16 +49,15 @@ class Found:
     def part_config(self, part: str) -> dict[str, Any]:
         """Return what the config.json of a *part* holds, which is fetched of a model on the hub; empty where it has
         none."""
-        name = f"{part}/config.json"
-        if self.commit is None:
-            path = Path(self.location) / name
-        else:
-            with asking_the_hub(f"model.path: {self.location}", self.location, self.commit):
+        name, where = f"{part}/config.json", f"model.path: {self.location}"
+        folder = Path(self.location)
+        if self.commit is not None:
+            with asking_the_hub(where, self.location, self.commit):
                 try:
-                    path = Path(hf_hub_download(self.location, name, revision=self.commit))
+                    folder = Path(hf_hub_download(self.location, name, revision=self.commit)).parents[1]
                 except RemoteEntryNotFoundError:
                     return {}
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return read_settings(where, folder, name) if (folder / name).is_file() else {}
 
     def revision(self, variant: str | None) -> str:
         """Return the commit, or "sha256:…" over what is loaded of a folder, which reads it all (1.8 GB/s)."""
@@ -124,12 +123,7 @@ def _local(folder: Path, name: str) -> Found:
             hint = "; convert a single-file checkpoint with diffusers' from_single_file and save_pretrained"
         raise ConfigError(f"model.path: {name} is not a diffusers folder (it has no model_index.json){hint}")
     check_fetched(f"model.path: {name}", [index_path])
-    try:
-        index = json.loads(index_path.read_text())
-    except ValueError:
-        index = None
-    if not isinstance(index, dict):
-        raise ConfigError(f"model.path: {name}: its model_index.json is no JSON object; is the copy whole?")
+    index = read_settings(f"model.path: {name}", folder, "model_index.json")
     return Found(str(folder), None, index)
 
 
@@ -152,4 +146,4 @@ def _hub(config: ModelConfig) -> Found:
         except RemoteEntryNotFoundError as error:
             raise ConfigError(f"{where} is not a diffusers model (it has no model_index.json)") from error
     # The cache keeps each file under snapshots/<commit>/, so a branch or tag resolves to bytes even when offline.
-    return Found(config.path, path.parent.name, json.loads(path.read_text()))
+    return Found(config.path, path.parent.name, read_settings(where, path.parent, "model_index.json"))

@@ -5,7 +5,6 @@ Whether its steps can be made, and draw all their noise from the generators that
 """
 
 import inspect
-import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from pipeline.config.schema import ModelConfig
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family
+from pipeline.models.files import read_settings
 from pipeline.models.registry import SCHEDULERS
 
 ETA = "eta"  # DDIM's and TCD's: the share of noise put back at a step; an argument of steps, 0 in diffusers' pipelines
@@ -39,12 +39,7 @@ def load_scheduler(where: str, folder: Path, index: dict[str, Any], config: Mode
     if not (isinstance(source, list) and len(source) == 2 and source[0] == "diffusers" and path.is_file()):
         return {}
     own = str(source[1])
-    try:
-        settings = json.loads(path.read_text())
-    except ValueError:
-        settings = None
-    if not isinstance(settings, dict):
-        raise ConfigError(f"{where}: its scheduler/scheduler_config.json is no JSON object; is the copy whole?")
+    settings = read_settings(where, folder, "scheduler/scheduler_config.json")
     key, name = scheduler_key(where, config), config.scheduler or own
     remedy = "" if config.scheduler else f"; model.scheduler may name another, such as {_SUCH_AS[_integrates(name)]}"
     kind = getattr(diffusers, name, None)

@@ -10,6 +10,7 @@ from peft import LoraConfig
 
 from pipeline.config.schema import AdapterConfig, DType, ModelConfig
 from pipeline.errors import ConfigError
+from pipeline.models.find import find_model
 from pipeline.models.load import load_model
 from tests import tiny
 
@@ -185,3 +186,10 @@ def test_an_adapter_of_another_model(tmp_path: Path):
 def test_sizes_that_cannot_be_made(size: tuple[int, int], message: str):
     with pytest.raises(ConfigError, match=message):
         load(tiny.path()).family.latent_shape(*size)
+
+
+@pytest.mark.parametrize("text", ["{not json", "[]"])
+def test_a_broken_config_of_a_part_that_tells_the_size(folder: Path, text: str):
+    (folder / "unet" / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"its unet/config\.json is no JSON object"):
+        find_model(ModelConfig(path=str(folder))).part_config("unet")
