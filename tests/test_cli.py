@@ -211,7 +211,7 @@ def test_overrides_are_not_called_required(capsys) -> None:
 
 
 def test_without_docstrings_what_reads_works_and_what_draws_says_that_it_cannot(folder: Path, tmp_path: Path) -> None:
-    script = "import sys; from pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
+    script = "from pipeline.cli import entry; entry()"
 
     def lacuna(*words: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-OO", "-c", script, *words]

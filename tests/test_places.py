@@ -37,7 +37,7 @@ class Red(Detector):
         return np.repeat(images[..., :1].mean(axis=(1, 2), dtype=np.float32) / 255, len(terms), axis=1)
 """
 # As the installed script: where the user stands is not on the path of modules.
-LACUNA = [sys.executable, "-P", "-c", "import sys; from pipeline.cli import main; sys.exit(main())"]
+LACUNA = [sys.executable, "-P", "-c", "from pipeline.cli import entry; entry()"]
 LOCAL = "cluster.backend=local"
 
 
