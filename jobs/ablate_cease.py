@@ -34,17 +34,17 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from tqdm import tqdm
 
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, OBJECTS
-from pipeline.erasure.cease import CEASE, CEASEOptions
-from pipeline.erasure.cease_steering import CEASESteering
-from pipeline.erasure.concept import Concept
-from pipeline.erasure.evidence import Evidence, Listener
-from pipeline.erasure.gate import Hit, TextGate
+from pipeline.erasure.cease.hearing import Evidence, Listener
+from pipeline.erasure.cease.method import CEASE, CEASEOptions
+from pipeline.erasure.cease.steering import CEASESteering
+from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts
-from pipeline.evaluation.erasure_prompts import Task, attacked
-from pipeline.evaluation.ring_a_bell import Budget, RingABell
+from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
+from pipeline.evaluation.erasure.prompts import Task, attacked
 from pipeline.generation.engine import Engine
 from pipeline.models.attention import Layer, split_heads
 from pipeline.models.dtype import fast_dtype

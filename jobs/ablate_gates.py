@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, FAMILIES, IMPLIED, OBJECTS, SYNONYMS, UNKNOWN, family_of
-from pipeline.erasure.cease import CEASEOptions
-from pipeline.erasure.cease_steering import HeardSteering, WatchfulSteering
-from pipeline.erasure.concept import Concept
-from pipeline.erasure.evidence import Evidence, Listener
-from pipeline.erasure.gate import Context, TextGate
+from pipeline.erasure.cease.hearing import Evidence, Listener
+from pipeline.erasure.cease.method import CEASEOptions
+from pipeline.erasure.cease.steering import HeardSteering, WatchfulSteering
+from pipeline.erasure.gate.text import Context, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype

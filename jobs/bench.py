@@ -179,7 +179,7 @@ def _command(side: str) -> list[str]:
 
 def ours(config: Config) -> Generator[float | None]:
     """The worker, which turns all shards but the first into a committed corpus; last, the device's busy share."""
-    from pipeline.prepare import prepare
+    from pipeline.session import prepare
     from pipeline.worker import Worker
 
     with tempfile.TemporaryDirectory() as folder:
@@ -200,7 +200,7 @@ def ours(config: Config) -> Generator[float | None]:
 
 def ours_on_ray(config: Config) -> float:
     """Seconds of a whole run on Ray with one worker, from its first commit to its last."""
-    from pipeline.cluster.run import run
+    from pipeline.run import run
 
     with tempfile.TemporaryDirectory() as folder:
         config.output.path, config.cluster.backend = f"{folder}/corpus", Backend.ray

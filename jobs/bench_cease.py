@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, DType, ModelConfig
-from pipeline.erasure.cease import CEASE, CEASEOptions
-from pipeline.erasure.concept import Concept
+from pipeline.erasure.cease.method import CEASE, CEASEOptions
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import unplanned

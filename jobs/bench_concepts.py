@@ -69,9 +69,9 @@ def setting(method: str, count: int):
     """Return the model, *count* concepts and the checked step of one method, in this process."""
     import torch
 
+    from pipeline.concepts.concept import Concept
     from pipeline.config.schema import DType, ModelConfig, StepConfig
     from pipeline.diorama.lexicon import OBJECTS, UNKNOWN
-    from pipeline.erasure.concept import Concept
     from pipeline.erasure.method import read_steps
     from pipeline.models.load import load_model
 

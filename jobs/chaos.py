@@ -51,7 +51,7 @@ HIT = {  # where -> what is killed -> workers that one such kill hits
 TITLES = {  # what is in the command line of such a process
     "worker": "ray::WorkerActor",
     "coordinator": "ray::CoordinatorActor",
-    "driver": "pipeline.cluster.driving",
+    "driver": "pipeline.cluster.on_ray.driving",
     "gcs_server": "/gcs_server ",
     "raylet": "/raylet ",
     "dashboard agent": "ray::DashboardAgent",

@@ -7,11 +7,11 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pipeline.corpus.reading import open_corpus
-    from pipeline.erasure.esd import compute_erasure_loss
+    from pipeline.erasure.methods.esd import compute_erasure_loss
 
 __all__ = ["__version__", "compute_erasure_loss", "open_corpus"]
 
-_PLACES = {"open_corpus": "pipeline.corpus.reading", "compute_erasure_loss": "pipeline.erasure.esd"}
+_PLACES = {"open_corpus": "pipeline.corpus.reading", "compute_erasure_loss": "pipeline.erasure.methods.esd"}
 
 
 def __getattr__(name: str) -> Any:

@@ -250,8 +250,8 @@ def _load(args: argparse.Namespace):
 
 def _run(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pipeline.cluster.run import run
     from pipeline.config import load_config
+    from pipeline.run import run
 
     config = load_config(args.config, args.overrides)  # a dtype of auto is for the workers' devices to settle
     outcome = run(config, accept_environment=args.accept_environment)
@@ -296,7 +296,7 @@ def _plan(args: argparse.Namespace) -> int:
     measured = None
     if not args.no_measure:
         _need_docstrings()
-        from pipeline.preview import measure
+        from pipeline.workshop.preview import measure
 
         measured = measure(config, plan)
     report = plan_report(config, plan, measured=measured, price=args.price, there=there)
@@ -306,7 +306,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _preview(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pipeline.preview import write_preview
+    from pipeline.workshop.preview import write_preview
 
     tell(write_preview(_load(args), args.images, args.output))
     return 0
@@ -314,7 +314,7 @@ def _preview(args: argparse.Namespace) -> int:
 
 def _explain(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pipeline.explain import write_explanation
+    from pipeline.workshop.explain import write_explanation
 
     tell(write_explanation(_load(args), args.prompt, args.output))
     return 0
@@ -322,7 +322,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 def _finetune(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pipeline.finetune import finetune
+    from pipeline.workshop.finetune import finetune
 
     for path in finetune(_load(args), args.checkpoint_every):
         tell(str(path))
@@ -331,7 +331,7 @@ def _finetune(args: argparse.Namespace) -> int:
 
 def _export(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pipeline.export import export
+    from pipeline.workshop.export import export
 
     tell(str(export(_load(args), args.folder, edits_only=args.edits_only)))
     return 0
@@ -412,7 +412,7 @@ def _purge(args: argparse.Namespace) -> int:
 
 def _evaluate_diorama(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pipeline.evaluation.diorama import evaluate_diorama
+    from pipeline.diorama.suite.evaluate import evaluate_diorama
 
     tell(evaluate_diorama(args.output, images=args.images))
     return 0
@@ -422,10 +422,10 @@ def _evaluate_erasure(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pathlib import Path
 
-    from pipeline.evaluation.erasure_config import load_evaluation
+    from pipeline.evaluation.erasure.config import load_evaluation
 
     config = load_evaluation(args.config, args.overrides)
-    from pipeline.evaluation.erasure import evaluate_erasure
+    from pipeline.evaluation.erasure.evaluate import evaluate_erasure
 
     tell(evaluate_erasure(config, args.output or f"out/evaluate-{Path(args.config).stem}"))
     return 0

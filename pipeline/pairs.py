@@ -10,10 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from pipeline.audit.auditor import Auditor
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, ImageFormat
 from pipeline.corpus.evidence import Pair
 from pipeline.drawable import Drawable
-from pipeline.erasure.concept import Concept
 from pipeline.erasure.recipe import CompiledRecipe
 from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Engine

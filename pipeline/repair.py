@@ -15,7 +15,6 @@ import torch
 import yaml
 from tqdm import tqdm
 
-from pipeline.cluster.run import run
 from pipeline.config import load_config
 from pipeline.config.schema import Config, DType
 from pipeline.corpus import (
@@ -41,8 +40,9 @@ from pipeline.errors import ConfigError
 from pipeline.generation.engine import EXCLUDED
 from pipeline.generation.environment import environment
 from pipeline.models.dtype import with_dtype
-from pipeline.prepare import resolve_device, solve_again
 from pipeline.prompts import Plan, PlannedShard, open_source
+from pipeline.run import run
+from pipeline.session import resolve_device, solve_again
 from pipeline.terminal import live
 from pipeline.worker import Worker
 

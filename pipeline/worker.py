@@ -23,6 +23,7 @@ import torch
 
 from pipeline.audit.auditor import Auditor, Verdict
 from pipeline.audit.captions import caption
+from pipeline.concepts.concept import concepts_of
 from pipeline.config.schema import Config, Policy
 from pipeline.corpus import (
     NO_CAPTION,
@@ -38,13 +39,12 @@ from pipeline.corpus import (
 )
 from pipeline.corpus.manifest import BAD_ROW
 from pipeline.drawable import Drawable
-from pipeline.erasure.concept import concepts_of
 from pipeline.errors import ConfigError
 from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Batch
 from pipeline.generation.environment import environment
-from pipeline.prepare import pinned_engine
 from pipeline.prompts import PlannedShard, Sample, further_seed
+from pipeline.session import pinned_engine
 
 PENDING = 2
 FAULTS = frozenset({"nan", "blank"})  # of one picture; further seeds may mend them

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from pipeline.erasure.uce import UCE
+from pipeline.erasure.methods.uce import UCE
 
 meanwhile: list[Callable[[], object]] = []  # what others do while the next edit is solved
 

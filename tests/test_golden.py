@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cluster.run import run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.corpus.manifest import read_rows
 from pipeline.generation.encode import decode_image
+from pipeline.run import run
 from tests import tiny
 
 FIXTURE = Path(__file__).with_name("golden.json")

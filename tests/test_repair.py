@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.cluster.run import run
 from pipeline.config import SEMANTICS, load_config
 from pipeline.corpus import (
     FailureRecord,
@@ -25,9 +24,10 @@ from pipeline.corpus import (
     verify,
 )
 from pipeline.models.settle import settle
-from pipeline.prepare import prepare
 from pipeline.prompts import Plan, open_source
 from pipeline.repair import Repaired, recorded_config, repair
+from pipeline.run import run
+from pipeline.session import prepare
 from pipeline.worker import Worker
 from tests import tiny
 from tests.test_golden import Silent

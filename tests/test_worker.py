@@ -24,8 +24,8 @@ from pipeline.config.schema import (
 from pipeline.corpus import evidence_url, open_store, status, verify
 from pipeline.corpus.manifest import Row, Status, read_manifest, read_rows
 from pipeline.errors import ConfigError
-from pipeline.prepare import prepare
 from pipeline.prompts import Plan, further_seed, open_source
+from pipeline.session import prepare
 from pipeline.worker import Worker
 from tests import tiny
 

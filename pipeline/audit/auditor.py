@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.audit.detector import Detector, load_detector
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import AuditConfig
-from pipeline.erasure.concept import Concept
 from pipeline.errors import ConfigError
 
 

@@ -14,10 +14,10 @@ from collections.abc import Set as AbstractSet
 
 from pipeline.audit import grammar
 from pipeline.audit.grammar import Edge
+from pipeline.concepts.concept import Concept
+from pipeline.concepts.mentions import concept_pattern, is_plural, mentions
+from pipeline.concepts.words import plurals, word_pattern
 from pipeline.config.schema import CaptionPolicy
-from pipeline.erasure.concept import Concept
-from pipeline.prompts.mentions import concept_pattern, is_plural, mentions
-from pipeline.words import plurals, word_pattern
 
 FAR = 5  # words between a determiner and its noun at most
 _BOUNDARY = re.compile(r"[,.;:!?()\[\]/|]|\s[-–—]+\s")

@@ -31,7 +31,7 @@ BEGINNING = 120.0  # seconds
 FAREWELL = 60.0  # seconds for the process to end its Ray, once it is told to
 SPAWN = (
     "import json, sys; number, sys.path[:], sys.argv[:] = json.loads(sys.argv[1]); "
-    "from pipeline.cluster.driving import main; main(number)"
+    "from pipeline.cluster.on_ray.driving import main; main(number)"
 )
 
 Tell = Callable[[Any], None]  # sends one of the messages below

@@ -1,15 +1,15 @@
 """Can this erasure list be obeyed? Each word belongs to one concept, and nothing is both erased and kept.
 
-A word counts in the forms in which a prompt may say it (``pipeline.words``): "cats" asks for the cat too.
+A word counts in the forms in which a prompt may say it (``pipeline.concepts.words``): "cats" asks for the cat too.
 """
 
 import re
 from collections import defaultdict
 from functools import cached_property
 
+from pipeline.concepts.words import folded, forms, word_pattern
 from pipeline.config.problem import Problem, show
 from pipeline.config.schema import ConceptConfig
-from pipeline.words import folded, forms, word_pattern
 
 
 def check_concepts(concepts: list[ConceptConfig]) -> list[str]:

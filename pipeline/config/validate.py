@@ -7,6 +7,7 @@ import string
 from collections.abc import Iterable
 
 from pipeline.audit.registry import DETECTORS
+from pipeline.concepts.words import word_pattern
 from pipeline.config.concepts import check_concepts
 from pipeline.config.problem import Problem, show, under
 from pipeline.config.schema import (
@@ -27,7 +28,6 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.models.registry import SCHEDULERS
 from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
 from pipeline.registry import check_name
-from pipeline.words import word_pattern
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 STEERING = ("prompt", "seed", "negative_prompt", "size", "width", "height")  # what a column can be, beside passing on

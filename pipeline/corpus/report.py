@@ -17,7 +17,7 @@ from pipeline.corpus.manifest import Row, Status, read_rows
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.corpus.summary import BINS, Summary
-from pipeline.page import escape, page, picture
+from pipeline.pages.page import escape, page, picture
 
 SHOWN = 64  # pictures on a contact sheet
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.concepts.words import word_pattern
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import sound_manifest
 from pipeline.corpus.manifest import BAD_ROW, NO_CAPTION, found, read_manifest
@@ -17,7 +18,6 @@ from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.parallel import in_parallel
 from pipeline.statistics import wilson
-from pipeline.words import word_pattern
 
 SHOWN = 20  # bad rows
 BINS = 20  # of the score histograms, over [0, 1]

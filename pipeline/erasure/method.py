@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
-from pipeline.erasure.concept import Concept
 from pipeline.erasure.registry import METHODS
 from pipeline.erasure.tokens import check_concepts
 from pipeline.errors import ConfigError, nearest

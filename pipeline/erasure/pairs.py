@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipeline.erasure.concept import Concept
+from pipeline.concepts.concept import Concept
+from pipeline.concepts.words import plurals
 from pipeline.erasure.tokens import end_of_text, word_pattern, word_rows
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family, TextStream
-from pipeline.words import plurals
 
 TEMPLATES = (
     "{}",

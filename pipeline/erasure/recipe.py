@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
+from pipeline.concepts.concept import concepts_of
 from pipeline.config.schema import Config
-from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.method import Method, Step, apply_tensors, read_steps
 from pipeline.erasure.selfcheck import SelfCheck
 from pipeline.erasure.trained import Trained, read_trained

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from pipeline.erasure.concept import Concept
+from pipeline.concepts.concept import Concept
 from pipeline.erasure.method import Method
 from pipeline.erasure.tokens import word_pattern
 from pipeline.errors import SelfCheckError

@@ -1,16 +1,16 @@
 """Where words lie in a prompt and in its tokens, and prompts with words put in their place.
 
-What counts as a word's being there is decided in ``pipeline.prompts.mentions`` alone, so that the plan's report, the
+What counts as a word's being there is decided in ``pipeline.concepts.mentions`` alone, so that the plan's report, the
 captions and the erasure agree. Knows text and tokenizers only.
 """
 
 import re
 from collections.abc import Sequence
 
-from pipeline.erasure.concept import Concept
+from pipeline.concepts.concept import Concept
+from pipeline.concepts.mentions import concept_pattern
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextStream
-from pipeline.prompts.mentions import concept_pattern
 
 _ARTICLE = re.compile(r"\b(?:an?|the|one)\s+$", re.IGNORECASE)
 

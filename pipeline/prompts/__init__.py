@@ -1,6 +1,6 @@
 """From prompts to a plan: sources, their order, and the samples of every shard with keys and seeds."""
 
-from pipeline.prompts.mentions import mentions
+from pipeline.concepts.mentions import mentions
 from pipeline.prompts.plan import Plan, PlanSummary
 from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed, unplanned
 from pipeline.prompts.source import Looked, Source

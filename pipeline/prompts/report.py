@@ -6,10 +6,10 @@ need them are left out.
 
 from dataclasses import dataclass
 
+from pipeline.concepts.concept import concepts_of
+from pipeline.concepts.mentions import mentions
 from pipeline.config.schema import AUTO, Config
-from pipeline.erasure.concept import concepts_of
 from pipeline.paths import is_hub_id, locate
-from pipeline.prompts.mentions import mentions
 from pipeline.prompts.plan import Plan
 from pipeline.prompts.sample import Sample
 from pipeline.statistics import wilson

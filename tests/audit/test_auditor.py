@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.audit.auditor import Auditor
 from pipeline.audit.detector import Detector, load_detector
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import AuditConfig
-from pipeline.erasure.concept import Concept
 from pipeline.errors import ConfigError
 
 

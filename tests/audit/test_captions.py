@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.audit.captions import caption
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import CaptionPolicy
-from pipeline.erasure.concept import Concept
 from pipeline.prompts import mentions
 
 CAT = Concept(name="cat", aliases=("kitten", "tabby cat"), anchor="dog")

@@ -8,9 +8,9 @@ import pytest
 from pipeline.audit.auditor import Auditor
 from pipeline.audit.detector import Detector, load_detector
 from pipeline.audit.nudenet import LABELS
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import AuditConfig
 from pipeline.diorama.render import sticker
-from pipeline.erasure.concept import Concept
 from pipeline.errors import ConfigError
 
 

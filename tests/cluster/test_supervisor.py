@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.cluster import driving, supervisor
+from pipeline.cluster import supervisor
+from pipeline.cluster.on_ray import driving
 from pipeline.cluster.supervisor import Ended, Supervisor
 from pipeline.cluster.watch import QUIET, Lost, Watch
 from pipeline.config.schema import Config
@@ -47,7 +48,7 @@ Asked = Callable[..., tuple[Any, Lines]]
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
     """Ask a supervisor whose processes do as they are told, one after the other."""
     monkeypatch.setattr(
-        supervisor, "SPAWN", supervisor.SPAWN.replace("pipeline.cluster.driving", "tests.cluster.pretend")
+        supervisor, "SPAWN", supervisor.SPAWN.replace("pipeline.cluster.on_ray.driving", "tests.cluster.pretend")
     )
     monkeypatch.setenv(ORDERS, str(tmp_path / "orders"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

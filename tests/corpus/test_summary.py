@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
+from pipeline.concepts.words import word_pattern
 from pipeline.corpus import Attempt, Row, Status
 from pipeline.corpus.manifest import read_manifest, write_manifest
 from pipeline.corpus.summary import BINS, COLUMNS, Summary
-from pipeline.words import word_pattern
 
 WORDS = {"cat": word_pattern(("cat", "kitten")), "hot dog": word_pattern(("hot dog",))}
 

@@ -6,8 +6,8 @@ import signal
 
 import torch
 
-from pipeline.erasure.esd import ESD
 from pipeline.erasure.method import Training
+from pipeline.erasure.methods.esd import ESD
 
 
 class FragileESD(ESD):

@@ -10,11 +10,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
 
-from pipeline.erasure.cease_steering import CEASESteering
-from pipeline.erasure.concept import concepts_of
+from pipeline.concepts.concept import concepts_of
+from pipeline.erasure.cease.steering import CEASESteering
 from pipeline.erasure.method import Method
+from pipeline.erasure.methods.uce import UCE, UCEOptions
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
-from pipeline.erasure.uce import UCE, UCEOptions
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from tests.erasure.families import PAIRS, apart, config, draw, engine, load, step

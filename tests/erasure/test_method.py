@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import StepConfig
-from pipeline.erasure.concept import Concept
 from pipeline.erasure.method import Method, Steering, apply_tensors, read_steps
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model

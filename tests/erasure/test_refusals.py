@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.concepts.concept import concepts_of
 from pipeline.config.schema import ConceptConfig, DType, ErasureConfig, ModelConfig, StepConfig
-from pipeline.erasure.concept import concepts_of
 from pipeline.erasure.method import Method, read_steps
-from pipeline.erasure.rece import adversarial_map
+from pipeline.erasure.methods.rece import adversarial_map
 from pipeline.erasure.registry import METHODS
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model, load_model

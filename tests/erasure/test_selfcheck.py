@@ -7,11 +7,11 @@ import re
 import pytest
 import torch
 
-from pipeline.erasure.concept import Concept
+from pipeline.concepts.concept import Concept
 from pipeline.erasure.method import Method
+from pipeline.erasure.methods.uce import UCE
 from pipeline.erasure.registry import METHODS
 from pipeline.erasure.selfcheck import CHECKED, SelfCheck, checked
-from pipeline.erasure.uce import UCE
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 from pipeline.registry import load_class

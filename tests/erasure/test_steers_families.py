@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from pipeline.config.schema import ConceptConfig, ErasureConfig, StepConfig
-from pipeline.erasure.adavd import AdaVDOptions
+from pipeline.erasure.methods.adavd import AdaVDOptions
 from pipeline.erasure.recipe import active_methods, compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Batch, Engine
 from pipeline.models.load import load_model
 from tests import tiny, tiny_families
+from tests.erasure.methods.test_adavd import changed_values
 from tests.erasure.steering import BATCH, draw
-from tests.erasure.test_adavd import changed_values
 from tests.erasure.test_steers import ORDER, STEPS
 
 FORCED = {**STEPS, "semantic_surgery": StepConfig(method="semantic_surgery", options={"beta": 1.0})}  # all concerned

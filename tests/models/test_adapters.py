@@ -11,9 +11,9 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import AdapterConfig, DType, ModelConfig
-from pipeline.erasure.concept import Concept
-from pipeline.erasure.weights import Weights, WeightsOptions
+from pipeline.erasure.methods.weights import Weights, WeightsOptions
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model, load_model
 from tests import tiny, tiny_families

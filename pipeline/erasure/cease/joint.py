@@ -1,0 +1,178 @@
+"""CEASE for joint attention (SD3, FLUX): inside the concept's place the image listens to another prompt.
+
+In joint attention text tokens answer the image and change in every layer and step, so there are no keys and values of
+an anchor prompt to compute once and switch to, as ``cease.py`` does; and overwriting the prompt's own tokens would not
+stay in the concept's place, because all text tokens hear all of the image. What is sound is to carry the alternative
+text through the layers beside the prompt's own (``JointLayer.follow``): it meets the same image tokens, in its own
+attention and feed-forward parts, modulated by its own pooled vector, and per layer the image gets
+
+    out = (1 - m) * attn(q, [K_prompt, K_image], [V_prompt, V_image])
+        +      m  * attn(q, [K_alt,    K_image], [V_alt,    V_image])
+
+With m = 1 everywhere this is, but for rounding, the picture of the alternative prompt itself (a test holds it), with
+m = 0 that of the prompt, so m decides place by place.
+
+- WHEN (``gate.py``): per sample, from the text alone: prompts with a word that means a concept. Words that only imply
+  one are not acted on here, for lack of a measurement on an architecture of this kind.
+- WHERE (``mask.py``): gathered in the middle layers from how the image attends to the concept's tokens among all text
+  tokens. For the first ``look`` share of the steps, and at least the first step, m is 0. ``look: 0`` is for models of
+  few steps, which settle what to draw in their first: then m is 1 everywhere in the first step.
+- The pooled vector has no place; it is that of the alternative from the beginning (``alternatives.py``).
+
+Cost, for concerned samples alone: the text tokens' share of a forward once more and a second attention of the image
+tokens. A further forward would be the simpler way to the same end, at twice the time. Whether a mask from FLUX's
+attention finds the concept has not been measured: no model of that kind ships with Lacuna.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.concepts.concept import Concept
+from pipeline.config.schema import GenerationConfig
+from pipeline.erasure.cease.alternatives import encode_texts, replaced, swap_pooled
+from pipeline.erasure.cease.mask import PlaceMask, check_look
+from pipeline.erasure.gate.text import Hit, TextGate
+from pipeline.erasure.method import Method, Prompts, Sampling, Steering
+from pipeline.erasure.tokens import end_of_text, token_spans
+from pipeline.errors import ConfigError
+from pipeline.models.family import Conditioning
+from pipeline.models.joint import QKV, EnteredText, JointFamily, JointLayer
+from pipeline.models.load import Model
+
+HEADS = 4  # of a layer's heads so many are looked at for the mask: all 24 of FLUX would take 200 MB a picture
+
+
+@dataclass(kw_only=True)
+class CEASEJointOptions:
+    """``gate`` is a cosine in 0..1 (see ``gate/text.py``), ``look`` and ``gather`` are shares of the steps."""
+
+    gate: float = 0.85  # a prompt with a word of at least this score is concerned
+    look: float = 0.15  # until then only maps are gathered
+    gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
+    threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
+
+    def __post_init__(self) -> None:
+        for name in ("gate", "look", "gather", "threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+
+
+class CEASEJoint(Method):
+    """Steers joint attention towards the anchor, where and when the concept is named."""
+
+    Options = CEASEJointOptions
+    once = "each would draw what another takes away"
+    requires = frozenset({"joint_attention"})
+    options: CEASEJointOptions
+
+    def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEJointOptions, *, label: str):
+        super().__init__(model, concepts, options, label=label)
+        self.gate = TextGate(model.family, concepts)
+
+    @classmethod
+    def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
+        super().check_sampling(options, generation)
+        check_look(options.look, generation.steps)
+
+    def condition(self, prompts: Prompts) -> Prompts:
+        return swap_pooled(self.model.family, prompts, self._hits(prompts), self.options.gate)
+
+    def steer(self, prompts: Prompts, sampling: Sampling) -> Steering | None:
+        hits = self._hits(prompts)
+        rows = [i for i, found in enumerate(hits) if found]
+        scores = torch.tensor([self.gate.scores(text) for text in prompts.texts], dtype=torch.float32)
+        steering = Steering()
+        if rows:
+            texts = [prompts.texts[i] for i in rows]
+            alternatives = encode_texts(self.model.family, [replaced(prompts.texts[i], hits[i])[0] for i in rows])
+            tokens = torch.stack([self._marked(text, hits[i]) for i, text in zip(rows, texts, strict=True)])
+            everywhere = [k for k, i in enumerate(rows) if any(hit.concept.everywhere for hit in hits[i])]
+            steering = CEASEJointSteering(self, rows, alternatives, tokens, everywhere, prompts, sampling)
+        steering.gates = {f"{self.label}:{c.name}": scores[:, k] for k, c in enumerate(self.concepts)}
+        return steering
+
+    def opens(self, gate: str) -> float | None:
+        return self.options.gate
+
+    def explain(self, text: str) -> list[str]:
+        hits = self.gate.hits(text, self.options.gate, self.options.gate)
+        if not hits:
+            return [f"no word comes near enough to a concept (gate {self.options.gate}): left alone, bit for bit"]
+        lines = [f"“{text[hit.start : hit.stop]}” means {hit.concept.name} ({hit.score:.2f})" for hit in hits]
+        where = "all over the picture" if any(hit.concept.everywhere for hit in hits) else "inside its place"
+        return [*lines, f"{where} the picture listens to “{' '.join(replaced(text, hits)[0].split())}”"]
+
+    def _hits(self, prompts: Prompts) -> list[list[Hit]]:
+        return [self.gate.hits(text, self.options.gate, self.options.gate) for text in prompts.texts]
+
+    def _marked(self, text: str, hits: Sequence[Hit]) -> Tensor:
+        """Return 1 at the concept's tokens in every stream, 0 elsewhere, ``(T,)``; all words where it was cut off."""
+        streams = self.model.family.streams
+        marked = torch.zeros(streams[-1].offset + streams[-1].length)
+        for stream in streams:
+            for tokens in token_spans(stream, text, [(hit.start, hit.stop) for hit in hits]):
+                marked[list(tokens)] = 1
+        if not marked.any():
+            for stream in streams:
+                marked[stream.first : end_of_text(stream, text)] = 1
+        return marked
+
+
+class CEASEJointSteering(Steering):
+    """Switches the attention of the samples ``rows`` of one batch."""
+
+    def __init__(
+        self,
+        method: CEASEJoint,
+        rows: Sequence[int],
+        alternatives: Conditioning,
+        tokens: Tensor,
+        everywhere: Sequence[int],
+        prompts: Prompts,
+        sampling: Sampling,
+    ):
+        super().__init__()
+        family, device = method.model.family, method.model.device
+        assert isinstance(family, JointFamily)
+        self.family = family
+        self.options = method.options
+        self.sampling = sampling
+        self.samples, self.members = len(prompts), list(rows)
+        first = len(prompts) if prompts.negative is not None else 0  # where the positives begin
+        self.rows = torch.tensor([first + row for row in rows], device=device)
+        self.alternatives = alternatives
+        # Zeros stand at the end of a sequence that is longer than the streams (SD3 without T5).
+        self.tokens = torch.nn.functional.pad(tokens, (0, prompts.positive.embeds.shape[1] - tokens.shape[1]))
+        self.tokens = self.tokens.to(device)
+        thresholds = [method.options.threshold] * len(rows)
+        self.place = PlaceMask(len(rows), sampling.latent_shape, thresholds, device, everywhere)
+        self.watched = range(family.depth // 3, max(family.depth // 3 + 1, 2 * family.depth // 3))
+        self.entered: EnteredText | None = None  # the alternatives on their way through the layers
+        self.looks = self.gathers = True
+
+    def begin(self, step: int, timestep: Tensor) -> None:
+        done = step / self.sampling.steps
+        self.looks = self.sampling.steps > 1 and self.options.look > 0 and (step == 0 or done < self.options.look)
+        self.place.begin(step, self.looks, self.gathers)
+        self.gathers = done < self.options.gather or step == 0
+        idle = self.looks and not self.place.placeless
+        self.entered = None if idle else self.family.enter(self.alternatives, timestep, self.sampling.guidance)
+
+    def joint(self, layer: JointLayer, image: QKV, text: QKV, output: Tensor) -> Tensor:
+        own = image.rows(self.rows)  # (rows, heads, N, d)
+        if self.gathers and layer.index in self.watched:
+            few = slice(None, None, max(1, layer.heads // HEADS))
+            self.place.add(own.query[:, few], text.key[self.rows][:, few], self.tokens)
+        if self.entered is None:
+            return output
+        switched, self.entered = layer.follow(self.entered, own)
+        weight = self.place.at(switched.shape[2], switched.dtype)  # (rows, 1, N, 1)
+        output[self.rows] = torch.lerp(output[self.rows], switched, weight)
+        return output
+
+    def masks(self) -> dict[str, Tensor]:
+        return self.place.shown(self.samples, self.members, self.looks)

@@ -1,0 +1,310 @@
+"""CEASE (Concept Erasure via Adaptive Switching): training-free, inside cross-attention, one denoiser forward a step.
+
+Of the method of that name only a short description is public: spatially-adaptive switching of the inference process,
+because a concept's features are localised in the cross-attention maps. This is our own design in that spirit:
+
+- WHEN (``gate.py``): per sample, from the text alone, before the first step: a word that comes near the concept
+  (``gate``), or the prompt as a whole (``context``). An unconcerned sample is not touched, and a batch without
+  concerned samples runs the plain path. ``always_on`` concerns all; ``evidence`` also asks attention (``evidence.py``).
+- HOW: each concerned prompt gets an alternative to listen to: the prompt with the anchor in the concept's place,
+  where a word means the concept (score >= ``means``); else, where a word only implies it, the prompt's embeddings
+  less what they have of the direction from anchor to concept. In attention the positives then give
+
+      out = (1 - s m) * attn(q, K_prompt, V_prompt) + s m * attn(q, K_alt, V_alt)
+
+  with K_alt and V_alt computed once per batch, since they depend on the text alone. s is 1 where an anchor takes the
+  concept's place, and 1 + ``push`` where nothing does or the concept is only implied: what the picture has begun to
+  draw must then be driven out. On the diorama (gun, no anchor) leak falls from .25 to 0, from .95 to 0 where implied.
+- WHERE (``mask.py``): for the first ``look`` share of the steps m is 0: the picture finds its layout as ever, and shows
+  where it listens to the concept's words. From then on m is that place, kept up to date with where the alternative's
+  stand-in is listened to. Outside it the picture goes on listening to the prompt as it was. Words that only imply a
+  concept look at other things as well, so its share of their peak is lower (``implied_threshold``): with .5, in 208
+  scenes that imply one of four erased objects (16 objects in five sets, 10 steps, detector A) 15 leaked, with .3 none,
+  and of what else the scenes imply 135 and 132 of 144 stayed. For a concept that is ``everywhere``, as a style is, m is
+  1 from the first step on.
+
+WHEN, by ``jobs/ablate_gates.py``, with each of the diorama's 64 objects as the concept in turn, one alias and its
+family listed, in 217 prompts (its name, unlisted synonyms, implied scenes, pairs, nothing named; 8 steps, detector A).
+"Attack", by ``jobs/ablate_cease.py``, is texts that Ring-A-Bell's search finds when kept from words that the gate
+knows, and that draw the concept unerased (4 of 24, all of wine): how many of them still do.
+
+                           asked for and seen   neither        attack leaks
+    words (.55)                282 of 282     6 of 13,599 (*)     4 of 4
+    context (.4)               269 of 282     0 of 13,599         0 of 4
+    attention (.37)            282 of 282     0 of 13,599         0 of 4
+    words and context          282 of 282     6 of 13,599         0 of 4
+
+(*) palm trees, where trees are to go, and an orange, .55 near to a coffee. What context misses are implied scenes and
+pairs, which words find; its threshold lies between the .36 of what is not there and the .71 of attacks. Attention finds
+all by itself, but what is not there comes to .37 as well, and there is nothing left that it would add to words and
+context. It has drawbacks: it knows only after the first step, cannot swap SDXL's pooled vector, and after an edit of
+values (UCE) a concept brings, and is heard as, its anchor. So it is off. What a picture shows and nothing in its prompt
+asks for escapes every gate of the text; no such object was seen in these pictures.
+
+WHERE and HOW, by ``jobs/ablate_cease.py --size 1`` ({cat, gun, wine, house}, pictures of 8 steps that show what they
+ask for unerased, detector A; "other" is the second object of a scene, "apart" the PSNR outside the concept's place; all
+variants in README.md):
+
+                         leak: plain, synonym, implied   other   apart     apart > 20 dB
+    as it is                   .00    .00      .00       1.00    31.9 dB       .91
+    WHERE: everywhere          .00    .00      .00        .97    23.4 dB       .56
+    HOW: value projection      .70    .69      .38       1.00    33.1 dB       .94
+    HOW: embeddings (*)        .00    .00      .00        .38    14.5 dB       .28
+
+(*) less the concept's direction, with ``push``, also where a word means the concept: it drives out the rest of a scene
+along with it, so it is kept for what is only implied, where there is no word to replace. Values alone keep a picture
+best and erase least. Switching everywhere from the first step redraws the scene, and leaks no less. With ``look`` at .3
+unlisted synonyms began to leak (10 % of 20 pictures of 16 steps, cat to dog).
+
+What is left, on concepts that nothing was chosen on (``configs/evaluation/erasure.yaml``, detector B): where cow,
+horse, chicken and dog were erased, 24 of 100 scenes of a farm, which implies a cow, came to show a dog instead; of 300
+other scenes that imply something 2 leaked. Beyond the alternative lies what is least like a cow and yet an animal. To
+keep what is taken from leading to other erased concepts (orthogonal to their directions), or taking all of them at
+once, did not help, or took other things along (9 of 16 stayed where 16 had). After UCE, which sends all four to
+nothing, 1 of 100 is left: so the two are the default.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.concepts.concept import Concept
+from pipeline.config.schema import GenerationConfig
+from pipeline.erasure.cease.alternatives import encode_texts, replaced, swap_pooled
+from pipeline.erasure.cease.hearing import Evidence, Listener
+from pipeline.erasure.cease.mask import check_look
+from pipeline.erasure.cease.steering import Alternative, CEASESteering, HeardSteering, WatchfulSteering
+from pipeline.erasure.gate.text import EVERYDAY, Context, Hit, TextGate
+from pipeline.erasure.method import Method, Prompts, Sampling, Steering
+from pipeline.erasure.tokens import end_of_text, token_spans
+from pipeline.errors import ConfigError
+from pipeline.models.family import TextStream
+from pipeline.models.load import Model
+
+
+@dataclass(kw_only=True)
+class CEASEOptions:
+    """Scores are cosines in 0..1 (see ``gate/text.py``), ``look`` and ``gather`` shares of the steps."""
+
+    gate: float = 0.55  # a prompt with a word of at least this score is concerned
+    means: float = 0.85  # from here on a word means the concept, below it only implies it
+    context: float = 0.4  # so is one that as a whole comes so near, whatever its words
+    evidence: float = 1.0  # a picture that hears so much of a concept in the first step is concerned; 1: no listening
+    always_on: bool = False  # treat every prompt as concerned, whatever its score
+    push: float = 1.0  # how far beyond the alternative to go, where nothing pulls towards an anchor
+    look: float = 0.15  # until then only maps are gathered; 0, for models of few steps: the first switches everywhere
+    gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
+    threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
+    implied_threshold: float = 0.3  # the same, where words only imply the concept: they look at other things as well
+
+    def __post_init__(self) -> None:
+        for name in ("gate", "means", "context", "evidence", "look", "gather", "threshold", "implied_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        if not 0 <= self.push < math.inf:  # below 0 it would steer back towards the concept
+            raise ConfigError(f"push is {self.push}; expected 0 or more")
+
+
+class CEASE(Method):
+    """Steers cross-attention towards the anchor, where and when the concept is in play."""
+
+    Options = CEASEOptions
+    once = "each would draw what another takes away"
+    requires = frozenset({"cross_attention"})
+    options: CEASEOptions
+
+    def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEOptions, *, label: str):
+        super().__init__(model, concepts, options, label=label)
+        self.stream: TextStream = model.family.streams[0]
+        self.gate = TextGate(model.family, concepts)
+        self.context = Context(model.family, concepts) if options.context < 1 else None
+        watches = options.evidence < 1 and not options.always_on
+        self.evidence = Evidence(model.family, concepts) if watches else None
+        self.directions = {concept.name: self._direction(concept) for concept in concepts}
+
+    @classmethod
+    def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
+        super().check_sampling(options, generation)
+        check_look(options.look, generation.steps)
+        if options.evidence < 1 and not options.always_on and generation.steps == 1:
+            raise ConfigError("evidence is there after the first of two steps or more; set options.evidence to 1")
+
+    def condition(self, prompts: Prompts) -> Prompts:
+        """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place."""
+        if prompts.positive.pooled is None:
+            return prompts
+        hits, _ = self._hits(prompts)
+        if self.options.always_on:
+            for found in hits:
+                told = {hit.concept.name for hit in found}
+                found += [Hit(concept, 0, 0, 0.0) for concept in self.concepts if concept.name not in told]
+        return swap_pooled(self.model.family, prompts, hits, self.options.means)
+
+    def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
+        options = self.options
+        hits, scores = self._hits(prompts)
+        rows = [i for i, found in enumerate(hits) if found or options.always_on]
+        parts: list[Steering] = []
+        if rows:
+            alternatives = self._alternatives([prompts.texts[i] for i in rows], [hits[i] for i in rows], prompts, rows)
+            parts.append(self._steering(rows, alternatives, prompts, sampling))
+        steering: Steering = parts[0] if parts else Steering()
+        if self.evidence is not None:
+            steering = self._watchful(self.evidence, hits, prompts, sampling, parts)
+        steering.gates |= scores
+        return steering
+
+    def _hits(self, prompts: Prompts) -> tuple[list[list[Hit]], dict[str, Tensor]]:
+        """Return what brings concepts into play in each prompt, and how nearly: gates ``(B,)`` by name."""
+        texts, embeds = prompts.texts, prompts.positive.embeds
+        whole = [self._whole(text, embed) for text, embed in zip(texts, embeds, strict=True)]
+        hits = [self._found(text, scores) for text, scores in zip(texts, whole, strict=True)]
+        gates = self._gates(":{}", [self.gate.scores(text) for text in texts])
+        if self.context is not None:
+            gates |= self._gates(":{} in context", whole)
+        return hits, gates
+
+    def _gates(self, name: str, scores: list[list[float]]) -> dict[str, Tensor]:
+        columns = torch.tensor(scores, dtype=torch.float32)
+        return {self.label + name.format(c.name): columns[:, k] for k, c in enumerate(self.concepts)}
+
+    def _whole(self, text: str, embeds: Tensor) -> list[float]:
+        """Return how near *text* as a whole comes to each concept; nothing where that is not asked."""
+        return [] if self.context is None else self.context.scores(text, embeds)
+
+    def _found(self, text: str, whole: list[float]) -> list[Hit]:
+        """Return the words that bring concepts into play, then the concepts that only *text* as a whole comes near."""
+        words = self.gate.hits(text, self.options.gate, self.options.means)
+        told = {hit.concept.name for hit in words}
+        return words + [
+            Hit(concept, 0, 0, 0.0)  # as a word that implies the concept, at no place in the prompt
+            for concept, score in zip(self.concepts, whole, strict=False)
+            if score >= self.options.context and concept.name not in told
+        ]
+
+    def opens(self, gate: str) -> float | None:
+        if self.options.always_on:
+            return 0.0
+        if gate.endswith(" in context"):
+            return self.options.context
+        return self.options.evidence if gate.endswith(" heard") else self.options.gate
+
+    def explain(self, text: str) -> list[str]:
+        whole = self._whole(text, self.model.family.encode([text]).embeds[0])
+        hits = self._found(text, whole)
+        meant = [hit for hit in hits if hit.score >= self.options.means]
+        lines = []
+        for hit in hits:
+            if hit.start < hit.stop:
+                verb = "means" if hit in meant else "implies"
+                lines.append(f"“{text[hit.start : hit.stop]}” {verb} {hit.concept.name} ({hit.score:.2f})")
+            else:
+                score = whole[self.concepts.index(hit.concept)]
+                lines.append(f"the prompt as a whole comes near {hit.concept.name} ({score:.2f})")
+        everywhere = any(hit.concept.everywhere for hit in hits)
+        where = "all over the picture" if everywhere else "inside its place"
+        if meant:
+            lines.append(f"{where} the picture listens to “{' '.join(replaced(text, meant)[0].split())}”")
+        named = {hit.concept.name for hit in meant}
+        acted_on = {c.name for c in self.concepts} if self.options.always_on else {hit.concept.name for hit in hits}
+        if acted_on - named:
+            others = ", ".join(sorted(acted_on - named))
+            lines.append(f"{where} the direction of {others} is taken from the prompt's embeddings")
+        if not hits:
+            left = "left alone, bit for bit"
+            if self.options.always_on:
+                left = "switched all the same (always_on)"
+            elif self.evidence is not None:
+                left = f"left alone unless a concept is heard in the first step (evidence {self.options.evidence})"
+            lines.insert(0, f"no word comes near enough to a concept (gate {self.options.gate}): {left}")
+        return lines
+
+    def _steering(self, *batch: Any) -> CEASESteering:
+        return CEASESteering(self, *batch)
+
+    def _watchful(
+        self,
+        evidence: Evidence,
+        hits: Sequence[list[Hit]],
+        prompts: Prompts,
+        sampling: Sampling,
+        gated: Sequence[Steering],
+    ) -> WatchfulSteering:
+        """Return *gated* together with a watch on what no text told."""
+        device = self.model.device
+        told = [{hit.concept.name for hit in found} for found in hits]
+        known = torch.tensor([[c.name in names for c in self.concepts] for names in told], device=device)
+
+        def late(found: Tensor, listener: Listener) -> Steering:
+            rows = [i for i, concepts in enumerate(found.tolist()) if any(concepts)]
+            heard = [
+                [Hit(c, 0, 0, 0.0) for c, is_heard in zip(self.concepts, found[i], strict=True) if is_heard]
+                for i in rows
+            ]
+            alternatives = self._alternatives([prompts.texts[i] for i in rows], heard, prompts, rows)
+            return HeardSteering(listener, found[rows].float(), self, rows, alternatives, prompts, sampling)
+
+        listener = Listener(evidence, sampling.latent_shape)
+        first = len(prompts) if prompts.negative is not None else 0
+        names = [f"{self.label}:{c.name} heard" for c in self.concepts]
+        return WatchfulSteering(listener, self.options.evidence, names, known, first, gated, late)
+
+    def _alternatives(
+        self, texts: list[str], hits: list[list[Hit]], prompts: Prompts, rows: list[int]
+    ) -> list[Alternative]:
+        meant = [[hit for hit in found if hit.score >= self.options.means] for found in hits]
+        others = [replaced(text, found) for text, found in zip(texts, meant, strict=True)]
+        encoded = encode_texts(self.model.family, [other for other, _ in others]).embeds
+        alternatives = []
+        for i, (text, found, named) in enumerate(zip(texts, hits, meant, strict=True)):
+            other, marks = others[i]
+            # Where no word means a concept, the prompt's own embeddings (as other methods left them) are the start.
+            embeds = encoded[i] if named else prompts.positive.embeds[rows[i]]
+            implied = {hit.concept.name for hit in found if hit not in named}
+            if self.options.always_on:
+                implied |= {concept.name for concept in self.concepts} - {hit.concept.name for hit in named}
+            for name in sorted(implied):
+                embeds = self._less(embeds, name, end_of_text(self.stream, other))
+            placed = all(hit.start < hit.stop for hit in found)  # else all words count, for prompt and alternative
+            tokens = self._marked(text, [(hit.start, hit.stop) for hit in found] if placed else [])
+            pulled = not implied and all(hit.concept.anchor for hit in named)
+            strength = 1.0 if pulled else 1.0 + self.options.push
+            stand_in = self._marked(other, marks if placed else [])
+            acted_on = implied | {hit.concept.name for hit in named}
+            everywhere = any(concept.everywhere for concept in self.concepts if concept.name in acted_on)
+            threshold = self.options.implied_threshold if implied else self.options.threshold
+            alternatives.append(Alternative(embeds, tokens, stand_in, strength, threshold, everywhere))
+        return alternatives
+
+    def _marked(self, text: str, spans: list[tuple[int, int]]) -> Tensor:
+        """Return 1 at the tokens of *spans*, 0 elsewhere, ``(T,)``; all words where there is no span."""
+        marked = torch.zeros(self.stream.offset + self.stream.length)
+        for tokens in token_spans(self.stream, text, spans):
+            marked[list(tokens)] = 1
+        if not marked.any():
+            marked[self.stream.offset + 1 : end_of_text(self.stream, text)] = 1
+        return marked.to(self.model.device)
+
+    def _direction(self, concept: Concept) -> tuple[Tensor, Tensor]:
+        """Return embeddings ``(3, D)``, at name, end of text and padding, of the concept and of what replaces it."""
+        anchors = [concept.anchor] if concept.anchor else list(EVERYDAY)
+        return self._kinds(concept.name), torch.stack([self._kinds(anchor) for anchor in anchors]).mean(0)
+
+    def _kinds(self, word: str) -> Tensor:
+        text = f"a {word}"
+        embeds, end = self.model.family.encode([text]).embeds[0].float(), end_of_text(self.stream, text)
+        return torch.stack([embeds[end - 1], embeds[end], embeds[end + 1 :].mean(0)])
+
+    def _less(self, embeds: Tensor, name: str, end: int) -> Tensor:
+        """Take from *embeds* x ``(T, D)`` what lies beyond the anchor a in the concept's direction u: relu((x-a)u)u."""
+        concept, anchor = self.directions[name]
+        u = torch.nn.functional.normalize(concept - anchor, dim=-1)  # (3, D)
+        kind = torch.zeros(len(embeds), dtype=torch.long, device=embeds.device)
+        kind[end], kind[end + 1 :] = 1, 2
+        beyond = ((embeds.float() - anchor[kind]) * u[kind]).sum(-1, keepdim=True).relu()
+        beyond[0] = 0  # the start token is the same in every prompt
+        return (embeds.float() - beyond * u[kind]).to(embeds.dtype)

@@ -1,0 +1,266 @@
+"""``lacuna run`` from a config to a finished corpus, on Ray or in this process: the order of the steps, no more.
+
+recipe -> dtype -> source -> plan -> store (writable? same identity? anything undone?) -> prepare -> generate -> finish
+-> summary
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from pipeline.cluster.environment import in_ray_job, settle_in, terminable
+from pipeline.cluster.on_ray import driving
+from pipeline.cluster.progress import Lines, Progress, open_progress
+from pipeline.cluster.protocol import Counts, FailureKind, Snapshot
+from pipeline.cluster.records import forget_nonces, open_coordinator
+from pipeline.cluster.supervisor import Supervisor, Tell
+from pipeline.cluster.triage import last_line
+from pipeline.cluster.watch import Lost
+from pipeline.concepts.concept import concepts_of
+from pipeline.config.schema import Backend, BadRows, Config, DType
+from pipeline.corpus import (
+    check_evidence,
+    check_writable,
+    claim_evidence,
+    committed_counts,
+    committed_shards,
+    evidence_url,
+    failures,
+    finish,
+    layout,
+    open_store,
+    publish_all,
+    read_run_record,
+    repair_command,
+)
+from pipeline.corpus.evidence import read_pairs
+from pipeline.corpus.resume import existing_run
+from pipeline.corpus.stores import hastily
+from pipeline.corpus.summary import Summary
+from pipeline.erasure.check import check_recipe_here
+from pipeline.errors import ConfigError, CorpusError, StoreError
+from pipeline.models.dtype import settle_dtype, with_dtype
+from pipeline.models.settle import as_begun, is_settled, settle_size
+from pipeline.paths import is_relative
+from pipeline.prompts import Plan, Sample, open_source
+from pipeline.prompts.report import source_lines
+
+PAIRS = 16  # pictures drawn erased and unerased for the evidence
+SHOWN = 20  # shards or samples named in the summary
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """How a run ended. ``exit_code``: 0, 1 (shards or samples failed, or the run was stopped), 130 (interrupted).
+
+    ``failed`` names, a line each, the shards that were given up, the samples that were left out and the files that are
+    damaged.
+    """
+
+    exit_code: int
+    failed: tuple[str, ...]
+    message: str
+
+
+def run(config: Config, *, accept_environment: bool = False, progress: Progress | None = None) -> RunOutcome:
+    """Generate the corpus of *config*, or what is missing of it.
+
+    Raises ``LacunaError`` for what the user has to mend; every other error is a fault of ours and passes through.
+    """
+    settle_in(config)
+    _refuse_relative_paths(config)
+    try:
+        check_recipe_here(config)  # so that no cluster is waited for; the worker that prepares can tell in any case
+        with terminable(), Supervisor(config) as on_ray:
+            check_writable(open_store(config.output.path, config.output.storage_options))  # before anything takes long
+            return _run(_settled(config, on_ray), on_ray, accept_environment, progress)
+    except KeyboardInterrupt:
+        return RunOutcome(exit_code=130, failed=(), message=_stopped(config))
+    except Lost as lost:
+        return RunOutcome(exit_code=1, failed=(), message=f"{_stopped(config)}; {lost}")
+
+
+def _settled(config: Config, on_ray: Supervisor) -> Config:
+    """Settle what is "auto": as the run was begun, or by the model and what the workers' devices do fast.
+
+    A resume on another kind of device is refused later, by its environment.
+    """
+    if is_settled(config):
+        return config
+    store = open_store(config.output.path, config.output.storage_options)
+    pinned = read_run_record(store)
+    if pinned is not None:
+        return as_begun(config, pinned.identity)
+    config = settle_size(config)
+    if config.model.dtype is not DType.auto:
+        return config
+    if config.cluster.backend is Backend.local:
+        return settle_dtype(config)
+    return with_dtype(config, on_ray.ask(lambda: partial(driving.fast_dtype, config=config), Lines()))
+
+
+def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress: Progress | None) -> RunOutcome:
+    plan = Plan.build(config, open_source(config.prompts))
+    store = open_store(config.output.path, config.output.storage_options)
+    pinned = existing_run(config, plan.summary(), store)
+    path, options = config.output.path, config.output.storage_options
+    evidence = open_store(evidence_url(path), options)
+    check_evidence(path, plan.identity.digest, options)
+    check_writable(evidence)
+    if pinned is not None:
+        claim_evidence(path, pinned.digest, options)
+    publish_all(store, evidence)
+    known = committed_counts(store)  # before any worker is asked for: half an hour, where there are a million on S3
+    if beyond := [shard for shard in known if shard >= plan.shards]:
+        raise CorpusError(
+            f"{store.url}/{layout.commit(min(beyond))}: no such shard was planned, the plan has {plan.shards}; it is "
+            "of another corpus: move it away, with the files that it names"
+        )
+    given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
+    unfinished = plan.shards - len(given_up | known.keys())
+    shown = progress or open_progress()
+    for line in source_lines(config, plan, notable=True):
+        shown.say(line)
+    try:
+        snapshot = _generate(config, plan, on_ray, shown, known, unfinished, accept_environment)
+    finally:
+        shown.close()
+    pages: list[str] = []
+    bad: list[str] = []
+    damaged: list[str] = []
+    if snapshot.finished and snapshot.done:
+        publish_all(store, evidence)  # what workers that died had begun, of shards that others have committed since
+        forget_nonces(store)
+        finished = finish(path, options)
+        bad = _bad_rows(config, plan, finished.summary)
+        damaged = finished.damaged
+        pages = [path for path in finished.written if path.endswith(f"/{layout.REPORT}")]
+    return _outcome(config, snapshot, pages, bad, damaged)
+
+
+def _generate(
+    config: Config,
+    plan: Plan,
+    on_ray: Supervisor,
+    progress: Progress,
+    known: Mapping[int, Counts],
+    unfinished: int,
+    accept_environment: bool,
+) -> Snapshot:
+    """Do what is missing, wherever the config says; *known* are the counts of shards committed before."""
+    if unfinished == 0:
+        return open_coordinator(config, plan, known=known).snapshot()
+    if config.cluster.backend is Backend.local:
+        return _generate_here(config, plan, progress, known, _pair_samples(config, plan), accept_environment)
+
+    def drive() -> Callable[[Tell], Snapshot]:
+        return partial(
+            driving.drive,
+            config=config,
+            plan=plan,
+            pinned=read_run_record(open_store(config.output.path, config.output.storage_options)),
+            summary=plan.summary(),
+            pair_samples=_pair_samples(config, plan),
+            known=known,
+            unfinished=unfinished,
+            accept_environment=accept_environment,
+        )
+
+    snapshot: Snapshot = on_ray.ask(drive, progress)
+    return snapshot
+
+
+def _generate_here(
+    config: Config,
+    plan: Plan,
+    progress: Progress,
+    known: Mapping[int, Counts],
+    pair_samples: Sequence[Sample],
+    accept_environment: bool,
+) -> Snapshot:
+    from pipeline.cluster.local import run_local
+    from pipeline.session import draw_evidence, prepare, resolve_device
+    from pipeline.worker import Worker
+
+    device = resolve_device(config.cluster.device)
+    record = prepare(config, plan.summary(), device=device)
+    if pair_samples:
+        try:
+            draw_evidence(config, record, pair_samples, device=device)
+        except Exception as error:  # of a prompt, which the run itself will find and leave out
+            progress.say(f"the evidence's pairs could not be drawn: {last_line(str(error))}")
+    worker = Worker(config, record, device=device, accept_environment=accept_environment)
+    return run_local(open_coordinator(config, plan, known=known), worker, progress)
+
+
+def _refuse_relative_paths(config: Config) -> None:
+    """Under ``ray job submit`` the working directory is a copy in Ray's cache, gone with the cluster."""
+    path = config.output.path
+    if in_ray_job() and is_relative(path):
+        raise ConfigError(
+            f"output.path: {path} is relative, and under `ray job submit` it would land in Ray's package cache; "
+            "expected an absolute path that all machines share, or an s3://, gs:// or az:// URL"
+        )
+
+
+def _pair_samples(config: Config, plan: Plan) -> Sequence[Sample]:
+    """What to draw erased and unerased for the evidence; nothing where it is drawn or there is nothing to compare."""
+    evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
+    if not config.erasure.recipe or read_pairs(evidence):
+        return ()
+    from pipeline.pairs import choose_samples
+
+    return choose_samples(plan, concepts_of(config.erasure), PAIRS)
+
+
+def _stopped(config: Config) -> str:
+    """How to go on, from storage alone: the end may have come before there was a plan."""
+    path = config.output.path
+    store = open_store(path, config.output.storage_options)
+    try:
+        with hastily():  # whoever has interrupted waits
+            pinned = read_run_record(store)
+            if pinned is None:
+                return f"stopped before any shard of {path} was begun; the same command begins again"
+            done = len(committed_shards(store))
+    except StoreError as error:
+        return f"stopped; how much is committed is not known ({error}); the same command goes on from there"
+    return f"stopped: {done} of {pinned.shards} shards are committed in {path}; the same command goes on from there"
+
+
+def _bad_rows(config: Config, plan: Plan, summary: Summary) -> list[str]:
+    """Name the failed samples whose rows could not be drawn, where the config does not say that this may be."""
+    number = summary.reasons["bad row"]
+    if config.prompts.bad_rows is BadRows.skip or not number:
+        return []
+    lines = [f"sample {key}: {plan.where(key)}: {fault}" for key, fault in summary.bad_rows]
+    if number > len(lines):
+        lines.append(f"{number - len(lines):,} more bad rows, named in the manifests")
+    return lines
+
+
+def _outcome(
+    config: Config, snapshot: Snapshot, pages: Sequence[str], bad: Sequence[str], damaged: Sequence[str]
+) -> RunOutcome:
+    path = config.output.path
+    failed = tuple(
+        [f"shard {shard:06d}: given up: {last_line(why)}" for shard, why in sorted(snapshot.given_up.items())]
+        + [f"sample {key}: left out, it makes its shard fail" for key in snapshot.blamed]
+        + list(bad)
+        + [f"damaged since it was committed: {line}" for line in damaged]
+    )
+    if snapshot.stopped is not None and not snapshot.finished:
+        message = f"stopped after {snapshot.done} of {snapshot.shards} shards: {snapshot.stopped}"
+        return RunOutcome(exit_code=1, failed=failed, message=message)
+    counts = ", ".join(f"{number} {status}" for status, number in snapshot.counts.items() if number)
+    lines = [f"{path}: {snapshot.done} of {snapshot.shards} shards, {counts or 'no samples'}"]
+    lines += failed[:SHOWN]
+    if len(failed) > SHOWN:
+        lines.append(f"... and {len(failed) - SHOWN} more; see {path}/failures")
+    if snapshot.given_up:
+        lines.append(f"to try a shard again, delete its records {path}/failures/SHARD-*.json and run the same command")
+    if damaged:
+        lines.append(f"to draw again what is damaged: {repair_command(path)}")
+    if pages:
+        lines.append(f"look at {' and '.join(pages)}")
+    return RunOutcome(exit_code=1 if failed else 0, failed=failed, message="\n".join(lines))

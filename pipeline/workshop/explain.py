@@ -1,0 +1,177 @@
+"""What a recipe makes of one prompt, as one page: unerased, erased, what changed, gates, and masks over the steps.
+
+Works with any recipe: a method without gate or mask shows what it has. The page shows an unerased picture, so by
+default it is written to the evidence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pipeline.audit.auditor import Auditor
+from pipeline.concepts.concept import concepts_of
+from pipeline.config.schema import Config, ImageFormat
+from pipeline.corpus.account import treatment
+from pipeline.corpus.evidence import write_page
+from pipeline.erasure.method import Method, Steering
+from pipeline.erasure.recipe import active_methods, compile_recipe
+from pipeline.errors import ConfigError
+from pipeline.generation.encode import encode_image
+from pipeline.generation.pixels import finish
+from pipeline.generation.sampler import Sampler
+from pipeline.generation.text import encode_texts
+from pipeline.models.load import Model, load_model
+from pipeline.pages.page import escape, page, picture
+from pipeline.session import resolve_device
+
+SHOWN = 12  # steps on the page at most
+EDGE = 128  # pixels of the maps
+
+
+@dataclass(kw_only=True)
+class Trace:
+    """What was seen while one picture was drawn: ``masks`` are (step, label, (h, w) in 0..1)."""
+
+    image: np.ndarray  # uint8 (H, W, 3)
+    gates: dict[str, float]
+    masks: list[tuple[int, str, np.ndarray]] = field(default_factory=list)
+
+
+def write_explanation(config: Config, prompt: str, output: str | None) -> str:
+    """Draw *prompt* with the seed of *config*, unerased and erased; return the path of the page."""
+    if not prompt.strip():
+        raise ConfigError("the prompt is empty; give some words in quotes")
+    device = resolve_device(config.cluster.device)
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    concepts = concepts_of(config.erasure)
+    auditor = Auditor.load(config.audit, concepts, device)
+    if auditor is not None:
+        auditor.check_size(*config.generation.pixels)
+    model = load_model(config.model, torch.device(device))
+    before = draw(config, model, [], prompt)
+    recipe = compile_recipe(config, model)
+    methods = active_methods(config, model)
+    after = draw(config, model, methods, prompt)
+    scores = [v.scores for v in auditor.judge(np.stack([before.image, after.image]))] if auditor else [{}, {}]
+    said = [(method.label, method.explain(prompt)) for method in methods]
+    edits = [(str(step["label"]), _checked(step)) for step in recipe.record["steps"] if "file" in step]
+    body = [
+        f"<h1>{escape(prompt)}</h1>",
+        f"<p class=soft>{escape(treatment([c.name for c in concepts], recipe.record))} Model "
+        f"<code>{escape(config.model.path)}</code>, seed {config.seed}, {config.generation.steps} steps. "
+        "Not for training: the left picture is unerased.</p>",
+        '<div class="sheet wide3">',
+        _figure(before.image, "unerased", _numbers(scores[0])),
+        _figure(after.image, "erased", _numbers(scores[1])),
+        _figure(_changed(before.image, after.image), "what changed", _psnr(before.image, after.image)),
+        "</div>",
+        "<h2>What each step of the recipe makes of it</h2>",
+        _table([*edits, *said]),
+        "<h2>Gates</h2>",
+        _gates(after.gates, methods),
+        "<h2>Masks over the steps, on the unerased picture</h2>",
+        _masks(before.image, after.masks),
+    ]
+    return write_page(page(f"explain: {prompt}", [_STYLE, *body]), config.output, "explain.html", output)
+
+
+def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -> Trace:
+    """Draw one picture and keep what the methods show of themselves."""
+    generation = config.generation
+    width, height = generation.pixels
+    guided = generation.guidance > 1 and "guidance" in model.family.offers
+    pair = (prompt, generation.negative_prompt)
+    prompts = encode_texts(model.family, [pair], methods, guided).batch([pair], model.device)
+    masks: list[tuple[int, str, np.ndarray]] = []
+
+    def watch(step: int, steerings: Sequence[Steering]) -> None:
+        for steering in steerings:
+            masks.extend((step, name, mask[0].float().cpu().numpy()) for name, mask in steering.masks().items())
+
+    pixels, gates = Sampler(model, methods).sample(
+        prompts, [config.seed], width, height, generation.steps, generation.guidance, watch
+    )
+    image = finish(pixels)[0][0].cpu().numpy()
+    return Trace(image=image, gates={name: float(values[0]) for name, values in gates.items()}, masks=masks)
+
+
+_STYLE = """<style>.wide3 { grid-template-columns: repeat(3, 1fr); max-width: 640px; }
+.steps { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); }
+.scale { position: relative; min-width: 60px; height: 12px; border-radius: 6px; background: var(--line); }
+.scale b { position: absolute; inset: 0 auto 0 0; border-radius: 6px; background: var(--bar); }
+.scale i { position: absolute; top: -3px; bottom: -3px; width: 2px; background: var(--ink); }
+@media (max-width: 480px) { .wide3 { grid-template-columns: 1fr 1fr; } }</style>"""
+
+
+def _figure(image: np.ndarray, title: str, note: str = "") -> str:
+    note = f"<br>{escape(note)}" if note else ""
+    drawn = picture(encode_image(image, ImageFormat.png, 0))
+    return f"<figure>{drawn}<figcaption>{escape(title)}{note}</figcaption></figure>"
+
+
+def _changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """The largest difference of the three channels, bright where the pictures differ."""
+    most = np.abs(before.astype(int) - after).max(-1)
+    return np.repeat(most.astype(np.uint8)[..., None], 3, axis=2)
+
+
+def _psnr(before: np.ndarray, after: np.ndarray) -> str:
+    error = float(np.mean((before.astype(float) - after) ** 2))
+    return f"{10 * np.log10(255**2 / error):.1f} dB" if error else "nothing: bit-identical"
+
+
+def _masks(image: np.ndarray, masks: Sequence[tuple[int, str, np.ndarray]]) -> str:
+    if not masks:
+        return "<p>No method of this recipe acted in a place of this picture.</p>"
+    shown = [masks[i * len(masks) // min(SHOWN, len(masks))] for i in range(min(SHOWN, len(masks)))]
+    figures = "".join(
+        _figure(_overlaid(image, mask), f"step {step + 1}: {what}", f"{mask.mean():.0%} of the picture")
+        for step, what, mask in shown
+    )
+    return f'<div class="sheet steps">{figures}</div>'
+
+
+def _overlaid(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """*image* in grey, at ``EDGE`` pixels at most, with the mask in red over it."""
+    from PIL import Image
+
+    small = Image.fromarray(image)
+    small.thumbnail((EDGE, EDGE))
+    scaled = Image.fromarray((mask * 255).astype(np.uint8)).resize(small.size, Image.Resampling.BILINEAR)
+    weight = np.asarray(scaled, dtype=float)[..., None] / 255 * 0.6
+    grey = np.asarray(small.convert("L").convert("RGB"), dtype=float)
+    return ((1 - weight) * grey + weight * np.array([230.0, 60, 50])).astype(np.uint8)
+
+
+def _gates(gates: dict[str, float], methods: Sequence[Method]) -> str:
+    """Each gate's score beside the score from which it opens, marked on the scale too."""
+    if not gates:
+        return "<p>No method of this recipe is gated.</p>"
+    rows = []
+    for name, score in gates.items():
+        method = next(method for method in methods if name.startswith(f"{method.label}:"))
+        opens = method.opens(name)
+        state = "acts by degrees" if opens is None else f"{'open' if score >= opens else 'shut'}: opens at {opens:g}"
+        mark = "" if opens is None else f"<i style='left:{100 * opens:.1f}%'></i>"
+        bar = f"<div class=scale><b style='width:{100 * min(max(score, 0), 1):.1f}%'></b>{mark}</div>"
+        rows.append(f"<tr><td>{escape(name)}<td>{bar}<td>{score:.2f}<td>{escape(state)}</tr>")
+    head = "<tr><th>gate<th>score, and where it opens<th><th></tr>"
+    return f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
+
+
+def _table(rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    if not rows:
+        return "<p>None.</p>"
+    cells = (f"<tr><td>{escape(label)}<td>{'<br>'.join(map(escape, lines)) or '-'}</tr>" for label, lines in rows)
+    return f"<table>{''.join(cells)}</table>"
+
+
+def _checked(step: dict) -> list[str]:
+    """What the self-check measured of an edit."""
+    return [f"edits weights; {name}: {_numbers(figures)}" for name, figures in step["selfcheck"].items()]
+
+
+def _numbers(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in numbers.items())

@@ -1,0 +1,81 @@
+"""Before a run: a page of erased beside unerased pictures, and the figures of one measured batch."""
+
+import time
+
+import torch
+
+from pipeline.audit.auditor import Auditor
+from pipeline.concepts.concept import concepts_of
+from pipeline.config.schema import Config, Policy
+from pipeline.corpus.account import treatment
+from pipeline.corpus.evidence import write_page
+from pipeline.corpus.report import evidence_page
+from pipeline.drawable import Drawable
+from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
+from pipeline.errors import ConfigError
+from pipeline.generation.encode import encode_image
+from pipeline.generation.engine import Engine
+from pipeline.models.load import load_model
+from pipeline.pairs import choose_samples, draw_pairs
+from pipeline.prompts import Plan, batches, open_source
+from pipeline.prompts.report import Measured
+from pipeline.session import resolve_device, settled_batch_size, with_batch_size
+
+
+def write_preview(config: Config, images: int, output: str | None) -> str:
+    """Draw *images* prompts of the plan with and without the recipe; return the path of the page."""
+    device = resolve_device(config.cluster.device)
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    concepts = concepts_of(config.erasure)
+    plan = Plan.build(config, open_source(config.prompts))
+    samples = choose_samples(plan, concepts, images)
+    if not samples:
+        raise ConfigError(f"prompts.source: {config.prompts.source}: no row of the shards looked at can be drawn")
+    auditor = Auditor.load(config.audit, concepts, device)
+    if auditor is not None:
+        auditor.check_size(*config.generation.size)
+    config, recipe = _compiled(config, device)
+    pairs = draw_pairs(config, recipe, samples, auditor, device)
+    text = evidence_page(pairs, (), treatment([concept.name for concept in concepts], recipe.record))
+    return write_page(text, config.output, "preview.html", output)
+
+
+def _compiled(config: Config, device: str) -> tuple[Config, CompiledRecipe]:
+    """Solve the recipe, and settle the batch size as a run would."""
+    model = load_model(config.model, torch.device(device))
+    recipe = compile_recipe(config, model)
+    return with_batch_size(config, settled_batch_size(config, model)), recipe
+
+
+def measure(config: Config, plan: Plan) -> Measured | None:
+    """Generate, audit and encode one batch of the plan as the run would; return its seconds and bytes per image, or
+    None where no row of the first shard can be drawn.
+
+    Under ``policy: regenerate`` further seeds are reckoned in, as if of each as many failed as of this batch.
+    """
+    device = resolve_device(config.cluster.device)
+    torch.set_num_threads(config.cluster.threads_per_worker)
+    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
+    config, recipe = _compiled(config, device)
+    engine = Engine.load(config, recipe, device)
+    if auditor is not None:
+        auditor.check_size(*config.generation.size)
+    drawable = Drawable(engine, auditor)
+    drawn = [sample for sample in plan.shard(0).samples if drawable.fault(sample) is None]
+    if not drawn:
+        return None
+    samples = batches(drawn, config.generation.batch_size)[0]
+    sizes: list[int] = []
+    seconds, again = 0.0, 0
+    for measured in (samples[:1], samples):  # kernels and allocators warm up on the first
+        sizes, again = [], 0
+        started = time.perf_counter()
+        (batch,) = engine.generate(measured)
+        verdicts = [None] * len(measured) if auditor is None else auditor.judge(batch.images)
+        for fault, verdict, image in zip(batch.faults, verdicts, batch.images, strict=True):
+            again += bool(fault or (verdict and verdict.found))
+            sizes.append(len(encode_image(image, config.output.image_format, config.output.quality)))
+        seconds = time.perf_counter() - started
+    tries = 1 + (config.audit.attempts if config.audit.policy is Policy.regenerate else 0)
+    pictures = sum((again / len(samples)) ** attempt for attempt in range(tries))  # per sample
+    return Measured(seconds_per_image=pictures * seconds / len(samples), bytes_per_image=sum(sizes) / len(sizes))

@@ -1,0 +1,134 @@
+"""The text gate: on the diorama, whose text encoder knows what its words mean, and with forced scores elsewhere."""
+
+import pytest
+import torch
+
+from pipeline.concepts.concept import Concept
+from pipeline.config.schema import ModelConfig
+from pipeline.erasure.gate.text import Context, TextGate
+from pipeline.models.load import Model, load_model
+
+CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
+GUN = Concept(name="gun", aliases=("pistol",), preserve=("knife", "sword", "bomb"))
+OPEN, MEANS = 0.55, 0.85
+
+
+@pytest.fixture(scope="module")
+def diorama() -> Model:
+    return load_model(ModelConfig(path="diorama"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def gate(diorama) -> TextGate:
+    return TextGate(diorama.family, [CAT, GUN])
+
+
+def words(gate: TextGate, text: str) -> dict[str, str]:
+    return {text[hit.start : hit.stop]: hit.concept.name for hit in gate.hits(text, OPEN, MEANS)}
+
+
+def test_listed_words_count_one_in_any_number_and_case(gate):
+    for text in ("a cat in the snow", "two CATS", "Kittens at sunset"):
+        assert gate.scores(text) == [1.0, pytest.approx(0, abs=OPEN)]
+
+
+@pytest.mark.parametrize("word", ["tabby", "kitty"])
+def test_unlisted_synonyms_are_found_by_their_embedding(gate, word):
+    assert words(gate, f"a sketch of a {word} and a tiger on the beach") == {word: "cat"}
+
+
+@pytest.mark.parametrize("scene", ["robbery", "war"])  # a war shows a bomb as well, which is a listed neighbour
+def test_scenes_that_imply_a_concept_are_found_even_beside_a_neighbour(gate, scene):
+    assert words(gate, f"a {scene} in the desert") == {scene: "gun"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a tiger and a lion in the snow",
+        "a dog on the beach",
+        "a knife, a sword and a bomb",
+        "a beautiful zebra",
+        "",
+        "?!",
+    ],
+)
+def test_neighbours_and_unrelated_words_leave_it_shut(gate, text):
+    assert gate.hits(text, OPEN, MEANS) == []
+    assert max(gate.scores(text)) < OPEN
+
+
+def test_several_concepts_are_told_apart(gate):
+    assert words(gate, "a kitten with a revolver and a tabby") == {"kitten": "cat", "revolver": "gun", "tabby": "cat"}
+
+
+def test_a_word_may_imply_several_concepts_but_means_only_one(diorama):
+    gate = TextGate(diorama.family, [Concept(name="bomb"), Concept(name="gun"), Concept(name="knife")])
+    hits = gate.hits("a war in the desert", OPEN, MEANS)
+    assert [hit.concept.name for hit in hits] == ["bomb", "gun"]
+    assert len({(hit.start, hit.stop) for hit in hits}) == 1
+    (nearest,) = gate.hits("a war in the desert", OPEN, 0.6)
+    assert nearest.concept.name == "bomb"
+    (pistol,) = gate.hits("a revolver on the beach", OPEN, MEANS)
+    assert pistol.concept.name == "gun"
+
+
+def test_hits_lie_on_their_words_in_the_order_of_the_text(gate):
+    text = "a tabby, two cats and a handgun"
+    hits = gate.hits(text, OPEN, MEANS)
+    assert [text[hit.start : hit.stop] for hit in hits] == ["tabby", "cats", "handgun"]
+    assert [hit.score == 1 for hit in hits] == [False, True, False]
+
+
+def test_a_phrase_is_found_by_its_telling_word(diorama):
+    gate = TextGate(diorama.family, [Concept(name="wine", preserve=("beer", "coffee"))])
+    assert list(words(gate, "a glass of red and a guitar")) == ["red"]
+
+
+def test_a_listed_phrase_is_one_hit(diorama):
+    gate = TextGate(diorama.family, [Concept(name="wine", aliases=("glass of red",))])
+    text = "two glasses, a glass of red in a room"
+    (hit,) = [hit for hit in gate.hits(text, OPEN, MEANS) if hit.score == 1]
+    assert text[hit.start : hit.stop] == "glass of red"
+
+
+def test_a_score_does_not_depend_on_what_was_asked_before(diorama, gate):
+    fresh = TextGate(diorama.family, [CAT, GUN])
+    for text in ("a kitty in the snow", "a war", "a bar with a dog"):
+        assert fresh.scores(text) == gate.scores(text)
+
+
+WHOLE = 0.4
+
+
+def near(diorama: Model, *texts: str) -> list[list[str]]:
+    """The concepts that each of *texts* comes near as a whole."""
+    context = Context(diorama.family, [CAT, GUN])
+    embeds = diorama.family.encode(texts).embeds
+    scores = [context.scores(text, own) for text, own in zip(texts, embeds, strict=True)]
+    return [[name for name, score in zip(("cat", "gun"), row, strict=True) if score >= WHOLE] for row in scores]
+
+
+def test_a_prompt_comes_near_what_it_shows_as_a_whole(diorama):
+    texts = ("a tabby on the beach", "a revolver in space", "a sketch of a robbery", "kittens")
+    assert near(diorama, *texts) == [["cat"], ["gun"], ["gun"], ["cat"]]
+
+
+def test_neighbours_unrelated_and_unknown_things_come_near_nothing(diorama):
+    texts = ("a tiger and a lion", "a dog in the snow", "a bomb at sunset", "a knife", "a zebra", "a bus in a room", "")
+    assert near(diorama, *texts) == [[]] * 7
+
+
+def test_a_prompt_is_read_from_its_embeddings_whatever_its_words(diorama, gate):
+    """As when an attack's words, none of which the gate knows, or its embeddings ask for the concept."""
+    text, context = "a picture of burger lines", Context(diorama.family, [CAT, GUN])
+    assert gate.hits(text, OPEN, MEANS) == []
+    own, cat = diorama.family.encode([text, "a cat in the snow"]).embeds
+    assert max(context.scores(text, own)) < WHOLE <= context.scores(text, cat)[0]
+
+
+def test_of_listed_words_that_overlap_the_longest_is_meant(diorama):
+    rifle = Concept(name="rifle", aliases=("machine gun",))
+    gate = TextGate(diorama.family, [Concept(name="gun"), rifle])
+    assert words(gate, "a machine gun and a gun") == {"machine gun": "rifle", "gun": "gun"}
+    assert [hit.start for hit in gate.hits("a machine gun and a gun", OPEN, MEANS)] == [2, 20]

@@ -1,0 +1,145 @@
+"""Whoever prepares first decides: what becomes of starts that overlap, and which model a pinned run is drawn with."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from pipeline.config.schema import ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.corpus import RunRecord, open_store
+from pipeline.errors import ConfigError
+from pipeline.prompts import Plan, open_source
+from pipeline.session import draw_evidence, pinned_engine, pinned_recipe, prepare
+from tests import rivals, tiny, tiny_families
+from tests.erasure.conftest import uce_step
+
+COMMITS = ("a" * 40, "b" * 40)
+
+
+def configure(folder: Path, *steps: StepConfig, model: str | None = None) -> Config:
+    (folder / "prompts.txt").write_text("a photo of a cat\n")
+    concept = ConceptConfig(name="cat", aliases=["kitten"], anchor="dog", preserve=["tiger", "lion"])
+    config = tiny.config(model or tiny.path(), erasure=ErasureConfig(concepts=[concept], recipe=list(steps)))
+    config.prompts.source, config.output.path = str(folder / "prompts.txt"), str(folder / "corpus")
+    config.audit.detector = None
+    return config
+
+
+def plan(config: Config) -> Plan:
+    return Plan.build(config, open_source(config.prompts))
+
+
+def start(config: Config) -> RunRecord:
+    return prepare(config, plan(config).summary(), device="cpu")
+
+
+def overtaken(folder: Path) -> Config:
+    return configure(folder, StepConfig(method="tests.rivals:OvertakenUCE", options=uce_step().options))
+
+
+def test_of_two_configs_on_one_new_path_the_later_is_refused(tmp_path: Path):
+    first, second = overtaken(tmp_path), overtaken(tmp_path)
+    first.seed, second.seed = 1, 2
+    rivals.meanwhile.append(lambda: start(first))
+    with pytest.raises(ConfigError, match=r"corpus: holds another corpus \(seed: 1 -> 2\); choose another output.path"):
+        start(second)
+    assert start(first).config["seed"] == 1
+
+
+def test_of_two_starts_at_once_the_recipe_that_was_pinned_stays(tmp_path: Path):
+    config = overtaken(tmp_path)
+    pinned: list[RunRecord] = []
+    rivals.meanwhile.append(lambda: pinned.append(start(config)))
+    store = open_store(config.output.path)
+    assert start(config) == pinned[0]
+    assert len(list(store.list("recipe"))) == 2  # the edits came out otherwise
+    pinned_recipe(pinned[0], store)  # raises where its bytes are not those pinned
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of a hub that has two commits of a model, of which the first is ``main``."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    model = tmp_path / "hub" / "models--somebody--tiny"
+    for commit in COMMITS:
+        shutil.copytree(tiny.path(), model / "snapshots" / commit)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(COMMITS[0])
+    return model
+
+
+def test_a_run_goes_on_with_the_commit_it_was_begun_with(tmp_path: Path, hub: Path):
+    config = configure(tmp_path, model="somebody/tiny")
+    record = start(config)
+    assert record.model_revision == COMMITS[0]
+    (hub / "refs" / "main").write_text(COMMITS[1])
+    store = open_store(config.output.path)
+    assert pinned_engine(config, record, store, "cpu").model.revision == COMMITS[0]
+    shutil.rmtree(hub / "snapshots" / COMMITS[1])  # the pairs need nothing of it either
+    draw_evidence(config, record, plan(config).shard(0).samples, device="cpu")
+
+
+def test_a_folder_that_has_changed_is_refused(tmp_path: Path):
+    folder = Path(shutil.copytree(tiny.path(), tmp_path / "model"))
+    config = configure(tmp_path, model=str(folder))
+    record = start(config)
+    settings = folder / "scheduler" / "scheduler_config.json"
+    settings.write_text(settings.read_text().replace("0.012", "0.013"))
+    with pytest.raises(ConfigError, match=r"but the corpus was begun with sha256:\w+; put back the files"):
+        pinned_engine(config, record, open_store(config.output.path), "cpu")
+
+
+def asking(folder: Path, **row: object) -> Config:
+    """Two rows, of which the second asks for something of its own."""
+    config = configure(folder)
+    rows = [{"prompt": "a photo of a dog"}, {"prompt": "a photo of a cat", **row}]
+    config.prompts.source = str(folder / "prompts.jsonl")
+    Path(config.prompts.source).write_text("\n".join(map(json.dumps, rows)))
+    return config
+
+
+def test_a_rows_size_that_the_model_cannot_draw_is_refused_by_its_number(tmp_path: Path):
+    config = asking(tmp_path, size="32x4096")
+    config.model.path = tiny_families.path("sd3")
+    with pytest.raises(ConfigError, match=r"prompts.jsonl: row 2: height 4096 is above \d+, this model's") as told:
+        start(config)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "corpus").exists()
+    config.prompts.limit = 1  # then that row is not drawn
+    assert start(config).samples == 1
+
+
+def test_a_rows_size_that_the_detector_cannot_judge_is_refused_by_its_number(tmp_path: Path):
+    config = asking(tmp_path, size=[128, 128])
+    config.audit.detector, config.generation.size = "diorama", [64, 64]
+    with pytest.raises(ConfigError, match=r"prompts.jsonl: row 2: .* cannot judge pictures of 128x128 pixels"):
+        start(config)
+    assert not (tmp_path / "corpus").exists()
+
+
+@pytest.mark.parametrize(
+    ("family", "guidance", "why"),
+    [(None, 1.0, "generation.guidance is 1, and up to 1"), ("flux", 3.5, r"FLUX\.1 takes none: its guidance is")],
+)
+def test_a_rows_negative_prompt_that_nothing_listens_to_is_refused(
+    tmp_path: Path, family: str | None, guidance: float, why: str
+):
+    config = asking(tmp_path, negative_prompt="blurry")
+    config.generation.guidance = guidance
+    if family is not None:
+        config.model.path = tiny_families.path(family)
+    with pytest.raises(ConfigError, match=rf"prompts.jsonl: row 2 has a negative prompt, as 1 of 2 rows, but {why}"):
+        start(config)
+
+
+def test_what_no_worker_could_build_is_refused_before_the_run_is_pinned(tmp_path: Path):
+    config = configure(tmp_path, StepConfig(method="negative_prompt"))
+    config.generation.guidance = 5.0
+    config.erasure.concepts = [ConceptConfig(name=f"a cat number {i}") for i in range(40)]
+    with pytest.raises(ConfigError, match="negative_prompt: the names of its 40 concepts are more than"):
+        start(config)
+    assert not (tmp_path / "corpus" / "run.yaml").exists()
+    config.erasure.concepts = config.erasure.concepts[:1]  # another list, and no other corpus in the way
+    start(config)

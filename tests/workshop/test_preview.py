@@ -1,0 +1,94 @@
+"""A page of erased beside unerased pictures before a run, and the figures of one measured batch."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ErasureConfig, Policy, StepConfig
+from pipeline.errors import ConfigError
+from pipeline.pairs import choose_samples
+from pipeline.prompts import Plan, open_source
+from pipeline.workshop.preview import measure, write_preview
+from tests import tiny
+from tests.eyes import Brightness
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    animals = ("dog", "cat", "lion", "tiger", "wolf")
+    (tmp_path / "prompts.txt").write_text("".join(f"a photo of a {animals[i % 5]} <{i}>\n" for i in range(20)))
+    config = tiny.config(tiny.path())
+    config.prompts.source = str(tmp_path / "prompts.txt")
+    config.erasure = ErasureConfig(
+        concepts=[ConceptConfig(name="cat", anchor="dog")], recipe=[StepConfig(method="cease")]
+    )
+    config.audit = AuditConfig(detector=None)
+    config.output.path = str(tmp_path / "corpus")
+    return config
+
+
+def test_the_page_shows_pairs_half_of_which_name_the_concept(config: Config, tmp_path: Path) -> None:
+    path = Path(write_preview(config, 6, None))
+    assert path == tmp_path / "corpus.evidence" / "preview.html"  # unerased pictures lie in no corpus
+    page = path.read_text()
+    assert page.count("<img") == 12
+    assert page.count("a photo of a cat &lt;") == 3
+    assert "gate cease" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    assert not (tmp_path / "corpus").exists()
+
+
+def test_a_size_that_the_detector_cannot_judge_is_refused_before_anything_is_drawn(config: Config, tmp_path: Path):
+    config.audit = AuditConfig(detector="diorama")
+    with pytest.raises(ConfigError, match="cannot judge pictures of 32x32 pixels"):
+        write_preview(config, 2, None)
+    assert not (tmp_path / "corpus.evidence").exists()
+
+
+def test_the_page_may_be_put_elsewhere(config: Config, tmp_path: Path) -> None:
+    assert write_preview(config, 2, str(tmp_path / "there/page.html")) == str(tmp_path / "there/page.html")
+
+
+def test_half_of_the_samples_name_the_concept_and_all_prompts_differ(config: Config) -> None:
+    plan = Plan.build(config, open_source(config.prompts))
+    from pipeline.concepts.concept import concepts_of
+
+    chosen = choose_samples(plan, concepts_of(config.erasure), 8)
+    assert len({sample.prompt for sample in chosen}) == 8
+    assert sum("cat" in sample.prompt for sample in chosen) == 4
+    assert [sample.index for sample in chosen] == sorted(sample.index for sample in chosen)
+
+
+def test_where_no_row_can_be_used_the_first_is_named(config: Config, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"prompt": [" "] * 4}), tmp_path / "blank.parquet")
+    config.prompts.source = str(tmp_path / "blank.parquet")
+    with pytest.raises(ConfigError, match="row 1: column 'prompt' is blank; expected a prompt; 4 of 4 rows"):
+        write_preview(config, 2, None)
+
+
+def test_one_batch_is_measured(config: Config) -> None:
+    measured = measure(config, Plan.build(config, open_source(config.prompts)))
+    assert measured.seconds_per_image > 0
+    assert 100 < measured.bytes_per_image < 100_000
+
+
+def test_the_measured_batch_is_audited_and_further_seeds_are_reckoned_in(config: Config, monkeypatch) -> None:
+    """Everything is found, so 1 + 3 pictures are drawn for a sample. A clock that ticks once a look stands for time."""
+    config.erasure.concepts = [ConceptConfig(name="light", anchor="dark")]
+    config.erasure.recipe = []
+    looks: list[int] = []
+    score = Brightness.score
+    monkeypatch.setattr(Brightness, "score", lambda self, images, terms: looks.append(1) or score(self, images, terms))
+    monkeypatch.setattr("pipeline.workshop.preview.time.perf_counter", lambda: float(len(looks)))
+    plan = Plan.build(config, open_source(config.prompts))
+    seconds = {}
+    for policy, cut in ((Policy.quarantine, 0.0), (Policy.regenerate, 0.0), (Policy.regenerate, 1.0)):
+        config.audit = AuditConfig(detector="tests.eyes:Brightness", options={"cut": cut}, policy=policy, attempts=3)
+        seconds[policy, cut] = measure(config, plan).seconds_per_image
+    assert seconds == {
+        (Policy.quarantine, 0.0): 1 / 4,
+        (Policy.regenerate, 0.0): 4 / 4,
+        (Policy.regenerate, 1.0): 1 / 4,
+    }
