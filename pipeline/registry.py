@@ -11,6 +11,62 @@ from collections.abc import Mapping
 
 from pipeline.errors import ConfigError, nearest
 
+# The class that a model's model_index.json names, and the family that knows how to drive it.
+FAMILIES: dict[str, str] = {
+    "StableDiffusionPipeline": "pipeline.models.sd:StableDiffusion",
+    "StableDiffusionXLPipeline": "pipeline.models.sdxl:StableDiffusionXL",
+    "StableDiffusion3Pipeline": "pipeline.models.sd3:StableDiffusion3",
+    "FluxPipeline": "pipeline.models.flux:Flux",
+}
+
+# What model.scheduler may name. A checkpoint's own scheduler may be another; of all it is tried out, when the model is
+# loaded, whether their noise comes from the generators that they are given, one per sample. LMS needs scipy; the EDM
+# ones fit checkpoints that were trained for them.
+SCHEDULERS: tuple[str, ...] = (
+    "DDIMScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EDMDPMSolverMultistepScheduler",
+    "EDMEulerScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "EulerDiscreteScheduler",
+    "FlowMatchEulerDiscreteScheduler",
+    "FlowMatchHeunDiscreteScheduler",
+    "HeunDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "LMSDiscreteScheduler",
+    "PNDMScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    "UniPCMultistepScheduler",
+)
+
+# The erasure methods that a recipe may name.
+METHODS: dict[str, str] = {
+    "uce": "pipeline.erasure.methods.uce:UCE",
+    "esd": "pipeline.erasure.methods.esd:ESD",
+    "weights": "pipeline.erasure.methods.weights:Weights",
+    "safree": "pipeline.erasure.methods.safree:SAFREE",
+    "semantic_surgery": "pipeline.erasure.methods.semantic_surgery:SemanticSurgery",
+    "rece": "pipeline.erasure.methods.rece:RECE",
+    "speed": "pipeline.erasure.methods.speed:SPEED",
+    "cease": "pipeline.erasure.cease.method:CEASE",
+    "cease_joint": "pipeline.erasure.cease.joint:CEASEJoint",
+    "adavd": "pipeline.erasure.methods.adavd:AdaVD",
+    "sld": "pipeline.erasure.methods.sld:SLD",
+    "negative_prompt": "pipeline.erasure.methods.negative_prompt:NegativePrompt",
+}
+
+# The detectors that audit.detector may name.
+DETECTORS: dict[str, str] = {
+    "diorama": "pipeline.diorama.audit:DioramaAudit",
+    "nudenet": "pipeline.audit.nudenet:NudeNet",
+}
+
 
 def check_name(kind: str, name: str, table: Mapping[str, str]) -> None:
     """Refuse with ``ConfigError`` a *name* that is neither in *table* nor of the form ``module:Class``."""

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.audit.registry import DETECTORS
 from pipeline.config.schema import AuditConfig
 from pipeline.errors import ConfigError
-from pipeline.registry import load_class
+from pipeline.registry import DETECTORS, load_class
 
 
 class Detector(ABC):

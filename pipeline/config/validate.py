@@ -6,7 +6,6 @@ Only what is known without loading a model or opening the prompts. Each check ra
 import string
 from collections.abc import Iterable
 
-from pipeline.audit.registry import DETECTORS
 from pipeline.concepts.words import word_pattern
 from pipeline.config.concepts import check_concepts
 from pipeline.config.problem import Problem, show, under
@@ -23,11 +22,9 @@ from pipeline.config.schema import (
     PromptsConfig,
     StepConfig,
 )
-from pipeline.erasure.registry import METHODS
 from pipeline.errors import ConfigError, nearest
-from pipeline.models.registry import SCHEDULERS
 from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
-from pipeline.registry import check_name
+from pipeline.registry import DETECTORS, METHODS, SCHEDULERS, check_name
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 STEERING = ("prompt", "seed", "negative_prompt", "size", "width", "height")  # what a column can be, beside passing on

@@ -25,14 +25,13 @@ from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
-from pipeline.erasure.registry import METHODS
 from pipeline.erasure.tokens import check_concepts
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.attention import Layer
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.joint import QKV, JointLayer
 from pipeline.models.load import Model
-from pipeline.registry import load_class
+from pipeline.registry import METHODS, load_class
 
 
 @dataclass(frozen=True)

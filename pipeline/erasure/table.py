@@ -6,10 +6,8 @@ A test compares the two, so the page cannot go stale.
 """
 
 from pipeline.erasure.method import Method, refusals
-from pipeline.erasure.registry import METHODS
 from pipeline.models.family import Family
-from pipeline.models.registry import FAMILIES
-from pipeline.registry import load_class
+from pipeline.registry import FAMILIES, METHODS, load_class
 
 HOOKS = {"edit": "edits", "train": "trains", "condition": "conditions", "steer": "steers"}
 

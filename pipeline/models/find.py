@@ -18,9 +18,8 @@ from pipeline.diorama import DIORAMA_PATH
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.files import check_fetched, loaded_files, read_settings
 from pipeline.models.hub import asking_the_hub
-from pipeline.models.registry import FAMILIES
 from pipeline.paths import is_hub_id
-from pipeline.registry import load_class
+from pipeline.registry import FAMILIES, load_class
 
 if TYPE_CHECKING:
     from pipeline.models.family import Family

@@ -23,9 +23,9 @@ from pipeline.models.files import check_fetched, loaded_files
 from pipeline.models.find import Found, find_model
 from pipeline.models.hub import asking_the_hub
 from pipeline.models.parts import check_parts, load_networks
-from pipeline.models.registry import SCHEDULERS
 from pipeline.models.scheduler import load_scheduler, scheduler_key, set_scheduler
 from pipeline.models.trial import try_out
+from pipeline.registry import SCHEDULERS
 
 DTYPES = {DType.float32: torch.float32, DType.bfloat16: torch.bfloat16, DType.float16: torch.float16}
 

@@ -17,7 +17,7 @@ from pipeline.config.schema import ModelConfig
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family
 from pipeline.models.files import read_settings
-from pipeline.models.registry import SCHEDULERS
+from pipeline.registry import SCHEDULERS
 
 ETA = "eta"  # DDIM's and TCD's: the share of noise put back at a step; an argument of steps, 0 in diffusers' pipelines
 _SUCH_AS = {

@@ -6,10 +6,9 @@ import pytest
 
 from pipeline.erasure.method import Method
 from pipeline.erasure.recipe import compile_recipe
-from pipeline.erasure.registry import METHODS
 from pipeline.erasure.table import families, family_table, refusals
 from pipeline.errors import ConfigError
-from pipeline.registry import load_class
+from pipeline.registry import METHODS, load_class
 from tests.erasure.families import config, load, step
 
 README = Path("pipeline/erasure/README.md")

@@ -9,9 +9,9 @@ from pipeline.concepts.concept import concepts_of
 from pipeline.config.schema import ConceptConfig, DType, ErasureConfig, ModelConfig, StepConfig
 from pipeline.erasure.method import Method, read_steps
 from pipeline.erasure.methods.rece import adversarial_map
-from pipeline.erasure.registry import METHODS
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model, load_model
+from pipeline.registry import METHODS
 from tests import tiny, tiny_families
 from tests.erasure import families
 from tests.erasure.conftest import KEEP

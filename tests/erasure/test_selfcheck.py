@@ -10,11 +10,10 @@ import torch
 from pipeline.concepts.concept import Concept
 from pipeline.erasure.method import Method
 from pipeline.erasure.methods.uce import UCE
-from pipeline.erasure.registry import METHODS
 from pipeline.erasure.selfcheck import CHECKED, SelfCheck, checked
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
-from pipeline.registry import load_class
+from pipeline.registry import METHODS, load_class
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion"))
 

@@ -9,8 +9,7 @@ from pipeline.config.schema import AdapterConfig, DType, ModelConfig
 from pipeline.errors import ConfigError
 from pipeline.models.family import Family
 from pipeline.models.load import load_model
-from pipeline.models.registry import FAMILIES
-from pipeline.registry import load_class
+from pipeline.registry import FAMILIES, load_class
 from tests import tiny_families
 
 CPU = torch.device("cpu")
