@@ -16,7 +16,7 @@ from pipeline.cluster.records import forget_nonces, open_coordinator
 from pipeline.cluster.supervisor import Supervisor, Tell
 from pipeline.cluster.triage import last_line
 from pipeline.cluster.watch import Lost
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Backend, BadRows, Config, DType
 from pipeline.corpus import (
     check_evidence,

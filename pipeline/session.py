@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 
 from pipeline.audit.auditor import Auditor
-from pipeline.concepts.concept import concepts_of
 from pipeline.config import to_public_dict
+from pipeline.config.concepts import concepts_of
 from pipeline.config.places import whole_paths
 from pipeline.config.schema import BadRows, Config, Device
 from pipeline.corpus import (

@@ -23,7 +23,7 @@ import torch
 
 from pipeline.audit.auditor import Auditor, Verdict
 from pipeline.audit.captions import caption
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, Policy
 from pipeline.corpus import (
     NO_CAPTION,

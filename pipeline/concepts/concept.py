@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from pipeline.config.schema import ErasureConfig
-
 
 @dataclass(frozen=True, kw_only=True)
 class Concept:
@@ -23,17 +21,3 @@ class Concept:
     def words(self) -> tuple[str, ...]:
         """The name and its aliases: every word by which a prompt may ask for the concept."""
         return (self.name, *self.aliases)
-
-
-def concepts_of(erasure: ErasureConfig) -> tuple[Concept, ...]:
-    """Return the erasure list of a loaded config, in which the files of ``lists`` are already merged."""
-    return tuple(
-        Concept(
-            name=c.name,
-            aliases=tuple(c.aliases),
-            anchor=c.anchor,
-            preserve=tuple(c.preserve),
-            everywhere=c.everywhere,
-        )
-        for c in erasure.concepts
-    )

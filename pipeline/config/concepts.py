@@ -1,15 +1,31 @@
-"""Can this erasure list be obeyed? Each word belongs to one concept, and nothing is both erased and kept.
+"""The erasure list of a config: the concepts in it, and whether it can be obeyed.
 
-A word counts in the forms in which a prompt may say it (``pipeline.concepts.words``): "cats" asks for the cat too.
+Each word belongs to one concept, and nothing is both erased and kept. A word counts in the forms in which a
+prompt may say it (``pipeline.concepts.words``): "cats" asks for the cat too.
 """
 
 import re
 from collections import defaultdict
 from functools import cached_property
 
+from pipeline.concepts.concept import Concept
 from pipeline.concepts.words import folded, forms, word_pattern
 from pipeline.config.problem import Problem, show
-from pipeline.config.schema import ConceptConfig
+from pipeline.config.schema import ConceptConfig, ErasureConfig
+
+
+def concepts_of(erasure: ErasureConfig) -> tuple[Concept, ...]:
+    """Return the erasure list of a loaded config, in which the files of ``lists`` are already merged."""
+    return tuple(
+        Concept(
+            name=c.name,
+            aliases=tuple(c.aliases),
+            anchor=c.anchor,
+            preserve=tuple(c.preserve),
+            everywhere=c.everywhere,
+        )
+        for c in erasure.concepts
+    )
 
 
 def check_concepts(concepts: list[ConceptConfig]) -> list[str]:

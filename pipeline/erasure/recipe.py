@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors.torch import load, save
 
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
 from pipeline.erasure.method import Method, Step, apply_tensors, read_steps
 from pipeline.erasure.selfcheck import SelfCheck

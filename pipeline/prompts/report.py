@@ -6,8 +6,8 @@ need them are left out.
 
 from dataclasses import dataclass
 
-from pipeline.concepts.concept import concepts_of
 from pipeline.concepts.mentions import mentions
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import AUTO, Config
 from pipeline.paths import is_hub_id, locate
 from pipeline.prompts.plan import Plan

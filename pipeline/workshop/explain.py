@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from pipeline.audit.auditor import Auditor
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, ImageFormat
 from pipeline.corpus.account import treatment
 from pipeline.corpus.evidence import write_page

@@ -18,8 +18,8 @@ import torch
 import yaml
 
 from pipeline import __version__
-from pipeline.concepts.concept import concepts_of
 from pipeline.config import identity
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
 from pipeline.corpus import layout, open_store, read_run_record
 from pipeline.erasure.method import read_steps

@@ -5,7 +5,7 @@ import time
 import torch
 
 from pipeline.audit.auditor import Auditor
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, Policy
 from pipeline.corpus.account import treatment
 from pipeline.corpus.evidence import write_page

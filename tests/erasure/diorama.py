@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import ConceptConfig, Config, DType, ErasureConfig, ModelConfig, StepConfig
 from pipeline.erasure.method import apply_tensors, read_steps
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe

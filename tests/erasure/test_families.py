@@ -10,7 +10,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save
 from torch import Tensor
 
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.erasure.cease.steering import CEASESteering
 from pipeline.erasure.method import Method
 from pipeline.erasure.methods.uce import UCE, UCEOptions

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.concepts.concept import concepts_of
 from pipeline.concepts.mentions import mentions
 from pipeline.config import load_config
+from pipeline.config.concepts import concepts_of
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LISTS = sorted(path.name for path in (CONFIGS / "erasure").glob("*.yaml"))

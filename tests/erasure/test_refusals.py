@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import ConceptConfig, DType, ErasureConfig, ModelConfig, StepConfig
 from pipeline.erasure.method import Method, read_steps
 from pipeline.erasure.methods.rece import adversarial_map

@@ -9,8 +9,8 @@ import yaml
 from diffusers import DiffusionPipeline
 
 from pipeline.cli import main
-from pipeline.concepts.concept import concepts_of
 from pipeline.config import load_config
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Device
 from pipeline.erasure.methods.uce import UCE, UCEOptions
 from pipeline.erasure.recipe import compile_recipe

@@ -14,8 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 
 from pipeline.cli import main
-from pipeline.concepts.concept import concepts_of
 from pipeline.config import load_config
+from pipeline.config.concepts import concepts_of
 from pipeline.erasure.method import read_steps
 from pipeline.erasure.methods.esd import ESDTraining
 from pipeline.erasure.recipe import compile_recipe

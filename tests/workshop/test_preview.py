@@ -53,7 +53,7 @@ def test_the_page_may_be_put_elsewhere(config: Config, tmp_path: Path) -> None:
 
 def test_half_of_the_samples_name_the_concept_and_all_prompts_differ(config: Config) -> None:
     plan = Plan.build(config, open_source(config.prompts))
-    from pipeline.concepts.concept import concepts_of
+    from pipeline.config.concepts import concepts_of
 
     chosen = choose_samples(plan, concepts_of(config.erasure), 8)
     assert len({sample.prompt for sample in chosen}) == 8

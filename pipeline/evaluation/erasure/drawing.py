@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.diorama.detector import DETECTOR_PATH, DioramaDetector
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe, recipe_steps
 from pipeline.errors import ConfigError

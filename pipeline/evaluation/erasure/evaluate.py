@@ -15,7 +15,7 @@ from typing import Any
 from safetensors import safe_open
 from tqdm import tqdm
 
-from pipeline.concepts.concept import concepts_of
+from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import DType
 from pipeline.diorama.captions import indefinite
 from pipeline.diorama.lexicon import UNKNOWN

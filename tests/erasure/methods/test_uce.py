@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from pipeline.concepts.concept import Concept, concepts_of
+from pipeline.concepts.concept import Concept
+from pipeline.config.concepts import concepts_of
 from pipeline.erasure.methods.uce import UCE, UCEOptions, text_map
 from pipeline.erasure.pairs import Moments, Pairs, TokenPairs, fill
 from pipeline.erasure.recipe import compile_recipe
