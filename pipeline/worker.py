@@ -144,7 +144,9 @@ class Worker:
         """Generate a shard as ``process`` does and build its files, by name, in the local *folder*; commit nothing."""
         outcomes, _, _ = self._generate(planned, excluded, drew)
         rows = [self._row(outcome) for outcome in outcomes]
-        _, built = build_shard(folder, planned.index, rows, _encoded(outcomes), self._columns(planned))
+        _, built = build_shard(
+            folder, planned.index, rows, _encoded(outcomes), self._columns(planned), self.record.format
+        )
         return {file.name: (file, local) for file, local in built}
 
     def close(self) -> None:
@@ -245,6 +247,7 @@ class Worker:
             images=_encoded(outcomes),
             columns=self._columns(planned),
             identity=self.record.digest,
+            corpus_format=self.record.format,
             environment=self.environment,
             timings=timings,
         )

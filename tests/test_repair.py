@@ -50,7 +50,7 @@ EVERYTHING = {
     "a missing manifest": lambda s, e: s.delete("manifests/000001.parquet"),
     "a changed bit of a manifest": lambda s, e: flip(s, "manifests/000000.parquet"),
     "tensors": lambda s, e: s.delete(tensors(s)),
-    "an index": lambda s, e: s.delete("train/000001.idx"),
+    "an index": lambda s, e: s.delete("index/000001.idx"),
     "the report": lambda s, e: s.delete("report.html"),
     "the card": lambda s, e: s.delete("README.md"),
     "a commit record": lambda s, e: s.delete("commits/000001.json"),

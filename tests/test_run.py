@@ -48,7 +48,7 @@ cluster: {{backend: local, device: cpu}}
 """
 
 
-FILES = (("train", "tar"), ("train", "idx"), ("manifests", "parquet"))  # of a shard
+FILES = (("train", "tar"), ("index", "idx"), ("manifests", "parquet"))  # of a shard
 
 
 class Silent:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import yaml
 
+from pipeline.corpus import layout
 from pipeline.corpus.account import CAPTIONS, audit, erased_by, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.run_record import RunRecord
@@ -89,7 +90,7 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
         "```",
         "",
         "or with plain `webdataset` (`train/{000000..}.tar`), `datasets.load_dataset(PATH)`, or `wids` "
-        "(`wids-train.json`). `manifests/*.parquet` has a row for every planned sample, whatever became of it.",
+        f"(`{layout.wids(run.format)}`). `manifests/*.parquet` has a row for every planned sample, whatever became of it.",
         "",
         "",
     ]

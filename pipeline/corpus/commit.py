@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.corpus import layout
-from pipeline.corpus.manifest import Row, Status, write_manifest
+from pipeline.corpus.manifest import Row, Status, schema_of, write_manifest
 from pipeline.corpus.shard import Digest, build_tar
 from pipeline.corpus.stores import Store, create_or_read
 from pipeline.errors import CorpusError, StoreError
@@ -63,16 +63,14 @@ class CommitRecord:
 
     @classmethod
     def loads(cls, data: bytes, path: str) -> "CommitRecord":
-        """Raise ``CorpusError`` for a record that is not one of this format."""
+        """Raise ``CorpusError`` for what is no record of a format that is known."""
         try:
             values = json.loads(data)
+            layout.check_format(values["format"], path)
             files = tuple(File(**file) for file in values.pop("files"))
-            record = cls(**values, files=files)
+            return cls(**values, files=files)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CorpusError(f"{path}: not a commit record of format {layout.FORMAT} ({error})") from error
-        if record.format != layout.FORMAT:
-            raise CorpusError(f"{path}: has format {record.format}; this version reads format {layout.FORMAT}")
-        return record
+            raise CorpusError(f"{path}: not a commit record ({error})") from error
 
     def file(self, name: str) -> File | None:
         return next((file for file in self.files if file.name == name), None)
@@ -96,17 +94,19 @@ def commit_shard(
     images: Mapping[str, bytes],
     columns: pa.Table | None,
     identity: str,
+    corpus_format: int,
     environment: Mapping[str, Any],
     timings: Mapping[str, float],
 ) -> CommitResult:
     """Build the files of one shard and commit them under the protocol above.
 
     ``rows`` come in the order of their keys. ``images`` are encoded pictures by key, for every row that is ok or
-    quarantined; ``columns`` pass through to the manifest, a row for each of *rows*.
+    quarantined; ``columns`` pass through to the manifest, a row for each of *rows*. ``identity`` and ``corpus_format``
+    are those of the run.
     """
     folder = layout.attempt(shard, attempt)
     with tempfile.TemporaryDirectory(prefix="lacuna-") as scratch:
-        placed, built = build_shard(Path(scratch), shard, rows, images, columns)
+        placed, built = build_shard(Path(scratch), shard, rows, images, columns, corpus_format)
         for file, local in built:
             where = evidence if file.evidence else store
             _check_copyable(where, file.name, file.size)
@@ -121,6 +121,7 @@ def commit_shard(
         environment=dict(environment),
         timings=dict(timings),
         committed_at=time.time(),
+        format=corpus_format,
     )
     standing = create_once(store, record)
     if standing.attempt == attempt:
@@ -131,7 +132,12 @@ def commit_shard(
 
 
 def build_shard(
-    folder: Path, shard: int, rows: Sequence[Row], images: Mapping[str, bytes], columns: pa.Table | None
+    folder: Path,
+    shard: int,
+    rows: Sequence[Row],
+    images: Mapping[str, bytes],
+    columns: pa.Table | None,
+    corpus_format: int,
 ) -> tuple[list[Row], list[tuple[File, Path]]]:
     """Write the tars and, last, the manifest of one shard to the local *folder*.
 
@@ -141,11 +147,12 @@ def build_shard(
     placed, built = list(rows), []
     for name, status in ((layout.tar(shard), Status.ok), (layout.quarantine_tar(shard), Status.quarantined)):
         local = folder / status.value
-        placed, digest = build_tar(local, placed, images, status)
+        empty = status is Status.ok and corpus_format > 1  # a gap in the numbers breaks a reader's brace pattern
+        placed, digest = build_tar(local, placed, images, status, empty=empty)
         if digest is not None:
             built.append((_file(name, digest, status is Status.quarantined), local))
     local = folder / "manifest"
-    local.write_bytes(manifest := write_manifest(placed, columns))
+    local.write_bytes(manifest := write_manifest(placed, columns, schema_of(corpus_format)))
     built.append((_file(layout.manifest(shard), Digest.of(manifest), False), local))
     return placed, built
 

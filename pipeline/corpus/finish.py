@@ -50,7 +50,7 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
                 dali = dali_index(read_rows(manifest), store, record)
             except NotAPicture as error:
                 return None, f"{layout.tar(record.shard)}: {error}"
-            store.write(layout.index(record.shard), dali)
+            store.write(layout.dali(record.shard, run.format), dali)
         return read_manifest(manifest, columns=COLUMNS), ""
 
     records = []
@@ -62,11 +62,12 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
         else:
             summary.add(manifest, words)
             records.append(record)
-    store.write(layout.SIZES, sizes_index(records))
-    store.write(layout.WIDS, wids_index(records))
+    if run.format == 1:
+        store.write(layout.SIZES, sizes_index(records))
+    store.write(layout.wids(run.format), wids_index(records, run.format))
     store.write(layout.CARD, card(path, run, records, summary).encode())
     store.write(layout.REPORT, report_page(run, records, summary, contact_sheet(store, records)).encode())
-    written = [f"{store.url}/{name}" for name in (layout.CARD, layout.WIDS, layout.SIZES, layout.REPORT)]
+    written = [f"{store.url}/{name}" for name in layout.derived(run.format)]
     pairs, shown = read_pairs(evidence), quarantined(store, evidence, records)
     if pairs or shown:
         concepts = [concept["name"] for concept in run.config["erasure"]["concepts"]]

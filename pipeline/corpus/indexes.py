@@ -1,4 +1,4 @@
-"""Indexes for loaders, derived from commit records and manifests: wids, DALI, and sizes as open_clip reads them."""
+"""Indexes for loaders, derived from commit records and manifests: wids, DALI, and in format 1 sizes for open_clip."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -10,12 +10,16 @@ from pipeline.corpus.shard import image_extension, layout_of
 from pipeline.corpus.stores import Store
 
 
-def wids_index(records: Iterable[CommitRecord]) -> bytes:
-    """Return ``wids-train.json``: shards that hold something, with md5, number of samples and size."""
+def wids_index(records: Iterable[CommitRecord], corpus_format: int) -> bytes:
+    """Return the index of wids: shards that hold something, with md5, number of samples and size.
+
+    URLs are relative to the folder of the index.
+    """
+    base = "../" * layout.wids(corpus_format).count("/")
     shards = [
-        {"url": file.name, "md5sum": file.md5, "nsamples": record.counts["ok"], "filesize": file.size}
+        {"url": f"{base}{file.name}", "md5sum": file.md5, "nsamples": record.counts["ok"], "filesize": file.size}
         for record in records
-        if (file := record.file(layout.tar(record.shard))) is not None
+        if record.counts["ok"] and (file := record.file(layout.tar(record.shard))) is not None
     ]
     return json.dumps({"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shards}, indent=1).encode()
 
@@ -35,7 +39,9 @@ def dali_index(rows: Sequence[Row], store: Store, record: CommitRecord) -> bytes
 
     Offsets come from the manifest; of the tar only the first bytes of its first picture are read, for its format.
     """
-    first = next(row for row in rows if row.status is Status.ok)
+    first = next((row for row in rows if row.status is Status.ok), None)
+    if first is None:
+        return b"v1.2 0\n"
     assert first.offset is not None
     extension = image_extension(store.read_range(layout.tar(record.shard), first.offset, 16))
     lines = []

@@ -1,8 +1,14 @@
-"""Where everything lies in a corpus of format 1: names, and nothing else.
+"""Where everything lies in a corpus: names, and nothing else.
 
     run.yaml  recipe/*.safetensors  train/000000.tar  manifests/000000.parquet  commits/000000.json
     failures/000000-0001.json       attempts/000000-ATTEMPT/   (only while a shard is being committed)
-    README.md  report.html  wids-train.json  train/000000.idx  train/sizes.json   (from finish)
+    README.md  report.html  index/wids.json  index/000000.idx   (from finish)
+
+``run.yaml`` says of which format a corpus is, and it is finished, resumed and repaired as that:
+
+1. A shard of which nothing may be trained on has no tar, so the numbers of the tars have gaps. What finish derives for
+   loaders is ``wids-train.json``, ``train/000000.idx`` and ``train/sizes.json``. Manifests tell no schema.
+2. Every shard has a tar, if need be one without members, and nothing but tars is in ``train/``.
 
 Beside it, ``PATH.evidence``: ``evidence.json``,
 ``quarantine/000000.tar``, ``pairs/``, ``report.html`` and attempts of its own.
@@ -10,9 +16,11 @@ Beside it, ``PATH.evidence``: ``evidence.json``,
 
 import re
 
+from pipeline.errors import CorpusError
 from pipeline.paths import locate
 
-FORMAT = 1
+FORMAT = 2  # of a corpus that is begun
+FORMATS = (1, 2)  # that are read
 RUN = "run.yaml"
 RECIPE = "recipe"
 TRAIN = "train"
@@ -25,8 +33,17 @@ PAIRS = "pairs"  # in the evidence store
 EVIDENCE_NOTE = "evidence.json"  # there too: whose it is (see purge.py)
 CARD = "README.md"
 REPORT = "report.html"
-WIDS = "wids-train.json"
-SIZES = "train/sizes.json"
+INDEX = "index"
+SIZES = "train/sizes.json"  # in format 1
+
+
+def check_format(corpus_format: object, path: str) -> None:
+    """Raise ``CorpusError`` where the file *path* says that it is of a format that nobody here can read."""
+    if corpus_format not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise CorpusError(
+            f"{path}: has corpus format {corpus_format!r}; this version of Lacuna reads the formats {known}"
+        )
 
 
 def recipe(name: str) -> str:
@@ -41,8 +58,19 @@ def tar(shard: int) -> str:
     return f"{TRAIN}/{shard:06d}.tar"
 
 
-def index(shard: int) -> str:
-    return f"{TRAIN}/{shard:06d}.idx"
+def wids(corpus_format: int) -> str:
+    """Return the index that wids reads."""
+    return "wids-train.json" if corpus_format == 1 else f"{INDEX}/wids.json"
+
+
+def dali(shard: int, corpus_format: int) -> str:
+    """Return the index of a tar that DALI reads."""
+    return f"{TRAIN if corpus_format == 1 else INDEX}/{shard:06d}.idx"
+
+
+def derived(corpus_format: int) -> tuple[str, ...]:
+    """Return what ``finish`` derives for all shards together."""
+    return (CARD, REPORT, wids(corpus_format), *((SIZES,) if corpus_format == 1 else ()))
 
 
 def manifest(shard: int) -> str:

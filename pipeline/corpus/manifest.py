@@ -1,5 +1,8 @@
 """The manifest of a shard: one row per planned sample, whatever became of it, as parquet with a fixed schema.
 
+The schema has a version, ``SCHEMA``, which stands in the file's metadata (key ``lacuna.manifest``; a file without is of
+version 1). Columns are only ever added: a new one has ``since``, and the value that older manifests are taken to have.
+
 Knows nothing of stores. The same rows give the same bytes on one version of pyarrow: explicit schema, sorted by key,
 no timestamps. Scores are lists of (name, score) rather than maps, which HF ``datasets`` cannot read.
 """
@@ -16,6 +19,8 @@ import pyarrow.parquet as pq
 from pipeline.errors import CorpusError
 
 BAD_ROW = "bad row: "  # before the fault of a prompt's row, in ``reason``
+SCHEMA = 2  # of manifests that are written now
+SCHEMA_KEY = b"lacuna.manifest"
 ROW_GROUP = 16_384  # rows: one group for a usual shard, whose page index still lets single rows be found
 
 
@@ -91,36 +96,54 @@ _ATTEMPTS = pa.list_(
         ]
     )
 )
-_FIELDS = [
-    pa.field("key", pa.string(), nullable=False),
-    pa.field("shard", pa.int32(), nullable=False),
-    pa.field("prompt", pa.string(), nullable=False),
-    pa.field("negative_prompt", pa.string(), nullable=False),
-    pa.field("caption", pa.string(), nullable=False),
-    pa.field("seed", pa.int64(), nullable=False),
-    pa.field("width", pa.int32(), nullable=False),
-    pa.field("height", pa.int32(), nullable=False),
-    pa.field("status", pa.string(), nullable=False),
-    pa.field("reason", pa.string(), nullable=False),
-    pa.field("sha256", pa.string()),
-    pa.field("offset", pa.int64()),
-    pa.field("length", pa.int64()),
-    pa.field("gates", _SCORES),
-    pa.field("scores", _SCORES),
-    pa.field("attempts", _ATTEMPTS),
-]
-_NAMES = frozenset(f.name for f in _FIELDS)
 
 
-def schema(columns: pa.Schema | None = None) -> pa.Schema:
-    """Return the manifest's schema, with pass-through *columns* at its end.
+@dataclass(frozen=True)
+class Column:
+    """One column of the schema: the version ``since`` which it is there, and what a manifest without it would say."""
+
+    field: pa.Field
+    since: int = 1
+    default: Any = None
+
+
+COLUMNS = (
+    Column(pa.field("key", pa.string(), nullable=False)),
+    Column(pa.field("shard", pa.int32(), nullable=False)),
+    Column(pa.field("prompt", pa.string(), nullable=False)),
+    Column(pa.field("negative_prompt", pa.string(), nullable=False)),
+    Column(pa.field("caption", pa.string(), nullable=False)),
+    Column(pa.field("seed", pa.int64(), nullable=False)),
+    Column(pa.field("width", pa.int32(), nullable=False)),
+    Column(pa.field("height", pa.int32(), nullable=False)),
+    Column(pa.field("status", pa.string(), nullable=False)),
+    Column(pa.field("reason", pa.string(), nullable=False)),
+    Column(pa.field("sha256", pa.string())),
+    Column(pa.field("offset", pa.int64())),
+    Column(pa.field("length", pa.int64())),
+    Column(pa.field("gates", _SCORES)),
+    Column(pa.field("scores", _SCORES)),
+    Column(pa.field("attempts", _ATTEMPTS)),
+)
+_NAMES = frozenset(column.field.name for column in COLUMNS)
+
+
+def schema_of(corpus_format: int) -> int:
+    """Return the version of the schema that manifests of a corpus of this format are written in."""
+    return 1 if corpus_format == 1 else SCHEMA
+
+
+def schema(columns: pa.Schema | None = None, version: int = SCHEMA) -> pa.Schema:
+    """Return a *version* of the manifest's schema, with pass-through *columns* at its end.
 
     One that bears the name of a field of ours is called as ``passed_names`` says.
     """
+    own = [column.field for column in COLUMNS if column.since <= version]
+    metadata = {SCHEMA_KEY: str(version).encode()} if version > 1 else None
     if columns is None:
-        return pa.schema(_FIELDS)
+        return pa.schema(own, metadata)
     passed = [f.with_name(name).remove_metadata() for f, name in zip(columns, passed_names(columns.names), strict=True)]
-    return pa.schema(_FIELDS + passed)
+    return pa.schema(own + passed, metadata)
 
 
 def passed_names(columns: Sequence[str]) -> list[str]:
@@ -135,15 +158,15 @@ def passed_names(columns: Sequence[str]) -> list[str]:
     return names
 
 
-def write_manifest(rows: Sequence[Row], columns: pa.Table | None = None) -> bytes:
-    """Return the parquet file of *rows*, sorted by key; the same rows give the same bytes.
+def write_manifest(rows: Sequence[Row], columns: pa.Table | None = None, version: int = SCHEMA) -> bytes:
+    """Return the parquet file of *rows*, sorted by key, in a *version* of the schema; the same rows, the same bytes.
 
     *columns* pass through, a row for each of *rows*, and by no way through Python.
     """
     order = sorted(range(len(rows)), key=lambda i: rows[i].key)
-    table = pa.Table.from_pylist([_record(rows[i]) for i in order], schema=schema())
+    table = pa.Table.from_pylist([_record(rows[i]) for i in order], schema=schema(version=version))
     if columns is not None:
-        whole = schema(columns.schema)
+        whole = schema(columns.schema, version)
         # Pages, and with them the bytes, would depend on the chunks in which the columns were read.
         table = pa.table([*table.columns, *columns.take(order).combine_chunks().columns], schema=whole)
     buffer = io.BytesIO()
@@ -161,20 +184,34 @@ def write_manifest(rows: Sequence[Row], columns: pa.Table | None = None) -> byte
 
 
 def read_manifest(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return a manifest as a table; ``CorpusError`` where the bytes are not parquet."""
+    """Return a manifest of any version as a table, with all columns or the given ones, in no certain order.
+
+    Of this schema's columns those that the manifest lacks are there too. ``CorpusError`` where the bytes are not
+    parquet.
+    """
     try:
         # On one thread: a manifest is small, and arrow's threads, still at work on a Python file when the interpreter
         # ends, once ended `lacuna status` with "terminate called without an active exception".
-        return pq.read_table(
-            pa.BufferReader(data), columns=list(columns) if columns else None, use_threads=False, pre_buffer=False
-        )
+        file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+        there = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        table = file.read(columns=there, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise CorpusError(f"not a readable manifest: {str(error).splitlines()[0]}") from error
+    return with_columns(table, [column for column in COLUMNS if columns is None or column.field.name in columns])
+
+
+def with_columns(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
+    """Return *table* with those of *columns* that it lacks, each filled with its default."""
+    for column in columns:
+        if column.field.name not in table.column_names:
+            value = pa.scalar(column.default, column.field.type)
+            table = table.append_column(column.field, pa.repeat(value, len(table)))
+    return table
 
 
 def read_rows(data: bytes) -> list[Row]:
     """Return the rows of a manifest, in the order of their keys; what passed through stays where it is."""
-    return [_row(record) for record in read_manifest(data, [f.name for f in _FIELDS]).to_pylist()]
+    return [_row(record) for record in read_manifest(data, sorted(_NAMES)).to_pylist()]
 
 
 def _record(row: Row) -> dict[str, Any]:

@@ -18,7 +18,8 @@ class RunRecord:
     """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
     ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
     ``pipeline.version`` told when it was begun, and ``paths`` where what the config names by relative paths lay, by
-    key; older corpora have none of it."""
+    key; older corpora have none of it. ``format`` is the corpus's (see ``layout``), which it keeps: no part of the
+    identity, because what is drawn does not depend on it."""
 
     digest: str
     identity: dict[str, Any]
@@ -47,18 +48,16 @@ class RunRecord:
 
     @classmethod
     def loads(cls, data: bytes, path: str) -> "RunRecord":
-        """Raise ``CorpusError`` for a file that is no run record of this format."""
+        """Raise ``CorpusError`` for a file that is no run record of a format that is known."""
         try:
             values = yaml.safe_load(data)
+            layout.check_format(values["format"], path)
             arrow = base64.b64decode(values.pop("column_schema_arrow"))
             values["column_schema"] = pa.ipc.read_schema(pa.py_buffer(arrow))
-            record = cls(**values)
+            return cls(**values)
         except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError, pa.ArrowInvalid) as error:
             line = str(error).splitlines()[0]
-            raise CorpusError(f"{path}: not a run record of format {layout.FORMAT} ({line})") from error
-        if record.format != layout.FORMAT:
-            raise CorpusError(f"{path}: has format {record.format}; this version reads format {layout.FORMAT}")
-        return record
+            raise CorpusError(f"{path}: not a run record ({line})") from error
 
 
 def environment_difference(pinned: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -48,15 +48,16 @@ class Member:
 
 
 def build_tar(
-    path: Path, rows: Iterable[Row], images: Mapping[str, bytes], status: Status
+    path: Path, rows: Iterable[Row], images: Mapping[str, bytes], status: Status, *, empty: bool = False
 ) -> tuple[list[Row], Digest | None]:
     """Write the tar of all rows of one *status* to the local file *path*.
 
     Returns all rows, sorted by key, those in the tar with sha256, offset and length of their picture; and the tar's
-    digest, or None (and no file) where no row has that status. ``KeyError`` if a row's picture is missing.
+    digest. Where no row has that status the tar has no members or, unless *empty*, is not written: then the digest is
+    None. ``KeyError`` if a row's picture is missing.
     """
     ordered = sorted(rows, key=lambda row: row.key)
-    if not any(row.status is status for row in ordered):
+    if not empty and not any(row.status is status for row in ordered):
         return ordered, None
     described = members if status is Status.ok else evidence_members
     result = []

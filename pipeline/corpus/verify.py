@@ -73,6 +73,10 @@ def inspect(path: str, options: Mapping[str, str] | None = None) -> Inspection:
     for record in records.values():
         if record.identity != run.digest:
             found.others.append(f"{layout.commit(record.shard)}: is of another identity ({record.identity[:16]})")
+        if record.format != run.format:
+            found.others.append(
+                f"{layout.commit(record.shard)}: is of format {record.format}, the corpus of format {run.format}"
+            )
     sound: list[CommitRecord] = []
     samples = 0
     note, any_left = read_note(evidence), next(evidence.list(layout.QUARANTINE), None) is not None
@@ -95,12 +99,12 @@ def inspect(path: str, options: Mapping[str, str] | None = None) -> Inspection:
     for name, line in _recipe(store, run.recipe):
         found.tensors.append(name)
         problems.append(line)
-    strays = list(_strays(store, evidence, records))
+    strays = list(_strays(store, evidence, records, run.format))
     if found.uncommitted:  # they may be of these
         problems += strays
     else:
         found.others += strays
-    derived = list(_derived(store, records, sound, complete=len(records) == run.shards))
+    derived = list(_derived(store, records, sound, run.format)) if len(records) == run.shards else []
     found.derived = bool(derived)
     problems += derived + found.others
     return found
@@ -137,7 +141,8 @@ class _Shard:
             self.problems.append(f"{layout.manifest(shard)}: counts {counts} are not those of the commit")
         for name, status in ((layout.tar(shard), Status.ok), (layout.quarantine_tar(shard), Status.quarantined)):
             wanted = [row for row in rows if row.status is status]
-            if wanted and name not in data:
+            always = status is Status.ok and self.record.format > 1
+            if (wanted or always) and name not in data:
                 self.problems.append(f"{name}: {len(wanted)} rows are {status}, but the commit lists no such file")
             elif data.get(name) is not None:
                 self._check_tar(name, data[name] or b"", wanted, status)
@@ -218,13 +223,15 @@ def _recipe(store: Store, recipe: dict) -> Iterator[tuple[str, str]]:
                 yield step["file"], f"{path}: missing, though {layout.RUN} pins it"
 
 
-def _strays(store: Store, evidence: Store, records: Mapping[int, CommitRecord]) -> Iterator[str]:
+def _strays(store: Store, evidence: Store, records: Mapping[int, CommitRecord], corpus_format: int) -> Iterator[str]:
     """Files at final names that no commit names, and attempts that were not removed."""
     named = {file.name for record in records.values() for file in record.files}
+    if corpus_format == 1:
+        named |= {layout.SIZES, *(layout.dali(shard, corpus_format) for shard in records)}
     for where, folders in ((store, (layout.TRAIN, layout.MANIFESTS)), (evidence, (layout.QUARANTINE,))):
         for folder in folders:
             for entry in where.list(folder):
-                if entry.path not in named and not entry.path.endswith((".idx", layout.SIZES)):
+                if entry.path not in named:
                     yield f"{entry.path}: no commit names it"
         for entry in where.list(layout.ATTEMPTS):
             attempt = layout.attempt_of(entry.path)
@@ -235,20 +242,22 @@ def _strays(store: Store, evidence: Store, records: Mapping[int, CommitRecord]) 
 
 
 def _derived(
-    store: Store, records: Mapping[int, CommitRecord], sound: Sequence[CommitRecord], complete: bool
+    store: Store, records: Mapping[int, CommitRecord], sound: Sequence[CommitRecord], corpus_format: int
 ) -> Iterator[str]:
-    """What ``finish`` derives, where it has been at work. Indexes are held against shards that are sound themselves."""
-    there = {name: store.exists(name) for name in (layout.CARD, layout.REPORT, layout.WIDS, layout.SIZES)}
-    if not complete or not any(there.values()):
+    """What ``finish`` derives of a corpus that is complete, where it has been at work. Indexes are held against shards
+    that are sound themselves."""
+    there = {name: store.exists(name) for name in layout.derived(corpus_format)}
+    if not any(there.values()):
         return
     for name, is_there in there.items():
         if not is_there:
             yield f"{name}: missing; derive it anew with `lacuna finish`"
-    if there[layout.WIDS] and store.read(layout.WIDS) != wids_index(records.values()):
-        yield f"{layout.WIDS}: does not agree with the commits; derive it anew with `lacuna finish`"
+    wids = layout.wids(corpus_format)
+    if there[wids] and store.read(wids) != wids_index(records.values(), corpus_format):
+        yield f"{wids}: does not agree with the commits; derive it anew with `lacuna finish`"
 
     def check(record: CommitRecord) -> str | None:
-        path = layout.index(record.shard)
+        path = layout.dali(record.shard, corpus_format)
         try:
             index, manifest = store.read(path), store.read(layout.manifest(record.shard))
         except FileNotFoundError:

@@ -20,7 +20,17 @@ from pipeline.cluster.loop import Loop
 from pipeline.cluster.protocol import Drawn, Failure, FailureKind, Lease, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import BadRows, Config
-from pipeline.corpus import Row, Status, commit_shard, committed, evidence_url, failures, open_store, publish_all
+from pipeline.corpus import (
+    Row,
+    Status,
+    commit_shard,
+    committed,
+    evidence_url,
+    failures,
+    layout,
+    open_store,
+    publish_all,
+)
 from pipeline.errors import ConfigError, StoreError
 from pipeline.prompts import Plan, PlannedShard, Sample, open_source
 
@@ -252,6 +262,7 @@ class Committer(Pretender):
             images={},
             columns=None,
             identity="i",
+            corpus_format=layout.FORMAT,
             environment={},
             timings={},
         )

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import Attempt, Row, RunRecord, Status, commit_shard, create_run_record, open_store
+from pipeline.corpus import Attempt, Row, RunRecord, Status, commit_shard, create_run_record, layout, open_store
 from pipeline.generation.encode import encode_image
 
 COLUMNS = pa.schema([pa.field("source", pa.string())])
@@ -71,7 +71,7 @@ def commit(store, evidence, shard: int, attempt: str):
     rows, images = shard_rows(shard)
     return commit_shard(
         store, evidence, shard=shard, attempt=attempt, rows=rows, images=images, columns=passing(len(rows)),
-        identity="d" * 64, environment={"device": "cpu"},
+        identity="d" * 64, corpus_format=layout.FORMAT, environment={"device": "cpu"},
         timings={"seconds": 1.0, "device_seconds": 0.9, "images": SAMPLES},
     )  # fmt: skip
 

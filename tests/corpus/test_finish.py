@@ -83,14 +83,13 @@ def test_card_report_and_status_say_what_was_done_and_no_more(kind, tmp_path):
 def test_the_indexes_are_true_of_the_tars(corpus):
     path, store, _, options = opened(corpus)
     finish(path, options)
-    wids = json.loads(store.read("wids-train.json"))
+    wids = json.loads(store.read("index/wids.json"))
     assert (wids["__kind__"], wids["wids_version"]) == ("wids-shard-index-v1", 1)
     for shard in wids["shardlist"]:
-        data = store.read(shard["url"])
+        data = store.read(shard["url"].removeprefix("../"))
         assert shard["md5sum"] == hashlib.md5(data).hexdigest()
         assert (shard["filesize"], shard["nsamples"]) == (len(data), 4)
-    assert json.loads(store.read("train/sizes.json")) == {f"{i:06d}.tar": 4 for i in range(3)}
-    head, *lines = store.read("train/000001.idx").decode().splitlines()
+    head, *lines = store.read("index/000001.idx").decode().splitlines()
     assert head == "v1.2 4"
     tar = store.read("train/000001.tar")
     for number, line in enumerate(lines):
@@ -144,7 +143,7 @@ def test_a_corpus_that_is_not_complete_is_finished_as_it_is(corpus):
         store.delete(name)
     finish(path, options)
     assert "2 of 3 planned shards" in store.read("README.md").decode()
-    assert len(json.loads(store.read("wids-train.json"))["shardlist"]) == 2
+    assert len(json.loads(store.read("index/wids.json"))["shardlist"]) == 2
 
 
 def test_a_shard_that_is_decided_but_not_published_waits_for_the_next_run(corpus):
@@ -156,9 +155,9 @@ def test_a_shard_that_is_decided_but_not_published_waits_for_the_next_run(corpus
                 where.delete(entry.path)
     finish(path, options)
     assert "2 of 3 planned shards" in store.read("README.md").decode()
-    assert [shard["url"] for shard in json.loads(store.read("wids-train.json"))["shardlist"]] == [
-        "train/000000.tar",
-        "train/000002.tar",
+    assert [shard["url"] for shard in json.loads(store.read("index/wids.json"))["shardlist"]] == [
+        "../train/000000.tar",
+        "../train/000002.tar",
     ]
     assert (status(path, options).shards, len(list(open_corpus(path, options=options)))) == (2, 8)
     publish_all(store, evidence)

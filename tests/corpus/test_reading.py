@@ -143,7 +143,7 @@ def test_other_loaders_read_the_same(tmp_path):
 
     import wids
 
-    indexed = wids.ShardListDataset(f"{path}/wids-train.json", cache_dir=str(tmp_path / "wids"), base=path)
+    indexed = wids.ShardListDataset(f"{path}/index/wids.json", cache_dir=str(tmp_path / "wids"))
     assert len(indexed) == len(KEYS)
     assert indexed[5][".txt"] == "number 1"
 

@@ -40,8 +40,9 @@ DAMAGE = {
     "a missing commit": (lambda s: s.delete("commits/000001.json"), "shard 000001: planned, but not committed"),
     "a stray tar": (lambda s: s.copy("train/000000.tar", "train/000009.tar"), "train/000009.tar: no commit names it"),
     "a left attempt": (lambda s: s.write("attempts/000001-x/train/000001.tar", b"x"), "left over"),
-    "a bad index": (lambda s: s.write("train/000000.idx", b"v1.2 0\n"), "train/000000.idx: does not agree"),
-    "a bad wids index": (lambda s: s.write("wids-train.json", b"{}"), "wids-train.json: does not agree"),
+    "a bad index": (lambda s: s.write("index/000000.idx", b"v1.2 0\n"), "index/000000.idx: does not agree"),
+    "a bad wids index": (lambda s: s.write("index/wids.json", b"{}"), "index/wids.json: does not agree"),
+    "what is no tar among the tars": (lambda s: s.write("train/000000.idx", b""), "train/000000.idx: no commit names"),
 }  # fmt: skip
 
 

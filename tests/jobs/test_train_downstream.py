@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import Row, RunRecord, Status, commit_shard, create_run_record, open_store
+from pipeline.corpus import Row, RunRecord, Status, commit_shard, create_run_record, layout, open_store
 from pipeline.generation.encode import encode_image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs" / "train_downstream.py"
@@ -43,6 +43,7 @@ def corpus(tmp_path) -> str:
             images[key] = encode_image(picture, ImageFormat.jpg, 95)
         assert commit_shard(
             store, evidence, shard=shard, attempt="a", rows=rows, images=images, columns=None, identity="d" * 64,
+            corpus_format=layout.FORMAT,
             environment={}, timings={},
         ).won  # fmt: skip
     return path
