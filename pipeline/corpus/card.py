@@ -90,7 +90,8 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
         "```",
         "",
         "or with plain `webdataset` (`train/{000000..}.tar`), `datasets.load_dataset(PATH)`, or `wids` "
-        f"(`{layout.wids(run.format)}`). `manifests/*.parquet` has a row for every planned sample, whatever became of it.",
+        f"(`{layout.wids(run.format)}`). `manifests/*.parquet` has a row for every planned sample, whatever became of "
+        "it.",
         "",
         "",
     ]

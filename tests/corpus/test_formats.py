@@ -14,14 +14,14 @@ import yaml
 
 from pipeline import open_corpus
 from pipeline.cli import main
-from pipeline.cluster.run import run
 from pipeline.config import load_config
 from pipeline.corpus import committed, finish, layout, open_store, purge_evidence, require_run_record, status, verify
 from pipeline.corpus.manifest import SCHEMA, read_rows
 from pipeline.errors import CorpusError
 from pipeline.models.settle import settle
-from pipeline.prepare import prepare
 from pipeline.prompts import Plan, open_source
+from pipeline.run import run
+from pipeline.session import prepare
 from tests import tiny
 from tests.test_golden import Silent
 
