@@ -1,0 +1,101 @@
+"""A bounded folder of byte ranges on this machine's disk, shared by its processes; it survives their end.
+
+A range is there whole or not at all: it has its name, which says what it is by content, only when it is on the disk. One
+process fetches it, the others wait. Whoever puts one in removes those that were not used for longest, beyond the bound.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from pipeline.errors import ConfigError, StoreError
+
+DEAD_AFTER = 3600.0  # seconds after which what was being fetched has lost its fetcher
+PART = ".part"  # behind the name of what is being fetched; locked by whoever fetches it
+
+
+@dataclass(frozen=True)
+class Cache:
+    """``folder`` is this machine's own (not a network disk); ``size`` in bytes bounds what it holds."""
+
+    folder: str | Path
+    size: int = 32 << 30
+
+    def __post_init__(self) -> None:
+        if self.size <= 0:
+            raise ConfigError(f"cache: size is {self.size}; expected a number of bytes")
+
+    @property
+    def home(self) -> Path:
+        return Path(self.folder).expanduser().absolute()
+
+    def open(self, name: str, fetch: Callable[[], bytes]) -> FileIO:
+        """Return the range *name* as a file; *fetch* gets it where it is not there.
+
+        Raises what *fetch* raises, and ``StoreError`` where the folder cannot be written.
+        """
+        path = self.home / "ranges" / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            while (found := _opened(path)) is None:
+                found = self._fetched(path, fetch)
+                if found is not None:
+                    break
+        except OSError as error:
+            raise StoreError(f"{path.parent}: cannot be used as a cache ({error.strerror})") from error
+        return found
+
+    def _fetched(self, path: Path, fetch: Callable[[], bytes]) -> FileIO | None:
+        """Fetch the range, unless another process is found to have done so meanwhile: then None."""
+        part = path.with_name(path.name + PART)
+        with open(part, "ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if path.exists() or not _is_at(part, file.fileno()):
+                return None
+            data = fetch()
+            file.truncate(0)  # what one wrote who died
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            fetched = open(part, "rb", buffering=0)
+            part.rename(path)
+        self._trim(path)
+        return fetched
+
+    def _trim(self, newest: Path) -> None:
+        """Remove the ranges that were not used for longest; whoever has one open keeps it."""
+        found = []
+        for entry in os.scandir(newest.parent):
+            with suppress(FileNotFoundError):
+                found.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
+        total = sum(size for _, size, _ in found)
+        for moment, size, path in sorted(found):
+            if total <= self.size:
+                break
+            being_fetched = path.endswith(PART) and time.time() - moment / 1e9 < DEAD_AFTER
+            if path != str(newest) and not being_fetched:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                total -= size
+
+
+def _opened(path: Path) -> FileIO | None:
+    try:
+        file = open(path, "rb", buffering=0)
+    except FileNotFoundError:
+        return None
+    os.utime(file.fileno())  # used now; the time of access is often not kept
+    return file
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Is *path* still the file that was opened, or was it renamed or removed while its lock was waited for?"""
+    try:
+        return os.path.samestat(os.stat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

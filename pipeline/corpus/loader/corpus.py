@@ -1,0 +1,178 @@
+"""A corpus as a map-style dataset of torch: what may be trained on, by number, in the order of shards and keys."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from pipeline.corpus import layout
+from pipeline.corpus.damage import repair_command, standing
+from pipeline.corpus.loader.cache import Cache
+from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode
+from pipeline.corpus.loader.index import Index, open_index
+from pipeline.corpus.loader.pictures import Pictures
+from pipeline.corpus.loader.where import parse_where
+from pipeline.corpus.manifest import schema
+from pipeline.corpus.run_record import require_run_record
+from pipeline.corpus.stores import Store, open_store
+from pipeline.errors import ConfigError, CorpusError, nearest
+from pipeline.paths import locate
+
+IMAGE = "image"
+SPOOL = 2 << 30  # bytes of an object store's blocks on disk where no cache is given: twice what a shuffle is about
+TRIES = 64  # rows that are tried in place of one that is damaged,
+NEAR = 1 << 16  # of so many that follow it
+
+log = logging.getLogger(__name__)
+
+
+class Corpus(Dataset):
+    """Samples are dicts of *columns*: ``image``, and what the manifests have under the other names.
+
+    *where* is a predicate over manifest columns (see ``where``). *decode* gives images as uint8 tensors (H, W, 3), as
+    Pillow images, or as encoded bytes; without ``image`` among the columns no tar is read. *options* are those of the
+    object store. *cache*, a folder or a ``Cache``, keeps what was read from the store, and the index. Of a damaged
+    picture *on_error* makes an error, or ``skip`` gives the next sample of the same size in its place, so that counts
+    stay as they are; ``skipped`` counts them in this process. A corpus that is not complete is refused, unless *partial*
+    takes what is committed now.
+
+    Raises ``ConfigError`` for an argument, ``CorpusError`` for a corpus and ``StoreError`` for storage that cannot be
+    used. It can be pickled; nothing of it grows in memory with the number of rows.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        where: str | None = None,
+        columns: Sequence[str] = (IMAGE, "caption"),
+        decode: Decode = "uint8",
+        options: Mapping[str, str] | None = None,
+        cache: str | Path | Cache | None = None,
+        on_error: Literal["raise", "skip"] = "raise",
+        partial: bool = False,
+    ):
+        _expect("decode", decode, DECODES)
+        _expect("on_error", on_error, ("raise", "skip"))
+        self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
+        self.decode, self.on_error, self.skipped = decode, on_error, 0
+        location = locate(path)
+        kept = Cache(cache) if isinstance(cache, (str, Path)) else cache
+        store = open_store(location, options)
+        self.url = store.url
+        run = require_run_record(store)
+        names = schema(run.column_schema)
+        for name in self.columns:
+            if name != IMAGE and name not in names.names:
+                hint = nearest(name, [IMAGE, *names.names])
+                raise ConfigError(f"columns: {name!r} is no column of {self.url}{hint}")
+        records = _records(store, run.digest, run.shards, partial)
+        predicate = parse_where(where, names) if where is not None else None
+        home = kept.home if kept else default_home()
+        columns = [name for name in self.columns if name != IMAGE]
+        self.index: Index = open_index(store, run.digest, records, predicate, columns, home)
+        if not len(self.index):
+            raise CorpusError(f"{self.url}: has no pictures to train on{f' where {where}' if where else ''}")
+        if kept is None and not location.on_disk:
+            kept = Cache(home, SPOOL)
+        self._pictures = Pictures(store, self.index, kept)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for corpora in which the same numbers are the same samples."""
+        return self.index.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"{row} of {len(self)} samples")
+        return self.__getitems__([row % len(self)])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the samples of *rows*, from 0; read together, which spares requests to storage."""
+        numbers = np.asarray(rows, np.int64)
+        found: dict[str, list[Any]] = {}
+        if IMAGE in self.columns:
+            numbers, found[IMAGE] = self._images(numbers)
+        for name in self.columns:
+            if name != IMAGE:
+                found[name] = self.index.values(name, numbers)
+        values = zip(*(found[name] for name in self.columns), strict=True)
+        return [dict(zip(self.columns, sample, strict=True)) for sample in values]
+
+    def prefetch(self, blocks: Sequence[int] | np.ndarray) -> None:
+        """Have *blocks* of the index read from storage, without waiting."""
+        if IMAGE in self.columns:
+            self._pictures.prefetch(blocks)
+
+    def _images(self, rows: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+        """Return the rows that are used, which are others where pictures are damaged, and their pictures."""
+        used, images = rows.copy(), []
+        for at, data in enumerate(self._pictures.read(rows)):
+            try:
+                images.append(decode(data, self.decode))
+            except Undecodable as error:
+                used[at], image = self._instead(int(rows[at]), error)
+                images.append(image)
+        return used, images
+
+    def _instead(self, row: int, error: Undecodable) -> tuple[int, Any]:
+        shard = self.index.shards[self.index.shard_of(np.array([row]))[0]]
+        place = f"{self.url}/{layout.tar(int(shard['number']))}: the picture at byte {self.index.rows[row]['offset']}"
+        if self.on_error == "raise":
+            raise CorpusError(
+                f"{place} is damaged ({error}); repair it: {repair_command(self.url)}, or read on with on_error='skip'"
+            ) from error
+        for other in self._like(row).tolist():
+            try:
+                image = decode(self._pictures.read(np.array([other]))[0], self.decode)
+            except Undecodable:
+                continue
+            self.skipped += 1
+            log.warning("%s is damaged (%s); another is given in its place", place, error)
+            return other, image
+        raise CorpusError(f"{place} is damaged ({error}), and no other of its size can be given in its place")
+
+    def _like(self, row: int) -> np.ndarray:
+        """Return rows of the same size that follow *row*."""
+        others = (row + 1 + np.arange(min(len(self) - 1, NEAR))) % len(self)
+        sizes = self.index.rows[["height", "width"]]
+        return others[sizes[others] == sizes[row]][:TRIES]
+
+
+def default_home() -> Path:
+    """Return where indexes, and an object store's blocks, are kept on this machine: ``~/.cache/lacuna``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lacuna"
+
+
+def _records(store: Store, digest: str, shards: int, partial: bool) -> list:
+    """Return the commit records of the snapshot to read, in the order of their shards."""
+    whole, damaged = standing(store)
+    if damaged and not partial:
+        raise CorpusError(
+            f"{store.url}: {damaged[0]}{f' ({len(damaged)} files are damaged)' if len(damaged) > 1 else ''}; "
+            f"repair it: {repair_command(store.url)}, or read the rest with partial=True"
+        )
+    if len(whole) < shards and not partial:
+        raise CorpusError(
+            f"{store.url}: {len(whole)} of {shards} shards are committed; finish its run, or read these with "
+            "partial=True, as a snapshot: what is committed later is not seen"
+        )
+    for record in whole.values():
+        if record.identity != digest:
+            raise CorpusError(
+                f"{store.url}/{layout.commit(record.shard)}: is of another corpus (identity {record.identity[:12]}, "
+                f"{layout.RUN} has {digest[:12]}); delete it and run again"
+            )
+    return list(whole.values())
+
+
+def _expect(name: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{name} is {value!r}{nearest(str(value), choices)}; expected one of {', '.join(choices)}")

@@ -1,0 +1,249 @@
+"""The predicate of ``Corpus(where=...)``: a string over manifest columns, as an Arrow expression.
+
+    width >= 512 and (source in ('coco', 'laion') or source is null) and not caption like '%logo%'
+
+    predicate  = conjunction { "or" conjunction }
+    conjunction = negation { "and" negation }
+    negation   = "not" negation | "(" predicate ")" | test
+    test       = operand ( comparison operand | "is" ["not"] "null" | ["not"] "in" "(" literal { "," literal } ")"
+                         | ["not"] "like" text )
+    comparison = "=" | "==" | "!=" | "<>" | "<" | "<=" | ">" | ">="
+    operand    = name | literal
+    literal    = number | text in '...' ('' is a quote) | "true" | "false"
+
+A name that is no plain word is written in "..." or `...`. In a pattern ``%`` is any text and ``_`` one character. As in
+SQL a comparison with null is null, and rows of which the predicate is null are left out. Knows nothing of corpora.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.errors import ConfigError, nearest
+
+_TOKEN = re.compile(
+    r"\s*(?:(?P<number>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(?!\w)|(?P<text>'(?:[^']|'')*')"
+    r"""|(?P<quoted>"[^"]+"|`[^`]+`)|(?P<word>[^\W\d][\w.]*)|(?P<sign><=|>=|<>|!=|==|[=<>(),]))"""
+)
+_WORDS = {"and", "or", "not", "in", "is", "null", "like", "true", "false"}
+_COMPARISONS = {"=": "==", "==": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+def parse_where(text: str, schema: pa.Schema) -> tuple[pc.Expression, list[str]]:
+    """Return *text* as an expression over *schema*, and the columns that it reads, in the schema's order.
+
+    Raises ``ConfigError`` with the place (counted from 1) of what is wrong, and the nearest name of an unknown column.
+    """
+    parser = _Parser(text, schema)
+    expression = parser.predicate()
+    if parser.now.kind != "end":
+        parser.refuse(f"expected 'and', 'or' or the end, not {parser.now.text!r}")
+    return expression, [name for name in schema.names if name in parser.columns]
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str  # number, text, name, word (reserved, lower case), sign, end
+    text: str
+    place: int  # of its first character, from 1
+
+
+@dataclass(frozen=True)
+class _Operand:
+    token: _Token
+    value: Any = None
+    type: pa.DataType | None = None  # of a column; None of a literal
+
+
+class _Parser:
+    def __init__(self, text: str, schema: pa.Schema):
+        self._text, self._schema = text, schema
+        self._tokens = self._split()
+        self._at = 0
+        self.columns: set[str] = set()
+
+    @property
+    def now(self) -> _Token:
+        return self._tokens[self._at]
+
+    def refuse(self, message: str, token: _Token | None = None) -> NoReturn:
+        raise ConfigError(f"where: at {(token or self.now).place} of {self._text!r}: {message}")
+
+    def _split(self) -> list[_Token]:
+        tokens, at, text = [], 0, self._text
+        end = len(text.rstrip())
+        while at < end:
+            match = _TOKEN.match(text, at)
+            if match is None or match.lastgroup is None:
+                place = at + len(text[at:]) - len(text[at:].lstrip())
+                what = "a text that does not end" if text[place] in "'\"`" else f"{text[place]!r} has no meaning here"
+                self.refuse(what, _Token("bad", "", place + 1))
+            kind, found = match.lastgroup, match[match.lastgroup]
+            place = match.start(kind) + 1
+            if kind == "quoted":
+                kind, found = "name", found[1:-1]
+            elif kind == "word" and found.lower() in _WORDS:
+                found = found.lower()
+            elif kind == "word":
+                kind = "name"
+            tokens.append(_Token(kind, found, place))
+            at = match.end()
+        return [*tokens, _Token("end", "the end", len(text) + 1)]
+
+    def _take(self, *texts: str) -> bool:
+        """Step over the next token where it is one of these words or signs."""
+        if self.now.kind in ("word", "sign") and self.now.text in texts:
+            self._at += 1
+            return True
+        return False
+
+    def _need(self, text: str) -> None:
+        if not self._take(text):
+            self.refuse(f"expected {text!r}, not {self.now.text!r}")
+
+    def predicate(self) -> pc.Expression:
+        left = self._conjunction()
+        while self._take("or"):
+            left = left | self._conjunction()
+        return left
+
+    def _conjunction(self) -> pc.Expression:
+        left = self._negation()
+        while self._take("and"):
+            left = left & self._negation()
+        return left
+
+    def _negation(self) -> pc.Expression:
+        if self._take("not"):
+            return ~self._negation()
+        if self._take("("):
+            inner = self.predicate()
+            self._need(")")
+            return inner
+        return self._test()
+
+    def _test(self) -> pc.Expression:
+        left, token = self._operand(), self.now
+        if token.kind == "sign" and token.text in _COMPARISONS:
+            self._at += 1
+            return self._compared(left, _COMPARISONS[token.text], self._operand())
+        if left.type is None:
+            self.refuse("expected a comparison behind a literal")
+        field = pc.field(left.value)
+        if self._take("is"):
+            negative = self._take("not")
+            self._need("null")
+            return ~field.is_null() if negative else field.is_null()
+        negative = self._take("not")
+        if self._take("in"):
+            test = _is_in(field, left.type, [other.value for other in self._listed(left)])
+            return ~test if negative else test
+        if self._take("like"):
+            if not (pa.types.is_string(left.type) or pa.types.is_large_string(left.type)):
+                self.refuse(f"'like' is for text, and {left.value!r} holds {left.type}", left.token)
+            pattern = self._operand()
+            if pattern.type is not None or not isinstance(pattern.value, str):
+                self.refuse("expected a pattern such as '%dog%' behind 'like'", pattern.token)
+            test = pc.match_like(field, pattern.value)
+            return ~test if negative else test
+        if negative:
+            self.refuse(f"expected 'in' or 'like' behind 'not', not {self.now.text!r}")
+        self.refuse(f"expected a comparison (= != < <= > >=, in, like, is null), not {token.text!r}")
+
+    def _listed(self, left: _Operand) -> list[_Operand]:
+        self._need("(")
+        values = []
+        while True:
+            value = self._operand()
+            if value.type is not None:
+                self.refuse("expected literals in a list", value.token)
+            self._check(left, value)
+            values.append(value)
+            if not self._take(","):
+                self._need(")")
+                return values
+
+    def _operand(self) -> _Operand:
+        token = self.now
+        self._at += 1
+        if token.kind == "number":
+            if not re.fullmatch(r"[+-]?\d+", token.text):
+                return _Operand(token, float(token.text))
+            if abs(int(token.text)) >= 1 << 63:
+                self.refuse(f"{token.text} is no 64-bit number", token)
+            return _Operand(token, int(token.text))
+        if token.kind == "text":
+            return _Operand(token, token.text[1:-1].replace("''", "'"))
+        if token.kind == "word" and token.text in ("true", "false"):
+            return _Operand(token, token.text == "true")
+        if token.kind == "name":
+            if token.text not in self._schema.names:
+                self.refuse(f"no column is called {token.text!r}{nearest(token.text, self._schema.names)}", token)
+            self.columns.add(token.text)
+            return _Operand(token, token.text, self._schema.field(token.text).type)
+        self._at -= 1
+        hint = "; a column that is null is found by NAME is null" if token.text == "null" else ""
+        self.refuse(f"expected a column or a literal, not {token.text!r}{hint}", token)
+
+    def _compared(self, left: _Operand, sign: str, right: _Operand) -> pc.Expression:
+        if left.type is None:
+            left, right, sign = right, left, _MIRRORED[sign]
+        if left.type is None:
+            self.refuse("two literals are compared; expected a column on one side", right.token)
+        self._check(left, right)
+        a = pc.field(left.value)
+        b = pc.scalar(right.value) if right.type is None else pc.field(right.value)
+        match sign:
+            case "==":
+                return a == b
+            case "!=":
+                return a != b
+            case "<":
+                return a < b
+            case "<=":
+                return a <= b
+            case ">":
+                return a > b
+            case _:
+                return a >= b
+
+    def _check(self, column: _Operand, other: _Operand) -> None:
+        """Refuse what Arrow would refuse later and without a place, or would take for something else."""
+        ours = _kind(column.type)
+        if ours is None:
+            self.refuse(f"{column.value!r} holds {column.type}, which cannot be compared", column.token)
+        theirs = _kind(other.type) if other.type is not None else _literal_kind(other.value)
+        if ours != theirs:
+            shown = (
+                f"{other.value!r} holds {other.type}" if other.type is not None else f"{other.token.text} is {theirs}"
+            )
+            self.refuse(f"{column.value!r} holds {column.type}, and {shown}", other.token)
+
+
+def _is_in(field: pc.Expression, type_: pa.DataType, values: list[Any]) -> pc.Expression:
+    """Arrow's ``isin`` calls null no member; in SQL neither the test nor its negation holds of it."""
+    if pa.types.is_floating(type_):
+        test = field.cast(pa.float64()).isin(pa.array(values, pa.float64()))
+    elif pa.types.is_integer(type_):
+        test = field.cast(pa.int64()).isin(pa.array([int(v) for v in values if v == int(v)], pa.int64()))
+    else:
+        test = field.isin(pa.array(values, type_))
+    return pc.if_else(field.is_valid(), test, pa.scalar(None, pa.bool_()))
+
+
+def _kind(type_: pa.DataType | None) -> str | None:
+    if pa.types.is_integer(type_) or pa.types.is_floating(type_):
+        return "a number"
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        return "text"
+    return "a truth value" if pa.types.is_boolean(type_) else None
+
+
+def _literal_kind(value: object) -> str:
+    if isinstance(value, bool):
+        return "a truth value"
+    return "text" if isinstance(value, str) else "a number"

@@ -1,0 +1,76 @@
+"""The cache: bounded, shared by processes, whole or not there, and kept after a restart."""
+
+import multiprocessing
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from pipeline.corpus.loader import Cache
+from pipeline.errors import ConfigError, StoreError
+
+
+def refuse():
+    raise AssertionError("it is there and is not to be fetched")
+
+
+def test_a_range_is_fetched_once_and_survives(tmp_path):
+    assert Cache(tmp_path).open("a", lambda: b"whole").read() == b"whole"
+    assert Cache(tmp_path).open("a", refuse).read() == b"whole"
+
+
+def _fetch(folder, name, log):
+    def fetch():
+        with open(log, "a") as file:
+            file.write(f"{name}\n")
+        time.sleep(0.2)
+        return name.encode() * 1000
+
+    return Cache(folder).open(name, fetch).read() == name.encode() * 1000
+
+
+def test_processes_and_threads_fetch_it_once_between_them(tmp_path):
+    names = [f"n{i % 4}" for i in range(12)]
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert all(pool.starmap(_fetch, [(tmp_path / "cache", name, tmp_path / "log") for name in names]))
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda _: _fetch(tmp_path / "cache", "threads", tmp_path / "log"), range(8)))
+    assert sorted((tmp_path / "log").read_text().split()) == ["n0", "n1", "n2", "n3", "threads"]
+
+
+def test_what_a_dead_process_left_is_not_served(tmp_path):
+    cache = Cache(tmp_path)
+    (tmp_path / "ranges").mkdir()
+    (tmp_path / "ranges" / "a.part").write_bytes(b"torn and much longer than what comes")
+    assert cache.open("a", lambda: b"whole").read() == b"whole"
+
+
+def test_a_fetch_that_fails_leaves_nothing_and_may_be_repeated(tmp_path):
+    def fail():
+        raise StoreError("not now")
+
+    with pytest.raises(StoreError, match="not now"):
+        Cache(tmp_path).open("a", fail)
+    assert Cache(tmp_path).open("a", lambda: b"whole").read() == b"whole"
+
+
+def test_it_is_bounded_and_keeps_what_was_used_last(tmp_path):
+    cache = Cache(tmp_path, size=3000)
+    for number in range(3):
+        cache.open(f"{number}", lambda: bytes(1000))
+        os.utime(tmp_path / "ranges" / f"{number}", (number, number))
+    held = cache.open("0", refuse)  # used now
+    cache.open("3", lambda: bytes(1000))
+    assert sorted(os.listdir(tmp_path / "ranges")) == ["0", "2", "3"]
+    cache.open("4", lambda: bytes(5000))
+    assert os.listdir(tmp_path / "ranges") == ["4"]
+    assert held.read() == bytes(1000)  # whoever has it open keeps it
+
+
+def test_a_folder_or_size_that_cannot_be_is_a_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot be used as a cache \(Not a directory\)"):
+        Cache(tmp_path / "file").open("a", lambda: b"")
+    with pytest.raises(ConfigError, match="cache: size is 0; expected a number of bytes"):
+        Cache(tmp_path, size=0)

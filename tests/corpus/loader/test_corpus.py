@@ -1,0 +1,155 @@
+"""A corpus by number: what a sample holds, what is read for it, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline import Corpus
+from pipeline.config.schema import ImageFormat
+from pipeline.corpus import open_store
+from pipeline.errors import ConfigError, CorpusError
+from tests.corpora import make_corpus, number_of
+
+
+def test_samples_by_number(tmp_path):
+    keys = make_corpus(path := str(tmp_path / "c"), [10, 0, 7])
+    corpus = Corpus(path, columns=["key", "image", "caption", "number", "source", "shard"])
+    assert len(corpus) == 17
+    for i in range(17):
+        sample = corpus[i]
+        assert list(sample) == ["key", "image", "caption", "number", "source", "shard"]
+        assert sample["image"].dtype == torch.uint8
+        assert sample["image"].shape == (16, 16, 3)
+        assert number_of(sample["image"]) == sample["number"] == i
+        assert (sample["key"], sample["caption"]) == (keys[i], f"number {i}")
+        assert sample["source"] == (f"s{i % 3}" if i % 5 else None)
+        assert sample["shard"] == (0 if i < 10 else 2)
+    assert corpus[-1]["number"] == 16
+    assert [s["number"] for s in corpus.__getitems__([16, 3, 3])] == [16, 3, 3]
+    with pytest.raises(IndexError):
+        corpus[17]
+
+
+@pytest.mark.parametrize("image_format", [ImageFormat.jpg, ImageFormat.png, ImageFormat.webp])
+def test_pictures_are_decoded_as_asked(tmp_path, image_format):
+    make_corpus(path := str(tmp_path / "c"), [5], image_format=image_format, sizes=[(16, 24)])
+    tensors, images, encoded = (Corpus(path, decode=how) for how in ("uint8", "pil", "bytes"))
+    for i in range(5):
+        assert isinstance(images[i]["image"], Image.Image)
+        assert tensors[i]["image"].shape == (16, 24, 3)
+        assert number_of(tensors[i]["image"]) == number_of(images[i]["image"]) == i
+        assert isinstance(encoded[i]["image"], bytes)
+
+
+def test_without_pictures_no_tar_is_read(tmp_path):
+    make_corpus(path := str(tmp_path / "c"), [5])
+    corpus = Corpus(path, columns=["caption"], partial=True)
+    Path(path, "train", "000000.tar").unlink()
+    assert corpus[3] == {"caption": "number 3"}
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_corpus_on_s3(s3, tmp_path, cached):
+    make_corpus(path := f"s3://corpora/{tmp_path.name}{cached}", [20, 13], s3)
+    corpus = Corpus(path, options=s3, cache=tmp_path / "cache" if cached else None, columns=["image", "number"])
+    samples = corpus.__getitems__(list(range(33)))
+    assert [number_of(sample["image"]) for sample in samples] == list(range(33))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"columns": ["captoin"]}, "columns: 'captoin' is no column .*did you mean 'caption'"),
+        ({"decode": "unit8"}, "decode is 'unit8' .*did you mean 'uint8'"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'; expected one of raise, skip"),
+        ({"where": "numbr = 3"}, "did you mean 'number'"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_a_line(corpus, arguments, said):
+    with pytest.raises(ConfigError, match=said):
+        Corpus(corpus, **arguments)
+
+
+def test_a_corpus_that_grows_is_refused_or_a_snapshot(corpus):
+    commit = Path(corpus, "commits", "000003.json")
+    data = commit.read_bytes()
+    commit.unlink()
+    with pytest.raises(CorpusError, match="4 of 5 shards are committed; .*partial=True"):
+        Corpus(corpus)
+    part = Corpus(corpus, partial=True, columns=["number"])
+    commit.write_bytes(data)
+    assert [part[i]["number"] for i in range(len(part))] == [*range(128), *range(256, 344)]
+    assert len(Corpus(corpus, partial=True)) == 344
+
+
+def test_a_commit_of_another_identity_is_refused(corpus):
+    commit = Path(corpus, "commits", "000003.json")
+    commit.write_text(json.dumps(json.loads(commit.read_text()) | {"identity": "f" * 64}))
+    for partial in (False, True):
+        with pytest.raises(CorpusError, match=r"000003.json: is of another corpus"):
+            Corpus(corpus, partial=partial)
+
+
+def test_a_damaged_file_is_refused_with_what_mends_it(corpus):
+    tar = Path(corpus, "train", "000003.tar")
+    tar.write_bytes(tar.read_bytes()[:-10240])
+    with pytest.raises(CorpusError, match=r"train/000003.tar: is .*lacuna repair"):
+        Corpus(corpus)
+    assert len(Corpus(corpus, partial=True)) == 216
+
+
+def test_what_is_damaged_later_is_an_error_that_names_it(corpus):
+    opened = Corpus(corpus)
+    Path(corpus, "train", "000001.tar").write_bytes(b"short")
+    with pytest.raises(CorpusError, match=r"train/000001.tar: ends before its manifest says; repair it"):
+        opened[110]
+    Path(corpus, "train", "000003.tar").unlink()
+    with pytest.raises(CorpusError, match=r"train/000003.tar: missing; repair it"):
+        opened[150]
+
+
+def test_nothing_to_train_on_is_refused(corpus):
+    with pytest.raises(CorpusError, match="has no pictures to train on where number > 1000"):
+        Corpus(corpus, where="number > 1000")
+    with pytest.raises(CorpusError, match=r"no corpus is here"):
+        Corpus(f"{corpus}-not")
+
+
+def test_damaged_pictures_are_errors_or_skipped_and_counted(corpus):
+    whole = Corpus(corpus)
+    tar = Path(corpus, "train", "000001.tar")
+    data = bytearray(tar.read_bytes())
+    for row in (105, 106):
+        offset, length, _, _ = whole.index.rows[row].item()
+        data[offset + length // 2 :][:8] = bytes(8)
+        data[offset : offset + length] = bytes(data[offset : offset + length // 2]).ljust(length, b"\0")
+    tar.write_bytes(data)
+    with pytest.raises(CorpusError, match=r"train/000001.tar: the picture at byte \d+ is damaged .*on_error='skip'"):
+        Corpus(corpus)[105]
+    skipping = Corpus(corpus, on_error="skip", columns=["image", "number"])
+    samples = skipping.__getitems__(np.arange(100, 110))
+    assert [sample["number"] for sample in samples] == [100, 101, 102, 103, 104, 107, 107, 107, 108, 109]
+    assert all(number_of(sample["image"]) == sample["number"] for sample in samples)
+    assert skipping.skipped == 2
+
+
+def test_a_store_that_answers_short_is_asked_again(corpus, monkeypatch, tmp_path):
+    short = {"left": 1}
+    opened = Corpus(corpus, cache=tmp_path / "cache")
+    store = opened._pictures._store
+
+    def read_range(path, start, length, real=type(store).read_range):
+        data = real(store, path, start, length)
+        if short["left"]:
+            short["left"] -= 1
+            return data[: len(data) // 2]
+        return data
+
+    monkeypatch.setattr(store, "read_range", read_range)
+    assert number_of(opened[3]["image"]) == 3
+    assert short["left"] == 0
+    assert open_store(corpus).exists("run.yaml")

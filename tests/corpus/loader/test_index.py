@@ -1,0 +1,95 @@
+"""The index: blocks cover the pictures, little is held, it is made once and shared."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import Corpus
+from pipeline.corpus.loader import index
+from tests.corpora import make_corpus
+
+
+def test_blocks_divide_the_rows_of_each_shard_and_hold_their_bytes(corpus, monkeypatch, home):
+    monkeypatch.setattr(index, "SPAN", 9000)
+    opened = Corpus(corpus).index
+    rows, blocks, shards = opened.rows, opened.blocks, opened.shards
+    assert shards["number"].tolist() == [0, 1, 3, 4]  # nothing of 2 may be trained on
+    assert shards["row"].tolist() == [0, 100, 128, 256]
+    block = opened.block_of(np.arange(len(opened)))
+    assert (np.diff(block) >= 0).all()
+    assert set(block) == set(range(len(blocks)))
+    assert (blocks["shard"][block] == opened.shard_of(np.arange(len(opened)))).all()
+    assert (rows["offset"] >= blocks["start"][block]).all()
+    assert (rows["offset"] + rows["length"] <= blocks["end"][block]).all()
+    assert (blocks["end"] - blocks["start"] <= 9000).all()
+    assert len(blocks) > 20
+
+
+def test_a_block_does_not_read_over_a_gap():
+    table = pa.table(
+        {"offset": [512, 3000, 900_000, 902_000], "length": [2000] * 4, "height": [8] * 4, "width": [8] * 4}
+    )
+    _, blocks = index._placed(table, 10, 0)
+    assert blocks["row"].tolist() == [10, 12]
+    assert blocks["start"].tolist() == [512, 900_000]
+    assert blocks["end"].tolist() == [5000, 904_000]
+
+
+def test_a_picture_larger_than_a_block_is_one():
+    size = index.SPAN * 3
+    table = pa.table({"offset": [0, size, 2 * size], "length": [size] * 3, "height": [8] * 3, "width": [8] * 3})
+    _, blocks = index._placed(table, 0, 0)
+    assert blocks["row"].tolist() == [0, 1, 2]
+
+
+def test_a_row_takes_less_than_forty_bytes_and_none_when_pickled(corpus):
+    opened = Corpus(corpus)
+    assert index.ROW.itemsize == 16
+    assert all(isinstance(array, np.memmap) for array in (opened.index.rows, opened.index.blocks, opened.index.shards))
+    assert len(pickle.dumps(opened)) < 4096
+    assert pickle.loads(pickle.dumps(opened))[5]["caption"] == "number 5"
+
+
+def test_it_is_made_once_and_further_columns_are_added(corpus, monkeypatch):
+    reads = []
+    monkeypatch.setattr(
+        index, "sound_manifest", lambda *args, real=index.sound_manifest: reads.append(1) or real(*args)
+    )
+    Corpus(corpus)
+    assert len(reads) == 4
+    Corpus(corpus)
+    assert len(reads) == 4
+    assert Corpus(corpus, columns=["number"])[7] == {"number": 7}
+    assert len(reads) == 8
+
+
+def test_one_that_was_not_finished_is_made_again(corpus, home):
+    folder = Corpus(corpus).index.folder
+    (folder / "done").unlink()
+    (folder / "rows.bin").write_bytes(b"torn")
+    (folder / "column-caption.arrow").rename(folder / "column-caption.arrow.part")
+    assert Corpus(corpus)[9]["caption"] == "number 9"
+
+
+def test_another_snapshot_or_predicate_has_another_index(tmp_path):
+    path = str(tmp_path / "corpus")
+    make_corpus(path, [10, 10])
+    whole = Corpus(path)
+    part = Corpus(path, where="number < 5")
+    Path(path, "commits", "000001.json").unlink()
+    less = Corpus(path, partial=True)
+    assert [len(one) for one in (whole, part, less)] == [20, 5, 10]
+    assert len({one.fingerprint for one in (whole, part, less)}) == 3
+    assert Corpus(path, where="number   <5", partial=True).fingerprint != part.fingerprint
+
+
+def test_a_home_that_cannot_be_written_is_a_line(corpus, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    from pipeline.errors import StoreError
+
+    with pytest.raises(StoreError, match="cannot hold the corpus's index .*give cache=FOLDER"):
+        Corpus(corpus)
