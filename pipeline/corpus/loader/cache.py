@@ -1,7 +1,8 @@
 """A bounded folder of byte ranges on this machine's disk, shared by its processes; it survives their end.
 
-A range is there whole or not at all: it has its name, which says what it is by content, only when it is on the disk. One
-process fetches it, the others wait. Whoever puts one in removes those that were not used for longest, beyond the bound.
+A range is there whole or not at all: it has its name, which says what it is by content, only when it is on the disk.
+One process fetches it, the others wait. Whoever puts one in removes those that were not used for longest, beyond the
+bound.
 """
 
 import fcntl
@@ -62,7 +63,7 @@ class Cache:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-            fetched = open(part, "rb", buffering=0)
+            fetched = FileIO(part)
             part.rename(path)
         self._trim(path)
         return fetched
@@ -86,7 +87,7 @@ class Cache:
 
 def _opened(path: Path) -> FileIO | None:
     try:
-        file = open(path, "rb", buffering=0)
+        file = FileIO(path)
     except FileNotFoundError:
         return None
     os.utime(file.fileno())  # used now; the time of access is often not kept

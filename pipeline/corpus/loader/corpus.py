@@ -37,8 +37,8 @@ class Corpus(Dataset):
     Pillow images, or as encoded bytes; without ``image`` among the columns no tar is read. *options* are those of the
     object store. *cache*, a folder or a ``Cache``, keeps what was read from the store, and the index. Of a damaged
     picture *on_error* makes an error, or ``skip`` gives the next sample of the same size in its place, so that counts
-    stay as they are; ``skipped`` counts them in this process. A corpus that is not complete is refused, unless *partial*
-    takes what is committed now.
+    stay as they are; ``skipped`` counts them in this process. A corpus that is not complete is refused, unless
+    *partial* takes what is committed now.
 
     Raises ``ConfigError`` for an argument, ``CorpusError`` for a corpus and ``StoreError`` for storage that cannot be
     used. It can be pickled; nothing of it grows in memory with the number of rows.

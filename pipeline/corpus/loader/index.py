@@ -1,4 +1,4 @@
-"""Which samples a reader has and where they lie: arrays on this machine's disk, mapped into memory and never read whole.
+"""Which samples a reader has and where they lie: arrays on this machine's disk, mapped into memory, never read whole.
 
 They are made once of the manifests, for a snapshot of the corpus and a predicate, and shared by all processes of the
 machine; 16 bytes a row, and a file for each column that was asked for. A row is a number from 0, in the order of shards

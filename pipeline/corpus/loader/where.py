@@ -17,7 +17,7 @@ SQL a comparison with null is null, and rows of which the predicate is null are 
 
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,7 +41,7 @@ def parse_where(text: str, schema: pa.Schema) -> tuple[pc.Expression, list[str]]
     parser = _Parser(text, schema)
     expression = parser.predicate()
     if parser.now.kind != "end":
-        parser.refuse(f"expected 'and', 'or' or the end, not {parser.now.text!r}")
+        raise parser.error(f"expected 'and', 'or' or the end, not {parser.now.text!r}")
     return expression, [name for name in schema.names if name in parser.columns]
 
 
@@ -70,8 +70,8 @@ class _Parser:
     def now(self) -> _Token:
         return self._tokens[self._at]
 
-    def refuse(self, message: str, token: _Token | None = None) -> NoReturn:
-        raise ConfigError(f"where: at {(token or self.now).place} of {self._text!r}: {message}")
+    def error(self, message: str, token: _Token | None = None) -> ConfigError:
+        return ConfigError(f"where: at {(token or self.now).place} of {self._text!r}: {message}")
 
     def _split(self) -> list[_Token]:
         tokens, at, text = [], 0, self._text
@@ -81,7 +81,7 @@ class _Parser:
             if match is None or match.lastgroup is None:
                 place = at + len(text[at:]) - len(text[at:].lstrip())
                 what = "a text that does not end" if text[place] in "'\"`" else f"{text[place]!r} has no meaning here"
-                self.refuse(what, _Token("bad", "", place + 1))
+                raise self.error(what, _Token("bad", "", place + 1))
             kind, found = match.lastgroup, match[match.lastgroup]
             place = match.start(kind) + 1
             if kind == "quoted":
@@ -103,7 +103,7 @@ class _Parser:
 
     def _need(self, text: str) -> None:
         if not self._take(text):
-            self.refuse(f"expected {text!r}, not {self.now.text!r}")
+            raise self.error(f"expected {text!r}, not {self.now.text!r}")
 
     def predicate(self) -> pc.Expression:
         left = self._conjunction()
@@ -132,7 +132,7 @@ class _Parser:
             self._at += 1
             return self._compared(left, _COMPARISONS[token.text], self._operand())
         if left.type is None:
-            self.refuse("expected a comparison behind a literal")
+            raise self.error("expected a comparison behind a literal")
         field = pc.field(left.value)
         if self._take("is"):
             negative = self._take("not")
@@ -144,15 +144,15 @@ class _Parser:
             return ~test if negative else test
         if self._take("like"):
             if not (pa.types.is_string(left.type) or pa.types.is_large_string(left.type)):
-                self.refuse(f"'like' is for text, and {left.value!r} holds {left.type}", left.token)
+                raise self.error(f"'like' is for text, and {left.value!r} holds {left.type}", left.token)
             pattern = self._operand()
             if pattern.type is not None or not isinstance(pattern.value, str):
-                self.refuse("expected a pattern such as '%dog%' behind 'like'", pattern.token)
+                raise self.error("expected a pattern such as '%dog%' behind 'like'", pattern.token)
             test = pc.match_like(field, pattern.value)
             return ~test if negative else test
         if negative:
-            self.refuse(f"expected 'in' or 'like' behind 'not', not {self.now.text!r}")
-        self.refuse(f"expected a comparison (= != < <= > >=, in, like, is null), not {token.text!r}")
+            raise self.error(f"expected 'in' or 'like' behind 'not', not {self.now.text!r}")
+        raise self.error(f"expected a comparison (= != < <= > >=, in, like, is null), not {token.text!r}")
 
     def _listed(self, left: _Operand) -> list[_Operand]:
         self._need("(")
@@ -160,7 +160,7 @@ class _Parser:
         while True:
             value = self._operand()
             if value.type is not None:
-                self.refuse("expected literals in a list", value.token)
+                raise self.error("expected literals in a list", value.token)
             self._check(left, value)
             values.append(value)
             if not self._take(","):
@@ -174,7 +174,7 @@ class _Parser:
             if not re.fullmatch(r"[+-]?\d+", token.text):
                 return _Operand(token, float(token.text))
             if abs(int(token.text)) >= 1 << 63:
-                self.refuse(f"{token.text} is no 64-bit number", token)
+                raise self.error(f"{token.text} is no 64-bit number", token)
             return _Operand(token, int(token.text))
         if token.kind == "text":
             return _Operand(token, token.text[1:-1].replace("''", "'"))
@@ -182,18 +182,18 @@ class _Parser:
             return _Operand(token, token.text == "true")
         if token.kind == "name":
             if token.text not in self._schema.names:
-                self.refuse(f"no column is called {token.text!r}{nearest(token.text, self._schema.names)}", token)
+                raise self.error(f"no column is called {token.text!r}{nearest(token.text, self._schema.names)}", token)
             self.columns.add(token.text)
             return _Operand(token, token.text, self._schema.field(token.text).type)
         self._at -= 1
         hint = "; a column that is null is found by NAME is null" if token.text == "null" else ""
-        self.refuse(f"expected a column or a literal, not {token.text!r}{hint}", token)
+        raise self.error(f"expected a column or a literal, not {token.text!r}{hint}", token)
 
     def _compared(self, left: _Operand, sign: str, right: _Operand) -> pc.Expression:
         if left.type is None:
             left, right, sign = right, left, _MIRRORED[sign]
         if left.type is None:
-            self.refuse("two literals are compared; expected a column on one side", right.token)
+            raise self.error("two literals are compared; expected a column on one side", right.token)
         self._check(left, right)
         a = pc.field(left.value)
         b = pc.scalar(right.value) if right.type is None else pc.field(right.value)
@@ -215,13 +215,13 @@ class _Parser:
         """Refuse what Arrow would refuse later and without a place, or would take for something else."""
         ours = _kind(column.type)
         if ours is None:
-            self.refuse(f"{column.value!r} holds {column.type}, which cannot be compared", column.token)
+            raise self.error(f"{column.value!r} holds {column.type}, which cannot be compared", column.token)
         theirs = _kind(other.type) if other.type is not None else _literal_kind(other.value)
         if ours != theirs:
             shown = (
                 f"{other.value!r} holds {other.type}" if other.type is not None else f"{other.token.text} is {theirs}"
             )
-            self.refuse(f"{column.value!r} holds {column.type}, and {shown}", other.token)
+            raise self.error(f"{column.value!r} holds {column.type}, and {shown}", other.token)
 
 
 def _is_in(field: pc.Expression, type_: pa.DataType, values: list[Any]) -> pc.Expression:

@@ -50,7 +50,7 @@ def test_a_fetch_that_fails_leaves_nothing_and_may_be_repeated(tmp_path):
     def fail():
         raise StoreError("not now")
 
-    with pytest.raises(StoreError, match="not now"):
+    with pytest.raises(StoreError, match=r"not now"):
         Cache(tmp_path).open("a", fail)
     assert Cache(tmp_path).open("a", lambda: b"whole").read() == b"whole"
 
@@ -72,5 +72,5 @@ def test_a_folder_or_size_that_cannot_be_is_a_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be used as a cache \(Not a directory\)"):
         Cache(tmp_path / "file").open("a", lambda: b"")
-    with pytest.raises(ConfigError, match="cache: size is 0; expected a number of bytes"):
+    with pytest.raises(ConfigError, match=r"cache: size is 0; expected a number of bytes"):
         Cache(tmp_path, size=0)

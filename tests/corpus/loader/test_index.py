@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import Corpus
 from pipeline.corpus.loader import index
+from pipeline.errors import StoreError
 from tests.corpora import make_corpus
 
 
@@ -89,7 +90,5 @@ def test_another_snapshot_or_predicate_has_another_index(tmp_path):
 def test_a_home_that_cannot_be_written_is_a_line(corpus, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    from pipeline.errors import StoreError
-
-    with pytest.raises(StoreError, match="cannot hold the corpus's index .*give cache=FOLDER"):
+    with pytest.raises(StoreError, match=r"cannot hold the corpus's index .*give cache=FOLDER"):
         Corpus(corpus)
