@@ -39,15 +39,16 @@ from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, OBJECTS
 from pipeline.erasure.cease.hearing import Evidence, Listener
-from pipeline.erasure.cease.method import CEASE, CEASEOptions
+from pipeline.erasure.cease.method import CEASE
+from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import CEASESteering
 from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts
 from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
 from pipeline.evaluation.erasure.prompts import Task, attacked
 from pipeline.generation.engine import Engine
-from pipeline.models.attention import Layer, split_heads
 from pipeline.models.dtype import fast_dtype
+from pipeline.models.layers import Layer, split_heads
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import unplanned
 
@@ -281,10 +282,18 @@ def table(rows: dict[str, dict[str, object]]) -> str:
     return "\n".join(lines)
 
 
+class Shown(CEASESteering):
+    """CEASE as it is; its variants may ask the method that made them."""
+
+    def __init__(self, method: CEASE, *batch: Any):
+        super().__init__(method.options, *batch)
+        self.method = method
+
+
 class Variant(CEASE):
     """CEASE with a steering of its own; ``embeds`` takes the concept's direction from the text instead of its words."""
 
-    def __init__(self, model: Model, concept: Concept, steering: type[CEASESteering], **options: Any):
+    def __init__(self, model: Model, concept: Concept, steering: type[Shown], **options: Any):
         super().__init__(model, [concept], CEASEOptions(**options), label="cease")
         self.steering = steering
 
@@ -292,7 +301,7 @@ class Variant(CEASE):
         return self.steering(self, *batch)
 
 
-class Everywhere(CEASESteering):
+class Everywhere(Shown):
     """WHERE: everywhere, from the first step on."""
 
     def begin(self, step: int, timestep: Tensor) -> None:
@@ -300,7 +309,7 @@ class Everywhere(CEASESteering):
         self.place.mask = torch.ones_like(self.place.sum)
 
 
-class ProbeKeys(CEASESteering):
+class ProbeKeys(Shown):
     """WHERE: the place that listens to a probe, the concept's bare name, whatever words the prompt has for it."""
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -313,11 +322,11 @@ class ProbeKeys(CEASESteering):
         return result
 
 
-class HeardPlace(CEASESteering):
-    """WHERE: the place where the concept is heard (``evidence.py``), also where a word told of it."""
+class HeardPlace(Shown):
+    """WHERE: the place where the concept is heard (``hearing.py``), also where a word told of it."""
 
-    def __init__(self, method: CEASE, rows: Sequence[int], *batch: Any):
-        super().__init__(method, rows, *batch)
+    def __init__(self, method: CEASE, *batch: Any):
+        super().__init__(method, *batch)
         evidence = Evidence(method.model.family, method.concepts)
         self.listener = Listener(evidence, self.place.latent_shape)
 
@@ -327,7 +336,7 @@ class HeardPlace(CEASESteering):
             self.place.gather(heard.amax(1, keepdim=True).clamp_min(0))
 
 
-class Suppression(CEASESteering):
+class Suppression(Shown):
     """HOW: inside the place nothing listens to the concept's tokens."""
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -340,7 +349,7 @@ class Suppression(CEASESteering):
         return scaled_dot_product_attention(query, *self.alternative[layer.index], attn_mask=closed[:, None, None])
 
 
-class Values(CEASESteering):
+class Values(Shown):
     """HOW: the prompt's own values less what they have of the direction from anchor to concept, relu(v.u) u."""
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -361,7 +370,7 @@ class Embeddings(Variant):
         return super()._alternatives(texts, implied, prompts, rows)
 
 
-def variant(steering: type[CEASESteering] = CEASESteering, kind: type[Variant] = Variant, **options: Any):
+def variant(steering: type[Shown] = Shown, kind: type[Variant] = Variant, **options: Any):
     return lambda model, concept: kind(model, concept, steering, **options)
 
 

@@ -27,7 +27,7 @@ from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, FAMILIES, IMPLIED, OBJECTS, SYNONYMS, UNKNOWN, family_of
 from pipeline.erasure.cease.hearing import Evidence, Listener
-from pipeline.erasure.cease.method import CEASEOptions
+from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import HeardSteering, WatchfulSteering
 from pipeline.erasure.gate.text import Context, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, DType, ModelConfig
-from pipeline.erasure.cease.method import CEASE, CEASEOptions
+from pipeline.erasure.cease.method import CEASE
+from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import unplanned

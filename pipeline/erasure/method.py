@@ -27,9 +27,8 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.tokens import check_concepts
 from pipeline.errors import ConfigError, nearest
-from pipeline.models.attention import Layer
 from pipeline.models.family import Conditioning, Family
-from pipeline.models.joint import QKV, JointLayer
+from pipeline.models.layers import QKV, JointLayer, Layer
 from pipeline.models.load import Model
 from pipeline.registry import METHODS, load_class
 

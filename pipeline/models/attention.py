@@ -7,24 +7,12 @@ Without steerings the result is that of diffusers' own processor bit for bit. Kn
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-if TYPE_CHECKING:
-    from pipeline.models.joint import JointSteering
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One attention layer that sees text. ``module`` is diffusers' ``Attention``."""
-
-    name: str
-    index: int  # in the order in which the denoiser runs them
-    heads: int
-    module: Any = field(compare=False, repr=False)
+from pipeline.models.layers import QKV, JointLayer, Layer, merge_heads, split_heads
 
 
 class AttentionSteering(Protocol):
@@ -35,6 +23,13 @@ class AttentionSteering(Protocol):
 
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
         """Change the output ``(R, heads, N, d)`` for queries ``(R, heads, N, d)``; called at every step."""
+
+
+class JointSteering(Protocol):
+    """What may act inside joint attention. Rows are those of the denoiser's batch: negatives, then positives."""
+
+    def joint(self, layer: JointLayer, image: QKV, text: QKV, output: Tensor) -> Tensor:
+        """Change what the image gets, ``output (R, heads, N, d)``; called at every step and layer."""
 
 
 class AttentionState:
@@ -54,7 +49,7 @@ class AttentionState:
         embeds: Tensor,
         text: Sequence[AttentionSteering],
         blend: Sequence[AttentionSteering],
-        joint: "Sequence[JointSteering]" = (),
+        joint: Sequence[JointSteering] = (),
     ) -> Iterator[None]:
         """While inside, forwards on the very tensor *embeds* are steered and share their keys and values.
 
@@ -74,7 +69,7 @@ class AttentionState:
         """Have keys and values made, and steered, anew at the next forward."""
         self._keys_values.clear()
 
-    def joint_now(self) -> "Sequence[JointSteering]":
+    def joint_now(self) -> Sequence[JointSteering]:
         """Return who acts in the forward that runs now, which is told by ``running``."""
         return self.joint_steerings if self.running is self._source else ()
 
@@ -114,13 +109,3 @@ class CrossAttentionProcessor:
             for steering in state.blend_steerings:
                 output = steering.blend(layer, query, output)
         return attn.to_out[1](attn.to_out[0](merge_heads(output)))
-
-
-def split_heads(x: Tensor, heads: int) -> Tensor:
-    """``(R, N, heads * d)`` to ``(R, heads, N, d)``."""
-    return x.view(x.shape[0], x.shape[1], heads, -1).transpose(1, 2)
-
-
-def merge_heads(x: Tensor) -> Tensor:
-    """``(R, heads, N, d)`` to ``(R, N, heads * d)``."""
-    return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], -1)

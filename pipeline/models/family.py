@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
-from pipeline.models.attention import AttentionState, Layer
+from pipeline.models.attention import AttentionState
+from pipeline.models.layers import Layer
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ import torch
 from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
 
-from pipeline.models.attention import AttentionState, Layer, merge_heads
+from pipeline.models.attention import AttentionState
 from pipeline.models.encoders import t5_tokens, token_ids
 from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
-from pipeline.models.joint import QKV, EnteredText, JointFamily, JointLayer
+from pipeline.models.joint import JointFamily
+from pipeline.models.layers import QKV, EnteredText, JointLayer, Layer, merge_heads
 
 LARGEST_HALF = 65504  # of float16; like diffusers, half-precision tokens are kept within
 

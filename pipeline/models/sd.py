@@ -11,8 +11,9 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
-from pipeline.models.attention import AttentionState, CrossAttentionProcessor, Layer
+from pipeline.models.attention import AttentionState, CrossAttentionProcessor
 from pipeline.models.family import Conditioning, Family, TextProjection, TextStream, check_sides
+from pipeline.models.layers import Layer
 
 
 class StableDiffusion(Family):

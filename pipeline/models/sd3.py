@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pipeline.models.attention import AttentionState, Layer, merge_heads, split_heads
+from pipeline.models.attention import AttentionState
 from pipeline.models.encoders import clip_tokens_and_pooled, t5_tokens
 from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
-from pipeline.models.joint import QKV, EnteredText, JointFamily, JointLayer
+from pipeline.models.joint import JointFamily
+from pipeline.models.layers import QKV, EnteredText, JointLayer, Layer, merge_heads, split_heads
 
 T5_LENGTH = 256  # tokens that T5 reads of a prompt, the length it was trained with
 

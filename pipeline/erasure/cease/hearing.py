@@ -11,7 +11,7 @@ over layers of the sixteenth of the positions that hear most. It is there after 
 then, though its place is vague. How strongly positions attend to a key of the concept's own says little so early:
 one layer in seven knew at all what is being drawn, after three of eight steps (of 127 objects seen 39 % were found
 where 0.2 % of the others raised a false alarm, against 100 % at 0 of 13,599 here). How it compares with the text's own
-evidence, and why it is off, is told in ``cease.py``.
+evidence, and why it is off, is told in ``method.py``.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 from pipeline.concepts.concept import Concept
 from pipeline.erasure.cease.mask import grid, most_positions
 from pipeline.erasure.gate.text import Context
-from pipeline.models.attention import Layer, merge_heads, split_heads
 from pipeline.models.family import Family
+from pipeline.models.layers import Layer, merge_heads, split_heads
 
 PEAK = 16  # of so many positions one counts: those that hear most
 

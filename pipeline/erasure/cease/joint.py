@@ -1,7 +1,7 @@
 """CEASE for joint attention (SD3, FLUX): inside the concept's place the image listens to another prompt.
 
 In joint attention text tokens answer the image and change in every layer and step, so there are no keys and values of
-an anchor prompt to compute once and switch to, as ``cease.py`` does; and overwriting the prompt's own tokens would not
+an anchor prompt to compute once and switch to, as ``method.py`` does; and overwriting the prompt's own tokens would not
 stay in the concept's place, because all text tokens hear all of the image. What is sound is to carry the alternative
 text through the layers beside the prompt's own (``JointLayer.follow``): it meets the same image tokens, in its own
 attention and feed-forward parts, modulated by its own pooled vector, and per layer the image gets
@@ -12,7 +12,7 @@ attention and feed-forward parts, modulated by its own pooled vector, and per la
 With m = 1 everywhere this is, but for rounding, the picture of the alternative prompt itself (a test holds it), with
 m = 0 that of the prompt, so m decides place by place.
 
-- WHEN (``gate.py``): per sample, from the text alone: prompts with a word that means a concept. Words that only imply
+- WHEN (``gate/text.py``): per sample, from the text alone: prompts with a word that means a concept. Words that imply
   one are not acted on here, for lack of a measurement on an architecture of this kind.
 - WHERE (``mask.py``): gathered in the middle layers from how the image attends to the concept's tokens among all text
   tokens. For the first ``look`` share of the steps, and at least the first step, m is 0. ``look: 0`` is for models of
@@ -40,7 +40,8 @@ from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.erasure.tokens import end_of_text, token_spans
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
-from pipeline.models.joint import QKV, EnteredText, JointFamily, JointLayer
+from pipeline.models.joint import JointFamily
+from pipeline.models.layers import QKV, EnteredText, JointLayer
 from pipeline.models.load import Model
 
 HEADS = 4  # of a layer's heads so many are looked at for the mask: all 24 of FLUX would take 200 MB a picture

@@ -3,9 +3,9 @@
 Of the method of that name only a short description is public: spatially-adaptive switching of the inference process,
 because a concept's features are localised in the cross-attention maps. This is our own design in that spirit:
 
-- WHEN (``gate.py``): per sample, from the text alone, before the first step: a word that comes near the concept
+- WHEN (``gate/text.py``): per sample, from the text alone, before the first step: a word that comes near the concept
   (``gate``), or the prompt as a whole (``context``). An unconcerned sample is not touched, and a batch without
-  concerned samples runs the plain path. ``always_on`` concerns all; ``evidence`` also asks attention (``evidence.py``).
+  concerned samples runs the plain path. ``always_on`` concerns all; ``evidence`` also asks attention (``hearing.py``).
 - HOW: each concerned prompt gets an alternative to listen to: the prompt with the anchor in the concept's place,
   where a word means the concept (score >= ``means``); else, where a word only implies it, the prompt's embeddings
   less what they have of the direction from anchor to concept. In attention the positives then give
@@ -64,9 +64,7 @@ once, did not help, or took other things along (9 of 16 stayed where 16 had). Af
 nothing, 1 of 100 is left: so the two are the default.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -77,6 +75,7 @@ from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.cease.alternatives import encode_texts, replaced, swap_pooled
 from pipeline.erasure.cease.hearing import Evidence, Listener
 from pipeline.erasure.cease.mask import check_look
+from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import Alternative, CEASESteering, HeardSteering, WatchfulSteering
 from pipeline.erasure.gate.text import EVERYDAY, Context, Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
@@ -84,29 +83,6 @@ from pipeline.erasure.tokens import end_of_text, token_spans
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextStream
 from pipeline.models.load import Model
-
-
-@dataclass(kw_only=True)
-class CEASEOptions:
-    """Scores are cosines in 0..1 (see ``gate/text.py``), ``look`` and ``gather`` shares of the steps."""
-
-    gate: float = 0.55  # a prompt with a word of at least this score is concerned
-    means: float = 0.85  # from here on a word means the concept, below it only implies it
-    context: float = 0.4  # so is one that as a whole comes so near, whatever its words
-    evidence: float = 1.0  # a picture that hears so much of a concept in the first step is concerned; 1: no listening
-    always_on: bool = False  # treat every prompt as concerned, whatever its score
-    push: float = 1.0  # how far beyond the alternative to go, where nothing pulls towards an anchor
-    look: float = 0.15  # until then only maps are gathered; 0, for models of few steps: the first switches everywhere
-    gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
-    threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
-    implied_threshold: float = 0.3  # the same, where words only imply the concept: they look at other things as well
-
-    def __post_init__(self) -> None:
-        for name in ("gate", "means", "context", "evidence", "look", "gather", "threshold", "implied_threshold"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
-        if not 0 <= self.push < math.inf:  # below 0 it would steer back towards the concept
-            raise ConfigError(f"push is {self.push}; expected 0 or more")
 
 
 class CEASE(Method):
@@ -224,7 +200,7 @@ class CEASE(Method):
         return lines
 
     def _steering(self, *batch: Any) -> CEASESteering:
-        return CEASESteering(self, *batch)
+        return CEASESteering(self.options, *batch)
 
     def _watchful(
         self,
@@ -246,7 +222,7 @@ class CEASE(Method):
                 for i in rows
             ]
             alternatives = self._alternatives([prompts.texts[i] for i in rows], heard, prompts, rows)
-            return HeardSteering(listener, found[rows].float(), self, rows, alternatives, prompts, sampling)
+            return HeardSteering(listener, found[rows].float(), self.options, rows, alternatives, prompts, sampling)
 
         listener = Listener(evidence, sampling.latent_shape)
         first = len(prompts) if prompts.negative is not None else 0

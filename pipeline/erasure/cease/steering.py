@@ -1,11 +1,11 @@
 """How CEASE acts while sampling: it switches attention in a place, and listens for what no word told.
 
-What is switched, when and why is told in ``cease.py``.
+What is switched, when and why is told in ``method.py``.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +13,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.erasure.cease.hearing import FirstStep, Listener
 from pipeline.erasure.cease.mask import PlaceMask, most_positions
+from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.method import Prompts, Sampling, Steering
-from pipeline.models.attention import Layer, split_heads
-
-if TYPE_CHECKING:
-    from pipeline.erasure.cease.method import CEASE
+from pipeline.models.layers import Layer, split_heads
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,13 @@ class CEASESteering(Steering):
 
     def __init__(
         self,
-        method: "CEASE",
+        options: CEASEOptions,
         rows: Sequence[int],
         alternatives: Sequence[Alternative],
         prompts: Prompts,
         sampling: Sampling,
     ):
         super().__init__()
-        self.method = method
-        options = method.options
         self.samples, self.members = len(prompts), list(rows)
         samples = self.samples
         first = samples if prompts.negative is not None else 0  # where the positives begin among the denoiser's rows

@@ -44,7 +44,7 @@ from pipeline.erasure.method import Method, Prompts, Sampling, Steering, wide
 from pipeline.erasure.methods.safree import orthonormal
 from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError, nearest
-from pipeline.models.attention import Layer, merge_heads, split_heads
+from pipeline.models.layers import Layer, merge_heads, split_heads
 from pipeline.models.load import Model
 
 PROJECTIONS = ("shifted", "gated")

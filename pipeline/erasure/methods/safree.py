@@ -31,7 +31,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError
-from pipeline.models.attention import Layer, split_heads
+from pipeline.models.layers import Layer, split_heads
 from pipeline.models.load import Model
 
 MASK = 0  # the id that stands in for a masked token

@@ -8,7 +8,8 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig, ModelConfig, StepConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import OBJECTS
-from pipeline.erasure.cease.method import CEASE, CEASEOptions
+from pipeline.erasure.cease.method import CEASE
+from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.method import read_options
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError

@@ -11,7 +11,8 @@ from pipeline.erasure.methods.adavd import MOST, AdaVD, AdaVDOptions, Targets, g
 from pipeline.errors import ConfigError
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts
-from pipeline.models.attention import AttentionState, merge_heads, split_heads
+from pipeline.models.attention import AttentionState
+from pipeline.models.layers import merge_heads, split_heads
 from tests.erasure import tiny_oracle
 from tests.erasure.steering import BATCH, draw, engine
 
