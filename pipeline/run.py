@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.cluster.environment import in_ray_job, settle_in, terminable
 from pipeline.cluster.on_ray import driving
+from pipeline.cluster.process import in_ray_job, settle_in, terminable
 from pipeline.cluster.progress import Lines, Progress, open_progress
 from pipeline.cluster.protocol import Counts, FailureKind, Snapshot
 from pipeline.cluster.records import forget_nonces, open_coordinator

@@ -23,7 +23,7 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.cluster import records
-from pipeline.cluster.environment import terminable
+from pipeline.cluster.process import terminable
 from pipeline.cluster.protocol import Snapshot
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config

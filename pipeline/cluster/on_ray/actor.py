@@ -16,8 +16,8 @@ import ray
 from ray.exceptions import RayActorError
 
 from pipeline.cluster.coordinator import SHORTEST_WAIT, Coordinator
-from pipeline.cluster.environment import settle_in
 from pipeline.cluster.loop import Answer, Loop
+from pipeline.cluster.process import settle_in
 from pipeline.cluster.protocol import Counts, Drawn, FailureKind, Held, Planner, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator, read_nonce
 from pipeline.config.schema import Config

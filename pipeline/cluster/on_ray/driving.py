@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NoReturn
 
-from pipeline.cluster.environment import settle_in, terminable
+from pipeline.cluster.process import settle_in, terminable
 from pipeline.cluster.protocol import Snapshot
 from pipeline.cluster.supervisor import Ended, Gone, Joined, Raised, Said, Tell, Waiting
 from pipeline.cluster.watch import Lost
