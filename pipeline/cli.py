@@ -240,7 +240,7 @@ def _price(text: str) -> float:
 def _load(args: argparse.Namespace):
     """Read the config, refuse a recipe that its model cannot do, and settle what is "auto"."""
     from pipeline.config import load_config
-    from pipeline.erasure.check import check_recipe
+    from pipeline.erasure.compatibility import check_recipe
     from pipeline.models.settle import settle
 
     config = load_config(args.config, args.overrides)
@@ -262,7 +262,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     from pipeline.config import identity, load_config, to_public_yaml
-    from pipeline.erasure.check import check_recipe_here
+    from pipeline.erasure.compatibility import check_recipe_here
     from pipeline.models.settle import is_settled, settle_here
     from pipeline.prompts import open_source
 
@@ -279,7 +279,7 @@ def _plan(args: argparse.Namespace) -> int:
     from pipeline.config import load_config
     from pipeline.corpus import open_store, read_run_record
     from pipeline.corpus.outlook import outlook
-    from pipeline.erasure.check import check_recipe
+    from pipeline.erasure.compatibility import check_recipe
     from pipeline.models.settle import as_begun, is_settled, settle, settle_here, stand_in
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report

@@ -37,7 +37,7 @@ from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.resume import existing_run
 from pipeline.corpus.stores import hastily
 from pipeline.corpus.summary import Summary
-from pipeline.erasure.check import check_recipe_here
+from pipeline.erasure.compatibility import check_recipe_here
 from pipeline.errors import ConfigError, CorpusError, StoreError
 from pipeline.models.dtype import settle_dtype, with_dtype
 from pipeline.models.settle import as_begun, is_settled, settle_size

@@ -25,7 +25,7 @@ from pipeline.corpus import (
 )
 from pipeline.corpus.evidence import write_pairs
 from pipeline.corpus.resume import existing_run, of_this_corpus
-from pipeline.erasure.check import check_recipe
+from pipeline.erasure.compatibility import check_recipe
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.batch import probe_batch_size
