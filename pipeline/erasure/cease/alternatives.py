@@ -30,7 +30,7 @@ def replaced(text: str, hits: Sequence[Hit]) -> tuple[str, list[tuple[int, int]]
     return replace_spans(text, spans, anchors)
 
 
-def encode_texts(family: Family, texts: Sequence[str]) -> Conditioning:
+def encode_chunked(family: Family, texts: Sequence[str]) -> Conditioning:
     """Encode *texts* in chunks of a fixed size."""
     chunks = [list(texts[i : i + CHUNK]) for i in range(0, len(texts), CHUNK)]
     parts = [family.encode(c + [""] * (CHUNK - len(c))).rows(slice(0, len(c))) for c in chunks]
@@ -51,7 +51,7 @@ def swap_pooled(family: Family, prompts: Prompts, hits: Sequence[Sequence[Hit]],
     meant = {i: [hit for hit in found if hit.score >= means] for i, found in enumerate(hits)}
     rows = [i for i, found in meant.items() if found]
     if rows:
-        others = encode_texts(family, [replaced(prompts.texts[i], meant[i])[0] for i in rows])
+        others = encode_chunked(family, [replaced(prompts.texts[i], meant[i])[0] for i in rows])
         assert others.pooled is not None
         pooled[rows] = others.pooled
     for i, found in enumerate(hits):

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
-from pipeline.erasure.cease.alternatives import encode_texts, replaced, swap_pooled
+from pipeline.erasure.cease.alternatives import encode_chunked, replaced, swap_pooled
 from pipeline.erasure.cease.mask import PlaceMask, check_look
 from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
@@ -89,7 +89,7 @@ class CEASEJoint(Method):
         steering = Steering()
         if rows:
             texts = [prompts.texts[i] for i in rows]
-            alternatives = encode_texts(self.model.family, [replaced(prompts.texts[i], hits[i])[0] for i in rows])
+            alternatives = encode_chunked(self.model.family, [replaced(prompts.texts[i], hits[i])[0] for i in rows])
             tokens = torch.stack([self._marked(text, hits[i]) for i, text in zip(rows, texts, strict=True)])
             everywhere = [k for k, i in enumerate(rows) if any(hit.concept.everywhere for hit in hits[i])]
             steering = CEASEJointSteering(self, rows, alternatives, tokens, everywhere, prompts, sampling)

@@ -72,7 +72,7 @@ from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
-from pipeline.erasure.cease.alternatives import encode_texts, replaced, swap_pooled
+from pipeline.erasure.cease.alternatives import encode_chunked, replaced, swap_pooled
 from pipeline.erasure.cease.hearing import Evidence, Listener
 from pipeline.erasure.cease.mask import check_look
 from pipeline.erasure.cease.options import CEASEOptions
@@ -234,7 +234,7 @@ class CEASE(Method):
     ) -> list[Alternative]:
         meant = [[hit for hit in found if hit.score >= self.options.means] for found in hits]
         others = [replaced(text, found) for text, found in zip(texts, meant, strict=True)]
-        encoded = encode_texts(self.model.family, [other for other, _ in others]).embeds
+        encoded = encode_chunked(self.model.family, [other for other, _ in others]).embeds
         alternatives = []
         for i, (text, found, named) in enumerate(zip(texts, hits, meant, strict=True)):
             other, marks = others[i]
