@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.words import plurals
-from pipeline.erasure.tokens import end_of_text, word_pattern, word_rows
+from pipeline.concepts.words import plurals, word_pattern
+from pipeline.erasure.tokens import end_of_text, word_rows
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family, TextStream
 

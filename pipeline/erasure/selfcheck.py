@@ -29,8 +29,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.concepts.concept import Concept
+from pipeline.concepts.words import word_pattern
 from pipeline.erasure.method import Method
-from pipeline.erasure.tokens import word_pattern
 from pipeline.errors import SelfCheckError
 from pipeline.models.load import Model
 

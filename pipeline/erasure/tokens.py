@@ -1,6 +1,6 @@
 """Where words lie in a prompt and in its tokens, and prompts with words put in their place.
 
-What counts as a word's being there is decided in ``pipeline.concepts.mentions`` alone, so that the plan's report, the
+What counts as a word's being there is decided in ``pipeline.concepts.words`` alone, so that the plan's report, the
 captions and the erasure agree. Knows text and tokenizers only.
 """
 
@@ -8,16 +8,11 @@ import re
 from collections.abc import Sequence
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.mentions import concept_pattern
+from pipeline.concepts.words import word_pattern
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextStream
 
 _ARTICLE = re.compile(r"\b(?:an?|the|one)\s+$", re.IGNORECASE)
-
-
-def word_pattern(words: Sequence[str]) -> re.Pattern[str]:
-    """Return the pattern that finds any of *words*, in the singular or the plural."""
-    return concept_pattern(_as_concept(words))
 
 
 def word_spans(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
@@ -44,10 +39,6 @@ def replace_spans(
         result += replacement
         at = stop
     return result + text[at:], new
-
-
-def _as_concept(words: Sequence[str]) -> Concept:
-    return Concept(name=words[0], aliases=tuple(words[1:]))
 
 
 def token_spans(stream: TextStream, text: str, spans: Sequence[tuple[int, int]]) -> list[range]:

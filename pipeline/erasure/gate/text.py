@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.erasure.tokens import end_of_text, word_pattern
+from pipeline.concepts.words import word_pattern
+from pipeline.erasure.tokens import end_of_text
 from pipeline.models.family import Family
 
 EVERYDAY = (

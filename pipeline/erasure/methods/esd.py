@@ -37,10 +37,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
+from pipeline.concepts.words import word_pattern
 from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.method import Method, Training
 from pipeline.erasure.pairs import KEEP, check_template, fill
-from pipeline.erasure.tokens import word_pattern, word_rows
+from pipeline.erasure.tokens import word_rows
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.load import Model

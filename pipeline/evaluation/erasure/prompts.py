@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from pipeline.concepts.concept import Concept
+from pipeline.concepts.words import word_pattern
 from pipeline.diorama.captions import indefinite
 from pipeline.diorama.lexicon import (
     BACKGROUND_PHRASES,
@@ -26,7 +27,6 @@ from pipeline.diorama.lexicon import (
     canonical,
     family_of,
 )
-from pipeline.erasure.tokens import word_pattern
 from pipeline.errors import ConfigError
 from pipeline.prompts.seeds import hashed
 
