@@ -29,7 +29,7 @@ from pipeline.corpus import (
     NO_CAPTION,
     Attempt,
     File,
-    Row,
+    ManifestRow,
     RunRecord,
     Status,
     build_shard,
@@ -264,9 +264,9 @@ class Worker:
     def _columns(self, planned: PlannedShard) -> pa.Table | None:
         return planned.columns if self.record.column_schema.names else None
 
-    def _row(self, outcome: Outcome) -> Row:
+    def _row(self, outcome: Outcome) -> ManifestRow:
         sample, verdict = outcome.sample, outcome.verdict
-        return Row(
+        return ManifestRow(
             key=sample.key,
             shard=sample.shard,
             prompt=sample.prompt,

@@ -22,7 +22,7 @@ from pipeline.config.schema import (
     Policy,
 )
 from pipeline.corpus import evidence_url, open_store, status, verify
-from pipeline.corpus.manifest import Row, Status, read_manifest, read_rows
+from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows
 from pipeline.errors import ConfigError
 from pipeline.prompts import Plan, further_seed, open_source
 from pipeline.session import prepare
@@ -63,7 +63,7 @@ def spoil(worker: Worker, faults: dict[tuple[int, int], float]) -> None:
 
 def work(
     config: Config, excluded: frozenset[str] = frozenset(), faults: dict[tuple[int, int], float] | None = None
-) -> tuple[Plan, list[Row]]:
+) -> tuple[Plan, list[ManifestRow]]:
     """Do the one shard; return the plan and the rows of its manifest."""
     plan = Plan.build(config, open_source(config.prompts))
     record = prepare(config, plan.summary(), device="cpu")
@@ -81,19 +81,19 @@ def tar_keys(data: bytes) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory: pytest.TempPathFactory) -> list[Row]:
+def kept(tmp_path_factory: pytest.TempPathFactory) -> list[ManifestRow]:
     """The rows where nothing is done about what is seen."""
     config = configure(tmp_path_factory.mktemp("kept") / "run", policy=Policy.keep, options={"cut": 0.0})
     return work(config)[1]
 
 
 @pytest.fixture(scope="module")
-def cut(kept: list[Row]) -> float:
+def cut(kept: list[ManifestRow]) -> float:
     """A threshold that half of the pictures reach."""
     return statistics.median(row.scores["light"] for row in kept)
 
 
-def test_keep_keeps_and_says_what_was_seen(kept: list[Row]) -> None:
+def test_keep_keeps_and_says_what_was_seen(kept: list[ManifestRow]) -> None:
     assert {row.status for row in kept} == {Status.ok}
     assert all(row.reason == "light" and row.found == ("light",) for row in kept)
     assert len({row.scores["light"] for row in kept}) == SAMPLES
@@ -101,7 +101,7 @@ def test_keep_keeps_and_says_what_was_seen(kept: list[Row]) -> None:
 
 @pytest.mark.parametrize(("policy", "status"), [(Policy.drop, Status.dropped), (Policy.quarantine, Status.quarantined)])
 def test_drop_and_quarantine_take_what_is_seen_out_of_the_tar(
-    policy: Policy, status: Status, tmp_path: Path, kept: list[Row], cut: float
+    policy: Policy, status: Status, tmp_path: Path, kept: list[ManifestRow], cut: float
 ) -> None:
     config = configure(tmp_path / "run", policy=policy, options={"cut": cut})
     _, rows = work(config)
@@ -123,7 +123,7 @@ def test_a_threshold_in_the_config_outweighs_the_detectors_own(tmp_path: Path) -
     assert {row.status for row in work(config)[1]} == {Status.ok}
 
 
-def test_regenerate_tries_further_seeds_and_records_every_attempt(tmp_path: Path, kept: list[Row]) -> None:
+def test_regenerate_tries_further_seeds_and_records_every_attempt(tmp_path: Path, kept: list[ManifestRow]) -> None:
     cut = sorted(row.scores["light"] for row in kept)[-3]
     config = configure(tmp_path / "run", policy=Policy.regenerate, attempts=2, options={"cut": cut})
     plan, rows = work(config)
@@ -169,14 +169,18 @@ def test_where_nothing_is_left_of_a_prompt_a_stand_in_is_the_caption_or_the_samp
     assert all(row.found == ("light",) for row in rows)
 
 
-def test_excluded_samples_are_failed_rows_and_their_neighbours_stay_the_same(tmp_path: Path, kept: list[Row]) -> None:
+def test_excluded_samples_are_failed_rows_and_their_neighbours_stay_the_same(
+    tmp_path: Path, kept: list[ManifestRow]
+) -> None:
     config = configure(tmp_path / "run", policy=Policy.keep, options={"cut": 0.0})
     _, rows = work(config, excluded=frozenset({kept[2].key}))
     assert (rows[2].status, rows[2].reason, rows[2].sha256) == (Status.failed, "excluded", None)
     assert [row.sha256 for i, row in enumerate(rows) if i != 2] == [row.sha256 for i, row in enumerate(kept) if i != 2]
 
 
-def test_a_bad_row_is_a_failed_one_and_captions_hold_no_control_character(tmp_path: Path, kept: list[Row]) -> None:
+def test_a_bad_row_is_a_failed_one_and_captions_hold_no_control_character(
+    tmp_path: Path, kept: list[ManifestRow]
+) -> None:
     config = configure(tmp_path / "run", policy=Policy.keep, options={"cut": 0.0}, captions=CaptionPolicy.drop)
     texts = [f"a light and a dog {i}" for i in range(SAMPLES)]
     texts[1], texts[5], texts[6] = " ", "\x00a light\x07 and\ta\x85dog 0\x00", "a li\x00ght and a dog 0"
@@ -196,7 +200,7 @@ def test_a_bad_row_is_a_failed_one_and_captions_hold_no_control_character(tmp_pa
 
 @pytest.mark.parametrize("policy", [Policy.keep, Policy.quarantine])
 def test_pictures_of_nan_and_blank_ones_are_failed_rows_and_not_in_the_tar(
-    policy: Policy, tmp_path: Path, kept: list[Row]
+    policy: Policy, tmp_path: Path, kept: list[ManifestRow]
 ) -> None:
     config = configure(tmp_path / "run", policy=policy, options={"cut": 1.0})
     _, rows = work(config, faults={(0, 1): math.nan, (1, 2): 0.5})

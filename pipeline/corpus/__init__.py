@@ -16,7 +16,7 @@ from pipeline.corpus.damage import published, repair_command
 from pipeline.corpus.failures import FailureRecord, failures, record_failure
 from pipeline.corpus.finish import finish
 from pipeline.corpus.layout import evidence_url
-from pipeline.corpus.manifest import NO_CAPTION, Attempt, Row, Status
+from pipeline.corpus.manifest import NO_CAPTION, Attempt, ManifestRow, Status
 from pipeline.corpus.probe import check_writable
 from pipeline.corpus.purge import check_evidence, claim_evidence, purge_evidence, purged_on
 from pipeline.corpus.run_record import RunRecord, create_run_record, read_run_record, require_run_record
@@ -32,7 +32,7 @@ __all__ = [
     "FailureRecord",
     "File",
     "Inspection",
-    "Row",
+    "ManifestRow",
     "RunRecord",
     "Status",
     "Store",

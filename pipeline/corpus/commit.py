@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.corpus import layout
-from pipeline.corpus.manifest import Row, Status, schema_of, write_manifest
+from pipeline.corpus.manifest import ManifestRow, Status, schema_of, write_manifest
 from pipeline.corpus.shard import Digest, build_tar
 from pipeline.corpus.stores import Store, create_or_read
 from pipeline.errors import CorpusError, StoreError
@@ -90,7 +90,7 @@ def commit_shard(
     *,
     shard: int,
     attempt: str,
-    rows: Sequence[Row],
+    rows: Sequence[ManifestRow],
     images: Mapping[str, bytes],
     columns: pa.Table | None,
     identity: str,
@@ -134,11 +134,11 @@ def commit_shard(
 def build_shard(
     folder: Path,
     shard: int,
-    rows: Sequence[Row],
+    rows: Sequence[ManifestRow],
     images: Mapping[str, bytes],
     columns: pa.Table | None,
     corpus_format: int,
-) -> tuple[list[Row], list[tuple[File, Path]]]:
+) -> tuple[list[ManifestRow], list[tuple[File, Path]]]:
     """Write the tars and, last, the manifest of one shard to the local *folder*.
 
     Returns the rows as the manifest has them, and each file with where it lies. A function of its arguments alone, so

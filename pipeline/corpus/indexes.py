@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
-from pipeline.corpus.manifest import Row, Status
+from pipeline.corpus.manifest import ManifestRow, Status
 from pipeline.corpus.shard import image_extension, layout_of
 from pipeline.corpus.stores import Store
 
@@ -34,7 +34,7 @@ def sizes_index(records: Iterable[CommitRecord]) -> bytes:
     return json.dumps(sizes, indent=1).encode()
 
 
-def dali_index(rows: Sequence[Row], store: Store, record: CommitRecord) -> bytes:
+def dali_index(rows: Sequence[ManifestRow], store: Store, record: CommitRecord) -> bytes:
     """Return NVIDIA DALI's index of one tar: ``v1.2 N``, then extension, offset, size and name of each member.
 
     Offsets come from the manifest; of the tar only the first bytes of its first picture are read, for its format.

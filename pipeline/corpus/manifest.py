@@ -44,7 +44,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ManifestRow:
     """One sample of the manifest.
 
     ``seed`` is the one used at last. ``width`` and ``height`` are pixels. ``sha256`` (hex), ``offset`` and ``length``
@@ -158,7 +158,7 @@ def passed_names(columns: Sequence[str]) -> list[str]:
     return names
 
 
-def write_manifest(rows: Sequence[Row], columns: pa.Table | None = None, version: int = SCHEMA) -> bytes:
+def write_manifest(rows: Sequence[ManifestRow], columns: pa.Table | None = None, version: int = SCHEMA) -> bytes:
     """Return the parquet file of *rows*, sorted by key, in a *version* of the schema; the same rows, the same bytes.
 
     *columns* pass through, a row for each of *rows*, and by no way through Python.
@@ -209,12 +209,12 @@ def with_columns(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
     return table
 
 
-def read_rows(data: bytes) -> list[Row]:
+def read_rows(data: bytes) -> list[ManifestRow]:
     """Return the rows of a manifest, in the order of their keys; what passed through stays where it is."""
     return [_row(record) for record in read_manifest(data, sorted(_NAMES)).to_pylist()]
 
 
-def _record(row: Row) -> dict[str, Any]:
+def _record(row: ManifestRow) -> dict[str, Any]:
     return {
         "key": row.key,
         "shard": row.shard,
@@ -238,9 +238,9 @@ def _record(row: Row) -> dict[str, Any]:
     }
 
 
-def _row(record: dict[str, Any]) -> Row:
+def _row(record: dict[str, Any]) -> ManifestRow:
     own = {name: record[name] for name in _NAMES - {"status", "gates", "scores", "attempts"}}
-    return Row(
+    return ManifestRow(
         **own,
         status=Status(record["status"]),
         gates=_scores(record["gates"]),

@@ -13,7 +13,7 @@ from pipeline.corpus import layout
 from pipeline.corpus.account import audit, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.evidence import Pair
-from pipeline.corpus.manifest import Row, Status, read_rows
+from pipeline.corpus.manifest import ManifestRow, Status, read_rows
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.corpus.summary import BINS, Summary
@@ -52,10 +52,10 @@ def quarantined(corpus: Store, evidence: Store, records: Sequence[CommitRecord])
 
 def _spread(
     store: Store, shards: Sequence[int], tar, status: Status, manifests: Store | None = None
-) -> list[tuple[Row, bytes]]:
+) -> list[tuple[ManifestRow, bytes]]:
     """Return up to SHOWN rows of a status with their pictures, from up to SHOWN evenly spread shards."""
     chosen = [shards[i * len(shards) // min(SHOWN, len(shards))] for i in range(min(SHOWN, len(shards)))]
-    found: list[tuple[Row, bytes]] = []
+    found: list[tuple[ManifestRow, bytes]] = []
     for i, shard in enumerate(chosen):
         rows = [
             row

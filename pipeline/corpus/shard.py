@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipeline.corpus.manifest import Row, Status
+from pipeline.corpus.manifest import ManifestRow, Status
 
 BLOCK = tarfile.BLOCKSIZE  # 512 bytes: headers and padding
 RECORD = tarfile.RECORDSIZE  # 10,240 bytes: an archive ends with zeros up to a multiple of it
@@ -48,8 +48,8 @@ class Member:
 
 
 def build_tar(
-    path: Path, rows: Iterable[Row], images: Mapping[str, bytes], status: Status, *, empty: bool = False
-) -> tuple[list[Row], Digest | None]:
+    path: Path, rows: Iterable[ManifestRow], images: Mapping[str, bytes], status: Status, *, empty: bool = False
+) -> tuple[list[ManifestRow], Digest | None]:
     """Write the tar of all rows of one *status* to the local file *path*.
 
     Returns all rows, sorted by key, those in the tar with sha256, offset and length of their picture; and the tar's
@@ -74,7 +74,7 @@ def build_tar(
         return result, tar.close()
 
 
-def members(row: Row, extension: str, image: bytes) -> list[tuple[str, bytes]]:
+def members(row: ManifestRow, extension: str, image: bytes) -> list[tuple[str, bytes]]:
     """Return the members of one sample of a training tar, in order."""
     facts = {"key": row.key, "seed": row.seed, "width": row.width, "height": row.height, "sha256": row.sha256}
     return [
@@ -84,7 +84,7 @@ def members(row: Row, extension: str, image: bytes) -> list[tuple[str, bytes]]:
     ]
 
 
-def evidence_members(row: Row, extension: str, image: bytes) -> list[tuple[str, bytes]]:
+def evidence_members(row: ManifestRow, extension: str, image: bytes) -> list[tuple[str, bytes]]:
     """Return the members of one sample of a quarantine tar, which is not for training and hides nothing."""
     facts = {
         "key": row.key,
@@ -102,7 +102,7 @@ def evidence_members(row: Row, extension: str, image: bytes) -> list[tuple[str, 
     ]
 
 
-def layout_of(rows: Sequence[Row], extension: str) -> Iterator[tuple[Row, list[Member]]]:
+def layout_of(rows: Sequence[ManifestRow], extension: str) -> Iterator[tuple[ManifestRow, list[Member]]]:
     """Yield where the members of each ``ok`` row lie in its training tar, without reading the tar."""
     for row in rows:
         if row.status is Status.ok:

@@ -14,7 +14,7 @@ from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
 from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
 from pipeline.corpus.indexes import dali_index, wids_index
-from pipeline.corpus.manifest import Row, Status, read_rows
+from pipeline.corpus.manifest import ManifestRow, Status, read_rows
 from pipeline.corpus.purge import read_note
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import evidence_members, image_extension, members
@@ -170,7 +170,7 @@ class _Shard:
             self.problems.append(f"{file.name}: {why}")
         return data
 
-    def _check_tar(self, name: str, data: bytes, rows: list[Row], status: Status) -> None:
+    def _check_tar(self, name: str, data: bytes, rows: list[ManifestRow], status: Status) -> None:
         from pipeline.generation.encode import decode_image
 
         try:

@@ -21,7 +21,7 @@ from pipeline.cluster.protocol import Drawn, Failure, FailureKind, Lease, Report
 from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import BadRows, Config
 from pipeline.corpus import (
-    Row,
+    ManifestRow,
     Status,
     commit_shard,
     committed,
@@ -240,7 +240,7 @@ class Committer(Pretender):
             unblock(self.corpus)
         self.before.pop(planned.index, lambda: None)()
         rows = [
-            Row(
+            ManifestRow(
                 key=sample.key,
                 shard=planned.index,
                 prompt=sample.prompt,

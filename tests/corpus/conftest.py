@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import Attempt, Row, RunRecord, Status, commit_shard, create_run_record, layout, open_store
+from pipeline.corpus import Attempt, ManifestRow, RunRecord, Status, commit_shard, create_run_record, layout, open_store
 from pipeline.generation.encode import encode_image
 
 COLUMNS = pa.schema([pa.field("source", pa.string())])
@@ -26,7 +26,7 @@ def picture(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8)
 
 
-def shard_rows(shard: int) -> tuple[list[Row], dict[str, bytes]]:
+def shard_rows(shard: int) -> tuple[list[ManifestRow], dict[str, bytes]]:
     """Six samples: four kept, one quarantined, one failed; and their pictures."""
     rows, images = [], {}
     for i in range(SAMPLES):
@@ -34,7 +34,7 @@ def shard_rows(shard: int) -> tuple[list[Row], dict[str, bytes]]:
         reason = {4: "cat", 5: "nan"}.get(i, "")
         key, scores = f"{shard:06d}{i:05d}", {} if i == 5 else {"cat": 0.9 if i == 4 else 0.1}
         rows.append(
-            Row(
+            ManifestRow(
                 key=key, shard=shard, prompt=f"a cat number {i}", caption=f"number {i}", seed=i, width=16, height=16,
                 status=status, reason=reason, scores=scores, gates={"cease": 0.5},
                 attempts=(Attempt(seed=i, status=status, reason=reason, scores=scores),),

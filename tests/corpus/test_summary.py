@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from pipeline.concepts.words import word_pattern
-from pipeline.corpus import Attempt, Row, Status
+from pipeline.corpus import Attempt, ManifestRow, Status
 from pipeline.corpus.manifest import read_manifest, write_manifest
 from pipeline.corpus.summary import BINS, COLUMNS, Summary
 
@@ -19,7 +19,7 @@ def manifest(rows):
 
 def row(number, attempts, prompt="a cat"):
     last = attempts[-1]
-    return Row(
+    return ManifestRow(
         key=f"{number:011d}", shard=0, prompt=prompt, caption="", seed=last.seed, width=16, height=16,
         status=last.status, reason=last.reason, scores=last.scores, attempts=tuple(attempts),
     )  # fmt: skip

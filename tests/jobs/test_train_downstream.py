@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import Row, RunRecord, Status, commit_shard, create_run_record, layout, open_store
+from pipeline.corpus import ManifestRow, RunRecord, Status, commit_shard, create_run_record, layout, open_store
 from pipeline.generation.encode import encode_image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs" / "train_downstream.py"
@@ -34,7 +34,7 @@ def corpus(tmp_path) -> str:
         for i in range(SAMPLES):
             name, side, key = list(COLOURS)[i % 4], 64 if i % 3 else 48, f"{shard:06d}{i:05d}"
             rows.append(
-                Row(
+                ManifestRow(
                     key=key, shard=shard, prompt=f"a {name} wall", caption=f"a {name} wall", seed=i, width=side,
                     height=side, status=Status.ok,
                 )

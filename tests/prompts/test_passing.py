@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config.schema import PromptsConfig
-from pipeline.corpus.manifest import Row, Status, passed_names, write_manifest
+from pipeline.corpus.manifest import ManifestRow, Status, passed_names, write_manifest
 from pipeline.errors import ConfigError
 from pipeline.prompts import open_source
 from pipeline.prompts.meaning import Meaning
@@ -95,7 +95,7 @@ def in_manifest(values, **columns):
 
 def kept(columns):
     rows = [
-        Row(key=f"{i:011d}", shard=0, prompt="a", caption="a", seed=i, width=8, height=8, status=Status.ok)
+        ManifestRow(key=f"{i:011d}", shard=0, prompt="a", caption="a", seed=i, width=8, height=8, status=Status.ok)
         for i in range(len(columns))
     ]
     return pq.read_table(io.BytesIO(write_manifest(rows, columns)))
@@ -241,7 +241,7 @@ def test_a_manifests_bytes_do_not_depend_on_how_its_columns_were_read():
     whole = pa.table({"x": [f"text {i}" for i in range(3000)], "y": [None, 1, 2] * 1000})
     cut = pa.concat_tables([whole.slice(0, 1), whole.slice(1, 2047), whole.slice(2048)])
     rows = [
-        Row(key=f"{i:011d}", shard=0, prompt="a", caption="a", seed=i, width=8, height=8, status=Status.ok)
+        ManifestRow(key=f"{i:011d}", shard=0, prompt="a", caption="a", seed=i, width=8, height=8, status=Status.ok)
         for i in range(3000)
     ]
     assert write_manifest(rows, whole) == write_manifest(rows, cut)
