@@ -38,7 +38,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, OBJECTS
-from pipeline.erasure.cease.hearing import Evidence, Listener
+from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import CEASESteering
@@ -327,8 +327,8 @@ class HeardPlace(Shown):
 
     def __init__(self, method: CEASE, *batch: Any):
         super().__init__(method, *batch)
-        evidence = Evidence(method.model.family, method.concepts)
-        self.listener = Listener(evidence, self.place.latent_shape)
+        concepts = ConceptDirections(method.model.family, method.concepts)
+        self.listener = Listener(concepts, self.place.latent_shape)
 
     def gather(self, layer: Layer, query: Tensor, output: Tensor) -> None:
         if self.listener.listens(query.shape[2]):
@@ -375,16 +375,16 @@ def variant(steering: type[Shown] = Shown, kind: type[Variant] = Variant, **opti
 
 
 NO_WORDS: dict[str, Any] = {"gate": 1.0}  # beyond those of the list
-ALONE: dict[str, Any] = {"context": 1.0, "evidence": 1.0}
+ALONE: dict[str, Any] = {"context": 1.0, "attention": 1.0}
 VARIANTS: dict[str, Callable[[Model, Concept], CEASE]] = {
     "chosen": variant(),
     "when: listed words": variant(**ALONE, **NO_WORDS),
     "when: words": variant(**ALONE),
     "when: context": variant(**NO_WORDS),
-    "when: attention": variant(context=1.0, evidence=0.37, **NO_WORDS),
-    "when: words and attention": variant(context=1.0, evidence=0.37),
-    "when: attention .32": variant(context=1.0, evidence=0.32, **NO_WORDS),
-    "when: attention .42": variant(context=1.0, evidence=0.42, **NO_WORDS),
+    "when: attention": variant(context=1.0, attention=0.37, **NO_WORDS),
+    "when: words and attention": variant(context=1.0, attention=0.37),
+    "when: attention .32": variant(context=1.0, attention=0.32, **NO_WORDS),
+    "when: attention .42": variant(context=1.0, attention=0.42, **NO_WORDS),
     "when: always on": variant(always_on=True),
     "where: everywhere": variant(Everywhere),
     "where: probe keys": variant(ProbeKeys),

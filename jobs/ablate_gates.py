@@ -26,7 +26,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, FAMILIES, IMPLIED, OBJECTS, SYNONYMS, UNKNOWN, family_of
-from pipeline.erasure.cease.hearing import Evidence, Listener
+from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import HeardSteering, WatchfulSteering
 from pipeline.erasure.gate.text import Context, TextGate
@@ -37,8 +37,8 @@ from pipeline.models.load import Model, load_model
 from pipeline.prompts import unplanned
 
 BATCH, STEPS = 12, 8
-ABOVE_ALL = 2.0  # no evidence, a cosine, reaches it: it is taken note of, and nothing is switched
-ATTENTION = 0.37  # the threshold that the option ``evidence`` had in the ablation
+ABOVE_ALL = 2.0  # no attention score, a cosine, reaches it: it is taken note of, and nothing is switched
+ATTENTION = 0.37  # the threshold that the option ``attention`` had in the ablation
 MODEL = ModelConfig(path="diorama", dtype=fast_dtype("cpu"))
 
 
@@ -79,12 +79,12 @@ def asking() -> list[tuple[str, tuple[str, ...]]]:
 
 
 class Listen(Method):
-    """Gates of a batch are the evidence of every concept, by its name."""
+    """Gates of a batch are the attention scores of every concept, by its name."""
 
     requires = frozenset({"cross_attention"})
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
-        listener = Listener(Evidence(self.model.family, self.concepts), sampling.latent_shape)
+        listener = Listener(ConceptDirections(self.model.family, self.concepts), sampling.latent_shape)
         first = len(prompts) if prompts.negative is not None else 0
         known = torch.zeros(len(prompts), len(self.concepts), dtype=torch.bool)
         names = [concept.name for concept in self.concepts]
@@ -92,19 +92,19 @@ class Listen(Method):
 
 
 def drawn(model: Model, concepts: Sequence[Concept], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return what detector A sees in the unerased pictures, and the evidence of the first step: ``(n, objects)``."""
+    """Return what detector A sees in the unerased pictures, and the first step's attention scores: ``(n, objects)``."""
     config = Config(model=MODEL)
     config.generation.steps, config.generation.batch_size = STEPS, BATCH
     alone = [replace(concept, preserve=()) for concept in concepts]  # all are listed at once, neighbours too
     engine = Engine(config, model, [Listen(model, alone, None, label="listen")])
     detector = DioramaDetector.load("a")
-    seen, evidence = [], []
+    seen, heard = [], []
     with tqdm(total=len(texts), desc="drawing") as bar:
         for batch in engine.generate(unplanned(((text, i) for i, text in enumerate(texts)), 64, 64)):
             seen.append(detector.probabilities(torch.from_numpy(batch.images))[:, : len(OBJECTS)].numpy() >= 0.5)
-            evidence.append(np.stack([batch.gates[name] for name in OBJECTS], axis=1))
+            heard.append(np.stack([batch.gates[name] for name in OBJECTS], axis=1))
             bar.update(len(batch.images))
-    return np.concatenate(seen), np.concatenate(evidence)
+    return np.concatenate(seen), np.concatenate(heard)
 
 
 def read(model: Model, concepts: Sequence[Concept], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

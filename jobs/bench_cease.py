@@ -1,6 +1,6 @@
 """What CEASE costs: the time of a batch without it, with it and no sample concerned, and with every sample concerned.
 
-"listens" is the second with attention evidence, which no picture of it reaches.
+"listens" is the second with attention scores, which no picture of it reaches.
 
     python jobs/bench_cease.py [--images 32] [--steps 10] [--repeats 7] [--threads 1]
 
@@ -78,7 +78,7 @@ def timed(model: Model, config: Config, side: str, repeat: int, images: int) -> 
     words = OPEN if side == "open" else SHUT
     prompts = [f"a {words[i % len(words)]} {PLACES[(i + repeat) % len(PLACES)]}" for i in range(images)]
     samples = unplanned(((prompt, repeat * images + i) for i, prompt in enumerate(prompts)), 64, 64)
-    options = CEASEOptions(evidence=0.37 if side == "listens" else 1.0)
+    options = CEASEOptions(attention=0.37 if side == "listens" else 1.0)
     methods = [] if side == "none" else [CEASE(model, [CAT], options, label="cease")]
     engine = Engine(config, model, methods)
     started, used = time.perf_counter(), time.process_time()

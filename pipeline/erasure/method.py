@@ -279,9 +279,15 @@ def working(family: Family | type[Family]) -> list[str]:
 
 
 def read_options(where: str, name: str, options_class: type, values: Mapping[str, Any]) -> Any:
-    """Build *options_class* from a config's mapping; ``ConfigError`` names the bad key, type or value."""
+    """Build *options_class* from a config's mapping; ``ConfigError`` names the bad key, type or value.
+
+    A key that the class lists in ``RENAMED`` is refused with its new name.
+    """
     known = [f.name for f in fields(options_class)]
+    renamed: Mapping[str, str] = getattr(options_class, "RENAMED", {})
     for key in values:
+        if key in renamed:
+            raise ConfigError(f"{where}.{key}: is now {renamed[key]}; expected it there")
         if key not in known:
             raise ConfigError(
                 f"{where}.{key}: {name} has no such option{nearest(key, known)}; it has {', '.join(known) or 'none'}"

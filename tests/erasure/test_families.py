@@ -157,11 +157,11 @@ def test_cease_on_sdxl_switches_attention_in_its_place_alone(monkeypatch):
 def test_what_hears_little_of_the_concept_stays_bit_identical_on_sdxl():
     prompts = ["a tree at night", "a red car", "a bowl of fruit", "mountains"]
     listening = {"gate": 1.0, "context": 1.0}  # of a random encoder neither words nor context mean anything
-    silent = draw(engine("sdxl", step("cease", **listening, evidence=0.999))[0], prompts)
+    silent = draw(engine("sdxl", step("cease", **listening, attention=0.999))[0], prompts)
     assert np.array_equal(silent.images, draw(unerased("sdxl"), prompts).images)
     scores = silent.gates["cease:cat heard"]
     bound = float(np.sort(scores)[1:3].mean())  # two of four reach it
-    steered = draw(engine("sdxl", step("cease", **listening, evidence=bound))[0], prompts)
+    steered = draw(engine("sdxl", step("cease", **listening, attention=bound))[0], prompts)
     assert np.array_equal(steered.gates["cease:cat heard"], scores)
     assert ((steered.images != silent.images).any((1, 2, 3)) == (scores >= bound)).all()
 

@@ -1,4 +1,4 @@
-"""Attention evidence: how much of a concept a picture hears, at each position, while it is drawn.
+"""Attention scores: how much of a concept a picture hears, at each position, while it is drawn.
 
 What a position gets from a prompt, beyond what the empty text would give it, is compared with what the concept's word
 would bring beyond other things (e: embedding at the end of "a WORD", m: its mean over common things, W_v: the layer's
@@ -6,12 +6,12 @@ value projection):
 
     heard(n) = cos( attn(q_n, K_prompt, V_prompt) - attn(q_n, K_empty, V_empty),  W_v (e - m) )        all heads as one
 
-It asks no word of the prompt, but what the picture takes from the prompt as a whole. A sample's evidence is the mean
+It asks no word of the prompt, but what the picture takes from the prompt as a whole. A sample's score is the mean
 over layers of the sixteenth of the positions that hear most. It is there after the first step: the text has spoken by
 then, though its place is vague. How strongly positions attend to a key of the concept's own says little so early:
 one layer in seven knew at all what is being drawn, after three of eight steps (of 127 objects seen 39 % were found
 where 0.2 % of the others raised a false alarm, against 100 % at 0 of 13,599 here). How it compares with the text's own
-evidence, and why it is off, is told in ``method.py``.
+scores, and why it is off, is told in ``method.py``.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from pipeline.models.layers import Layer, merge_heads, split_heads
 PEAK = 16  # of so many positions one counts: those that hear most
 
 
-class Evidence:
+class ConceptDirections:
     """What the concepts would bring, in the text encoder's eyes: ``directions`` ``(W, D)``, a row for each word."""
 
     def __init__(self, family: Family, concepts: Sequence[Concept]):
@@ -43,8 +43,8 @@ class Evidence:
 class Listener:
     """Listens in on some pictures of one batch. ``latent_shape`` is ``(C, h, w)``."""
 
-    def __init__(self, evidence: Evidence, latent_shape: tuple[int, int, int]):
-        self.evidence = evidence
+    def __init__(self, concepts: ConceptDirections, latent_shape: tuple[int, int, int]):
+        self.concepts = concepts
         self.latent_shape = latent_shape
         self.most = min(most_positions(latent_shape), latent_shape[1] * latent_shape[2] // 4)
         self._layers: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
@@ -59,21 +59,21 @@ class Listener:
         Of a concept's words the one that is heard most counts.
         """
         if layer.index not in self._layers:
-            attn, empty = layer.module, self.evidence.empty
-            words = linear(self.evidence.directions, attn.to_v.weight.float())
+            attn, empty = layer.module, self.concepts.empty
+            words = linear(self.concepts.directions, attn.to_v.weight.float())
             key, value = (split_heads(x(empty), layer.heads) for x in (attn.to_k, attn.to_v))
             self._layers[layer.index] = key, value, normalize(words, dim=-1)
         key, value, words = self._layers[layer.index]
         rows = len(query)
         silence = scaled_dot_product_attention(query, key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1))
         got = normalize(merge_heads(output - silence).float(), dim=-1)  # (R, N, heads * d)
-        cosines = (got @ words.T).split(self.evidence.words, dim=-1)
+        cosines = (got @ words.T).split(self.concepts.words, dim=-1)
         size = grid(query.shape[2], self.latent_shape)
         return torch.stack([c.amax(-1) for c in cosines], dim=1).unflatten(-1, size)
 
 
 class FirstStep:
-    """The evidence of all samples of a batch, gathered while the denoiser runs once."""
+    """The attention scores of all samples of a batch, gathered while the denoiser runs once."""
 
     def __init__(self, listener: Listener):
         self.listener = listener
@@ -86,5 +86,5 @@ class FirstStep:
             self.peaks.append(cells.topk(max(1, cells.shape[2] // PEAK), dim=-1).values.mean(-1))
 
     def scores(self) -> Tensor:
-        """Return the evidence, float32 ``(B, concepts)`` in -1..1."""
+        """Return the scores, float32 ``(B, concepts)`` in -1..1."""
         return torch.stack(self.peaks).mean(0)

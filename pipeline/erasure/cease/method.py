@@ -5,7 +5,7 @@ because a concept's features are localised in the cross-attention maps. This is 
 
 - WHEN (``gate/text.py``): per sample, from the text alone, before the first step: a word that comes near the concept
   (``gate``), or the prompt as a whole (``context``). An unconcerned sample is not touched, and a batch without
-  concerned samples runs the plain path. ``always_on`` concerns all; ``evidence`` also asks attention (``hearing.py``).
+  concerned samples runs the plain path. ``always_on`` concerns all; ``attention`` asks the picture too (``hearing``).
 - HOW: each concerned prompt gets an alternative to listen to: the prompt with the anchor in the concept's place,
   where a word means the concept (score >= ``means``); else, where a word only implies it, the prompt's embeddings
   less what they have of the direction from anchor to concept. In attention the positives then give
@@ -73,7 +73,7 @@ from torch import Tensor
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.cease.alternatives import encode_chunked, replaced, swap_pooled
-from pipeline.erasure.cease.hearing import Evidence, Listener
+from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.mask import check_look
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import Alternative, CEASESteering, HeardSteering, WatchfulSteering
@@ -98,16 +98,16 @@ class CEASE(Method):
         self.stream: TextStream = model.family.streams[0]
         self.gate = TextGate(model.family, concepts)
         self.context = Context(model.family, concepts) if options.context < 1 else None
-        watches = options.evidence < 1 and not options.always_on
-        self.evidence = Evidence(model.family, concepts) if watches else None
+        watches = options.attention < 1 and not options.always_on
+        self.listened = ConceptDirections(model.family, concepts) if watches else None
         self.directions = {concept.name: self._direction(concept) for concept in concepts}
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
         super().check_sampling(options, generation)
         check_look(options.look, generation.steps)
-        if options.evidence < 1 and not options.always_on and generation.steps == 1:
-            raise ConfigError("evidence is there after the first of two steps or more; set options.evidence to 1")
+        if options.attention < 1 and not options.always_on and generation.steps == 1:
+            raise ConfigError("attention is heard after the first of two steps or more; set options.attention to 1")
 
     def condition(self, prompts: Prompts) -> Prompts:
         """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place."""
@@ -129,8 +129,8 @@ class CEASE(Method):
             alternatives = self._alternatives([prompts.texts[i] for i in rows], [hits[i] for i in rows], prompts, rows)
             parts.append(self._steering(rows, alternatives, prompts, sampling))
         steering: Steering = parts[0] if parts else Steering()
-        if self.evidence is not None:
-            steering = self._watchful(self.evidence, hits, prompts, sampling, parts)
+        if self.listened is not None:
+            steering = self._watchful(self.listened, hits, prompts, sampling, parts)
         steering.gates |= scores
         return steering
 
@@ -167,7 +167,7 @@ class CEASE(Method):
             return 0.0
         if gate.endswith(" in context"):
             return self.options.context
-        return self.options.evidence if gate.endswith(" heard") else self.options.gate
+        return self.options.attention if gate.endswith(" heard") else self.options.gate
 
     def explain(self, text: str) -> list[str]:
         whole = self._whole(text, self.model.family.encode([text]).embeds[0])
@@ -194,8 +194,8 @@ class CEASE(Method):
             left = "left alone, bit for bit"
             if self.options.always_on:
                 left = "switched all the same (always_on)"
-            elif self.evidence is not None:
-                left = f"left alone unless a concept is heard in the first step (evidence {self.options.evidence})"
+            elif self.listened is not None:
+                left = f"left alone unless a concept is heard in the first step (attention {self.options.attention})"
             lines.insert(0, f"no word comes near enough to a concept (gate {self.options.gate}): {left}")
         return lines
 
@@ -204,7 +204,7 @@ class CEASE(Method):
 
     def _watchful(
         self,
-        evidence: Evidence,
+        listened: ConceptDirections,
         hits: Sequence[list[Hit]],
         prompts: Prompts,
         sampling: Sampling,
@@ -224,10 +224,10 @@ class CEASE(Method):
             alternatives = self._alternatives([prompts.texts[i] for i in rows], heard, prompts, rows)
             return HeardSteering(listener, found[rows].float(), self.options, rows, alternatives, prompts, sampling)
 
-        listener = Listener(evidence, sampling.latent_shape)
+        listener = Listener(listened, sampling.latent_shape)
         first = len(prompts) if prompts.negative is not None else 0
         names = [f"{self.label}:{c.name} heard" for c in self.concepts]
-        return WatchfulSteering(listener, self.options.evidence, names, known, first, gated, late)
+        return WatchfulSteering(listener, self.options.attention, names, known, first, gated, late)
 
     def _alternatives(
         self, texts: list[str], hits: list[list[Hit]], prompts: Prompts, rows: list[int]

@@ -146,16 +146,16 @@ class WatchfulSteering(Steering):
     ):
         super().__init__()
         self.listener, self.threshold, self.late = listener, threshold, late
-        self.names = names  # of the concepts' evidence, among the gates
+        self.names = names  # of the concepts' scores, among the gates
         self.known = known  # (B, C), bool: what the text told
         self.first = first  # where the positives begin among the denoiser's rows
         self.parts = list(gated)
         self.texts: dict[int, tuple[Layer, Tensor, Tensor]] = {}
-        self.evidence: FirstStep | None = FirstStep(listener)
+        self.hearing: FirstStep | None = FirstStep(listener)
 
     def begin(self, step: int, timestep: Tensor) -> None:
-        if step == 1 and self.evidence is not None:
-            scores, self.evidence = self.evidence.scores(), None
+        if step == 1 and self.hearing is not None:
+            scores, self.hearing = self.hearing.scores(), None
             self.gates |= {name: scores[:, i] for i, name in enumerate(self.names)}
             found = (scores >= self.threshold) & ~self.known
             if found.any():
@@ -168,15 +168,15 @@ class WatchfulSteering(Steering):
             part.begin(step, timestep)
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        if self.evidence is not None:
+        if self.hearing is not None:
             self.texts[layer.index] = layer, key, value  # for whoever joins
         for part in self.parts:
             key, value = part.text(layer, key, value)
         return key, value
 
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
-        if self.evidence is not None:  # before anything is switched
-            self.evidence.add(layer, query[self.first :], output[self.first :])
+        if self.hearing is not None:  # before anything is switched
+            self.hearing.add(layer, query[self.first :], output[self.first :])
         for part in self.parts:
             output = part.blend(layer, query, output)
         return output

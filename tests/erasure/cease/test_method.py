@@ -56,7 +56,7 @@ def test_a_batch_without_concerned_samples_is_bit_identical(model):
     assert (draw(model, [], prompts) == draw(model, [cease(model)], prompts)).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"evidence": 0.0}, {"always_on": True}])
+@pytest.mark.parametrize("options", [{}, {"attention": 0.0}, {"always_on": True}])
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_the_unet_runs_once_a_step_on_the_rows_of_the_unerased_model(model, guidance, options):
     method, rows = cease(model, **options), []
@@ -168,7 +168,8 @@ def test_stacks_with_uce():
     [
         ({"gate": 1.5}, "gate is 1.5; expected 0 to 1"),
         ({"look": -0.1}, "look is -0.1; expected 0 to 1"),
-        ({"evidence": 2}, "evidence is 2.0; expected 0 to 1"),
+        ({"attention": 2}, "attention is 2.0; expected 0 to 1"),
+        ({"evidence": 0.37}, r"erasure.recipe\[0\].options.evidence: is now attention"),
         ({"gates": 0.5}, "did you mean 'gate'"),
         ({"push": "far"}, "push"),
         ({"push": -1.0}, "push is -1.0; expected 0 or more"),
@@ -200,10 +201,10 @@ def heard(model: Model, prompts: list[str], guidance: float = 5.0, **options) ->
 
 @pytest.mark.parametrize("guidance", [1.0, 5.0])
 def test_listening_alone_changes_no_bit_and_what_hears_enough_is_switched(model, guidance):
-    plain, scores = heard(model, UNNAMED, guidance, evidence=0.999)
+    plain, scores = heard(model, UNNAMED, guidance, attention=0.999)
     assert (plain == draw_seeded(model, UNNAMED, guidance)).all()
     threshold = float(np.sort(scores)[1:3].mean())  # between the second and the third
-    steered, again = heard(model, UNNAMED, guidance, evidence=threshold)
+    steered, again = heard(model, UNNAMED, guidance, attention=threshold)
     assert (scores == again).all()
     assert ((plain != steered).any((1, 2, 3)) == (scores >= threshold)).all()
 
@@ -215,18 +216,18 @@ def draw_seeded(model: Model, prompts: list[str], guidance: float) -> np.ndarray
 
 
 def test_what_is_heard_does_not_depend_on_the_place_in_the_batch(model):
-    _, scores = heard(model, UNNAMED, evidence=0.999)
+    _, scores = heard(model, UNNAMED, attention=0.999)
     threshold = float(np.sort(scores)[1:3].mean())
-    one, _ = heard(model, UNNAMED, evidence=threshold)
-    other, _ = heard(model, UNNAMED[::-1], evidence=threshold)
+    one, _ = heard(model, UNNAMED, attention=threshold)
+    other, _ = heard(model, UNNAMED[::-1], attention=threshold)
     assert (one == other[::-1]).all()
 
 
-def test_evidence_joins_samples_that_words_have_gated(model):
+def test_attention_joins_samples_that_words_have_gated(model):
     prompts = ["a cat by a road", *UNNAMED[:3]]
-    plain, scores = heard(model, prompts, evidence=0.999)
+    plain, scores = heard(model, prompts, attention=0.999)
     threshold = float(np.sort(scores[1:])[-2:].mean())  # one of those without the word
-    steered, _ = heard(model, prompts, evidence=threshold)
+    steered, _ = heard(model, prompts, attention=threshold)
     changed = (plain != steered).any((1, 2, 3))
     assert changed.tolist() == [False, *(scores[1:] >= threshold)]  # the first is gated, and steered, in both alike
     assert (plain[0] != draw_seeded(model, prompts, 5.0)[0]).any()
@@ -234,7 +235,7 @@ def test_evidence_joins_samples_that_words_have_gated(model):
 
 def test_a_single_step_leaves_nothing_to_hear(model):
     prompts = UNNAMED
-    assert (draw(model, [], prompts, steps=1) == draw(model, [cease(model, evidence=0.0)], prompts, steps=1)).all()
+    assert (draw(model, [], prompts, steps=1) == draw(model, [cease(model, attention=0.0)], prompts, steps=1)).all()
 
 
 def test_the_context_of_a_prompt_opens_the_gate_whatever_its_words(model):
@@ -298,7 +299,7 @@ def test_attention_tells_unlisted_synonyms_and_implied_scenes_from_neighbours():
     """With no help from words or context; the neighbours' pictures stay as they were, bit for bit."""
     model = load_model(ModelConfig(path="diorama"), torch.device("cpu"))
     gun = Concept(name="gun", aliases=("pistol",), preserve=("knife", "sword", "bomb"))
-    method = CEASE(model, [CAT, gun], CEASEOptions(**LISTED, evidence=0.37), label="cease")
+    method = CEASE(model, [CAT, gun], CEASEOptions(**LISTED, attention=0.37), label="cease")
     prompts = ["a kitty in the snow", "a robbery in a room", "a revolver", "a tiger in the snow", "a bomb", "a bicycle"]
     pairs = [(p, "") for p in prompts]
     texts = encode_texts(model.family, pairs, [], True).batch(pairs, torch.device("cpu"))
@@ -316,14 +317,14 @@ def test_explain_names_all_that_may_act(model):
     unnamed = "a red car"
     always, listening, closed = (
         cease(model, cat, context=1.0, gate=1.0, **options).explain(unnamed)[0]
-        for options in ({"always_on": True}, {"evidence": 0.4}, {})
+        for options in ({"always_on": True}, {"attention": 0.4}, {})
     )
     assert always.endswith("switched all the same (always_on)")
-    assert listening.endswith("left alone unless a concept is heard in the first step (evidence 0.4)")
+    assert listening.endswith("left alone unless a concept is heard in the first step (attention 0.4)")
     assert closed.endswith("left alone, bit for bit")
 
 
 def test_listening_needs_a_second_step():
     with pytest.raises(ConfigError, match="after the first of two steps"):
-        CEASE.check_sampling(CEASEOptions(evidence=0.4, look=0.0), GenerationConfig(steps=1))
-    CEASE.check_sampling(CEASEOptions(evidence=0.4), GenerationConfig(steps=2))
+        CEASE.check_sampling(CEASEOptions(attention=0.4, look=0.0), GenerationConfig(steps=1))
+    CEASE.check_sampling(CEASEOptions(attention=0.4), GenerationConfig(steps=2))
