@@ -18,7 +18,7 @@ from pipeline.erasure.recipe import CompiledRecipe, active_methods
 from pipeline.errors import ConfigError
 from pipeline.generation.pixels import Clock, finish, to_host
 from pipeline.generation.sampler import Sampler
-from pipeline.generation.text import PADDING, Pair, encode_texts
+from pipeline.generation.text import PADDING, PromptPair, encode_texts
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Sample, batches
 
@@ -134,5 +134,5 @@ class _Launched:
         return "nan" if not finite[i] else "blank" if blank[i] else None
 
 
-def _pair(sample: Sample, excluded: frozenset[str]) -> Pair:
+def _pair(sample: Sample, excluded: frozenset[str]) -> PromptPair:
     return PADDING if sample.key in excluded else (sample.prompt, sample.negative_prompt)

@@ -14,8 +14,8 @@ from pipeline.erasure.method import Method, Prompts
 from pipeline.models.family import Conditioning, Family
 
 CHUNK = 32  # pairs encoded at once
-Pair = tuple[str, str]  # prompt, negative prompt
-PADDING: Pair = ("", "")
+PromptPair = tuple[str, str]  # prompt, negative prompt
+PADDING: PromptPair = ("", "")
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Texts:
     ``index`` tells the row of each pair. Padding has a row too.
     """
 
-    index: dict[Pair, int]
+    index: dict[PromptPair, int]
     positive: Conditioning
     negative: Conditioning | None
     gates: dict[str, Tensor]
 
-    def batch(self, pairs: Sequence[Pair], device: torch.device) -> Prompts:
+    def batch(self, pairs: Sequence[PromptPair], device: torch.device) -> Prompts:
         """Return the prompts of one batch on *device*, one row per entry of *pairs*."""
         rows = torch.tensor([self.index[pair] for pair in pairs])
         return Prompts(
@@ -43,7 +43,7 @@ class Texts:
 
 
 @torch.inference_mode()
-def encode_texts(family: Family, pairs: Iterable[Pair], methods: Sequence[Method], guided: bool) -> Texts:
+def encode_texts(family: Family, pairs: Iterable[PromptPair], methods: Sequence[Method], guided: bool) -> Texts:
     """Encode the distinct *pairs* and let every conditioning method act on them, in the recipe's order."""
     distinct = list(dict.fromkeys([PADDING, *pairs]))
     chunks = []

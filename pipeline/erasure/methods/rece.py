@@ -12,7 +12,7 @@ with one M for all layers (``uce.py``), so with S = sum W^T W a round needs no l
 
 One step of a recipe does both, UCE with the options of that method and then the rounds. The authors start from a UCE
 checkpoint, take all 77 tokens of the bare name, preserve the empty text alone, and choose the round to stop at by a
-detector; here the tokens are those of ``pairs.py``, neighbours are kept in every round, the number of rounds is given,
+detector; here the tokens are those of ``targets``, neighbours are kept in every round, the number of rounds is given,
 and the pairs (c_i, a_i) take part again with weight ``hold``: without them a round undoes part of UCE (on the diorama,
 cat to dog, the self-check's "erased" falls from 0.97 to 0.44; with them it is 0.98). More rounds cost unrelated texts:
 their shift is 0.29 of the concept's own after UCE, 0.39 after one round and 0.78 after three, which is refused. For the
@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.methods.uce import UCE, UCEOptions, text_map
-from pipeline.erasure.pairs import Moments, check_not_negative, right_solve
+from pipeline.erasure.targets import Moments, check_not_negative, right_solve
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextProjection
 

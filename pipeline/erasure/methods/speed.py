@@ -17,7 +17,7 @@ The more is retained, the less null space is left. Two things refine R, layer by
 K is the start token and three centroids of the rest of the empty text. The authors edit values alone (``params: V``),
 take a concept's last token (``tokens: subject``), and thresholds of 0.1 for a few concepts and 1e-4 for a hundred.
 
-What differs here: the tokens (``pairs.py``); keys are edited too (on the diorama, cat to dog, the self-check's "erased"
+What differs here: the tokens (``targets``); keys are edited too (on the diorama, cat to dog, the self-check's "erased"
 is 0.56 with values alone and 0.84 with both, at a neighbour shift of 0.02 and 0.04); a mean over pairs is weighted as
 they are; the centroids are found from a fixed start; copies are drawn from a fixed seed, and filtered over all of R
 instead of 128 at a time; ``filter`` and ``augment`` are independent, while the authors' code filters only where it
@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.method import Method
-from pipeline.erasure.pairs import Moments, PairOptions, Pairs, TokenPairs, check_not_negative, right_solve
+from pipeline.erasure.targets import Moments, TargetOptions, Targets, TokenTargets, check_not_negative, right_solve
 from pipeline.errors import ConfigError, nearest
 
 KINDS = {"V": ("value",), "K": ("key",), "KV": ("key", "value")}
@@ -46,7 +46,7 @@ MOST = 1e30  # of retain_scale: the change is exactly 0 there, and beyond 1e306 
 
 
 @dataclass(kw_only=True)
-class SPEEDOptions(PairOptions):
+class SPEEDOptions(TargetOptions):
     """The authors' defaults, besides the tokens."""
 
     params: str = "KV"  # V, K or KV: which projections are edited; the authors': V
@@ -78,16 +78,16 @@ class SPEED(Method):
 
     def edit(self) -> dict[str, Tensor]:
         options = self.options
-        pairs = TokenPairs(self.model.family, self.concepts, options, label=self.label)
-        erased, kept = Moments.of(pairs.erased()), list(pairs.kept(empty=False, most_pads=MOST_PADS))
+        targets = TokenTargets(self.model.family, self.concepts, options, label=self.label)
+        erased, kept = Moments.of(targets.erased()), list(targets.kept(empty=False, most_pads=MOST_PADS))
         if not kept:
             raise ConfigError(f"{self.label}: nothing is retained; list neighbours under preserve, or texts under keep")
-        retained = Pairs.cat(kept)
+        retained = Targets.cat(kept)
         constraints = invariants(self.model.family.encode([""]).embeds[0].double())
         # One number makes all embeddings relative: moments scale with its square.
         unit = retained.inputs.square().mean().sqrt().item() if options.relative else 1.0
         erased = erased * (1 / (erased.weight * unit**2))
-        retained = Pairs(retained.inputs / unit, retained.targets / unit, retained.weights)
+        retained = Targets(retained.inputs / unit, retained.targets / unit, retained.weights)
         shape = (len(retained.inputs), options.augment)
         z = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         edited = {}
@@ -98,7 +98,7 @@ class SPEED(Method):
                 edited[p.name] = (w + self._change(w, erased, r, constraints / unit)).to(p.weight.dtype)
         return edited
 
-    def _retained(self, w: Tensor, erased: Moments, retained: Pairs, z: Tensor) -> Tensor:
+    def _retained(self, w: Tensor, erased: Moments, retained: Targets, z: Tensor) -> Tensor:
         """Return R ``(D, D)`` for the projection *w*, filtered and augmented."""
         c0, weights = retained.inputs, retained.weights  # (n, D), (n,)
         identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)

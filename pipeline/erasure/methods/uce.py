@@ -5,7 +5,7 @@ For every text projection W (out, in), eq. 7 of arXiv 2308.14761:
     W' = (lamb W + e sum_i v*_i c_i^T + p sum_j W c_j c_j^T) (lamb I + e sum_i c_i c_i^T + p sum_j c_j c_j^T)^-1
 
 with v*_i = W a_i. Here c_i are token embeddings of prompts that name a concept, a_i those of the same prompts with the
-anchor in its place, and c_j those of prompts to preserve; ``pairs.py`` says which, and why more than the authors take.
+anchor in its place, and c_j those of prompts to preserve; ``targets`` says which, and why more than the authors take.
 Since v* is linear in W, the edit is one map of text embeddings, the same for every layer:
 
     W' = W M,   M = I + (A - C) (lamb I + C)^-1,   A = sum w a c^T, C = sum w c c^T over all pairs, a_j = c_j.
@@ -32,13 +32,13 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.method import Method
-from pipeline.erasure.pairs import Moments, PairOptions, TokenPairs, check_not_negative, right_solve
+from pipeline.erasure.targets import Moments, TargetOptions, TokenTargets, check_not_negative, right_solve
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextProjection
 
 
 @dataclass(kw_only=True)
-class UCEOptions(PairOptions):
+class UCEOptions(TargetOptions):
     """Weights of eq. 7 per token; the official defaults are erase 1, preserve 1, lamb 0.5."""
 
     erase: float = 1.0
@@ -67,8 +67,8 @@ class UCE(Method):
         edited = mapped(tokens, self.map(*self.moments(), tokens))
         pooled = [p for p in self.model.family.text_projections() if p.kind == "pooled"]
         if pooled:
-            pairs = TokenPairs(self.model.family, self.concepts, self.options, label=self.label)
-            erased, kept = Moments.of(pairs.pooled_erased()), Moments.of(pairs.pooled_kept())
+            targets = TokenTargets(self.model.family, self.concepts, self.options, label=self.label)
+            erased, kept = Moments.of(targets.pooled_erased()), Moments.of(targets.pooled_kept())
             edited |= mapped(pooled, self.map(erased, kept, pooled))
         return edited
 
@@ -76,7 +76,7 @@ class UCE(Method):
         """Return what is known of the token pairs of all concepts, and of all that is preserved, over all streams."""
         family = self.model.family
         pairs = [
-            TokenPairs(family, self.concepts, self.options, label=self.label, stream=stream)
+            TokenTargets(family, self.concepts, self.options, label=self.label, stream=stream)
             for stream in family.streams
         ]
         return (

@@ -9,7 +9,7 @@ import torch
 from pipeline.concepts.concept import Concept
 from pipeline.erasure.methods import speed
 from pipeline.erasure.methods.speed import SPEED, SPEEDOptions, augmented, invariants
-from pipeline.erasure.pairs import Moments, Pairs, TokenPairs
+from pipeline.erasure.targets import Moments, Targets, TokenTargets
 from pipeline.errors import ConfigError
 from tests.erasure import diorama, oracle
 
@@ -58,8 +58,8 @@ def test_the_authors_augmentation_gives_the_same_weights(model, their_centroids)
     oracle.in_double(model)
     ours = method(model, **PUBLISHED)
     expected = oracle.group("speed/augmented")
-    pairs = TokenPairs(model.family, (CAT,), ours.options, label="speed")
-    erased, retained = Moments.of(pairs.erased()), Pairs.cat(pairs.kept(empty=False))
+    targets = TokenTargets(model.family, (CAT,), ours.options, label="speed")
+    erased, retained = Moments.of(targets.erased()), Targets.cat(targets.kept(empty=False))
     erased = erased * (1 / erased.weight)
     k = speed.invariants(model.family.encode([""]).embeds[0].double())
     order = [*sorted(("dog", "tiger", "lion")), *KEEP]

@@ -10,8 +10,8 @@ from safetensors.torch import save
 from pipeline.concepts.concept import Concept
 from pipeline.config.concepts import concepts_of
 from pipeline.erasure.methods.uce import UCE, UCEOptions, text_map
-from pipeline.erasure.pairs import Moments, Pairs, TokenPairs, fill
 from pipeline.erasure.recipe import compile_recipe
+from pipeline.erasure.targets import Moments, Targets, TokenTargets, fill
 from pipeline.errors import ConfigError
 from pipeline.models.load import load_model
 from tests import tiny
@@ -25,9 +25,9 @@ def method(model, concepts=(CAT,), **options) -> UCE:
     return UCE(model, concepts, UCEOptions(**options), label="uce")
 
 
-def pairs_of(model, concepts=(CAT,), **options) -> Pairs:
-    made = TokenPairs(model.family, concepts, UCEOptions(**options), label="uce")
-    return Pairs.cat([*made.erased(), *made.kept()])
+def pairs_of(model, concepts=(CAT,), **options) -> Targets:
+    made = TokenTargets(model.family, concepts, UCEOptions(**options), label="uce")
+    return Targets.cat([*made.erased(), *made.kept()])
 
 
 def test_closed_form_equals_the_papers_formula():
@@ -44,8 +44,8 @@ def test_closed_form_equals_the_papers_formula():
         left += weights[9 + j] * np.outer(w @ k[j], k[j])
         right += weights[9 + j] * np.outer(k[j], k[j])
     expected = left @ np.linalg.inv(right)
-    erased = Pairs(*(torch.from_numpy(x) for x in (c, a, weights[:9])))
-    kept = Pairs(*(torch.from_numpy(x) for x in (k, k, weights[9:])))
+    erased = Targets(*(torch.from_numpy(x) for x in (c, a, weights[:9])))
+    kept = Targets(*(torch.from_numpy(x) for x in (k, k, weights[9:])))
     m = text_map(Moments.of([erased, kept]), lamb, "uce")
     assert m.dtype == torch.float64
     assert np.abs(w @ m.numpy() - expected).max() < 1e-10
@@ -163,7 +163,7 @@ def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
 
 def test_templates_that_name_what_is_erased_make_no_pairs(model):
     house = Concept(name="house", anchor="tree")
-    edits = TokenPairs(model.family, (house,), UCEOptions(), label="uce").edits()
+    edits = TokenTargets(model.family, (house,), UCEOptions(), label="uce").edits()
     assert [text for text, *_ in edits] == [
         "house",
         "a house",

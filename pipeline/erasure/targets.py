@@ -57,7 +57,7 @@ WORST_CONDITION = 1e14  # in float64 two digits are then left
 
 
 @dataclass(kw_only=True)
-class PairOptions:
+class TargetOptions:
     """Which tokens stand for a concept, and which texts are kept besides the concepts' anchors and neighbours."""
 
     tokens: str = "following"  # from the name's last token on; or that one ("subject"), or the whole prompt ("all")
@@ -96,7 +96,7 @@ def check_not_negative(options: object, *names: str) -> None:
 
 
 @dataclass(frozen=True)
-class Pairs:
+class Targets:
     """Weighted token embeddings ``inputs`` (n, D), what they are to count as (n, D), and ``weights`` (n,); float64."""
 
     inputs: Tensor
@@ -104,7 +104,7 @@ class Pairs:
     weights: Tensor
 
     @classmethod
-    def cat(cls, parts: Iterable["Pairs"]) -> "Pairs":
+    def cat(cls, parts: Iterable["Targets"]) -> "Targets":
         """Return all rows of *parts*, one after another."""
         parts = list(parts)
         return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in ("inputs", "targets", "weights")))
@@ -119,7 +119,7 @@ class Moments:
     weight: float
 
     @classmethod
-    def of(cls, parts: Iterable[Pairs]) -> "Moments":
+    def of(cls, parts: Iterable[Targets]) -> "Moments":
         gram, cross, weight = None, None, 0.0
         for pairs in parts:
             weighted = pairs.inputs * pairs.weights[:, None]
@@ -146,14 +146,14 @@ class Moments:
         return Moments(b @ self.gram @ b.T, self.cross @ b.T, self.weight)
 
 
-class TokenPairs:
+class TokenTargets:
     """The pairs of some concepts in one of a model's text streams, by default its first."""
 
     def __init__(
         self,
         family: Family,
         concepts: Sequence[Concept],
-        options: PairOptions,
+        options: TargetOptions,
         *,
         label: str,
         stream: TextStream | None = None,
@@ -165,16 +165,16 @@ class TokenPairs:
         self.label = label
         self.erased_words = word_pattern([word for concept in concepts for word in concept.words])
 
-    def erased(self) -> Iterator[Pairs]:
+    def erased(self) -> Iterator[Targets]:
         """Yield (c_i, a_i) of every word of the concepts in every template."""
         for chunk in _chunks(self.edits()):
             embeds, anchors = self._embed([edit[0] for edit in chunk]), self._embed([edit[1] for edit in chunk])
             for c, a, (text, other, word, concept) in zip(embeds, anchors, chunk, strict=True):
                 name = word_rows(self.stream, text, word, self.label)
                 rows, others, weights = zip(*self._aligned(text, other, name, bool(concept.anchor)), strict=True)
-                yield Pairs(c[list(rows)], a[list(others)], torch.tensor(weights, dtype=c.dtype, device=c.device))
+                yield Targets(c[list(rows)], a[list(others)], torch.tensor(weights, dtype=c.dtype, device=c.device))
 
-    def kept(self, *, empty: bool = True, most_pads: int | None = None) -> Iterator[Pairs]:
+    def kept(self, *, empty: bool = True, most_pads: int | None = None) -> Iterator[Targets]:
         """Yield (c_j, c_j) of what stays: the *empty* text, anchors and neighbours in every template, ``keep``.
 
         Texts that name an erased concept are left out. At most *most_pads* of a text's padding, evenly spaced, stand
@@ -184,19 +184,19 @@ class TokenPairs:
             for c, text in zip(self._embed(chunk), chunk, strict=True):
                 rows, weights = zip(*self._whole(text, most_pads), strict=True)
                 inputs = c[list(rows)]
-                yield Pairs(inputs, inputs, torch.tensor(weights, dtype=c.dtype, device=c.device))
+                yield Targets(inputs, inputs, torch.tensor(weights, dtype=c.dtype, device=c.device))
 
-    def pooled_erased(self) -> Iterator[Pairs]:
+    def pooled_erased(self) -> Iterator[Targets]:
         """As ``erased``, of the vectors of whole prompts (``Conditioning.pooled``), each of weight 1."""
         for chunk in _chunks(self.edits()):
             c, a = self._pooled([edit[0] for edit in chunk]), self._pooled([edit[1] for edit in chunk])
-            yield Pairs(c, a, c.new_ones(len(c)))
+            yield Targets(c, a, c.new_ones(len(c)))
 
-    def pooled_kept(self) -> Iterator[Pairs]:
+    def pooled_kept(self) -> Iterator[Targets]:
         """As ``kept``, of the vectors of whole prompts."""
         for chunk in _chunks(["", *self.keeps()]):
             c = self._pooled(chunk)
-            yield Pairs(c, c, c.new_ones(len(c)))
+            yield Targets(c, c, c.new_ones(len(c)))
 
     def edits(self) -> list[tuple[str, str, str, Concept]]:
         """Return every template with a concept's word in it, with its anchor in it, that word and the concept.
