@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import Row, RunRecord, Status, commit_shard, create_run_record, open_store
+from pipeline.corpus import Row, RunRecord, Status, commit_shard, create_run_record, layout, open_store
 from pipeline.generation.encode import encode_image
 
 IDENTITY = "e" * 64
@@ -23,6 +23,7 @@ def make_corpus(
     sizes: Sequence[tuple[int, int]] = SIZES,
     image_format: ImageFormat = ImageFormat.jpg,
     first: int = 0,
+    corpus_format: int = layout.FORMAT,
 ) -> list[str]:
     """Commit a shard with so many pictures to train on for each of *kept*, and *dropped* others; return their keys.
 
@@ -30,7 +31,7 @@ def make_corpus(
     every fifth ``source`` is null; *sizes* (height, width) take turns.
     """
     store, evidence = open_store(path, options), open_store(f"{path}.evidence", options)
-    create_run_record(store, run_record(len(kept), sum(kept) + dropped * len(kept)))
+    create_run_record(store, run_record(len(kept), sum(kept) + dropped * len(kept), corpus_format))
     number, keys = first, []
     for shard, count in enumerate(kept):
         rows, images, passing = [], {}, []
@@ -52,15 +53,16 @@ def make_corpus(
         commit_shard(
             store, evidence, shard=shard, attempt=f"a{shard}", rows=rows, images=images,
             columns=pa.Table.from_pylist(passing, schema=COLUMNS), identity=IDENTITY, environment={}, timings={},
+            corpus_format=corpus_format,
         )  # fmt: skip
     return keys
 
 
-def run_record(shards: int, samples: int) -> RunRecord:
+def run_record(shards: int, samples: int, corpus_format: int) -> RunRecord:
     return RunRecord(
         digest=IDENTITY, identity={"seed": 0}, config={"output": {"path": "out/test"}}, batch_size=4, recipe={},
         model_revision="r", environment={}, samples=samples, shards=shards, samples_per_shard=1024,
-        column_schema=COLUMNS,
+        column_schema=COLUMNS, format=corpus_format,
     )  # fmt: skip
 
 

@@ -15,8 +15,9 @@ from pipeline.errors import ConfigError, CorpusError
 from tests.corpora import make_corpus, number_of
 
 
-def test_samples_by_number(tmp_path):
-    keys = make_corpus(path := str(tmp_path / "c"), [10, 0, 7])
+@pytest.mark.parametrize("corpus_format", [1, 2])
+def test_samples_by_number(tmp_path, corpus_format):
+    keys = make_corpus(path := str(tmp_path / "c"), [10, 0, 7], corpus_format=corpus_format)
     corpus = Corpus(path, columns=["key", "image", "caption", "number", "source", "shard"])
     assert len(corpus) == 17
     for i in range(17):
