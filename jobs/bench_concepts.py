@@ -72,7 +72,7 @@ def setting(method: str, count: int):
     from pipeline.concepts.concept import Concept
     from pipeline.config.schema import DType, ModelConfig, StepConfig
     from pipeline.diorama.lexicon import OBJECTS, UNKNOWN
-    from pipeline.erasure.method import read_steps
+    from pipeline.erasure.steps import read_steps
     from pipeline.models.load import load_model
 
     torch.set_num_threads(1)

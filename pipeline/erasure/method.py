@@ -14,23 +14,19 @@ So a steering writes only the rows it means, and further branches run as forward
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-import torch
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.tokens import check_concepts
-from pipeline.errors import ConfigError, nearest
-from pipeline.models.family import Conditioning, Family
+from pipeline.errors import ConfigError
+from pipeline.models.family import Conditioning
 from pipeline.models.layers import QKV, JointLayer, Layer
 from pipeline.models.load import Model
-from pipeline.registry import METHODS, load_class
 
 
 @dataclass(frozen=True)
@@ -211,121 +207,3 @@ class Method:
                 f"it needs generation.guidance above 1, which is {generation.guidance:g}: without guidance there is no "
                 "negative branch"
             )
-
-
-@dataclass(frozen=True)
-class Step:
-    """One entry of a recipe, checked: its class, concepts and typed options."""
-
-    label: str
-    name: str
-    method: type[Method]
-    concepts: tuple[Concept, ...]
-    options: Any
-
-    @property
-    def edits(self) -> bool:
-        """Whether the step changes weights, solved or trained."""
-        return self.method.has("edit") or self.method.has("train")
-
-    def build(self, model: Model) -> Method:
-        return self.method(model, self.concepts, self.options, label=self.label)
-
-
-def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Family | type[Family]) -> list[Step]:
-    """Check the steps (``StepConfig``) of a recipe against the methods' contracts and the model's family.
-
-    Raises ``ConfigError`` for unknown methods, concepts and options, options of a wrong type, and methods that do not
-    fit the architecture, with the reason.
-    """
-    steps: list[Step] = []
-    by_name = {concept.name: concept for concept in concepts}
-    for i, config in enumerate(recipe):
-        where = f"erasure.recipe[{i}]"
-        method: type[Method] = load_class("method", config.method, METHODS, Method)
-        for reason in refusals(method, family):
-            raise ConfigError(
-                f"{where}.method: {config.method!r} does not work on {family.name}: {reason}; "
-                f"expected one of {', '.join(working(family))}"
-            )
-        if method.once and any(step.method is method for step in steps):
-            raise ConfigError(
-                f"{where}.method: {config.method!r} is in the recipe already; expected it once, with all its concepts: "
-                f"{method.once}"
-            )
-        names = list(by_name) if config.concepts == "all" else list(config.concepts)
-        for name in names:
-            if name not in by_name:
-                raise ConfigError(f"{where}.concepts: {name!r} is not in the erasure list{nearest(name, by_name)}")
-        if not names:
-            raise ConfigError(f"{where}.concepts: no concept to erase; list one under erasure.concepts")
-        options = read_options(f"{where}.options", config.method, method.Options, config.options)
-        base = config.method.rpartition(":")[2].lower()
-        earlier = sum(step.label.split("-")[0] == base for step in steps)
-        label = f"{base}-{earlier + 1}" if earlier else base
-        steps.append(Step(label, config.method, method, tuple(by_name[name] for name in names), options))
-    return steps
-
-
-def refusals(method: type[Method], family: Family | type[Family]) -> list[str]:
-    """Return, for everything that *method* requires and *family* does not offer, the reason."""
-    missing = sorted(method.requires - family.offers)
-    return [family.lacks.get(need, f"{family.name} does not offer {need!r}") for need in missing]
-
-
-def working(family: Family | type[Family]) -> list[str]:
-    """Return the names of the registered methods that work on *family*."""
-    return [name for name in METHODS if not refusals(load_class("method", name, METHODS, Method), family)]
-
-
-def read_options(where: str, name: str, options_class: type, values: Mapping[str, Any]) -> Any:
-    """Build *options_class* from a config's mapping; ``ConfigError`` names the bad key, type or value.
-
-    A key that the class lists in ``RENAMED`` is refused with its new name.
-    """
-    known = [f.name for f in fields(options_class)]
-    renamed: Mapping[str, str] = getattr(options_class, "RENAMED", {})
-    for key in values:
-        if key in renamed:
-            raise ConfigError(f"{where}.{key}: is now {renamed[key]}; expected it there")
-        if key not in known:
-            raise ConfigError(
-                f"{where}.{key}: {name} has no such option{nearest(key, known)}; it has {', '.join(known) or 'none'}"
-            )
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(options_class), OmegaConf.create(dict(values)))
-        return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ConfigError):  # from the options' own __post_init__
-            raise ConfigError(f"{where}: {error.__cause__}") from error
-        key = f".{error.full_key}" if getattr(error, "full_key", None) else ""
-        raise ConfigError(f"{where}{key}: {str(error).splitlines()[0]}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def apply_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:
-    """Write edited weights, by name from the pipeline on, into the model in place.
-
-    Raises ``ConfigError`` where one does not fit it; the model is then as it was.
-    """
-    check_tensors(model, tensors)
-    parameters = dict(model.parameters())
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            parameters[name].copy_(tensor)
-
-
-def check_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ``ConfigError`` for edited weights that the model has not, or has in another shape."""
-    parameters = dict(model.parameters())
-    for name, tensor in tensors.items():
-        if name not in parameters or parameters[name].shape != tensor.shape:
-            have = tuple(parameters[name].shape) if name in parameters else "no such weight"
-            raise ConfigError(f"edited tensor {name} {tuple(tensor.shape)} does not fit this model ({have})")
-
-
-def wide(values: Tensor) -> Tensor:
-    """Return *values* in float32, or in float64 where they are already: what methods compute in, whatever the model's
-    dtype."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -14,8 +14,10 @@ from safetensors.torch import load, save
 
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
-from pipeline.erasure.method import Method, Step, apply_tensors, read_steps
+from pipeline.erasure.method import Method
 from pipeline.erasure.selfcheck import SelfCheck
+from pipeline.erasure.steps import Step, read_steps
+from pipeline.erasure.tensors import apply_tensors
 from pipeline.erasure.trained import Trained, read_trained
 from pipeline.errors import ConfigError, CorpusError, SelfCheckError
 from pipeline.models.family import Family

@@ -5,7 +5,8 @@
 A test compares the two, so the page cannot go stale.
 """
 
-from pipeline.erasure.method import Method, refusals
+from pipeline.erasure.method import Method
+from pipeline.erasure.steps import refusals
 from pipeline.models.family import Family
 from pipeline.registry import FAMILIES, METHODS, load_class
 

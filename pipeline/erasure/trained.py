@@ -17,7 +17,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from pipeline.config.schema import Config
-from pipeline.erasure.method import Step, check_tensors
+from pipeline.erasure.steps import Step
+from pipeline.erasure.tensors import check_tensors
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 from pipeline.paths import folder_on_disk

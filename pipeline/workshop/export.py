@@ -22,8 +22,8 @@ from pipeline.config import identity
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
 from pipeline.corpus import layout, open_store, read_run_record
-from pipeline.erasure.method import read_steps
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
+from pipeline.erasure.steps import read_steps
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model, load_model
 from pipeline.paths import folder_on_disk

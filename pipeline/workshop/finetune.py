@@ -16,8 +16,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.config.schema import Config
-from pipeline.erasure.method import Step, Training
+from pipeline.erasure.method import Training
 from pipeline.erasure.recipe import compile_recipe
+from pipeline.erasure.steps import Step
 from pipeline.erasure.trained import checkpoint_path, read_trained, result_path
 from pipeline.errors import ConfigError
 from pipeline.files import replace_synced

@@ -9,8 +9,9 @@ from safetensors.torch import save
 
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import ConceptConfig, Config, DType, ErasureConfig, ModelConfig, StepConfig
-from pipeline.erasure.method import apply_tensors, read_steps
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
+from pipeline.erasure.steps import read_steps
+from pipeline.erasure.tensors import apply_tensors
 from pipeline.models.load import Model, load_model
 from tests import tiny
 

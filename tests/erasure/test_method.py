@@ -8,7 +8,9 @@ import torch
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import StepConfig
-from pipeline.erasure.method import Method, Steering, apply_tensors, read_steps
+from pipeline.erasure.method import Method, Steering
+from pipeline.erasure.steps import read_steps
+from pipeline.erasure.tensors import apply_tensors
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 

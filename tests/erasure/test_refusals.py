@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import ConceptConfig, DType, ErasureConfig, ModelConfig, StepConfig
-from pipeline.erasure.method import Method, read_steps
+from pipeline.erasure.method import Method
 from pipeline.erasure.methods.rece import adversarial_map
+from pipeline.erasure.steps import read_steps
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model, load_model
 from pipeline.registry import METHODS

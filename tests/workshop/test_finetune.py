@@ -16,9 +16,9 @@ from safetensors.torch import load, load_file, save_file
 from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.config.concepts import concepts_of
-from pipeline.erasure.method import read_steps
 from pipeline.erasure.methods.esd import ESDTraining
 from pipeline.erasure.recipe import compile_recipe
+from pipeline.erasure.steps import read_steps
 from pipeline.erasure.trained import checkpoint_path, result_path
 from pipeline.errors import ConfigError
 from pipeline.models.load import load_model

@@ -40,8 +40,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pipeline.concepts.concept import Concept
-from pipeline.erasure.method import Method, Prompts, Sampling, Steering, wide
+from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.erasure.methods.safree import orthonormal
+from pipeline.erasure.tensors import wide
 from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.layers import Layer, merge_heads, split_heads

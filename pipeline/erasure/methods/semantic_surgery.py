@@ -25,7 +25,8 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from pipeline.concepts.concept import Concept
-from pipeline.erasure.method import Method, Prompts, wide
+from pipeline.erasure.method import Method, Prompts
+from pipeline.erasure.tensors import wide
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
 from pipeline.models.load import Model

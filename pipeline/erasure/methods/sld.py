@@ -20,7 +20,8 @@ from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
-from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering, wide
+from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering
+from pipeline.erasure.tensors import wide
 from pipeline.erasure.tokens import joined_words
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.load import Model

@@ -11,10 +11,10 @@ from safetensors.torch import save, save_file
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import StepConfig
-from pipeline.erasure.method import apply_tensors
 from pipeline.erasure.methods.uce import UCE, UCEOptions
 from pipeline.erasure.methods.weights import Weights, WeightsOptions
 from pipeline.erasure.recipe import compile_recipe
+from pipeline.erasure.tensors import apply_tensors
 from pipeline.errors import ConfigError
 from pipeline.models.layouts import compvis_names
 from tests import tiny

@@ -8,8 +8,9 @@ import torch
 from pipeline.cli import main
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import ModelConfig
-from pipeline.erasure.method import Prompts, apply_tensors
+from pipeline.erasure.method import Prompts
 from pipeline.erasure.methods.uce import UCE, UCEOptions
+from pipeline.erasure.tensors import apply_tensors
 from pipeline.evaluation.attacks.embedding import EmbeddingAttack, token_projections
 from pipeline.evaluation.erasure.config import load_evaluation
 from pipeline.evaluation.erasure.evaluate import evaluate_erasure
