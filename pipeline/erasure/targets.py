@@ -8,12 +8,9 @@ prompt's tokens at the same distance from its last word; all padding of a prompt
 that 70 of them do not drown the name itself. In T5, which reads in both directions, the words before the name carry it
 as well, and c runs over them too. Several templates, some going on after the name, make it hold in context.
 The authors' choices stay available as ``tokens: subject`` (UCE, SPEED) and ``tokens: all`` (RECE).
-
-A solve needs its pairs only as sums of outer products (``Moments``), so memory does not grow with the concepts.
 """
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,39 +18,15 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.words import plurals, word_pattern
+from pipeline.concepts.words import word_pattern
+from pipeline.erasure.least_squares import Targets
+from pipeline.erasure.templates import KEEP, TEMPLATES, check_template, fill
 from pipeline.erasure.tokens import end_of_text, word_rows
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family, TextStream
 
-TEMPLATES = (
-    "{}",
-    "a {}",
-    "two {plural}",
-    "a photo of a {}",
-    "a {} and a tree",
-    "a house and a {} in the snow",
-)
-
-# Texts that have nothing to do with most concepts, kept as they are besides a concept's own neighbours.
-KEEP = (
-    "a street in a city",
-    "an old book on a table",
-    "a portrait of a woman",
-    "a man with a hat",
-    "a car and a bicycle",
-    "flowers in a garden",
-    "a boat on a lake at sunset",
-    "a plate of food",
-    "a sketch of a building",
-    "an abstract painting in blue and red",
-    "a bird in the sky",
-    "a chair in a room",
-)
-
 CHOICES = ("following", "subject", "all")
 CHUNK = 32  # texts encoded at a time
-WORST_CONDITION = 1e14  # in float64 two digits are then left
 
 
 @dataclass(kw_only=True)
@@ -82,68 +55,11 @@ class TargetOptions:
                     raise ConfigError(f"{name} lists {text!r} twice; expected every text once")
 
 
-def check_template(template: str) -> None:
-    """Refuse with ``ConfigError`` what is no text with one place, ``{}`` or ``{plural}``, for a word of its own."""
-    if not re.fullmatch(r"(?:[^{}]*[^{}\w])?\{(?:plural)?\}(?:[^{}\w][^{}]*)?", template):
-        raise ConfigError(f"template {template!r} must hold '{{}}' or '{{plural}}' once, as a word of its own")
-
-
 def check_not_negative(options: object, *names: str) -> None:
     """Refuse with ``ConfigError`` an option of *names* that is below 0."""
     for name in names:
         if getattr(options, name) < 0:
             raise ConfigError(f"{name} is {getattr(options, name)}; expected 0 or more")
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Weighted token embeddings ``inputs`` (n, D), what they are to count as (n, D), and ``weights`` (n,); float64."""
-
-    inputs: Tensor
-    targets: Tensor
-    weights: Tensor
-
-    @classmethod
-    def cat(cls, parts: Iterable["Targets"]) -> "Targets":
-        """Return all rows of *parts*, one after another."""
-        parts = list(parts)
-        return cls(*(torch.cat([getattr(p, name) for p in parts]) for name in ("inputs", "targets", "weights")))
-
-
-@dataclass(frozen=True)
-class Moments:
-    """All a solve knows of its pairs: ``gram`` = sum w c c^T, ``cross`` = sum w a c^T (D, D) and ``weight`` = sum w."""
-
-    gram: Tensor
-    cross: Tensor
-    weight: float
-
-    @classmethod
-    def of(cls, parts: Iterable[Targets]) -> "Moments":
-        gram, cross, weight = None, None, 0.0
-        for pairs in parts:
-            weighted = pairs.inputs * pairs.weights[:, None]
-            g, x = pairs.inputs.T @ weighted, pairs.targets.T @ weighted
-            gram, cross = (g, x) if gram is None or cross is None else (gram + g, cross + x)
-            weight += pairs.weights.sum().item()
-        assert gram is not None
-        assert cross is not None
-        return cls(gram, cross, weight)
-
-    @property
-    def squared_length(self) -> float:
-        """The mean over the inputs."""
-        return self.gram.trace().item() / self.weight
-
-    def __add__(self, other: "Moments") -> "Moments":
-        return Moments(self.gram + other.gram, self.cross + other.cross, self.weight + other.weight)
-
-    def __mul__(self, factor: float) -> "Moments":
-        return Moments(self.gram * factor, self.cross * factor, self.weight * factor)
-
-    def through(self, b: Tensor) -> "Moments":
-        """Return the moments of the pairs (B c, a), given *b* ``(D, D)``."""
-        return Moments(b @ self.gram @ b.T, self.cross @ b.T, self.weight)
 
 
 class TokenTargets:
@@ -270,21 +186,3 @@ class TokenTargets:
 def _chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
     for start in range(0, len(items), CHUNK):
         yield items[start : start + CHUNK]
-
-
-def fill(template: str, word: str) -> str:
-    """Return the template with *word* in it; for an empty word, what is left of the template without its noun.
-
-    >>> fill("two {plural}", "fox"), fill("a photo of a {}", "")
-    ('two foxes', 'a photo of')
-    """
-    if word:
-        return template.format(word, plural=plurals(word)[0])
-    return " ".join(re.sub(r"(?:\b(?:an?|the|two)\s+)?\{(?:plural)?\}", "", template).split())
-
-
-def right_solve(b: Tensor, a: Tensor, label: str, remedy: str) -> Tensor:
-    """Return B A^-1, float64. Raises ``ConfigError``, with the *remedy*, where A is singular."""
-    if not torch.linalg.cond(a, 1) < WORST_CONDITION:  # not, so that nan is refused too
-        raise ConfigError(f"{label}: the system is singular; {remedy}")
-    return torch.linalg.solve(a, b, left=False)

@@ -40,7 +40,7 @@ from torch.nn.functional import mse_loss
 from pipeline.concepts.words import word_pattern
 from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.method import Method, Training
-from pipeline.erasure.targets import KEEP, check_template, fill
+from pipeline.erasure.templates import KEEP, check_template, fill
 from pipeline.erasure.tokens import word_rows
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Conditioning, Family

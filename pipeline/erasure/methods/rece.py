@@ -32,8 +32,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.erasure.least_squares import Moments, right_solve
 from pipeline.erasure.methods.uce import UCE, UCEOptions, text_map
-from pipeline.erasure.targets import Moments, check_not_negative, right_solve
+from pipeline.erasure.targets import check_not_negative
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextProjection
 

@@ -35,8 +35,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pipeline.erasure.least_squares import Moments, Targets, right_solve
 from pipeline.erasure.method import Method
-from pipeline.erasure.targets import Moments, TargetOptions, Targets, TokenTargets, check_not_negative, right_solve
+from pipeline.erasure.targets import TargetOptions, TokenTargets, check_not_negative
 from pipeline.errors import ConfigError, nearest
 
 KINDS = {"V": ("value",), "K": ("key",), "KV": ("key", "value")}

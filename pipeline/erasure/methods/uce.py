@@ -31,8 +31,9 @@ from itertools import chain
 import torch
 from torch import Tensor
 
+from pipeline.erasure.least_squares import Moments, right_solve
 from pipeline.erasure.method import Method
-from pipeline.erasure.targets import Moments, TargetOptions, TokenTargets, check_not_negative, right_solve
+from pipeline.erasure.targets import TargetOptions, TokenTargets, check_not_negative
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextProjection
 

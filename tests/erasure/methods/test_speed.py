@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from pipeline.concepts.concept import Concept
+from pipeline.erasure.least_squares import Moments, Targets
 from pipeline.erasure.methods import speed
 from pipeline.erasure.methods.speed import SPEED, SPEEDOptions, augmented, invariants
-from pipeline.erasure.targets import Moments, Targets, TokenTargets
+from pipeline.erasure.targets import TokenTargets
 from pipeline.errors import ConfigError
 from tests.erasure import diorama, oracle
 

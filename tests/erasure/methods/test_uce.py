@@ -9,9 +9,11 @@ from safetensors.torch import save
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.concepts import concepts_of
+from pipeline.erasure.least_squares import Moments, Targets
 from pipeline.erasure.methods.uce import UCE, UCEOptions, text_map
 from pipeline.erasure.recipe import compile_recipe
-from pipeline.erasure.targets import Moments, Targets, TokenTargets, fill
+from pipeline.erasure.targets import TokenTargets
+from pipeline.erasure.templates import fill
 from pipeline.errors import ConfigError
 from pipeline.models.load import load_model
 from tests import tiny
