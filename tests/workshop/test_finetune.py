@@ -16,7 +16,7 @@ from safetensors.torch import load, load_file, save_file
 from pipeline.cli import main
 from pipeline.config import load_config
 from pipeline.config.concepts import concepts_of
-from pipeline.erasure.methods.esd import ESDTraining
+from pipeline.erasure.methods.esd.training import ESDTraining
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.erasure.steps import read_steps
 from pipeline.erasure.trained import checkpoint_path, result_path

@@ -9,7 +9,9 @@ from safetensors.torch import load_file
 from pipeline import compute_erasure_loss
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import ModelConfig
-from pipeline.erasure.methods.esd import ESD, ESDOptions, ESDTraining, _Sampled, native_size, trainable
+from pipeline.erasure.methods.esd import ESD
+from pipeline.erasure.methods.esd.options import ESDOptions
+from pipeline.erasure.methods.esd.training import ESDTraining, _Sampled, native_size, trainable
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
