@@ -43,7 +43,7 @@ import torch
 
 from pipeline.config import load_config
 from pipeline.config.schema import Backend, Config, ImageFormat
-from pipeline.generation.encode import encode_image
+from pipeline.corpus.encode import encode_image
 from pipeline.models.load import load_model
 from pipeline.models.settle import settle
 from pipeline.prompts import Plan, open_source

@@ -12,10 +12,10 @@ from tqdm import tqdm
 from pipeline.audit.auditor import Auditor
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, ImageFormat
+from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import Pair
 from pipeline.drawable import Drawable
 from pipeline.erasure.recipe import CompiledRecipe
-from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Engine
 from pipeline.prompts import Plan, Sample, mentions
 from pipeline.terminal import live

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from pipeline.errors import ConfigError, nearest
 
@@ -17,6 +18,11 @@ FAMILIES: dict[str, str] = {
     "StableDiffusionXLPipeline": "pipeline.models.sdxl:StableDiffusionXL",
     "StableDiffusion3Pipeline": "pipeline.models.sd3:StableDiffusion3",
     "FluxPipeline": "pipeline.models.flux:Flux",
+}
+
+# What model.path may name beside a hub id or a folder: the folder of the package in which the model lies.
+MODELS: dict[str, str] = {
+    "diorama": "diorama/weights",
 }
 
 # What model.scheduler may name. A checkpoint's own scheduler may be another; of all it is tried out, when the model is
@@ -66,6 +72,11 @@ DETECTORS: dict[str, str] = {
     "diorama": "pipeline.diorama.audit:DioramaAudit",
     "nudenet": "pipeline.audit.nudenet:NudeNet",
 }
+
+
+def built_in_model(path: str) -> Path | None:
+    """Return the folder of the built-in model that ``model.path`` names; None where it names none."""
+    return Path(__file__).parent / MODELS[path] if path in MODELS else None
 
 
 def check_name(kind: str, name: str, table: Mapping[str, str]) -> None:

@@ -37,10 +37,10 @@ from pipeline.corpus import (
     evidence_url,
     open_store,
 )
+from pipeline.corpus.encode import encode_image
 from pipeline.corpus.manifest import BAD_ROW
 from pipeline.drawable import Drawable
 from pipeline.errors import ConfigError
-from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Batch
 from pipeline.generation.environment import environment
 from pipeline.prompts import PlannedShard, Sample, further_seed

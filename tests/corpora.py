@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus import Row, RunRecord, Status, commit_shard, create_run_record, layout, open_store
-from pipeline.generation.encode import encode_image
+from pipeline.corpus.encode import encode_image
 
 IDENTITY = "e" * 64
 COLUMNS = pa.schema([pa.field("source", pa.string()), pa.field("number", pa.int64())])

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import SEMANTICS, load_config
+from pipeline.corpus.encode import decode_image
 from pipeline.corpus.manifest import read_rows
-from pipeline.generation.encode import decode_image
 from pipeline.run import run
 from tests import tiny
 

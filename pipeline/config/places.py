@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.config.problem import Problem
 from pipeline.config.schema import Config, ModelConfig, StepConfig
 from pipeline.paths import is_hub_id, locate, read_path
+from pipeline.registry import MODELS
 
 PATH_OPTIONS = {"weights": "path"}  # of methods: the option that names a file
 
@@ -20,7 +21,7 @@ FolderOf = Callable[[str], Path]  # of a key: the folder that its relative paths
 def place_model(model: ModelConfig, folder_of: FolderOf) -> dict[str, str]:
     """Give *model* whole paths; return what was written, by key."""
     written = {}
-    if model.path != "diorama" and model.path.strip():
+    if model.path not in MODELS and model.path.strip():
         written["model.path"] = model.path
         model.path = _found("model.path", model.path, folder_of, "model_index.json")
     for i, adapter in enumerate(model.adapters):

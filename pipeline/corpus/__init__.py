@@ -17,11 +17,12 @@ from pipeline.corpus.failures import FailureRecord, failures, record_failure
 from pipeline.corpus.finish import finish
 from pipeline.corpus.layout import evidence_url
 from pipeline.corpus.manifest import NO_CAPTION, Attempt, ManifestRow, Status
+from pipeline.corpus.opening import open_store
 from pipeline.corpus.probe import check_writable
 from pipeline.corpus.purge import check_evidence, claim_evidence, purge_evidence, purged_on
 from pipeline.corpus.run_record import RunRecord, create_run_record, read_run_record, require_run_record
 from pipeline.corpus.status import status
-from pipeline.corpus.stores import Store, open_store
+from pipeline.corpus.stores import Store
 from pipeline.corpus.verify import Inspection, inspect, verify
 
 __all__ = [

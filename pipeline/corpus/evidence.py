@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 
 from pipeline.config.schema import OutputConfig
 from pipeline.corpus import layout
-from pipeline.corpus.stores import Store, open_store
+from pipeline.corpus.opening import open_store
+from pipeline.corpus.stores import Store
 from pipeline.errors import CorpusError
 from pipeline.paths import locate
 

@@ -16,10 +16,10 @@ from pipeline.corpus.damage import sound_manifest, standing
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
 from pipeline.corpus.manifest import read_manifest, read_rows
+from pipeline.corpus.opening import open_store
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import NotAPicture
-from pipeline.corpus.stores import open_store
 from pipeline.corpus.summary import COLUMNS, Summary, words_of
 from pipeline.parallel import in_parallel
 

@@ -9,10 +9,10 @@ from pipeline.corpus import layout
 from pipeline.corpus.commit import committed_shards
 from pipeline.corpus.failures import failures
 from pipeline.corpus.local import TEMPORARY
+from pipeline.corpus.opening import open_store
 from pipeline.corpus.probe import check_writable
 from pipeline.corpus.purge import check_evidence
 from pipeline.corpus.resume import existing_run
-from pipeline.corpus.stores import open_store
 from pipeline.paths import Location, locate
 from pipeline.prompts import PlanSummary
 

@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pipeline.corpus import layout
 from pipeline.corpus.commit import committed_counts
 from pipeline.corpus.manifest import Status
+from pipeline.corpus.opening import open_store
 from pipeline.corpus.run_record import RunRecord, require_run_record
-from pipeline.corpus.stores import Entry, Store, create_or_read, open_store
+from pipeline.corpus.stores import Entry, Store, create_or_read
 from pipeline.errors import CorpusError
 from pipeline.paths import EVIDENCE, locate
 

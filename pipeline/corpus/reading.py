@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, Literal
 
 from pipeline.corpus import layout
+from pipeline.corpus.opening import open_store
 from pipeline.corpus.run_record import require_run_record
-from pipeline.corpus.stores import Store, open_store
+from pipeline.corpus.stores import Store
 from pipeline.errors import CorpusError
 from pipeline.parallel import in_parallel
 from pipeline.paths import locate

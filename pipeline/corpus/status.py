@@ -9,8 +9,8 @@ from pipeline.corpus.account import treatment
 from pipeline.corpus.damage import repair_command, standing
 from pipeline.corpus.failures import FailureRecord, failures
 from pipeline.corpus.manifest import NO_CAPTION
+from pipeline.corpus.opening import open_store
 from pipeline.corpus.run_record import RunRecord, require_run_record
-from pipeline.corpus.stores import open_store
 from pipeline.corpus.summary import Summary, summarise, words_of
 
 SHOWN = 20  # damaged files named

@@ -6,14 +6,13 @@ Knows nothing of shards or commits. Two kinds stand behind it: a local folder (`
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pipeline.errors import StoreError
-from pipeline.paths import Location, locate
 
 PAUSES = (2.0, 8.0, 30.0)  # seconds
 # Seconds before a create is sent again, each time after a read has shown that the object is not there: the three
@@ -83,22 +82,6 @@ class Store(Protocol):
     def exists(self, path: str) -> bool: ...
 
     def size(self, path: str) -> int: ...
-
-
-def open_store(place: str | Location, options: Mapping[str, str] | None = None) -> Store:
-    """Open what ``paths.locate`` makes of *place*; nothing is created or contacted yet.
-
-    ``options`` are obstore's configuration keys (endpoint, region, access_key_id, ...); without them the environment
-    is asked (AWS_*, GOOGLE_*, AZURE_*). Raises ``StoreError`` for an unknown scheme or option.
-    """
-    location = locate(place)
-    if location.on_disk:
-        from pipeline.corpus.local import LocalStore
-
-        return LocalStore(location.path)
-    from pipeline.corpus.remote import ObjectStore
-
-    return ObjectStore(location, dict(options or {}))
 
 
 @contextlib.contextmanager

@@ -15,10 +15,11 @@ from pipeline.corpus.commit import CommitRecord, File, committed
 from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
 from pipeline.corpus.indexes import dali_index, wids_index
 from pipeline.corpus.manifest import ManifestRow, Status, read_rows
+from pipeline.corpus.opening import open_store
 from pipeline.corpus.purge import read_note
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import evidence_members, image_extension, members
-from pipeline.corpus.stores import Store, open_store
+from pipeline.corpus.stores import Store
 from pipeline.errors import CorpusError
 from pipeline.parallel import in_parallel
 
@@ -171,7 +172,7 @@ class _Shard:
         return data
 
     def _check_tar(self, name: str, data: bytes, rows: list[ManifestRow], status: Status) -> None:
-        from pipeline.generation.encode import decode_image
+        from pipeline.corpus.encode import decode_image
 
         try:
             with tarfile.open(fileobj=io.BytesIO(data)) as tar:

@@ -14,12 +14,11 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import RemoteEntryNotFoundError
 
 from pipeline.config.schema import ModelConfig
-from pipeline.diorama import DIORAMA_PATH
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.files import check_fetched, loaded_files, read_settings
 from pipeline.models.hub import asking_the_hub
 from pipeline.paths import is_hub_id
-from pipeline.registry import FAMILIES, load_class
+from pipeline.registry import FAMILIES, MODELS, built_in_model, load_class
 
 if TYPE_CHECKING:
     from pipeline.models.family import Family
@@ -75,7 +74,7 @@ class Found:
 
 def is_here(config: ModelConfig) -> bool:
     """Is the model built in or a folder of this machine, so that finding it takes no network?"""
-    return config.path == "diorama" or (not is_hub_id(config.path) and Path(config.path).expanduser().exists())
+    return config.path in MODELS or (not is_hub_id(config.path) and Path(config.path).expanduser().exists())
 
 
 def find_model(config: ModelConfig) -> Found:
@@ -100,10 +99,12 @@ def find_model(config: ModelConfig) -> Found:
 
 
 def _locate(config: ModelConfig) -> Found:
-    if config.path == "diorama":
-        if not (DIORAMA_PATH / "model_index.json").exists():
-            raise ConfigError("model.path: the diorama has no weights here yet; `make diorama` trains them")
-        return _local(DIORAMA_PATH, config.path)
+    if (built_in := built_in_model(config.path)) is not None:
+        if not (built_in / "model_index.json").exists():
+            raise ConfigError(
+                f"model.path: the {config.path} has no weights here yet; `make {config.path}` trains them"
+            )
+        return _local(built_in, config.path)
     folder = Path(config.path).expanduser()
     if not is_hub_id(config.path) and folder.exists():
         if config.revision is not None:

@@ -14,11 +14,11 @@ from pipeline.audit.auditor import Auditor
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, ImageFormat
 from pipeline.corpus.account import treatment
+from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import write_page
 from pipeline.erasure.method import Method, Steering
 from pipeline.erasure.recipe import active_methods, compile_recipe
 from pipeline.errors import ConfigError
-from pipeline.generation.encode import encode_image
 from pipeline.generation.pixels import finish
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts

@@ -8,12 +8,12 @@ from pipeline.audit.auditor import Auditor
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, Policy
 from pipeline.corpus.account import treatment
+from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import write_page
 from pipeline.corpus.report import evidence_page
 from pipeline.drawable import Drawable
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
 from pipeline.errors import ConfigError
-from pipeline.generation.encode import encode_image
 from pipeline.generation.engine import Engine
 from pipeline.models.load import load_model
 from pipeline.pairs import choose_samples, draw_pairs

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus import Attempt, ManifestRow, RunRecord, Status, commit_shard, create_run_record, layout, open_store
-from pipeline.generation.encode import encode_image
+from pipeline.corpus.encode import encode_image
 
 COLUMNS = pa.schema([pa.field("source", pa.string())])
 SAMPLES = 6

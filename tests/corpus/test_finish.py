@@ -11,8 +11,8 @@ import yaml
 from pipeline import open_corpus
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus import create_run_record, finish, open_store, publish_all, status, verify
+from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import Pair, read_pairs, write_pairs
-from pipeline.generation.encode import encode_image
 from tests.corpus.conftest import CEASE, picture, run_record
 
 

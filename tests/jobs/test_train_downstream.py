@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus import ManifestRow, RunRecord, Status, commit_shard, create_run_record, layout, open_store
-from pipeline.generation.encode import encode_image
+from pipeline.corpus.encode import encode_image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs" / "train_downstream.py"
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (240, 240, 240)}

@@ -20,7 +20,6 @@ from ray._common.utils import get_ray_address_file
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray.job_config import JobConfig
 
-import pipeline
 from pipeline.cluster.limits import limit_of_processes
 from pipeline.cluster.on_ray import starting
 from pipeline.errors import ConfigError
@@ -145,7 +144,7 @@ class _JobConfig(JobConfig):
     place: they look where this package is instead, and for the user's own classes see ``registry``."""
 
     def _serialize(self) -> Any:
-        root, here = str(Path(pipeline.__file__).parents[1]), os.path.abspath(os.curdir)
+        root, here = str(Path(__file__).parents[3]), os.path.abspath(os.curdir)
         paths: list[str] = self._py_driver_sys_path
         paths[:] = [root if path == here else path for path in paths]
         return super()._serialize()

@@ -17,8 +17,9 @@ from pipeline.corpus.loader.index import Index, open_index
 from pipeline.corpus.loader.pictures import Pictures
 from pipeline.corpus.loader.where import parse_where
 from pipeline.corpus.manifest import schema
+from pipeline.corpus.opening import open_store
 from pipeline.corpus.run_record import require_run_record
-from pipeline.corpus.stores import Store, open_store
+from pipeline.corpus.stores import Store
 from pipeline.errors import ConfigError, CorpusError, nearest
 from pipeline.paths import locate
 

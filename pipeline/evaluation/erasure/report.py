@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config.schema import ImageFormat
+from pipeline.corpus.encode import encode_image
 from pipeline.evaluation.attacks.ring_a_bell import Budget
 from pipeline.evaluation.erasure.config import NONE
 from pipeline.evaluation.erasure.prompts import ATTACK, ATTACKS, EMBEDDINGS, KEPT, LEAKS, Question
 from pipeline.evaluation.erasure.scores import Interval, Scores, TaskScores, pooled
 from pipeline.evaluation.erasure.store import Folder, Seen, write_whole
 from pipeline.evaluation.statistics import Ratio, pooled_proportion, pooled_ratio
-from pipeline.generation.encode import encode_image
 from pipeline.pages.page import escape, page, picture
 
 _SHOWN = 4  # prompts of each cell on a contact sheet

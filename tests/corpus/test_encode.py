@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config.schema import ImageFormat
-from pipeline.generation.encode import decode_image, encode_image, extension
+from pipeline.corpus.encode import decode_image, encode_image, extension
 
 X, Y = np.meshgrid(np.arange(48), np.arange(32))
 PICTURE = np.stack([X * 5, Y * 7, 255 - X * 4], -1).astype(np.uint8)
