@@ -18,7 +18,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from pipeline import __version__, cli
+from pipeline import __version__
+from pipeline.arguments import build_parser
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = ROOT / "jobs"
@@ -32,7 +33,7 @@ def run_arguments(command: str) -> Any:
     """Parse the arguments of a command line that calls jobs/generate.py, as the command line would."""
     words = shlex.split(command)
     start = words.index("jobs/generate.py")
-    return cli._parser().parse_args(["run", *words[start + 1 :]])
+    return build_parser().parse_args(["run", *words[start + 1 :]])
 
 
 def check_overrides(overrides: list[str]) -> None:
