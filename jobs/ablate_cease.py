@@ -46,6 +46,7 @@ from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts
 from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
 from pipeline.evaluation.erasure.prompts import Task, attacked
+from pipeline.evaluation.results import add_results_option, environment, write_result
 from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.layers import Layer, split_heads
@@ -156,10 +157,12 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("out/ablate-cease"))
+    add_results_option(parser)
     args = parser.parse_args()
     if args.size < 1:
         parser.error(f"--size is {args.size}; expected at least 1")
     torch.set_num_threads(args.threads)
+    here = environment()
     model, detector = load_model(MODEL, torch.device("cpu")), DioramaDetector.load("a")
     settings = {"weights": fingerprint(model), "dtype": MODEL.dtype.value, "size": args.size, "threads": args.threads}
     args.output.mkdir(parents=True, exist_ok=True)
@@ -175,6 +178,9 @@ def main() -> int:
         (args.output / "table.json").write_text(json.dumps(rows, indent=1))
         (args.output / "table.md").write_text(table(rows) + "\n")
     print(table(rows))
+    if args.results:
+        what = "CEASE's parts against each other on the diorama, judged by detector A"
+        write_result(args.results, what=what, config=settings, figures=rows, environment=here)
     return 0
 
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import HeardSteering, WatchfulSteering
 from pipeline.erasure.gate.text import Context, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
+from pipeline.evaluation.results import add_results_option, environment, write_result
 from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import Model, load_model
@@ -40,13 +42,17 @@ BATCH, STEPS = 12, 8
 ABOVE_ALL = 2.0  # no attention score, a cosine, reaches it: it is taken note of, and nothing is switched
 ATTENTION = 0.37  # the threshold that the option ``attention`` had in the ablation
 MODEL = ModelConfig(path="diorama", dtype=fast_dtype("cpu"))
+COUNTS = ("asked, seen", "asked, unseen", "neither", "shown unasked")
+EDGES = ("99 % of asked", "most of neither")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--threads", type=int, default=2)
+    add_results_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    here = environment()
     model = load_model(MODEL, torch.device("cpu"))
     concepts = [
         Concept(
@@ -61,7 +67,12 @@ def main() -> int:
     asked = np.array([[name in objects for name in OBJECTS] for _, objects in prompts])
     seen, attention = drawn(model, concepts, texts)
     words, context = read(model, concepts, texts)
-    print(table(asked, seen, {"words": words, "context": context, "attention": attention}))
+    rows = counted(asked, seen, {"words": words, "context": context, "attention": attention})
+    print(table(rows))
+    if args.results:
+        what = "CEASE's WHEN: which prompts concern each of the diorama's objects, by each gate"
+        config = {"prompts": len(texts), "objects": len(OBJECTS), "steps": STEPS, "dtype": str(MODEL.dtype)}
+        write_result(args.results, what=what, config=config, figures=rows, environment=here)
     return 0
 
 
@@ -118,24 +129,36 @@ def read(model: Model, concepts: Sequence[Concept], texts: Sequence[str]) -> tup
     return np.array(words).T, np.array(context).T
 
 
-def table(asked: np.ndarray, seen: np.ndarray, scores: dict[str, np.ndarray]) -> str:
-    """Return the table; all arrays are ``(n, objects)``."""
+Row = dict[str, Any]
+
+
+def counted(asked: np.ndarray, seen: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, Row]:
+    """Return gate -> column of the table -> how many of how many, or a score; all arrays are ``(n, objects)``."""
     options = CEASEOptions()
     thresholds = {"words": options.gate, "context": options.context, "attention": ATTENTION}
     concerned = {f"{name} ({thresholds[name]:g})": values >= thresholds[name] for name, values in scores.items()}
     words, context, attention = concerned.values()
     concerned |= {"words and context": words | context, "all three": words | context | attention}
-    columns = ("asked, seen", "asked, unseen", "neither", "shown unasked", "99 % of asked", "most of neither")
-    lines = ["| gate | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 1)]
+    pairs = (asked & seen, asked & ~seen, ~asked & ~seen, ~asked & seen)
+    rows: dict[str, Row] = {}
     for name, found in concerned.items():
-        pairs = (asked & seen, asked & ~seen, ~asked & ~seen, ~asked & seen)
-        cells = [f"{found[pair].sum():,} of {pair.sum():,}" for pair in pairs]
+        rows[name] = {
+            column: [int(found[pair].sum()), int(pair.sum())] for column, pair in zip(COUNTS, pairs, strict=True)
+        }
         values = scores.get(name.split(" (")[0])
-        if values is None:
-            cells += ["", ""]
-        else:
-            cells += [f"{np.quantile(values[asked & seen], 0.01):.2f}", f"{values[~asked & ~seen].max():.2f}"]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        if values is not None:
+            edges = (float(np.quantile(values[asked & seen], 0.01)), float(values[~asked & ~seen].max()))
+            rows[name] |= dict(zip(EDGES, edges, strict=True))
+    return rows
+
+
+def table(rows: dict[str, Row]) -> str:
+    """Return the rows as Markdown."""
+    lines = ["| gate | " + " | ".join((*COUNTS, *EDGES)) + " |", "|" + "---|" * (len(COUNTS + EDGES) + 1)]
+    for name, row in rows.items():
+        counts = [f"{row[column][0]:,} of {row[column][1]:,}" for column in COUNTS]
+        edges = [f"{row[column]:.2f}" if column in row else "" for column in EDGES]
+        lines.append(f"| {name} | " + " | ".join(counts + edges) + " |")
     return "\n".join(lines)
 
 

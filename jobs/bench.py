@@ -44,6 +44,7 @@ import torch
 from pipeline.config import load_config
 from pipeline.config.schema import Backend, Config, ImageFormat
 from pipeline.corpus.encode import encode_image
+from pipeline.evaluation.results import add_results_option, environment, write_result
 from pipeline.models.load import load_model
 from pipeline.models.settle import settle
 from pipeline.prompts import Plan, open_source
@@ -61,7 +62,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10, choices=[n + 1 for n in T95])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--without-ray", action="store_true", help="leave both that need it out")
-    parser.add_argument("--json", type=Path, help="write every single time there")
+    add_results_option(parser)
     parser.add_argument("--side", choices=[*IN_TURNS, *ALONE], help="time this one alone, here; print its seconds")
     args = parser.parse_args()
 
@@ -86,7 +87,8 @@ def main() -> None:
         return
 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    load = os.getloadavg()[0]
+    here = environment()
+    load = here["load"]
     print(f"{args.images} pictures, {args.steps} steps, {config.model.dtype}, batches of {batch}")
     print(f"{args.threads} threads of {os.cpu_count()} cores, torch {torch.__version__}, load {load:.1f} before")
     if load > 0.5:
@@ -103,8 +105,12 @@ def main() -> None:
         print(f"repeat {repeat + 1}: " + ", ".join(f"{n} {args.images / t[-1]:.2f}/s" for n, t in times.items()))
     print(table(times, args.images))
     print(f"ours: the device's thread is busy {statistics.median(busy):.2%} of the time (least {min(busy):.2%})")
-    if args.json:
-        args.json.write_text(json.dumps({"images": args.images, "seconds": times, "busy": busy}))
+    if args.results:
+        asked = {"images": args.images, "steps": args.steps, "repeats": args.repeats, "threads": args.threads}
+        asked |= {"batch": batch, "dtype": str(config.model.dtype), "size": config.generation.pixels}
+        figures = {"sides": sides(times, args.images), "over": over(times), "seconds": times, "busy": busy}
+        what = "Images a second of several ways to the same pictures, side by side, and our ratio to each"
+        write_result(args.results, what=what, config=asked, figures=figures, environment=here)
 
 
 def in_turns() -> tuple[dict[str, float], float]:
@@ -346,21 +352,30 @@ RAY_DATA, ON_RAY = "ray data", "on ray"
 ALONE: dict[str, Callable[[Config], float]] = {RAY_DATA: ray_data, ON_RAY: ours_on_ray}
 
 
+def sides(times: dict[str, list[float]], images: int) -> dict[str, dict[str, float]]:
+    """Side -> median, least and most of its images/s."""
+    rates = {name: [images / s for s in seconds] for name, seconds in times.items()}
+    return {name: {"median": statistics.median(r), "least": min(r), "most": max(r)} for name, r in rates.items()}
+
+
+def over(times: dict[str, list[float]]) -> dict[str, dict[str, dict[str, float]]]:
+    """Of ours, without and with Ray: other side -> how many times as fast ours is, with the ends of its interval."""
+    mine = [name for name in ("ours", ON_RAY) if name in times]
+    return {one: {name: ratio(times[one], times[name]) for name in times if name != one} for one in mine}
+
+
 def table(times: dict[str, list[float]], images: int) -> str:
     """Median and spread of each side, and ours over each other side, with a 95 % interval over the repeats."""
+    ratios = over(times)
     lines = [f"{'side':<10}{'images/s':>10}{'min':>8}{'max':>8}   ours / side (95 %)"]
-    for name, seconds in times.items():
-        rates = [images / s for s in seconds]
-        line = f"{name:<10}{statistics.median(rates):>10.2f}{min(rates):>8.2f}{max(rates):>8.2f}"
-        if name != "ours":
-            line += f"   {_ratio(times['ours'], seconds)}"
-        lines.append(line)
-    if ON_RAY in times:
-        lines += [f"ours on ray over {name}: {_ratio(times[ON_RAY], times[name])}" for name in (RAY_DATA, *IN_TURNS)]
+    for name, rate in sides(times, images).items():
+        line = f"{name:<10}{rate['median']:>10.2f}{rate['least']:>8.2f}{rate['most']:>8.2f}"
+        lines.append(f"{line}   {_said(ratios['ours'][name])}" if name in ratios["ours"] else line)
+    lines += [f"ours on ray over {name}: {_said(found)}" for name, found in ratios.get(ON_RAY, {}).items()]
     return "\n".join(lines)
 
 
-def _ratio(ours: list[float], theirs: list[float]) -> str:
+def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
     """How many times as fast ours is: the geometric mean of the ratios within each repeat, and its interval.
 
     (The arithmetic mean of noisy ratios lies above 1 for sides that are equally fast.)
@@ -368,7 +383,11 @@ def _ratio(ours: list[float], theirs: list[float]) -> str:
     logs = [math.log(b / a) for a, b in zip(ours, theirs, strict=True)]
     half = T95[len(logs) - 1] * statistics.stdev(logs) / len(logs) ** 0.5
     low, middle, high = (math.exp(statistics.mean(logs) + shift) for shift in (-half, 0, half))
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+    return {"ratio": middle, "low": low, "high": high}
+
+
+def _said(found: dict[str, float]) -> str:
+    return "{ratio:.3f} ({low:.3f} to {high:.3f})".format(**found)
 
 
 if __name__ == "__main__":

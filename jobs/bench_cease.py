@@ -24,6 +24,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, DType, ModelConfig
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
+from pipeline.evaluation.results import add_results_option, environment, write_result
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import unplanned
@@ -42,8 +43,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    add_results_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    here = environment(args.device)
     model = load_model(ModelConfig(path=args.model, dtype=DType.float32), torch.device(args.device))
     config = Config(model=ModelConfig(path=args.model))
     config.generation.steps, config.generation.batch_size = args.steps, args.images
@@ -62,14 +65,22 @@ def main() -> int:
                 bar.update()
             identical &= all((images["none"] == images[side]).all() for side in ("shut", "listens"))
     print(f"{args.images} pictures of {args.steps} steps, {args.model} in float32 on {args.device}, ratios to none")
+    figures: dict[str, object] = {"identical": bool(identical)}
     for name, times in (("wall", wall), ("CPU", cpu)):
         for side in sides[1:]:
             ratios = [a / b for a, b in zip(times[side], times["none"], strict=True)]
+            figures[f"{name} {side}"] = {
+                "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios), "ratios": ratios
+            }  # fmt: skip
             print(
                 f"{name:>5} {side:<7} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}); "
                 f"{statistics.median(times[side]):.2f} s of {statistics.median(times['none']):.2f} s"
             )
     print(f"pictures with the gate shut: {'bit-identical' if identical else 'DIFFERENT'}")
+    if args.results:
+        asked = {name: getattr(args, name) for name in ("model", "device", "images", "steps", "repeats", "threads")}
+        what = "What CEASE costs: time of a batch to that of the same batch without it, by median of the repeats"
+        write_result(args.results, what=what, config=asked, figures=figures, environment=here)
     return 0 if identical else 1
 
 

@@ -21,6 +21,8 @@ import sys
 import time
 from pathlib import Path
 
+from pipeline.evaluation.results import add_results_option, environment, write_result
+
 COUNTS = (1, 5, 15, 50)
 EDITS = ("uce", "rece", "speed")
 SAMPLING = ("cease", "adavd", "sld", "negative_prompt", "safree", "semantic_surgery")
@@ -34,12 +36,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--methods", nargs="+", default=[*EDITS, *SAMPLING], choices=[*EDITS, *SAMPLING])
     parser.add_argument("--concepts", nargs="+", type=int, default=list(COUNTS))
+    add_results_option(parser)
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)  # the measured process
     args = parser.parse_args()
     if args.measure:
         (method,), (count,) = args.methods, args.concepts
         print(json.dumps(solve(method, count) if method in EDITS else draw(method, count)))
         return 0
+    here = environment()
+    cells: dict[str, dict[str, object]] = {}
     print("| method | concepts | seconds | of the batch | MB |\n|---|---|---|---|---|")
     worse = []
     for method in args.methods:
@@ -48,6 +53,7 @@ def main() -> int:
             command = [sys.executable, "-W", "ignore", __file__, "--measure", "--methods", method]
             output = subprocess.run([*command, "--concepts", str(count)], check=True, stdout=subprocess.PIPE, text=True)
             figures = json.loads(output.stdout.splitlines()[-1])
+            cells.setdefault(method, {})[str(count)] = figures
             if "refused" in figures:
                 print(f"| {method} | {count} | {figures['refused']} | | |", flush=True)
                 continue
@@ -62,6 +68,11 @@ def main() -> int:
                     worse.append(f"{method}: from {before['count']:.0f} to {count} concepts")
             before = {"count": count, **figures}
     print("growth worse than linear: " + (", ".join(worse) or "none"))
+    if args.results:
+        asked = {"methods": args.methods, "concepts": args.concepts, "images": IMAGES, "steps": STEPS}
+        what = "How methods grow with the number of concepts: seconds of CPU on one thread, and MB"
+        figures = {"methods": cells, "worse than linear": worse}
+        write_result(args.results, what=what, config=asked, figures=figures, environment=here)
     return 1 if worse else 0
 
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.cluster.coordinator import Coordinator  # noqa: E402
 from pipeline.cluster.protocol import Counts, Failure, FailureKind, Lease, Report  # noqa: E402
+from pipeline.evaluation.results import add_results_option, environment, write_result  # noqa: E402
 from pipeline.prompts import PlannedShard  # noqa: E402
 
 SECONDS = 60.0  # a shard
@@ -133,21 +134,29 @@ class World:
             time.sleep(0.05)
         return time.perf_counter() - begun
 
-    def tell(self, what: str) -> None:
-        """Print what the calls cost since the last time."""
+    def tell(self, what: str) -> dict[str, dict[str, float]]:
+        """Print and return what the calls cost since the last time."""
         print(what)
+        found = {}
         for method in ("next", "lost", "snapshot", "tick"):
             taken = [(passed, worked) for name, passed, worked in self.calls if name == method]
             if taken:
                 passed, worked = (_figures(column) for column in zip(*taken, strict=True))
-                print(f"  {method:<9}{len(taken):>7,} calls: {passed}; of work {worked}", flush=True)
+                print(f"  {method:<9}{len(taken):>7,} calls: {_said(passed)}; of work {_said(worked)}", flush=True)
+                found[method] = {"calls": len(taken), **passed, **{f"work_{k}": v for k, v in worked.items()}}
         self.calls.clear()
+        return found
 
 
-def _figures(seconds: Sequence[float]) -> str:
+def _figures(seconds: Sequence[float]) -> dict[str, float]:
+    """In ms."""
     ordered = sorted(seconds)
-    mean, late = sum(ordered) / len(ordered), ordered[int(0.999 * (len(ordered) - 1))]
-    return f"mean {1e3 * mean:.2f}, 99.9 % below {1e3 * late:.2f}, longest {1e3 * ordered[-1]:.2f} ms"
+    late = ordered[int(0.999 * (len(ordered) - 1))]
+    return {"mean_ms": 1e3 * sum(ordered) / len(ordered), "late_ms": 1e3 * late, "longest_ms": 1e3 * ordered[-1]}
+
+
+def _said(figures: dict[str, float]) -> str:
+    return "mean {mean_ms:.2f}, 99.9 % below {late_ms:.2f}, longest {longest_ms:.2f} ms".format(**figures)
 
 
 def main() -> None:
@@ -155,23 +164,36 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=10_000)
     parser.add_argument("--shards", type=int, default=1_000_000)
     parser.add_argument("--lost", type=int, default=1_000, help="workers, at once (default 1,000)")
+    add_results_option(parser)
     args = parser.parse_args()
+    here = environment()
     world = World(args.workers, args.shards)
     gc.collect()
     print(f"{args.workers:,} workers, {args.shards:,} shards, half of them committed: opened in {world.opened:.1f} s")
+    calls = {}
     world.work(SECONDS)
-    world.tell("all workers come:")
+    calls["all come"] = world.tell("all workers come:")
     world.work(20 * SECONDS)
-    world.tell(f"twenty minutes of work, {world.coordinator.snapshot().images / SAMPLES:,.0f} shards:")
+    shards = world.coordinator.snapshot().images / SAMPLES
+    calls["twenty minutes of work"] = world.tell(f"twenty minutes of work, {shards:,.0f} shards:")
     seconds = world.lose(args.lost)
-    world.tell(f"{args.lost:,} workers are lost at once:")
+    calls["many are lost at once"] = world.tell(f"{args.lost:,} workers are lost at once:")
     print(f"  storage was asked {len(world.questions)} times, about {sum(world.questions):,} shards in all, and")
     print(
         f"  {world.failures:,} losses were written down; in doubt for {seconds:.1f} s, in which all others are answered"
     )
     world.work(world.now + 10 * SECONDS)
-    world.tell("ten minutes of work of the others:")
-    print(f"peak resident memory: {_peak_megabytes():.0f} MB, of which the played world takes its share")
+    calls["ten minutes of the others"] = world.tell("ten minutes of work of the others:")
+    peak = _peak_megabytes()
+    print(f"peak resident memory: {peak:.0f} MB, of which the played world takes its share")
+    if args.results:
+        figures = {
+            "opened": world.opened, "calls": calls, "questions": len(world.questions), "asked": sum(world.questions),
+            "losses": world.failures, "in_doubt": seconds, "peak_mb": peak,
+        }  # fmt: skip
+        asked = {"workers": args.workers, "shards": args.shards, "lost": args.lost}
+        what = "What the coordinator costs: milliseconds a call, of which some waited for the processor"
+        write_result(args.results, what=what, config=asked, figures=figures, environment=here)
 
 
 def _peak_megabytes() -> float:

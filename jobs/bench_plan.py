@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from pipeline.evaluation.results import add_results_option, environment, write_result
+
 ANIMALS = ("cat", "dog", "tiger", "lion", "wolf", "fox", "owl", "horse", "cow", "pig")
 PLACES = ("on a beach", "in a meadow", "in the snow", "in a city", "in a room", "at sunset", "in the desert")
 ROW_GROUP = 1 << 20  # rows, pyarrow's default
@@ -23,20 +25,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("-n", "--rows", type=int, default=10_000_000)
     parser.add_argument("--folder", type=Path, default=Path("out/bench-plan"))
+    add_results_option(parser)
     parser.add_argument("--plan", action="store_true", help=argparse.SUPPRESS)  # the measured process
     args = parser.parse_args()
     source = args.folder / f"prompts-{args.rows}.parquet"
     if args.plan:
         print(json.dumps(plan(args.folder, source)))
         return
+    here = environment()
     if not source.exists():
         make(source, args.rows)
     command = [sys.executable, __file__, "--plan", "-n", str(args.rows), "--folder", str(args.folder)]
     figures = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    print(f"{args.rows:,} rows of parquet ({source.stat().st_size / 1e6:.0f} MB)")
+    figures["file_mb"] = source.stat().st_size / 1e6
+    print(f"{args.rows:,} rows of parquet ({figures['file_mb']:.0f} MB)")
     print(f"plan: {figures['plan']:.2f} s, with imports and report {figures['total']:.2f} s")
     print(f"one shuffled shard of 1,024 samples from the middle: {figures['shard']:.2f} s")
     print(f"peak resident memory: {figures['peak_mb']:.0f} MB")
+    if args.results:
+        what = "A plan over a large parquet source: seconds, and the peak memory of its process"
+        write_result(args.results, what=what, config={"rows": args.rows}, figures=figures, environment=here)
 
 
 def make(source: Path, rows: int) -> None:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.audit.detector import Detector  # noqa: E402
+from pipeline.evaluation.results import add_results_option, environment, write_result  # noqa: E402
 
 WORKERS = 2
 JOINED = "joined"  # a Ray of several nodes
@@ -253,16 +254,24 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=25, help="of sampling: the work in a shard (default 25)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder, removed at the end)")
+    add_results_option(parser)
     args = parser.parse_args()
+    here = environment()
     with tempfile.TemporaryDirectory(prefix="lacuna-chaos-") as scratch:
         folder = (args.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        problems = chaos(folder, args)
-    print(f"chaos: {len(problems)} problems")
+        figures = chaos(folder, args)
+    problems = sum(len(act["problems"]) for act in figures.values())
+    print(f"chaos: {problems} problems")
+    if args.results:
+        asked = {name: getattr(args, name) for name in ("rounds", "shards", "steps", "seed")}
+        what = "SIGKILLs of every process that a run consists of, then the same bytes"
+        write_result(args.results, what=what, config=asked, figures=figures, environment=here)
     return 1 if problems else 0
 
 
-def chaos(folder: Path, args: argparse.Namespace) -> list[str]:
+def chaos(folder: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return where -> what ``act`` found."""
     began = time.monotonic()
     prepare(folder, args.shards, args.steps)
     path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
@@ -272,17 +281,17 @@ def chaos(folder: Path, args: argparse.Namespace) -> list[str]:
     command = [sys.executable, "-m", "pipeline.cli", "run", str(folder / "chaos.yaml"), "cluster.backend=local"]
     subprocess.run([*command, f"output.path={folder / 'reference'}"], cwd=ROOT, check=True)
     print(f"chaos: {args.shards} shards undisturbed in {time.monotonic() - began:.0f} s", flush=True)
-    problems = []
+    figures = {}
     for where in [args.ray] if args.ray else [JOINED, OWN]:
         rng = random.Random(args.seed)
         kinds = [kind for kind in args.kinds or HIT[where] for _ in range(args.rounds)]
         rng.shuffle(kinds)
-        problems += act(folder, where, args.shards, kinds, rng)
-    return problems
+        figures[where] = act(folder, where, args.shards, kinds, rng)
+    return figures
 
 
-def act(folder: Path, where: str, shards: int, kinds: Sequence[str], rng: random.Random) -> list[str]:
-    """One corpus, tormented; return what is wrong with it."""
+def act(folder: Path, where: str, shards: int, kinds: Sequence[str], rng: random.Random) -> dict[str, Any]:
+    """One corpus, tormented; return what it cost, and what is wrong with it."""
     from pipeline.corpus import verify
 
     began = time.monotonic()
@@ -321,7 +330,10 @@ def act(folder: Path, where: str, shards: int, kinds: Sequence[str], rng: random
         f"chaos: {len(table)} kills on {where} Ray, {shards} shards, {planned} pictures; {total - planned} drawn twice "
         f"(allowed {allowed}: one shard per worker hit); {len(problems)} problems; {time.monotonic() - began:.0f} s"
     )
-    return problems
+    return {
+        "kills": [asdict(kill) for kill in table], "shards": shards, "pictures": planned,
+        "drawn_twice": total - planned, "allowed": allowed, "problems": problems, "seconds": time.monotonic() - began,
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from pipeline.config.schema import ConceptConfig, Config, DType, ModelConfig, StepConfig
 from pipeline.erasure.recipe import active_methods
+from pipeline.evaluation.results import add_results_option, environment, write_result
 from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import DTYPES, Model
@@ -77,28 +78,38 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8, help="pictures in a batch (default 8)")
     parser.add_argument("--batches", type=int, default=3, help="batches that are timed (default 3)")
     parser.add_argument("--steps", type=int, default=30, help="of sampling (default 30)")
+    add_results_option(parser)
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu-check: torch sees no CUDA device here; --device cpu --size tiny tries the script without one")
 
     size, device = SIZES[args.size], torch.device(args.device)
     dtype = DTYPES[fast_dtype(args.device) if args.dtype == "auto" else DType(args.dtype)]
+    here = environment(args.device)
     reach = matrix_product(size.product, device, dtype)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {dtype}: {reach / 1e12:.3g} TFLOP/s in a {size.product}² product")
     print(f"{args.size} at {size.pixels}x{size.pixels}, batches of {args.batch}, {args.steps} steps with guidance")
     print(f"{'recipe':<10}{'images/s':>10}{'busy':>8}{'TFLOP/image':>13}{'roofline':>10}")
+    recipes: dict[str, dict[str, float]] = {}
     for recipe, steps in (("none", []), ("cease", [StepConfig(method="cease", options={"always_on": True})])):
         torch.manual_seed(0)
         config = configure(size, args.batch, args.steps, steps)
         model = random_model(size, device, dtype)
         found = measure(Engine(config, model, active_methods(config, model)), args.batches, reach)
+        recipes[recipe] = asdict(found)
         print(
             f"{recipe:<10}{found.images_per_second:>10.2f}{found.busy:>8.0%}"
             f"{found.tflop_per_image:>13.3f}{found.roofline:>10.1%}"
         )
+    figures: dict[str, Any] = {"recipes": recipes, "product_tflops": reach / 1e12}
     if args.device == "cuda":
-        print(f"peak memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB")
+        figures["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        print(f"peak memory {figures['peak_gib']:.1f} GiB")
+    if args.results:
+        asked = {name: getattr(args, name) for name in ("size", "batch", "batches", "steps")} | {"dtype": str(dtype)}
+        what = "What the engine makes of one device, with and without CEASE on every sample"
+        write_result(args.results, what=what, config=asked, figures=figures, environment=here)
 
 
 def measure(engine: Engine, batches: int, reach: float) -> Figures:

@@ -3,6 +3,20 @@
 import os
 from pathlib import Path
 
+from pipeline.errors import StoreError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write *data* to *path*, whose folder is made, so that it is never seen in part.
+
+    Raises ``StoreError``. For one writer at a time: the name by the way of which it is written is the same for all.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_synced(path, data, path.with_name(path.name + ".partial"))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
+
 
 def replace_synced(path: Path, data: bytes, temporary: Path) -> None:
     """Make *data* the content of *path*, by way of *temporary*, a free name in the same folder. Raises ``OSError``.

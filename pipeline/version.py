@@ -5,6 +5,7 @@ import functools
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,10 @@ from pipeline import __version__
 
 
 @functools.cache
-def this_version() -> dict[str, Any]:
+def this_version(*also: str) -> dict[str, Any]:
     """Return ``version``, and as far as they are known ``commit``, ``origin`` (a URL without user or password) and
-    ``changed`` (true: the code differed from the commit)."""
-    return {"version": __version__, **(_of_checkout(Path(__file__).parents[1]) or _of_install())}
+    ``changed`` (true: the code, or a checkout's folders *also*, differed from the commit)."""
+    return {"version": __version__, **(_of_checkout(Path(__file__).parents[1], also) or _of_install())}
 
 
 def how_to_get(version: dict[str, Any]) -> str | None:
@@ -29,7 +30,7 @@ def how_to_get(version: dict[str, Any]) -> str | None:
     return command + (" (it had changes that are in no commit)" if version.get("changed") else "")
 
 
-def _of_checkout(folder: Path) -> dict[str, Any]:
+def _of_checkout(folder: Path, also: Sequence[str] = ()) -> dict[str, Any]:
     if not (folder / ".git").exists():  # a package below somebody else's repository is no checkout of Lacuna
         return {}
     commit = _git(folder, "rev-parse", "HEAD")
@@ -39,7 +40,7 @@ def _of_checkout(folder: Path) -> dict[str, Any]:
     origin = _public(_git(folder, "remote", "get-url", "origin") or "")
     if origin:
         found["origin"] = origin
-    if _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "pipeline"):
+    if _git(folder, "status", "--porcelain", "--untracked-files=no", "--", "pipeline", *also):
         found["changed"] = True
     return found
 

@@ -38,7 +38,7 @@ def test_the_table_counts_each_kind_of_pair(gates):
     }
     rows = {
         line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:]
-        for line in gates.table(asked, seen, scores).splitlines()
+        for line in gates.table(gates.counted(asked, seen, scores)).splitlines()
     }
     assert rows["words (0.55)"] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0.60", "0.80"]
     assert rows["context (0.4)"] == ["0 of 1", "1 of 1", "0 of 1", "0 of 1", "0.30", "0.20"]

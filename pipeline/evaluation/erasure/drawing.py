@@ -22,7 +22,8 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.attacks.embedding import EmbeddingAttack, token_projections
 from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config
 from pipeline.evaluation.erasure.prompts import EMBEDDINGS, Question, questions_digest
-from pipeline.evaluation.erasure.store import Folder, Origin, Seen, write_whole
+from pipeline.evaluation.erasure.store import Folder, Origin, Seen
+from pipeline.files import write_whole
 from pipeline.generation.engine import Engine
 from pipeline.models.find import find_model
 from pipeline.models.load import Model, load_model

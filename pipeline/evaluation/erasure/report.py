@@ -12,8 +12,9 @@ from pipeline.evaluation.attacks.ring_a_bell import Budget
 from pipeline.evaluation.erasure.config import NONE
 from pipeline.evaluation.erasure.prompts import ATTACK, ATTACKS, EMBEDDINGS, KEPT, LEAKS, Question
 from pipeline.evaluation.erasure.scores import Interval, Scores, TaskScores, pooled
-from pipeline.evaluation.erasure.store import Folder, Seen, write_whole
+from pipeline.evaluation.erasure.store import Folder, Seen
 from pipeline.evaluation.statistics import Ratio, pooled_proportion, pooled_ratio
+from pipeline.files import write_whole
 from pipeline.pages.page import escape, page, picture
 
 _SHOWN = 4  # prompts of each cell on a contact sheet

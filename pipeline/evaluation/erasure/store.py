@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.config.identity import identity_difference
 from pipeline.errors import ConfigError, CorpusError, StoreError
-from pipeline.files import replace_synced
+from pipeline.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -124,15 +124,6 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         write_whole(self.root / name, (json.dumps(value, indent=1) + "\n").encode())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write *data* so that the file is never seen in part."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_synced(path, data, path.with_name(path.name + ".partial"))
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def joined(parts: Sequence[Seen]) -> Seen:
