@@ -24,6 +24,7 @@ from pipeline.evaluation.attacks.embedding import token_projections
 from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
 from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config, settings
 from pipeline.evaluation.erasure.drawing import Drawer, check_recipes, code_digest, judge_digest, ratios
+from pipeline.evaluation.erasure.findings import Findings
 from pipeline.evaluation.erasure.prompts import (
     ATTACK,
     EMBEDDINGS,
@@ -33,7 +34,7 @@ from pipeline.evaluation.erasure.prompts import (
     questions,
     questions_digest,
 )
-from pipeline.evaluation.erasure.report import Findings, write_report
+from pipeline.evaluation.erasure.report import write_report
 from pipeline.evaluation.erasure.scores import erased_seen, score_task
 from pipeline.evaluation.erasure.store import Folder, Seen, joined
 from pipeline.evaluation.statistics import count
