@@ -21,7 +21,7 @@ from pipeline.diorama.captions import indefinite
 from pipeline.diorama.lexicon import UNKNOWN
 from pipeline.errors import ConfigError, SelfCheckError
 from pipeline.evaluation.attacks.embedding import token_projections
-from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
+from pipeline.evaluation.erasure.attack_search import AttackSearch
 from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config, settings
 from pipeline.evaluation.erasure.drawing import Drawer, check_recipes, code_digest, judge_digest, ratios
 from pipeline.evaluation.erasure.findings import Findings
@@ -30,7 +30,6 @@ from pipeline.evaluation.erasure.prompts import (
     EMBEDDINGS,
     Question,
     Task,
-    attacked,
     questions,
     questions_digest,
 )
@@ -41,7 +40,6 @@ from pipeline.evaluation.statistics import count
 from pipeline.generation.environment import environment
 from pipeline.models.dtype import fast_dtype
 from pipeline.paths import folder_on_disk
-from pipeline.prompts.seeds import hashed
 from pipeline.session import resolve_device
 from pipeline.terminal import printable
 
@@ -78,8 +76,9 @@ class Evaluation:
         self.entries = {projection.name for projection in token_projections(model)}
         self.tasks = {name: Task(name, concepts_of(run_config(config, name, NONE).erasure)) for name in config.tasks}
         self.batches = {n: self._cut(questions(t, config.cell, config.seed), "") for n, t in self.tasks.items()}
+        self.search = AttackSearch(config, self.folder, self.tasks, self.drawer.load_model)
         self.attacks: dict[str, dict[str, list[Batch]]] = {
-            EMBEDDINGS: {name: self._cut(self._embedded(name), f"{EMBEDDINGS}-") for name in self.tasks},
+            EMBEDDINGS: {name: self._cut(self.search.embedded(name), f"{EMBEDDINGS}-") for name in self.tasks},
             ATTACK: {name: [] for name in self.tasks},  # when they are searched
         }
         self.refused: dict[tuple[str, str], str] = {}
@@ -89,9 +88,9 @@ class Evaluation:
         parts |= {f"recipes.{name}": [asdict(step) for step in steps] for name, steps in config.recipes.items()}
         self.folder.begin(self.settings, parts)
         if config.attack.cases:
-            RingABell.check(model, self._attack_budget())
+            self.search.check(model)
             for name in self.tasks:
-                if (found := self._searched_before(name)) is not None:
+                if (found := self.search.searched_before(name)) is not None:
                     self.attacks[ATTACK][name] = self._cut(found, f"{ATTACK}-")
 
     def run(self) -> str:
@@ -107,7 +106,7 @@ class Evaluation:
             self._draw(self.attacks[EMBEDDINGS])
             self.report()
         if self.config.attack.cases:
-            self.attacks[ATTACK] = {name: self._cut(self._searched(name), f"{ATTACK}-") for name in self.tasks}
+            self.attacks[ATTACK] = {name: self._cut(self.search.searched(name), f"{ATTACK}-") for name in self.tasks}
             self._draw(self.attacks[ATTACK])
             self.report()
         self._draw(self.batches)
@@ -242,43 +241,6 @@ class Evaluation:
             for batch, asked in batches[task]
             if not self.folder.has(task, recipe, batch, questions_digest(asked))
         ]
-
-    def _embedded(self, task: str) -> list[Question]:
-        """Return the questions of the attack by embeddings: plain prompts, those that the search hides."""
-        found = []
-        for i in range(self.config.attack.embeddings):
-            concept, prompt, _ = attacked(self.tasks[task], i)
-            seed = hashed("picture", task, EMBEDDINGS, i, self.config.seed)
-            found.append(Question(EMBEDDINGS, prompt, seed, concept.name))
-        return found
-
-    def _searched(self, task: str) -> list[Question]:
-        """Search the attack's prompts for *task*, as far as they are not in the folder; return their questions."""
-        budget = self._attack_budget()
-        model = None
-        found = []
-        for i in tqdm(range(self.config.attack.cases), desc=printable(f"{task}: attack"), unit="case"):
-            name = f"attack/{task}/{i:04d}.json"
-            concept, prompt, pairs = attacked(self.tasks[task], i)
-            case = self.folder.read_json(name)
-            if case is None:
-                model = model or self.drawer.load_model()
-                attack = RingABell(model, concept, pairs, budget).search(prompt, hashed(task, i, self.config.seed))
-                case = {"concept": concept.name, "hidden": prompt} | asdict(attack)
-                self.folder.write_json(name, case)
-            seed = hashed("picture", task, ATTACK, i, self.config.seed)
-            found.append(Question(ATTACK, case["prompt"], seed, concept.name))
-        return found
-
-    def _searched_before(self, task: str) -> list[Question] | None:
-        """Return the attack's questions, where all its cases are in the folder."""
-        cases = range(self.config.attack.cases)
-        known = all((self.folder.root / f"attack/{task}/{i:04d}.json").exists() for i in cases)
-        return self._searched(task) if known else None
-
-    def _attack_budget(self) -> Budget:
-        attack = self.config.attack
-        return Budget(attack.tokens, attack.strength, attack.population, attack.generations)
 
     def _ordered(self, task: str) -> list[Batch]:
         """A task's batches in the order of work."""
