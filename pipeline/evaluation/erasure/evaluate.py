@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from tqdm import tqdm
 
 from pipeline.config.concepts import concepts_of
@@ -265,21 +264,12 @@ class Evaluation:
 
     def _unedited(self) -> set[tuple[str, str]]:
         """The task and recipe of all that is drawn with every layer that token embeddings enter as it was."""
-        found = set()
-        for task in self.tasks:
-            for recipe in self.config.recipes:
-                place = f"recipes/{task}/{recipe}"
-                record = self.folder.record(task, recipe)
-                if record is None:
-                    continue
-                edited: set[str] = set()
-                for step in record["steps"]:
-                    if "file" in step:
-                        with safe_open(self.folder.root / place / step["file"], "pt") as file:
-                            edited |= set(file.keys())
-                if not edited & self.entries:
-                    found.add((task, recipe))
-        return found
+        return {
+            (task, recipe)
+            for task in self.tasks
+            for recipe in self.config.recipes
+            if (edited := self.folder.edited(task, recipe)) is not None and not edited & self.entries
+        }
 
     def _notes(self) -> list[str]:
         """What a reader must know of how the pictures came about."""

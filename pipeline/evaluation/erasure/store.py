@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
 
 from pipeline.config.identity import identity_difference
 from pipeline.errors import ConfigError, CorpusError, StoreError
@@ -121,6 +122,18 @@ class Folder:
     def record(self, task: str, recipe: str) -> Any:
         """Return what was kept of a recipe that was solved for a task; None where it was not."""
         return self.read_json(f"recipes/{task}/{recipe}/record.json", ("steps", "code"))
+
+    def edited(self, task: str, recipe: str) -> set[str] | None:
+        """Return the names of the weights that a recipe edits; None where it was not solved for the task."""
+        record = self.record(task, recipe)
+        if record is None:
+            return None
+        names: set[str] = set()
+        for step in record["steps"]:
+            if "file" in step:
+                with safe_open(self.root / f"recipes/{task}/{recipe}" / step["file"], "pt") as file:
+                    names |= set(file.keys())
+        return names
 
     def write_json(self, name: str, value: Any) -> None:
         write_whole(self.root / name, (json.dumps(value, indent=1) + "\n").encode())
