@@ -6,7 +6,7 @@ CONFIG ?= configs/quickstart.yaml
 # files go in their order, because the longest (those with a cluster) are among the first.
 TEST_PROCESSES ?= 2
 
-.PHONY: run job test lint bench gpu-check chaos diorama clean
+.PHONY: run job test lint bench gpu-check chaos tables diorama clean
 
 run: .venv/.run  ## generate a corpus with an erased concept through Ray, and say where to look
 	$(BIN)/lacuna run $(CONFIG)
@@ -22,13 +22,19 @@ lint: .venv/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
 bench: .venv/.dev  ## ours, a tuned diffusers loop, Ray Data and the ceiling, side by side
-	$(BIN)/python jobs/bench.py
+	$(BIN)/python jobs/bench.py --results jobs/results/bench.json
+	$(BIN)/python jobs/tables.py
 
 gpu-check: .venv/.run  ## the engine on this machine's GPU: images/s, busy share, share of the roofline
-	$(BIN)/python jobs/gpu_check.py
+	$(BIN)/python jobs/gpu_check.py --results jobs/results/gpu_check.json
+	$(BIN)/python jobs/tables.py
 
 chaos: .venv/.dev  ## SIGKILLs of every process of a run, then the same bytes
-	$(BIN)/python jobs/chaos.py
+	$(BIN)/python jobs/chaos.py --results jobs/results/chaos.json
+	$(BIN)/python jobs/tables.py
+
+tables: .venv/.run  ## the tables of the READMEs, from the results of measurements
+	$(BIN)/python jobs/tables.py
 
 diorama: .venv/.dev  ## train the built-in model anew (hours on a CPU)
 	$(BIN)/python -m pipeline.diorama.train configs/diorama/train.yaml

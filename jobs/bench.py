@@ -108,7 +108,8 @@ def main() -> None:
     if args.results:
         asked = {"images": args.images, "steps": args.steps, "repeats": args.repeats, "threads": args.threads}
         asked |= {"batch": batch, "dtype": str(config.model.dtype), "size": config.generation.pixels}
-        figures = {"sides": sides(times, args.images), "over": over(times), "seconds": times, "busy": busy}
+        figures = {"sides": sides(times, args.images), "over": over(times), "seconds": times}
+        figures["busy"] = {"median": statistics.median(busy), "least": min(busy)}
         what = "Images a second of several ways to the same pictures, side by side, and our ratio to each"
         write_result(args.results, what=what, config=asked, figures=figures, environment=here)
 

@@ -261,17 +261,16 @@ def main() -> int:
         folder = (args.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         figures = chaos(folder, args)
-    problems = sum(len(act["problems"]) for act in figures.values())
-    print(f"chaos: {problems} problems")
+    print(f"chaos: {figures['problems']} problems")
     if args.results:
         asked = {name: getattr(args, name) for name in ("rounds", "shards", "steps", "seed")}
         what = "SIGKILLs of every process that a run consists of, then the same bytes"
         write_result(args.results, what=what, config=asked, figures=figures, environment=here)
-    return 1 if problems else 0
+    return 1 if figures["problems"] else 0
 
 
-def chaos(folder: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
-    """Return where -> what ``act`` found."""
+def chaos(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Return sums, and ``on``: where -> what ``act`` found."""
     began = time.monotonic()
     prepare(folder, args.shards, args.steps)
     path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
@@ -281,13 +280,15 @@ def chaos(folder: Path, args: argparse.Namespace) -> dict[str, dict[str, Any]]:
     command = [sys.executable, "-m", "pipeline.cli", "run", str(folder / "chaos.yaml"), "cluster.backend=local"]
     subprocess.run([*command, f"output.path={folder / 'reference'}"], cwd=ROOT, check=True)
     print(f"chaos: {args.shards} shards undisturbed in {time.monotonic() - began:.0f} s", flush=True)
-    figures = {}
+    found: dict[str, dict[str, Any]] = {}
     for where in [args.ray] if args.ray else [JOINED, OWN]:
         rng = random.Random(args.seed)
         kinds = [kind for kind in args.kinds or HIT[where] for _ in range(args.rounds)]
         rng.shuffle(kinds)
-        figures[where] = act(folder, where, args.shards, kinds, rng)
-    return figures
+        found[where] = act(folder, where, args.shards, kinds, rng)
+    sums = {key: sum(act[key] for act in found.values()) for key in ("pictures", "drawn_twice")}
+    lists = {key: sum(len(act[key]) for act in found.values()) for key in ("kills", "problems")}
+    return {**sums, **lists, "on": found}
 
 
 def act(folder: Path, where: str, shards: int, kinds: Sequence[str], rng: random.Random) -> dict[str, Any]:
