@@ -11,9 +11,11 @@ from torch.utils.data import Dataset
 
 from pipeline.corpus import layout
 from pipeline.corpus.damage import repair_command, standing
+from pipeline.corpus.loader.arguments import expect_one_of
 from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode
 from pipeline.corpus.loader.index import Index, open_index
+from pipeline.corpus.loader.order import Order, Sequential, Shuffled
 from pipeline.corpus.loader.pictures import Pictures
 from pipeline.corpus.loader.where import parse_where
 from pipeline.corpus.manifest import schema
@@ -57,8 +59,8 @@ class Corpus(Dataset):
         on_error: Literal["raise", "skip"] = "raise",
         partial: bool = False,
     ):
-        _expect("decode", decode, DECODES)
-        _expect("on_error", on_error, ("raise", "skip"))
+        expect_one_of("decode", decode, DECODES)
+        expect_one_of("on_error", on_error, ("raise", "skip"))
         self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
         self.decode, self.on_error, self.skipped = decode, on_error, 0
         location = locate(path)
@@ -80,6 +82,7 @@ class Corpus(Dataset):
             raise CorpusError(f"{self.url}: has no pictures to train on{f' where {where}' if where else ''}")
         if kept is None and not location.on_disk:
             kept = Cache(home, SPOOL)
+        self.remote = not location.on_disk
         self._pictures = Pictures(store, self.index, kept)
 
     @property
@@ -95,7 +98,7 @@ class Corpus(Dataset):
             raise IndexError(f"{row} of {len(self)} samples")
         return self.__getitems__([row % len(self)])[0]
 
-    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+    def __getitems__(self, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
         """Return the samples of *rows*, from 0; read together, which spares requests to storage."""
         numbers = np.asarray(rows, np.int64)
         found: dict[str, list[Any]] = {}
@@ -106,6 +109,17 @@ class Corpus(Dataset):
                 found[name] = self.index.values(name, numbers)
         values = zip(*(found[name] for name in self.columns), strict=True)
         return [dict(zip(self.columns, sample, strict=True)) for sample in values]
+
+    def order(self, seed: int, shuffle: bool) -> Order:
+        """Return the order that *seed* names, or that of the rows."""
+        blocks = self.index.blocks
+        if not shuffle:
+            return Sequential(blocks["row"], len(self))
+        return Shuffled(blocks["row"], len(self), float((blocks["end"] - blocks["start"]).mean()), seed)
+
+    def read(self, rows: np.ndarray) -> list[dict[str, Any]]:
+        """Return the samples of *rows* (int64)."""
+        return self.__getitems__(rows)
 
     def prefetch(self, blocks: Sequence[int] | np.ndarray) -> None:
         """Have *blocks* of the index read from storage, without waiting."""
@@ -172,8 +186,3 @@ def _records(store: Store, digest: str, shards: int, partial: bool) -> list:
                 f"{layout.RUN} has {digest[:12]}); delete it and run again"
             )
     return list(whole.values())
-
-
-def _expect(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{name} is {value!r}{nearest(str(value), choices)}; expected one of {', '.join(choices)}")

@@ -1,0 +1,150 @@
+"""The loader of a training loop: equal counts on every rank and worker, and a resume that is exact."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from pipeline.corpus.loader.arguments import expect_count, expect_one_of
+from pipeline.corpus.loader.order import Rounds, Share
+from pipeline.corpus.loader.progress import Progress, check_state
+from pipeline.corpus.loader.ranks import Ranks
+from pipeline.corpus.loader.reading import Reader, Received, Transform
+from pipeline.corpus.loader.source import Source
+from pipeline.errors import ConfigError
+
+Remainder = Literal["drop", "pad"]
+REMAINDERS = ("drop", "pad")
+CONTEXTS = ("fork", "spawn", "forkserver")
+KIND = "lacuna loader 1"  # of a state
+
+
+class Loader:
+    """Batches of *source* (a ``Corpus`` or ``Mixture``): dicts of its columns (see ``reading.collate``).
+
+    Each pass is an epoch: the next one, unless ``set_epoch`` says which. All ranks together take ``world_size *
+    batch_size`` samples a step of the one order that *seed* and epoch name (see ``order``); each rank and each of its
+    *workers* has the same number of batches. What does not divide, fewer samples than ranks x workers x batch, is
+    dropped, or with ``pad`` filled up from the beginning of the epoch.
+
+    *transform* is given a sample (a dict) in the worker and returns one; what it draws from torch's or Python's random
+    generator depends on seed, epoch and position alone. Rank and world size are torch.distributed's where it is
+    initialised, unless given. *context* is how workers are started: ``spawn`` for an object store, whose client does
+    not survive a fork, else the platform's way. *prefetch* is the number of batches that each worker has ready.
+
+    ``state_dict`` says what the loop has received; any rank's may be loaded by all, at other numbers of ranks, workers
+    and samples a batch. ``skipped`` counts damaged samples of this rank in whose place others were given.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        *,
+        workers: int = 0,
+        seed: int = 0,
+        shuffle: bool = True,
+        remainder: Remainder = "drop",
+        transform: Transform | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+        context: str | None = None,
+        prefetch: int = 2,
+        pin_memory: bool = False,
+    ):
+        expect_count("batch_size", batch_size, 1)
+        expect_count("workers", workers, 0)
+        expect_count("prefetch", prefetch, 1)
+        expect_one_of("remainder", remainder, REMAINDERS)
+        if context is not None:
+            expect_one_of("context", context, CONTEXTS)
+        if context == "fork" and source.remote and workers:
+            raise ConfigError("context: an object store's client does not survive a fork; expected spawn or forkserver")
+        self.batch_size, self.workers, self.seed, self.shuffle = batch_size, workers, seed, shuffle
+        self.skipped = 0
+        self._source, self._order = source, source.order(seed, shuffle)
+        self._ranks, self._pad = Ranks(rank, world_size), remainder == "pad"
+        self._progress = Progress()
+        self._shares = _Shares()
+        started = context or ("spawn" if source.remote else None)
+        self._loader = DataLoader(
+            Reader(source, transform, seed),
+            batch_sampler=self._shares,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            persistent_workers=workers > 0 and started in ("spawn", "forkserver"),  # they take seconds to start
+            multiprocessing_context=started if workers else None,
+            prefetch_factor=prefetch if workers else None,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),  # the training process's own draws are not disturbed
+        )
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the pass that is under way, or of the next."""
+        return self._progress.epoch
+
+    def __len__(self) -> int:
+        """The batches of this rank in the pass that is under way, or in the next; after a resume, those left."""
+        return self._rounds()[1].steps(self._progress.start)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        rank, rounds = self._rounds()
+        self._progress.begin()
+        return self._pass(rank, rounds, rounds.steps(self._progress.start))
+
+    def _pass(self, rank: int, rounds: Rounds, steps: int) -> Iterator[dict[str, Any]]:
+        epoch, start = self._progress.epoch, self._progress.start
+
+        def shares() -> Iterator[Share]:
+            for step in range(steps):
+                at = start + step * rounds.step
+                yield self._order.share(epoch, at, at + rounds.step, rank, rounds.world)
+
+        self._shares.now = shares()
+        received: Received
+        for step, received in enumerate(self._loader, 1):
+            # Counted before it is given: whoever asks for the state in the loop's body has this batch.
+            self._progress.position = start + step * rounds.step
+            self.skipped += received.skipped
+            yield received.batch
+        self._progress.set_epoch(epoch + 1)
+
+    def _rounds(self) -> tuple[int, Rounds]:
+        rank, world = self._ranks.settled()
+        return rank, Rounds(self._order.length, self.batch_size, world, self.workers, self._pad)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have the next pass be *epoch*, from its beginning; from the resumed position where that is of this epoch."""
+        self._progress.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what was received, as plain JSON; equal on all ranks that have received as many batches."""
+        return {
+            "kind": KIND,
+            "corpus": self._source.fingerprint,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "group": self._order.group,
+            "epoch": self._progress.epoch,
+            "position": self._progress.position,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where *state* was saved. Raises ``CorpusError`` where that is no place in this order."""
+        check_state(state, self.state_dict())
+        self._progress.resume(state["epoch"], state["position"])
+
+
+class _Shares(Sampler):
+    """Hands the DataLoader the shares of the pass that begins."""
+
+    now: Iterator[Share] = iter(())
+
+    def __iter__(self) -> Iterator[Share]:
+        return self.now
+
+
+def _as_it_is(received: Received) -> Received:
+    return received

@@ -1,0 +1,231 @@
+"""The order for those who bring their own DataLoader: a batch sampler over a map-style corpus, and an iterable.
+
+Both divide an epoch as ``Loader`` does. Their states, which torchdata's ``StatefulDataLoader`` saves and loads, go on
+exactly at equal numbers of ranks, workers and samples a batch, and are refused at others.
+"""
+
+import fcntl
+import json
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+from torch.utils.data import IterableDataset, Sampler, get_worker_info
+
+from pipeline.corpus.loader.arguments import expect_count, expect_one_of
+from pipeline.corpus.loader.loader import REMAINDERS, Remainder
+from pipeline.corpus.loader.order import Rounds, Share
+from pipeline.corpus.loader.progress import Progress, check_state
+from pipeline.corpus.loader.ranks import Ranks
+from pipeline.corpus.loader.source import Source
+
+
+class _Deal:
+    """What both are made of: an order, ranks, and how an epoch is divided."""
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        remainder: Remainder = "drop",
+        rank: int | None = None,
+        world_size: int | None = None,
+    ):
+        expect_count("batch_size", batch_size, 1)
+        expect_one_of("remainder", remainder, REMAINDERS)
+        self.source, self.batch_size, self.seed, self.shuffle = source, batch_size, seed, shuffle
+        self._order, self._pad = source.order(seed, shuffle), remainder == "pad"
+        self._ranks = Ranks(rank, world_size)
+
+    def _rounds(self, workers: int) -> tuple[int, Rounds]:
+        rank, world = self._ranks.settled()
+        return rank, Rounds(self._order.length, self.batch_size, world, workers, self._pad)
+
+    def _share(self, epoch: int, at: int, rank: int, rounds: Rounds) -> Share:
+        return self._order.share(epoch, at, at + rounds.step, rank, rounds.world)
+
+    def _state(self, kind: str, rounds: Rounds, epoch: int, **more: int) -> dict[str, Any]:
+        return {
+            "kind": kind,
+            "corpus": self.source.fingerprint,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "group": self._order.group,
+            "world_size": rounds.world,
+            "workers": rounds.workers,
+            "batch_size": self.batch_size,
+            "epoch": epoch,
+            **more,
+        }
+
+
+class BatchSampler(_Deal, Sampler):
+    """Batches of numbers: ``DataLoader(corpus, batch_sampler=BatchSampler(corpus, 32))``.
+
+    Each pass is the next epoch, unless ``set_epoch`` says which. *workers* is the DataLoader's ``num_workers`` where
+    they are to have equal numbers of batches. Where accelerate deals batches to ranks itself, give ``rank=0,
+    world_size=1``. Other arguments are ``Loader``'s.
+    """
+
+    def __init__(self, source: Source, batch_size: int, *, workers: int = 0, **arguments: Any):
+        expect_count("workers", workers, 0)
+        super().__init__(source, batch_size, **arguments)
+        self.workers, self._progress = workers, Progress()
+        self.drop_last = not self._pad  # accelerate asks
+
+    def set_epoch(self, epoch: int) -> None:
+        """See ``Loader.set_epoch``."""
+        self._progress.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return self._rounds(self.workers)[1].steps(0)
+
+    def __iter__(self) -> "_Batches":
+        return _Batches(self)
+
+
+class _Batches(Iterator[list[int]]):
+    """One pass; its position is what was handed out, which ``StatefulDataLoader`` keeps with each batch."""
+
+    def __init__(self, sampler: BatchSampler):
+        self._sampler, self._progress = sampler, sampler._progress
+        self._rank, self._rounds = sampler._rounds(sampler.workers)
+        self._progress.begin()
+        self._go(self._progress.epoch, self._progress.start)
+
+    def _go(self, epoch: int, position: int) -> None:
+        self._epoch, self._position = epoch, position
+        self._end = position + self._rounds.steps(position) * self._rounds.step
+
+    def __next__(self) -> list[int]:
+        if self._position >= self._end:
+            if self._progress.epoch == self._epoch:
+                self._progress.set_epoch(self._epoch + 1)
+            raise StopIteration
+        share = self._sampler._share(self._epoch, self._position, self._rank, self._rounds)
+        self._position += self._rounds.step
+        return share.rows.tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._sampler._state("lacuna batch sampler 1", self._rounds, self._epoch, position=self._position)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, self.state_dict())
+        self._progress.resume(state["epoch"], state["position"])
+        self._progress.begin()
+        self._go(state["epoch"], state["position"])
+
+
+class Stream(_Deal, IterableDataset):
+    """Samples, in each worker those of its batches: ``DataLoader(Stream(corpus, 32), batch_size=32)``; the two batch
+    sizes are one. Each pass is the next epoch, unless ``set_epoch`` says which. Other arguments are ``Loader``'s."""
+
+    def __init__(self, source: Source, batch_size: int, **arguments: Any):
+        super().__init__(source, batch_size, **arguments)
+        self._epochs = _Epochs()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Have the next pass be *epoch*. To be called between passes, in the training process."""
+        self._epochs.set(epoch)
+
+    def __iter__(self) -> "_Samples":
+        return _Samples(self)
+
+
+class _Samples(Iterator[dict[str, Any]]):
+    """One pass in one worker, which has every so-many-th step of its rank."""
+
+    def __init__(self, stream: Stream):
+        info = get_worker_info()
+        self._worker = info.id if info else 0
+        workers = info.num_workers if info else 1
+        self._stream, self._seed = stream, info.seed - info.id if info else None
+        self._rank, self._rounds = stream._rounds(workers)
+        self._epoch = stream._epochs.of_pass(self._seed)
+        self._steps = self._rounds.steps(0) // workers  # of this worker
+        self._go(0)
+
+    def _go(self, given: int) -> None:
+        self._given = given
+        self._samples: Iterator[dict[str, Any]] = iter(())
+        step, within = divmod(given, self._stream.batch_size)
+        if within:
+            self._samples = iter(self._read(step)[within:])
+
+    def _read(self, step: int) -> list[dict[str, Any]]:
+        at = (step * self._rounds.workers + self._worker) * self._rounds.step
+        share = self._stream._share(self._epoch, at, self._rank, self._rounds)
+        self._stream.source.prefetch(share.ahead)
+        return self._stream.source.read(share.rows)
+
+    def __next__(self) -> dict[str, Any]:
+        step, within = divmod(self._given, self._stream.batch_size)
+        if not within:
+            if step >= self._steps:
+                raise StopIteration
+            self._samples = iter(self._read(step))
+        self._given += 1
+        return next(self._samples)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._stream._state("lacuna stream 1", self._rounds, self._epoch, worker=self._worker, given=self._given)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_state(state, self.state_dict())
+        self._epoch = state["epoch"]
+        self._stream._epochs.resumed(self._seed, self._epoch)
+        self._go(state["given"])
+
+
+class _Epochs:
+    """Which epoch a pass is of, agreed upon by workers that know nothing of each other and may live for one pass only.
+
+    A small file that they lock: the last pass, which torch's seed for its workers names, and its epoch.
+    """
+
+    def __init__(self) -> None:
+        descriptor, self._path = tempfile.mkstemp(prefix="lacuna-epoch-")
+        os.close(descriptor)
+        self.set(0)
+        weakref.finalize(self, _remove, self._path, os.getpid())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_path": self._path}
+
+    def set(self, epoch: int) -> None:
+        self._change(lambda _: {"next": epoch})
+
+    def of_pass(self, seed: int | None) -> int:
+        """Return the epoch of the pass that torch's *seed* names; None names a new one each time."""
+
+        def begun(last: dict[str, Any]) -> dict[str, Any]:
+            if seed is not None and last.get("seed") == seed:
+                return last
+            return {"seed": seed, "epoch": last["next"], "next": last["next"] + 1}
+
+        return self._change(begun)["epoch"]
+
+    def resumed(self, seed: int | None, epoch: int) -> None:
+        self._change(lambda _: {"seed": seed, "epoch": epoch, "next": epoch + 1})
+
+    def _change(self, change: Any) -> dict[str, Any]:
+        with open(self._path, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            written = file.read()
+            now = change(json.loads(written) if written else {})
+            file.seek(0)
+            file.truncate()
+            file.write(json.dumps(now))
+        return now
+
+
+def _remove(path: str, process: int) -> None:
+    if os.getpid() == process:
+        with suppress(FileNotFoundError):
+            os.unlink(path)

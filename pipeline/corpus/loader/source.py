@@ -1,0 +1,24 @@
+"""What a Loader reads from: a corpus, or a mixture of several."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.corpus.loader.order import Order
+
+
+class Source(Protocol):
+    """Samples by number and orders of them. ``fingerprint`` is equal where the same numbers are the same samples,
+    ``remote`` where its storage's client does not survive a fork; ``skipped`` counts, in this process, damaged samples
+    in whose place another was read."""
+
+    fingerprint: str
+    remote: bool
+    skipped: int
+
+    def order(self, seed: int, shuffle: bool) -> Order: ...
+
+    def read(self, rows: np.ndarray) -> list[dict[str, Any]]: ...
+
+    def prefetch(self, blocks: np.ndarray | Sequence[int]) -> None: ...
