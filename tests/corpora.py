@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import Row, RunRecord, Status, commit_shard, create_run_record, layout, open_store
+from pipeline.corpus import ManifestRow, RunRecord, Status, commit_shard, create_run_record, layout, open_store
 from pipeline.corpus.encode import encode_image
 
 IDENTITY = "e" * 64
@@ -40,7 +40,7 @@ def make_corpus(
             ok = ok and sum(row.status is Status.ok for row in rows) < count
             key, (height, width) = f"{shard:06d}{i:05d}", sizes[number % len(sizes)]
             rows.append(
-                Row(
+                ManifestRow(
                     key=key, shard=shard, prompt=f"a cat, {number}", caption=f"number {number}", seed=i, width=width,
                     height=height, status=Status.ok if ok else Status.dropped, reason="" if ok else "cat",
                 )
