@@ -138,7 +138,7 @@ class Attacks:
         return attack.search(prompt, i).prompt
 
 
-def draw(model: Model, methods: Sequence[Method], cases: Sequence[Case], bar: tqdm) -> np.ndarray:
+def draw(model: Model, methods: Sequence[Method], cases: Sequence[Case], bar: "tqdm[Any]") -> np.ndarray:
     """Pictures of *cases*, uint8 ``(n, 64, 64, 3)``."""
     config = Config(model=MODEL)
     config.generation.steps, config.generation.batch_size = STEPS, BATCH
@@ -376,7 +376,9 @@ class Embeddings(Variant):
         return super()._alternatives(texts, implied, prompts, rows)
 
 
-def variant(steering: type[Shown] = Shown, kind: type[Variant] = Variant, **options: Any):
+def variant(
+    steering: type[Shown] = Shown, kind: type[Variant] = Variant, **options: Any
+) -> Callable[[Model, Concept], CEASE]:
     return lambda model, concept: kind(model, concept, steering, **options)
 
 

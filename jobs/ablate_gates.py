@@ -29,7 +29,7 @@ from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, FAMILIES, IMPLIED, OBJECTS, SYNONYMS, UNKNOWN, family_of
 from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.options import CEASEOptions
-from pipeline.erasure.cease.steering import HeardSteering, WatchfulSteering
+from pipeline.erasure.cease.steering import WatchfulSteering
 from pipeline.erasure.gate.text import Context, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.evaluation.results import add_results_option, environment, write_result
@@ -99,7 +99,11 @@ class Listen(Method):
         first = len(prompts) if prompts.negative is not None else 0
         known = torch.zeros(len(prompts), len(self.concepts), dtype=torch.bool)
         names = [concept.name for concept in self.concepts]
-        return WatchfulSteering(listener, ABOVE_ALL, names, known, first, (), HeardSteering)
+        return WatchfulSteering(listener, ABOVE_ALL, names, known, first, (), _late)
+
+
+def _late(found: torch.Tensor, listener: Listener) -> Steering:
+    raise AssertionError("a concept was heard above all")
 
 
 def drawn(model: Model, concepts: Sequence[Concept], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -37,6 +37,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -48,8 +49,10 @@ from pipeline.evaluation.results import add_results_option, environment, write_r
 from pipeline.models.load import load_model
 from pipeline.models.settle import settle
 from pipeline.prompts import Plan, open_source
+from pipeline.prompts.sample import Sample
 
 TURN = 1.0  # seconds
+T = TypeVar("T")
 # Student's t, two-sided 95 %, by degrees of freedom.
 T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19: 2.093, 29: 2.045, 49: 2.010}
 
@@ -143,7 +146,7 @@ class _Side:
     def __enter__(self) -> "_Side":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.printed is None:
             self._process.kill()
         self._process.communicate()
@@ -218,12 +221,12 @@ def ours_on_ray(config: Config) -> float:
     return max(commits) - min(commits)
 
 
-def _samples(config: Config) -> list:
+def _samples(config: Config) -> list[Sample]:
     plan = Plan.build(config, open_source(config.prompts))
     return [sample for shard in range(plan.shards) for sample in plan.shard(shard).samples]
 
 
-def _chunks(items: list, size: int) -> list[list]:
+def _chunks(items: list[T], size: int) -> list[list[T]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
 
 
@@ -275,10 +278,10 @@ def ceiling(config: Config) -> Generator[None]:
         draw(*batch)
 
 
-def _denoise(pipe, config: Config, generators: list[torch.Generator], **prompt) -> torch.Tensor:
+def _denoise(pipe: Any, config: Config, generators: list[torch.Generator], **prompt: Any) -> torch.Tensor:
     """Pictures in [0, 1], float ``(B, 3, H, W)``."""
     width, height = config.generation.pixels
-    return pipe(
+    pictures: torch.Tensor = pipe(
         **prompt,
         num_inference_steps=config.generation.steps,
         guidance_scale=config.generation.guidance,
@@ -287,6 +290,7 @@ def _denoise(pipe, config: Config, generators: list[torch.Generator], **prompt) 
         generator=generators,
         output_type="pt",
     ).images
+    return pictures
 
 
 def _uint8(images: torch.Tensor) -> np.ndarray:
@@ -316,7 +320,7 @@ def ray_data(config: Config) -> float:
             self.pipe = load_model(config.model, torch.device("cpu")).pipe
             self.pipe.set_progress_bar_config(disable=True)
 
-        def __call__(self, batch: dict) -> dict:
+        def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
             began = time.time()
             seeds = [int(key) for key in batch["__key__"]]
             generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -348,7 +352,11 @@ def _began(tar: tarfile.TarFile, member: tarfile.TarInfo) -> float:
     return float(json.load(file)["began"])
 
 
-IN_TURNS: dict[str, Callable[[Config], Generator]] = {"ours": ours, "loop": tuned_loop, "ceiling": ceiling}
+IN_TURNS: dict[str, Callable[[Config], Generator[float | None]]] = {
+    "ours": ours,
+    "loop": tuned_loop,
+    "ceiling": ceiling,
+}
 RAY_DATA, ON_RAY = "ray data", "on ray"
 ALONE: dict[str, Callable[[Config], float]] = {RAY_DATA: ray_data, ON_RAY: ours_on_ray}
 

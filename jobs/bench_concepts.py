@@ -20,6 +20,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.concepts.concept import Concept
+    from pipeline.erasure.steps import Step
+    from pipeline.models.load import Model
 
 from pipeline.evaluation.results import add_results_option, environment, write_result
 
@@ -76,7 +82,7 @@ def main() -> int:
     return 1 if worse else 0
 
 
-def setting(method: str, count: int):
+def setting(method: str, count: int) -> "tuple[Model, list[Concept], Step]":
     """Return the model, *count* concepts and the checked step of one method, in this process."""
     import torch
 

@@ -138,7 +138,7 @@ def kernel_seconds(run: Callable[[], Any]) -> float:
     with profile(activities=[ProfilerActivity.CUDA]) as profiler:
         run()
         torch.cuda.synchronize()
-    return sum(event.self_device_time_total for event in profiler.key_averages()) / 1e6
+    return float(sum(event.self_device_time_total for event in profiler.key_averages())) / 1e6
 
 
 def matrix_product(side: int, device: torch.device, dtype: torch.dtype) -> float:

@@ -11,11 +11,14 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.arguments import build_parser, completion
 from pipeline.errors import LacunaError
 from pipeline.terminal import READER_GONE, ReaderGone, busy, is_text, printable, settle_streams, tell, use_utf8
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config
 
 LATER = "settled when the run begins"  # in place of an identity
 
@@ -79,7 +82,7 @@ def _need_docstrings() -> None:
         )
 
 
-def _load(args: argparse.Namespace):
+def _load(args: argparse.Namespace) -> "Config":
     """Read the config, refuse a recipe that its model cannot do, and settle what is "auto"."""
     from pipeline.config import load_config
     from pipeline.erasure.compatibility import check_recipe

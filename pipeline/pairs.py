@@ -5,6 +5,7 @@ Unerased pictures show what a corpus must not contain, so pairs are only ever wr
 
 import heapq
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -74,7 +75,7 @@ def draw_pairs(
 
 
 def _draw(
-    engine: Engine, samples: Sequence[Sample], auditor: Auditor | None, bar: tqdm
+    engine: Engine, samples: Sequence[Sample], auditor: Auditor | None, bar: "tqdm[Any]"
 ) -> tuple[list[np.ndarray], list[dict[str, float]], list[dict[str, float]]]:
     images: list[np.ndarray] = []
     scores: list[dict[str, float]] = []

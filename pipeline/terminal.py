@@ -12,8 +12,12 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from pipeline.errors import LacunaError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 SECONDS_BETWEEN_FRAMES = 0.3
 READER_GONE = 141  # what a shell reports of a tool that wrote to a closed pipe
@@ -146,10 +150,10 @@ def settle_streams() -> None:
 class _BestEffort(io.FileIO):
     """A file that takes everything: what cannot be written is lost."""
 
-    def write(self, data) -> int:
+    def write(self, data: "ReadableBuffer") -> int:
         _Sign.take_down()
         try:
             written = super().write(data)
         except OSError:
             written = None
-        return len(data) if written is None else written
+        return memoryview(data).nbytes if written is None else written

@@ -53,7 +53,8 @@ def load_detector(config: AuditConfig, device: str) -> Detector:
         )
     options: dict[str, Any] = dict(config.options)
     try:
-        return detector_class(device, **options)
+        detector: Detector = detector_class(device, **options)
+        return detector
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise

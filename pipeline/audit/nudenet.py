@@ -77,7 +77,8 @@ class NudeNet(Detector):
         square = functional.pad(pixels, (0, side - width, 0, side - height))
         scaled = functional.interpolate(square, (SIDE, SIDE), mode="bilinear", align_corners=False)
         (boxes,) = self.session.run(None, {"images": (scaled.round() / 255).numpy()})
-        return boxes[:, 4:].max(2)  # of (B, 4 + 18, boxes): place, then labels
+        best: np.ndarray = boxes[:, 4:].max(2)  # of (B, 4 + 18, boxes): place, then labels
+        return best
 
 
 def _columns(labels: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:

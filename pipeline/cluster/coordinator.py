@@ -63,7 +63,7 @@ def _final(method: "Callable[Concatenate[Coordinator, P], R]") -> "Callable[Conc
     """First take in what time and storage have brought. After an exception in one call, every call raises it."""
 
     @wraps(method)
-    def call(self: "Coordinator", *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: "Coordinator", /, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._broken is not None:
             raise self._broken
         try:

@@ -69,7 +69,8 @@ def _written(value: Any, path: str, keys: tuple[Any, ...]) -> Iterator[tuple[str
 
 def _parse(tree: Any, path: str) -> DictConfig:
     try:
-        return OmegaConf.create(tree)
+        parsed: DictConfig = OmegaConf.create(tree)
+        return parsed
     except OmegaConfBaseException as error:
         raise Problem(path, _reason(error)) from None
 

@@ -18,7 +18,7 @@ def to_public_dict(config: Config) -> dict[str, Any]:
     ``output.storage_options``, whatever is in it, and ``erasure.lists``: their concepts are in ``erasure.concepts``.
     """
     escaped = {key: escape(text) for key, text in config.written.items()}
-    tree = _tree(config, "", {**escaped, **config.interpolations})
+    tree: dict[str, Any] = _tree(config, "", {**escaped, **config.interpolations})
     del tree["output"]["storage_options"], tree["erasure"]["lists"]
     return tree
 

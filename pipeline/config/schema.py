@@ -244,6 +244,6 @@ class ErasureList:
     concepts: list[ConceptConfig] = identity(factory=list)
 
 
-def settings(owner: type) -> list[Field]:
+def settings(owner: type) -> list[Field[Any]]:
     """Return the fields of the dataclass *owner* that a config may set."""
     return [f for f in fields(owner) if not f.metadata.get("no_setting")]

@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
         if kind is yaml.ScalarNode and implicit[0]:
             return f"{_CORE}merge" if value == "<<" else _PLAIN
-        return super().resolve(kind, value, implicit)
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
     def plain(self, node: yaml.ScalarNode) -> Plain:
         return Plain(self.construct_scalar(node))

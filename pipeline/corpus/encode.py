@@ -21,7 +21,8 @@ def encode_image(image: np.ndarray, format: ImageFormat, quality: int) -> bytes:
     halved colour smears the edges that a detector looks at.
     """
     if format is ImageFormat.jpg:
-        return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="444")
+        encoded: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=quality, colorsubsampling="444")
+        return encoded
     buffer = io.BytesIO()
     picture = Image.fromarray(image)
     match format:
@@ -37,5 +38,6 @@ def encode_image(image: np.ndarray, format: ImageFormat, quality: int) -> bytes:
 def decode_image(data: bytes) -> np.ndarray:
     """Decode JPEG, PNG or WebP to uint8 ``(H, W, 3)``; raises ``ValueError`` or ``OSError`` for damaged bytes."""
     if simplejpeg.is_jpeg(data):
-        return simplejpeg.decode_jpeg(data)
+        decoded: np.ndarray = simplejpeg.decode_jpeg(data)
+        return decoded
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))

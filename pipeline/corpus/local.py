@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Iterator, Set
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from pipeline.corpus.stores import Entry, Full, Refused
 
@@ -220,6 +220,6 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _ignore_missing(_function, _path, info) -> None:
+def _ignore_missing(_function: object, _path: object, info: tuple[Any, BaseException, Any]) -> None:
     if not isinstance(info[1], FileNotFoundError):
         raise info[1]

@@ -5,7 +5,7 @@ page. Knows nothing of how figures came about.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -51,7 +51,7 @@ def quarantined(corpus: Store, evidence: Store, records: Sequence[CommitRecord])
 
 
 def _spread(
-    store: Store, shards: Sequence[int], tar, status: Status, manifests: Store | None = None
+    store: Store, shards: Sequence[int], tar: Callable[[int], str], status: Status, manifests: Store | None = None
 ) -> list[tuple[ManifestRow, bytes]]:
     """Return up to SHOWN rows of a status with their pictures, from up to SHOWN evenly spread shards."""
     chosen = [shards[i * len(shards) // min(SHOWN, len(shards))] for i in range(min(SHOWN, len(shards)))]

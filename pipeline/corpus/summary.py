@@ -117,7 +117,8 @@ def _counts(values: pa.ChunkedArray) -> dict[str, int]:
 
 
 def _with_reason(table: pa.Table) -> list[dict[str, Any]]:
-    return table.filter(pc.not_equal(table["reason"], "")).to_pylist()
+    rows: list[dict[str, Any]] = table.filter(pc.not_equal(table["reason"], "")).to_pylist()
+    return rows
 
 
 def _histograms(lists: pa.ChunkedArray) -> dict[str, list[int]]:

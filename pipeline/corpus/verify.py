@@ -9,6 +9,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
@@ -212,7 +213,7 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())  # tarfile lists, a line each, what every compression says of the bytes
 
 
-def _recipe(store: Store, recipe: dict) -> Iterator[tuple[str, str]]:
+def _recipe(store: Store, recipe: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """The name of each tensor file that is not as pinned, and a line on it."""
     for step in recipe.get("steps", []):
         if "file" in step:

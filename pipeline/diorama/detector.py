@@ -49,7 +49,8 @@ class _PatchBlock(nn.Module):
         self.wide, self.narrow = nn.Conv2d(width, 3 * width, 1), nn.Conv2d(3 * width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.narrow(gelu(self.wide(self.norm(self.depthwise(x)))))
+        added: Tensor = x + self.narrow(gelu(self.wide(self.norm(self.depthwise(x)))))
+        return added
 
 
 def _trunk_a() -> tuple[nn.Sequential, int]:
@@ -71,6 +72,7 @@ class DioramaDetector(nn.Module):
     styles_known: tuple[str, ...] = ("plain", *STYLES)
     backgrounds_known: tuple[str, ...] = BACKGROUNDS
     classes: tuple[str, ...] = (*OBJECTS, *STYLES)
+    temperatures: Tensor
 
     def __init__(self, which: Literal["a", "b"]) -> None:
         super().__init__()

@@ -40,7 +40,8 @@ def cache_latents(settings: Settings) -> np.ndarray:
             if start // _CHUNK % 500 == 499:
                 _save(path, pieces)
         _save(path, pieces)
-    return np.load(path, mmap_mode="r")
+    latents: np.ndarray = np.load(path, mmap_mode="r")
+    return latents
 
 
 def _save(path: Path, pieces: list[np.ndarray]) -> None:

@@ -27,7 +27,8 @@ def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     for _ in range(iterations):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x if wide else x.T).to(matrix.dtype)
+    orthogonal: Tensor = x if wide else x.T
+    return orthogonal.to(matrix.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -37,7 +38,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
             for p in group["params"]:

@@ -55,7 +55,8 @@ def render(scene: Scene) -> np.ndarray:
         tile = sticker(name)
         window = picture[y : y + STICKER_SIZE, x : x + STICKER_SIZE]
         window += tile[..., 3:] * (tile[..., :3] - window)
-    return np.rint(apply_style(picture, scene.style).clip(0, 1) * 255).astype(np.uint8)
+    levels: np.ndarray = np.rint(apply_style(picture, scene.style).clip(0, 1) * 255)
+    return levels.astype(np.uint8)
 
 
 # Each background: colours of bands from top to bottom, with the row at which each colour is reached.
@@ -120,7 +121,7 @@ def apply_style(picture: np.ndarray, style: str) -> np.ndarray:
         ink = 0.92 - 2.2 * _edges(picture).mean(axis=-1) + 0.25 * (gray - 0.8)
         return np.repeat(ink[..., None], 3, axis=-1).clip(0, 1)
     if style == "pixel art":
-        blocks = picture.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+        blocks: np.ndarray = picture.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
         blocks = np.rint(blocks * 4) / 4
         return blocks.repeat(2, axis=0).repeat(2, axis=1)
     if style == "neon":
@@ -133,4 +134,5 @@ def _edges(picture: np.ndarray) -> np.ndarray:
     padded = np.pad(picture, ((1, 1), (1, 1), (0, 0)), mode="edge")
     dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
     dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
-    return np.sqrt(dx * dx + dy * dy)
+    edges: np.ndarray = np.sqrt(dx * dx + dy * dy)
+    return edges

@@ -55,7 +55,8 @@ def train_tokenizer() -> CLIPTokenizer:
 
 
 def _merges(tokenizer: Tokenizer) -> list[list[str]]:
-    return json.loads(tokenizer.to_str())["model"]["merges"]
+    merges: list[list[str]] = json.loads(tokenizer.to_str())["model"]["merges"]
+    return merges
 
 
 def _texts() -> Iterator[str]:

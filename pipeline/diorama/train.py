@@ -6,6 +6,7 @@ killed and repeated at will.
 
 import logging
 import sys
+from collections.abc import Callable
 
 import torch
 
@@ -19,7 +20,7 @@ from pipeline.diorama.train_unet import train_unet
 from pipeline.diorama.train_vae import train_vae
 from pipeline.errors import ConfigError, LacunaError, nearest
 
-STAGES = {
+STAGES: dict[str, Callable[[Settings], object]] = {
     "text": train_text,
     "vae": train_vae,
     "latents": cache_latents,

@@ -81,7 +81,8 @@ def decoded_pool(settings: Settings, which: str) -> np.ndarray:
             pixels = ((decoded.float() + 1) * 127.5).clamp(0, 255).round().byte()
             pictures.append(pixels.permute(0, 2, 3, 1).cpu().numpy())
         np.save(path, np.concatenate(pictures))
-    return np.load(path)
+    pool: np.ndarray = np.load(path)
+    return pool
 
 
 def truth(scenes: list[Scene]) -> dict[str, Tensor]:
@@ -142,7 +143,8 @@ def train_detector(settings: Settings, which: Literal["a", "b"]) -> None:
         return
     stage = settings.detector_a if which == "a" else settings.detector_b
     torch.manual_seed(settings.seed + _SEEDS[which])
-    detector = DioramaDetector(which).to(settings.device, memory_format=torch.channels_last)
+    detector = DioramaDetector(which).to(settings.device)
+    detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs have no such form
     if settings.start_from:
         first = load_file(Path(settings.start_from) / "detectors" / f"{which}.safetensors")
         detector.load_state_dict({name: value.float() for name, value in first.items()})

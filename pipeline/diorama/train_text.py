@@ -188,4 +188,5 @@ def train_text(settings: Settings) -> None:
 
 def tokenize(tokenizer: CLIPTokenizer, captions: list[str]) -> list[list[int]]:
     """Ids of captions, cut or padded to 32 each, as StableDiffusionPipeline does it."""
-    return tokenizer(captions, padding="max_length", max_length=TEXT_LENGTH, truncation=True).input_ids
+    ids: list[list[int]] = tokenizer(captions, padding="max_length", max_length=TEXT_LENGTH, truncation=True).input_ids
+    return ids

@@ -70,4 +70,5 @@ def right_solve(b: Tensor, a: Tensor, label: str, remedy: str) -> Tensor:
     """Return B A^-1, float64. Raises ``ConfigError``, with the *remedy*, where A is singular."""
     if not torch.linalg.cond(a, 1) < WORST_CONDITION:  # not, so that nan is refused too
         raise ConfigError(f"{label}: the system is singular; {remedy}")
-    return torch.linalg.solve(a, b, left=False)
+    solved: Tensor = torch.linalg.solve(a, b, left=False)
+    return solved

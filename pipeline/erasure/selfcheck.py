@@ -135,7 +135,7 @@ class SelfCheck:
         controls = [text for text in CONTROLS if not self.erased_words.search(text)]
 
         def shift(texts: Sequence[str]) -> float:
-            moved = [(after[text] - self.before[text]).norm().item() for text in texts]
+            moved: list[float] = [(after[text] - self.before[text]).norm().item() for text in texts]
             return sum(moved) / max(1, len(moved)) / scale
 
         left = sum(
@@ -158,11 +158,13 @@ class SelfCheck:
     def _scale(self, concept: Concept) -> float:
         """Mean distance from the concept to its anchor before the edit."""
         pairs = zip(_texts(concept.name), _texts(concept.anchor), strict=True)
-        return sum((self.before[c] - self.before[a]).norm().item() for c, a in pairs) / len(TEMPLATES)
+        distances: list[float] = [(self.before[c] - self.before[a]).norm().item() for c, a in pairs]
+        return sum(distances) / len(TEMPLATES)
 
     def _control_scale(self) -> float:
         first, *others = [self.before[text] for text in CONTROLS]
-        return sum((other - first).norm().item() for other in others) / len(others)
+        distances: list[float] = [(other - first).norm().item() for other in others]
+        return sum(distances) / len(others)
 
 
 def checked(concepts: Sequence[Concept]) -> tuple[Concept, ...]:

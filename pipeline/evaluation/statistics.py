@@ -97,7 +97,8 @@ def _ratio(hits: int, base: int, both: int, trials: int) -> Ratio:
 def harmonic_mean(terms: np.ndarray) -> np.ndarray:
     """Harmonic mean over the first axis of terms in 0..1; NaN terms were not measured and are left out."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (~np.isnan(terms)).sum(axis=0) / np.nansum(1 / terms, axis=0)
+        mean: np.ndarray = (~np.isnan(terms)).sum(axis=0) / np.nansum(1 / terms, axis=0)
+        return mean
 
 
 def dirichlet_shares(rng: np.random.Generator, outcomes: np.ndarray, draws: int) -> np.ndarray:

@@ -54,4 +54,4 @@ class Clock:
         if self.events is None:
             return self.stopped - self.started
         self.events[1].synchronize()
-        return self.events[0].elapsed_time(self.events[1]) / 1000
+        return float(self.events[0].elapsed_time(self.events[1])) / 1000

@@ -108,4 +108,5 @@ class CrossAttentionProcessor:
         if state.blend_steerings and state.steers(encoder_hidden_states):
             for steering in state.blend_steerings:
                 output = steering.blend(layer, query, output)
-        return attn.to_out[1](attn.to_out[0](merge_heads(output)))
+        projected: Tensor = attn.to_out[1](attn.to_out[0](merge_heads(output)))
+        return projected

@@ -14,7 +14,8 @@ from torch import Tensor
 def token_ids(tokenizer: Any, texts: Sequence[str], length: int, device: torch.device) -> Tensor:
     """Return the ids ``(B, length)`` of *texts*."""
     tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    return tokens.input_ids.to(device)
+    ids: Tensor = tokens.input_ids.to(device)
+    return ids
 
 
 def clip_tokens_and_pooled(
@@ -31,4 +32,5 @@ def clip_tokens_and_pooled(
 
 def t5_tokens(tokenizer: Any, encoder: Any, texts: Sequence[str], length: int, device: torch.device) -> Tensor:
     """Return T5's last hidden layer ``(B, length, D)``."""
-    return encoder(token_ids(tokenizer, texts, length, device))[0]
+    hidden: Tensor = encoder(token_ids(tokenizer, texts, length, device))[0]
+    return hidden

@@ -110,7 +110,8 @@ class Family(ABC):
 
     @property
     def denoiser(self) -> nn.Module:
-        return getattr(self.pipe, self.denoiser_name)
+        denoiser: nn.Module = getattr(self.pipe, self.denoiser_name)
+        return denoiser
 
     @property
     def dtype(self) -> torch.dtype:
@@ -149,7 +150,8 @@ class Family(ABC):
     def set_timesteps(self, scheduler: Any, steps: int, width: int, height: int) -> Tensor:
         """Start *scheduler* anew and return its timesteps. Families whose schedule depends on the size override it."""
         scheduler.set_timesteps(steps, device=self.device)
-        return scheduler.timesteps
+        timesteps: Tensor = scheduler.timesteps
+        return timesteps
 
     def check_steps(self, scheduler: Any, steps: int, width: int, height: int, key: str) -> None:
         """Raise ``ConfigError``, about *key*, for more steps than *scheduler* can do."""

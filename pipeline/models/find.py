@@ -37,7 +37,8 @@ class Found:
 
     @property
     def class_name(self) -> str:
-        return self.index["_class_name"]
+        name: str = self.index["_class_name"]
+        return name
 
     def family(self) -> "type[Family]":
         from pipeline.models.family import Family

@@ -36,4 +36,5 @@ def shifted_timesteps(
     if sigmas is not None and takes_sigmas and not config.get("use_flow_sigmas"):
         options["sigmas"] = list(sigmas)
     scheduler.set_timesteps(steps, device=device, **options)
-    return scheduler.timesteps
+    timesteps: Tensor = scheduler.timesteps
+    return timesteps

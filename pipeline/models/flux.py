@@ -72,7 +72,7 @@ class Flux(JointFamily):
         rows, channels, h, w = latents.shape
         packed = latents.view(rows, channels, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
         packed = packed.reshape(rows, (h // 2) * (w // 2), channels * 4)
-        predicted = self.pipe.transformer(
+        predicted: Tensor = self.pipe.transformer(
             hidden_states=packed,
             timestep=timestep.expand(rows).to(latents.dtype) / 1000,
             guidance=self._guidance(rows, guidance),

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download, snapshot_download
-from huggingface_hub.errors import (
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError, which is its client's
     DisabledRepoError,
     EntryNotFoundError,
     GatedRepoError,

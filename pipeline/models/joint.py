@@ -43,7 +43,8 @@ class JointFamily(Family):
 
     def decode(self, latents: Tensor) -> Tensor:
         vae = self.pipe.vae
-        return vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+        pixels: Tensor = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+        return pixels
 
     def text_projections(self) -> list[TextProjection]:
         projections = []

@@ -50,7 +50,7 @@ class StableDiffusion(Family):
 
     @classmethod
     def _text_width(cls, pipe: Any) -> int:
-        return pipe.text_encoder.config.hidden_size
+        return int(pipe.text_encoder.config.hidden_size)
 
     @property
     def streams(self) -> tuple[TextStream, ...]:
@@ -73,12 +73,13 @@ class StableDiffusion(Family):
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Tensor:
-        return self.pipe.text_encoder(ids.to(self.device))[0].to(self.dtype)
+        encoded: Tensor = self.pipe.text_encoder(ids.to(self.device))[0].to(self.dtype)
+        return encoded
 
     @property
     def factor(self) -> int:
         """Pixels to a latent, along a side."""
-        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+        return int(2 ** (len(self.pipe.vae.config.block_out_channels) - 1))
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         factor = self.factor
@@ -87,10 +88,13 @@ class StableDiffusion(Family):
         return self.pipe.unet.config.in_channels, height // factor, width // factor
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
-        return self.pipe.unet(latents, timestep, encoder_hidden_states=conditioning.embeds, return_dict=False)[0]
+        embeds = conditioning.embeds
+        predicted: Tensor = self.pipe.unet(latents, timestep, encoder_hidden_states=embeds, return_dict=False)[0]
+        return predicted
 
     def decode(self, latents: Tensor) -> Tensor:
-        return self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+        pixels: Tensor = self.pipe.vae.decode(latents / self.pipe.vae.config.scaling_factor, return_dict=False)[0]
+        return pixels
 
     def _cross_attention(self) -> list[tuple[str, Any]]:
         """Return the layers that hear the text: the second of each block, and where it says so the first as well."""

@@ -81,13 +81,14 @@ class StableDiffusion3(JointFamily):
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
         self.runs_on(conditioning)
-        return self.pipe.transformer(
+        predicted: Tensor = self.pipe.transformer(
             hidden_states=latents,
             timestep=timestep.expand(len(latents)),
             encoder_hidden_states=conditioning.embeds,
             pooled_projections=conditioning.pooled,
             return_dict=False,
         )[0]
+        return predicted
 
     @property
     def depth(self) -> int:

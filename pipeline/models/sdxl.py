@@ -37,7 +37,7 @@ class StableDiffusionXL(StableDiffusion):
 
     @classmethod
     def _text_width(cls, pipe: Any) -> int:
-        return pipe.text_encoder.config.hidden_size + pipe.text_encoder_2.config.hidden_size
+        return int(pipe.text_encoder.config.hidden_size + pipe.text_encoder_2.config.hidden_size)
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Conditioning:
@@ -73,25 +73,28 @@ class StableDiffusionXL(StableDiffusion):
         size = [h * self.factor, w * self.factor]
         # The original size, the top left corner of the crop, and the size asked for.
         time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=conditioning.embeds.dtype, device=latents.device)
-        return self.pipe.unet(
+        predicted: Tensor = self.pipe.unet(
             latents,
             timestep,
             encoder_hidden_states=conditioning.embeds,
             added_cond_kwargs={"text_embeds": conditioning.pooled, "time_ids": time_ids.repeat(rows, 1)},
             return_dict=False,
         )[0]
+        return predicted
 
     def decode(self, latents: Tensor) -> Tensor:
         vae = self.pipe.vae
         latents = latents.to(vae.dtype)
         if vae.config.latents_mean is None or vae.config.latents_std is None:
-            return vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        mean, std = (
-            torch.tensor(values, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1)
-            for values in (vae.config.latents_mean, vae.config.latents_std)
-        )
-        latents = latents * std / vae.config.scaling_factor + mean
-        return vae.decode(latents, return_dict=False)[0]
+            latents = latents / vae.config.scaling_factor
+        else:
+            mean, std = (
+                torch.tensor(values, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1)
+                for values in (vae.config.latents_mean, vae.config.latents_std)
+            )
+            latents = latents * std / vae.config.scaling_factor + mean
+        pixels: Tensor = vae.decode(latents, return_dict=False)[0]
+        return pixels
 
     def text_projections(self) -> list[TextProjection]:
         weight = self.pipe.unet.add_embedding.linear_1.weight  # its input: the pooled text, then the sizes' embedding

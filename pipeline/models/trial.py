@@ -8,10 +8,11 @@ gives others when it is run again, or torch's own generators have moved on.
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.family import Family
@@ -126,7 +127,9 @@ def _hearing(family: Family) -> Iterator[set[str]]:
     for name, module in family.denoiser.named_modules():
         if isinstance(module, Attention):
 
-            def note(_, args, kwargs, name=f"{family.denoiser_name}.{name}") -> None:
+            def note(
+                _: nn.Module, args: Any, kwargs: dict[str, Any], name: str = f"{family.denoiser_name}.{name}"
+            ) -> None:
                 if kwargs.get("encoder_hidden_states") is not None:
                     heard.add(name)
 

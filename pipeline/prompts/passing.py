@@ -57,7 +57,7 @@ def check_steering(parts: Schemas, meaning: Meaning) -> None:
 
 def is_text(type_: pa.DataType) -> bool:
     """Can a column of this type hold prompts?"""
-    return kinds.is_string(type_) or kinds.is_large_string(type_)
+    return bool(kinds.is_string(type_) or kinds.is_large_string(type_))
 
 
 def fitted(rows: Sequence[Row], table: pa.Table, schema: pa.Schema) -> Rows:

@@ -67,7 +67,8 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     """Return a column's values as Python's; bytes that are no UTF-8 come as the surrogates of ``surrogateescape``."""
     column = column.cast(decoded(column.type))
     try:
-        return column.to_pylist()
+        values: list[Any] = column.to_pylist()
+        return values
     except UnicodeDecodeError:
         raw = column.cast(pa.large_binary()).to_pylist()
         return [None if value is None else value.decode("utf-8", "surrogateescape") for value in raw]

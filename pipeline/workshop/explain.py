@@ -6,6 +6,7 @@ default it is written to the evidence.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,7 +143,8 @@ def _overlaid(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     scaled = Image.fromarray((mask * 255).astype(np.uint8)).resize(small.size, Image.Resampling.BILINEAR)
     weight = np.asarray(scaled, dtype=float)[..., None] / 255 * 0.6
     grey = np.asarray(small.convert("L").convert("RGB"), dtype=float)
-    return ((1 - weight) * grey + weight * np.array([230.0, 60, 50])).astype(np.uint8)
+    mixed: np.ndarray = (1 - weight) * grey + weight * np.array([230.0, 60, 50])
+    return mixed.astype(np.uint8)
 
 
 def _gates(gates: dict[str, float], methods: Sequence[Method]) -> str:
@@ -168,7 +170,7 @@ def _table(rows: Sequence[tuple[str, Sequence[str]]]) -> str:
     return f"<table>{''.join(cells)}</table>"
 
 
-def _checked(step: dict) -> list[str]:
+def _checked(step: dict[str, Any]) -> list[str]:
     """What the self-check measured of an edit."""
     return [f"edits weights; {name}: {_numbers(figures)}" for name, figures in step["selfcheck"].items()]
 

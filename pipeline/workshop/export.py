@@ -57,7 +57,7 @@ def export(config: Config, folder: str | Path, *, edits_only: bool = False) -> s
         temporary.mkdir(parents=True)
         for part in model.pipe.components.values():
             if isinstance(part, torch.nn.Module):
-                part.to("cpu", memory_format=torch.contiguous_format)
+                part.to("cpu", memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # not among its stubs
         model.pipe.save_pretrained(temporary, safe_serialization=True)
         _load_as_diffusers_does(temporary)
         (temporary / CARD).write_text(_card(config, model, recipe, left_out, pinned is not None))

@@ -93,7 +93,7 @@ def head() -> str | None:
     if asked == "local":
         return None
     if asked in ("", "auto"):
-        found = ray._private.utils.read_ray_address()  # what the last `ray start` left; it may be dead
+        found: str | None = ray._private.utils.read_ray_address()  # what the last `ray start` left; it may be dead
         if found is not None and os.stat(get_ray_address_file(None)).st_uid != os.getuid():
             log.info("the Ray that another user has started here, %s, is left alone", found)
             found = None

@@ -5,6 +5,7 @@ So a worker is never slowed by a metric, and the figures are those that the prog
 
 import logging
 import string
+from typing import Any
 from urllib.parse import quote
 
 from ray.util.metrics import Counter, Gauge
@@ -60,6 +61,6 @@ class Metrics:
         self._workers.set(snapshot.workers)
 
 
-def _tagged(metric, tags):
+def _tagged(metric: Any, tags: dict[str, str]) -> Any:
     metric.set_default_tags(tags)
     return metric

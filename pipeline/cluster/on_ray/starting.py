@@ -69,7 +69,7 @@ def folder_of_ray() -> str:
 
     Raises ``ConfigError`` where neither can, or ``RAY_TMPDIR`` asks for one that cannot.
     """
-    asked = get_default_ray_temp_dir()
+    asked: str = get_default_ray_temp_dir()
     why = _unfit(asked)
     if why is None:
         return asked

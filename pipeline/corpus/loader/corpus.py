@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from pipeline.corpus import layout
+from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import repair_command, standing
 from pipeline.corpus.loader.arguments import expect_one_of
 from pipeline.corpus.loader.cache import Cache
@@ -33,7 +34,7 @@ NEAR = 1 << 16  # of so many that follow it
 log = logging.getLogger(__name__)
 
 
-class Corpus(Dataset):
+class Corpus(Dataset[dict[str, Any]]):
     """Samples are dicts of *columns*: ``image``, and what the manifests have under the other names.
 
     *where* is a predicate over manifest columns (see ``where``). *decode* gives images as uint8 tensors (H, W, 3), as
@@ -158,7 +159,8 @@ class Corpus(Dataset):
         """Return rows of the same size that follow *row*."""
         others = (row + 1 + np.arange(min(len(self) - 1, NEAR))) % len(self)
         sizes = self.index.rows[["height", "width"]]
-        return others[sizes[others] == sizes[row]][:TRIES]
+        alike: np.ndarray = others[sizes[others] == sizes[row]]
+        return alike[:TRIES]
 
 
 def default_home() -> Path:
@@ -166,7 +168,7 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lacuna"
 
 
-def _records(store: Store, digest: str, shards: int, partial: bool) -> list:
+def _records(store: Store, digest: str, shards: int, partial: bool) -> list[CommitRecord]:
     """Return the commit records of the snapshot to read, in the order of their shards."""
     whole, damaged = standing(store)
     if damaged and not partial:

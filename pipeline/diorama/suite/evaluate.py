@@ -218,7 +218,8 @@ def _present(objects: list[tuple[str, ...]]) -> np.ndarray:
 
 def _named(names: tuple[str, ...], probabilities: torch.Tensor) -> np.ndarray:
     """The likeliest name of each row."""
-    return np.array(names)[probabilities.argmax(dim=-1).numpy()]
+    likeliest: np.ndarray = np.array(names)[probabilities.argmax(dim=-1).numpy()]
+    return likeliest
 
 
 def _fingerprint(folder: Path) -> str:

@@ -69,7 +69,8 @@ class Listener:
         got = normalize(merge_heads(output - silence).float(), dim=-1)  # (R, N, heads * d)
         cosines = (got @ words.T).split(self.concepts.words, dim=-1)
         size = grid(query.shape[2], self.latent_shape)
-        return torch.stack([c.amax(-1) for c in cosines], dim=1).unflatten(-1, size)
+        loudest: Tensor = torch.stack([c.amax(-1) for c in cosines], dim=1).unflatten(-1, size)
+        return loudest
 
 
 class FirstStep:

@@ -230,7 +230,8 @@ def most_alike(likeness: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
 def solve(gram: Tensor, b: Tensor) -> Tensor:
     """Return the coefficients G^-1 b for ``(..., K, K)`` and ``(..., K)``."""
     ridge = RIDGE * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    return torch.linalg.solve(gram + ridge * torch.eye(b.shape[-1]).to(b), b)
+    solved: Tensor = torch.linalg.solve(gram + ridge * torch.eye(b.shape[-1]).to(b), b)
+    return solved
 
 
 def beyond(vectors: Tensor, basis: Tensor) -> Tensor:

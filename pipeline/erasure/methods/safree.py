@@ -128,7 +128,8 @@ class SAFREE(Method):
     def distances(self, ends: Tensor) -> Tensor:
         """Return ||(1 - P_C) p|| of end-of-text embeddings ``(n, D)``."""
         ends = ends.double()
-        return (ends - ends @ self.concept_basis.T @ self.concept_basis).norm(dim=-1)
+        distances: Tensor = (ends - ends @ self.concept_basis.T @ self.concept_basis).norm(dim=-1)
+        return distances
 
     def triggers(self, ends: Tensor) -> Tensor:
         """Tell which tokens are triggers ``(n,)``, by the end-of-text embeddings without each ``(n, D)``."""
@@ -204,4 +205,5 @@ def orthonormal(vectors: Tensor) -> Tensor:
     if not len(vectors):
         return vectors.double()
     _, singular, basis = torch.linalg.svd(vectors.double(), full_matrices=False)
-    return basis[singular > RANK * singular[0]]
+    spanning: Tensor = basis[singular > RANK * singular[0]]
+    return spanning

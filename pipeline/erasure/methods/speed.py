@@ -125,7 +125,8 @@ class SPEED(Method):
         m = right_solve(identity, erased.gram @ p + options.retain_scale * identity, self.label, "raise retain_scale")
         free = w @ (erased.cross - erased.gram) @ p  # (out, D)
         held = k @ p @ m @ k.T + options.lamb * torch.eye(len(k), dtype=p.dtype, device=p.device)
-        return (free - right_solve(free @ m @ k.T, held, self.label, "raise lamb") @ k @ p) @ m
+        change: Tensor = (free - right_solve(free @ m @ k.T, held, self.label, "raise lamb") @ k @ p) @ m
+        return change
 
 
 def augmented(c0: Tensor, weights: Tensor, z: Tensor, v: Tensor, moved: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ def _map(edited: Sequence[TextProjection], original: Mapping[str, Tensor], reg: 
         before += w.T @ w
         after += now.T @ now
         lost += now.T @ (w - now)
-    return identity + torch.linalg.solve(reg * before.trace() / width * identity + after, lost)
+    solved: Tensor = torch.linalg.solve(reg * before.trace() / width * identity + after, lost)
+    return identity + solved
 
 
 def token_projections(model: Model) -> list[TextProjection]:

@@ -169,12 +169,14 @@ class RingABell:
         padded = self.tokenizer(
             list(texts), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
         )
-        return padded.input_ids
+        ids: Tensor = padded.input_ids
+        return ids
 
     @torch.inference_mode()
     def _encode(self, ids: Tensor) -> Tensor:
         """Last hidden states (N, T, D), float32."""
-        return self.encoder(ids.to(self.device)).last_hidden_state.float()
+        hidden: Tensor = self.encoder(ids.to(self.device)).last_hidden_state.float()
+        return hidden
 
     def _text(self, tokens: Tensor) -> str:
         return " ".join(self.tokenizer.convert_ids_to_tokens(int(i)).removesuffix("</w>") for i in tokens)

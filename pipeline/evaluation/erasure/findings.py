@@ -76,4 +76,6 @@ def as_json(found: Findings) -> dict[str, Any]:
         "refused": {f"{task}: {recipe}": why for (task, recipe), why in found.refused.items()},
         "notes": list(found.notes),
     }
-    return json.loads(json.dumps(everything), parse_constant=lambda text: None if text == "NaN" else text)
+    text = json.dumps(everything)
+    plain: dict[str, Any] = json.loads(text, parse_constant=lambda name: None if name == "NaN" else name)
+    return plain

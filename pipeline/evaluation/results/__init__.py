@@ -79,7 +79,7 @@ def write_result(
 def read_result(path: Path) -> dict[str, Any]:
     """Return a result that ``write_result`` wrote, or that was transcribed; ``ConfigError`` where *path* is none."""
     try:
-        result = json.loads(path.read_bytes())
+        result: dict[str, Any] = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ConfigError(f"{path}: is missing; the command that measures it writes it ({OPTION} {path})") from None
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +122,8 @@ class ESDTraining:
     def _student(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
         # The cast is part of the graph: gradients arrive at the float32 weights.
         weights = {name: weight.to(self.model.dtype) for name, weight in self.student.items()}
-        return functional_call(self.predict, weights, (latents, timestep, conditioning))
+        predicted: Tensor = functional_call(self.predict, weights, (latents, timestep, conditioning))
+        return predicted
 
     def _sampling(self, number: int) -> "_Sampled":
         if self._sampled is None or self._sampled[0] != number:
@@ -200,7 +200,7 @@ class _Prediction(nn.Module):
 
     def __init__(self, family: Family):
         super().__init__()
-        self.family: Any = family
+        self.family = family
         self.add_module(family.denoiser_name, family.denoiser)
 
     def forward(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning) -> Tensor:
@@ -209,7 +209,8 @@ class _Prediction(nn.Module):
 
 def native_size(model: Model) -> tuple[int, int]:
     """Return the width and height in pixels that the model was trained for."""
-    sample = model.family.denoiser.config.sample_size  # of the latents: a side, or height and width
+    denoiser = getattr(model.pipe, model.family.denoiser_name)
+    sample = denoiser.config.sample_size  # of the latents: a side, or height and width
     if sample is None:
         raise ConfigError("esd: the model's config tells no sample_size; give the option size, [width, height]")
     height, width = (sample, sample) if isinstance(sample, int) else sample
