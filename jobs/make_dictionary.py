@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,7 +65,7 @@ def read(folder: Path) -> tuple[pa.Table, pa.Table]:
     return pa.Table.from_pylist(rows, schema=schema), words
 
 
-def synset(line: str) -> dict | None:
+def synset(line: str) -> dict[str, Any] | None:
     """Return a row of the table of senses, with the ids of its hypernyms; None for an instance."""
     data, _, gloss = line.partition(" | ")
     id, _, _, count, *rest = data.split()

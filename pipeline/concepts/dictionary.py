@@ -98,12 +98,14 @@ class Dictionary:
 
     def _parents(self, row: int) -> list[int]:
         starts, parents = self._hypernyms
-        return parents[starts[row] : starts[row + 1]].tolist()
+        above: list[int] = parents[starts[row] : starts[row + 1]].tolist()
+        return above
 
     def _children(self, row: int) -> list[int]:
         children, parents = self._hyponyms
         start, stop = np.searchsorted(parents, [row, row + 1])
-        return children[start:stop].tolist()
+        below: list[int] = children[start:stop].tolist()
+        return below
 
     @cached_property
     def _synsets(self) -> dict[str, pa.Array]:
