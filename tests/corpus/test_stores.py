@@ -4,6 +4,7 @@ import errno
 import http.server
 import os
 import pickle
+import re
 import tempfile
 import threading
 import uuid
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from pipeline.corpus import check_writable, evidence_url, open_store, remote
-from pipeline.corpus.options import CLIENT_OPTIONS
+from pipeline.corpus.options import CLIENT, listed
 from pipeline.corpus.remote import ObjectStore
 from pipeline.corpus.stores import Full, Refused, Store, patiently
 from pipeline.errors import StoreError
@@ -291,15 +292,30 @@ def test_an_endpoint_without_tls_is_used_however_its_option_is_spelt(front: Stor
 
 
 @pytest.mark.parametrize("url", ["s3://bucket", "gs://bucket", "az://container"])
-@pytest.mark.parametrize("key", sorted(CLIENT_OPTIONS))
+@pytest.mark.parametrize("key", sorted(listed(CLIENT)))
 def test_every_option_of_the_http_client_is_one_of_its_own(url: str, key: str) -> None:
     """It is known by its name and takes its value, or says in a line what it expected: none ends in a panic."""
-    said = ""
+    said = None
     try:
         ObjectStore(url, {key: "30s"} | ({"account_name": "x"} if url.startswith("az") else {}))
     except StoreError as error:
         said = str(error)
-    assert not said or f'.{key}: Generic Config error: failed to parse "30s" as ' in said
+    expected = 'Generic Config error: failed to parse "30s" as |No certificates found|.* is not an instance of .dict'
+    assert said is None or re.match(rf"{url}: output\.storage_options\.{key}: ({expected})", said)
+
+
+@pytest.mark.parametrize(
+    ("url", "misspelt", "meant"),
+    [
+        ("s3://bucket", "sse_kms_key", "sse_kms_key_id"),
+        ("gs://bucket", "servce_account", "service_account"),
+        ("az://container", "sas_ky", "sas_key"),
+        ("az://container", "conect_timeout", "connect_timeout"),
+    ],
+)
+def test_the_nearest_option_is_one_that_the_store_has(url: str, misspelt: str, meant: str) -> None:
+    with pytest.raises(StoreError, match=rf"\.{misspelt}: .. has no such option \(did you mean '{meant}'\?\)$"):
+        ObjectStore(url, {misspelt: "x"})
 
 
 @pytest.mark.parametrize(
@@ -308,6 +324,7 @@ def test_every_option_of_the_http_client_is_one_of_its_own(url: str, key: str) -
         ({"timeout": "30"}, r'\.timeout: .*"30" as Duration; expected a number with its unit, such as 30s$'),
         ({"AWS_ALLOW_HTTP": "ture"}, r'\.AWS_ALLOW_HTTP: .*"ture"'),
         ({"endpont": "x"}, r"\.endpont: s3 has no such option \(did you mean 'endpoint'\?\)$"),
+        ({"root_certificate": "x"}, r"\.root_certificate: No certificates found"),
         ({"usr_agent": "x"}, r"\.usr_agent: s3 has no such option \(did you mean 'user_agent'\?\)$"),
     ],
 )
