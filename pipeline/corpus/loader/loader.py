@@ -137,14 +137,14 @@ class Loader:
         self._progress.resume(state["epoch"], state["position"])
 
 
-class _Shares(Sampler):
-    """Hands the DataLoader the shares of the pass that begins."""
+class _Shares(Sampler[Any]):
+    """Hands the DataLoader the shares of the pass that begins, where its types have lists of numbers."""
 
     now: Iterator[Share] = iter(())
 
-    def __iter__(self) -> Iterator[Share]:
+    def __iter__(self) -> Iterator[Any]:
         return self.now
 
 
-def _as_it_is(received: Received) -> Received:
+def _as_it_is(received: Any) -> Any:
     return received

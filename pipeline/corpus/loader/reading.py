@@ -23,7 +23,7 @@ class Received(NamedTuple):
     skipped: int
 
 
-class Reader(Dataset):
+class Reader(Dataset[Received]):
     """Turns shares into batches. What is drawn at random in a transform depends on *seed*, epoch and position alone,
     so that it is the same at any number of ranks and workers."""
 

@@ -65,7 +65,7 @@ class _Deal:
         }
 
 
-class BatchSampler(_Deal, Sampler):
+class BatchSampler(_Deal, Sampler[list[int]]):
     """Batches of numbers: ``DataLoader(corpus, batch_sampler=BatchSampler(corpus, 32))``.
 
     Each pass is the next epoch, unless ``set_epoch`` says which. *workers* is the DataLoader's ``num_workers`` where
@@ -110,7 +110,8 @@ class _Batches(Iterator[list[int]]):
             raise StopIteration
         share = self._sampler._share(self._epoch, self._position, self._rank, self._rounds)
         self._position += self._rounds.step
-        return share.rows.tolist()
+        rows: list[int] = share.rows.tolist()
+        return rows
 
     def state_dict(self) -> dict[str, Any]:
         return self._sampler._state("lacuna batch sampler 1", self._rounds, self._epoch, position=self._position)
@@ -122,7 +123,7 @@ class _Batches(Iterator[list[int]]):
         self._go(state["epoch"], state["position"])
 
 
-class Stream(_Deal, IterableDataset):
+class Stream(_Deal, IterableDataset[dict[str, Any]]):
     """Samples, in each worker those of its batches: ``DataLoader(Stream(corpus, 32), batch_size=32)``; the two batch
     sizes are one. Each pass is the next epoch, unless ``set_epoch`` says which. Other arguments are ``Loader``'s."""
 
@@ -209,7 +210,7 @@ class _Epochs:
                 return last
             return {"seed": seed, "epoch": last["next"], "next": last["next"] + 1}
 
-        return self._change(begun)["epoch"]
+        return int(self._change(begun)["epoch"])
 
     def resumed(self, seed: int | None, epoch: int) -> None:
         self._change(lambda _: {"seed": seed, "epoch": epoch, "next": epoch + 1})
@@ -218,7 +219,7 @@ class _Epochs:
         with open(self._path, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             written = file.read()
-            now = change(json.loads(written) if written else {})
+            now: dict[str, Any] = change(json.loads(written) if written else {})
             file.seek(0)
             file.truncate()
             file.write(json.dumps(now))
