@@ -47,6 +47,7 @@ from pipeline.erasure.method import Method, Prompts
 from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
 from pipeline.evaluation.erasure.prompts import Task, attacked
 from pipeline.evaluation.results import add_results_option, environment, write_result
+from pipeline.evaluation.world import load_world
 from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.layers import Layer, split_heads
@@ -129,7 +130,7 @@ class Attacks:
         self.gate = TextGate(model.family, CONCEPTS)
 
     def search(self, concept: Concept, i: int) -> str:
-        _, prompt, pairs = attacked(Task(concept.name, (concept,)), i)
+        _, prompt, pairs = attacked(Task(concept.name, (concept,), load_world("diorama")), i)
         attack = RingABell(self.model, concept, pairs, SEARCH)
         column, read = CONCEPTS.index(concept), self.model.pipe.tokenizer.convert_ids_to_tokens
         words = [(id_, read(id_).removesuffix("</w>")) for id_ in attack.words.tolist()]

@@ -4,6 +4,7 @@ import argparse
 import math
 
 from pipeline import __version__
+from pipeline.registry import SUITES
 
 SHELLS = ("bash", "zsh", "fish")
 CONFIG_HELP = "a YAML file, such as configs/quickstart.yaml; its keys are in pipeline/config/schema.py"
@@ -121,12 +122,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="measure the built-in model or an erasure")
     what = evaluate.add_subparsers(required=True, metavar="WHAT")
-    diorama = what.add_parser("diorama", help="score the built-in model and its detectors")
-    diorama.add_argument("-o", "--output", default="out/evaluate-diorama", help="folder of the scores and the card")
-    diorama.add_argument(
-        "-n", "--images", type=_positive, default=2000, help="pictures to generate in all (default 2000)"
-    )
-    diorama.set_defaults(command="evaluate diorama")
+    for name in SUITES:
+        suite = what.add_parser(name, help="score the built-in model and its detectors")
+        suite.add_argument("-o", "--output", default=f"out/evaluate-{name}", help="folder of the scores and the card")
+        suite.add_argument(
+            "-n", "--images", type=_positive, default=2000, help="pictures to generate in all (default 2000)"
+        )
+        suite.set_defaults(command="evaluate suite", suite=name)
     help = "measure recipes against each other and the unerased model, judged by detector B; goes on where it stopped"
     erasure = what.add_parser("erasure", help=help, description=help)
     erasure.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/evaluation/quick.yaml")

@@ -252,11 +252,11 @@ def _purge(args: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate_diorama(args: argparse.Namespace) -> int:
+def _evaluate_suite(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pipeline.diorama.suite.evaluate import evaluate_diorama
+    from pipeline.registry import SUITES, load_function
 
-    tell(evaluate_diorama(args.output, images=args.images))
+    tell(load_function("suite", args.suite, SUITES)(args.output, args.images))
     return 0
 
 
@@ -291,7 +291,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "repair": _repair,
     "finish": _finish,
     "purge": _purge,
-    "evaluate diorama": _evaluate_diorama,
+    "evaluate suite": _evaluate_suite,
     "evaluate erasure": _evaluate_erasure,
     "completion": _completion,
 }

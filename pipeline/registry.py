@@ -7,8 +7,9 @@ folder where the user stands.
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import ConfigError, nearest
 
@@ -73,6 +74,16 @@ DETECTORS: dict[str, str] = {
     "nudenet": "pipeline.audit.nudenet:NudeNet",
 }
 
+# The worlds in which ``lacuna evaluate erasure`` can evaluate recipes.
+WORLDS: dict[str, str] = {
+    "diorama": "pipeline.diorama.evaluated:Diorama",
+}
+
+# What ``lacuna evaluate`` can measure besides: functions of a folder and a number of pictures that return the tables.
+SUITES: dict[str, str] = {
+    "diorama": "pipeline.diorama.suite.evaluate:evaluate_diorama",
+}
+
 
 def built_in_model(path: str) -> Path | None:
     """Return the folder of the built-in model that ``model.path`` names; None where it names none."""
@@ -94,8 +105,21 @@ def load_class(kind: str, name: str, table: Mapping[str, str], base: type) -> ty
     Raises ``ConfigError`` where the name is unknown, its module or class does not exist, or it is no *base*. An error
     raised inside the module itself propagates: it is a fault in that code, and its traceback is what its author needs.
     """
+    found = _load(kind, name, table, "class")
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"{kind} {name!r}: is no subclass of {base.__module__}.{base.__name__}")
+    return found
+
+
+def load_function(kind: str, name: str, table: Mapping[str, str]) -> Callable[..., Any]:
+    """Import the function that *name* stands for; errors as those of ``load_class``."""
+    found: Callable[..., Any] = _load(kind, name, table, "function")
+    return found
+
+
+def _load(kind: str, name: str, table: Mapping[str, str], what: str) -> Any:
     check_name(kind, name, table)
-    module_name, _, class_name = table.get(name, name).partition(":")
+    module_name, _, attribute = table.get(name, name).partition(":")
     if name not in table and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last: nothing that stands there may take the place of what is installed
     try:
@@ -106,9 +130,6 @@ def load_class(kind: str, name: str, table: Mapping[str, str], base: type) -> ty
         raise ConfigError(
             f"{kind} {name!r}: there is no module {module_name!r} to import, in {os.getcwd()} or installed"
         ) from error
-    if not hasattr(module, class_name):
-        raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no class {class_name!r}")
-    found = getattr(module, class_name)
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"{kind} {name!r}: is no subclass of {base.__module__}.{base.__name__}")
-    return found
+    if not hasattr(module, attribute):
+        raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no {what} {attribute!r}")
+    return getattr(module, attribute)

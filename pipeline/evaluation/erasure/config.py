@@ -28,8 +28,9 @@ from pipeline.config.schema import (
 from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
-from pipeline.diorama.lexicon import OBJECTS, STYLES, SYNONYMS, canonical
 from pipeline.errors import ConfigError, nearest
+from pipeline.evaluation.world import World, load_world
+from pipeline.registry import WORLDS, check_name
 
 NONE = "none"  # the name of the unerased model among the recipes
 _NAME = re.compile(r"\w[\w+ .-]*")  # names of tasks and recipes are names of folders
@@ -37,14 +38,14 @@ _NAME = re.compile(r"\w[\w+ .-]*")  # names of tasks and recipes are names of fo
 
 @dataclass(kw_only=True)
 class TaskConfig:
-    """What is erased together: objects of the diorama, or styles, by its own names for them."""
+    """What is erased together: objects of the world, or styles, by its own names for them."""
 
     concepts: list[ConceptConfig]
 
 
 @dataclass(kw_only=True)
 class DrawingConfig:
-    """How pictures are made. Their size is the diorama's, 64x64."""
+    """How pictures are made. Their size is the world's."""
 
     steps: int = 20
     guidance: float = 5.0
@@ -76,6 +77,7 @@ class TimingConfig:
 @dataclass(kw_only=True)
 class EvaluationConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
+    world: str = "diorama"  # what the model draws and who judges it, or a module:Class (``evaluation/world.py``)
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
     recipes: dict[str, list[StepConfig]] = field(default_factory=dict)
     generation: DrawingConfig = field(default_factory=DrawingConfig)
@@ -115,9 +117,9 @@ def run_config(config: EvaluationConfig, task: str, recipe: str) -> Config:
     result.erasure = ErasureConfig(
         concepts=config.tasks[task].concepts, recipe=[] if recipe == NONE else config.recipes[recipe]
     )
-    drawing = config.generation
+    drawing, size = config.generation, [*load_world(config.world).size]
     result.generation = GenerationConfig(
-        steps=drawing.steps, guidance=drawing.guidance, size=[64, 64], batch_size=drawing.batch_size
+        steps=drawing.steps, guidance=drawing.guidance, size=size, batch_size=drawing.batch_size
     )
     result.prompts.template, result.output.path = "a", "unused"
     result.audit.policy, result.audit.captions = Policy.keep, CaptionPolicy.drop
@@ -135,6 +137,11 @@ def settings(config: EvaluationConfig) -> dict[str, Any]:
 
 
 def _check(config: EvaluationConfig) -> None:
+    try:
+        check_name("world", config.world, WORLDS)
+        world = load_world(config.world)
+    except ConfigError as error:
+        raise Problem("world", str(error)) from None
     for key, names in (("tasks", config.tasks), ("recipes", config.recipes)):
         if not names:
             raise Problem(key, "is empty; expected at least one, by name")
@@ -158,7 +165,7 @@ def _check(config: EvaluationConfig) -> None:
     if config.attack.reg <= 0:
         raise Problem("attack.reg", f"is {config.attack.reg:g}; expected above 0")
     for task in config.tasks:
-        _check_task(f"tasks.{task}", config.tasks[task].concepts)
+        _check_task(f"tasks.{task}", config.tasks[task].concepts, config.world, world)
         for recipe in (NONE, *config.recipes):
             try:
                 validate_static(run_config(config, task, recipe))
@@ -171,21 +178,21 @@ def _place(key: str, task: str, recipe: str) -> str:
     return key.replace("erasure.recipe", f"recipes.{recipe}").replace("erasure.concepts", f"tasks.{task}.concepts")
 
 
-def _check_task(key: str, concepts: list[ConceptConfig]) -> None:
+def _check_task(key: str, concepts: list[ConceptConfig], name: str, world: World) -> None:
     if not concepts:
         raise Problem(f"{key}.concepts", "is empty; expected at least one concept")
     kinds = set()
     for i, concept in enumerate(concepts):
-        if concept.name not in (*OBJECTS, *STYLES):
-            near = nearest(concept.name, (*OBJECTS, *STYLES))
-            raise Problem(f"{key}.concepts[{i}].name", f"the diorama knows no {concept.name!r}{near}")
-        kinds.add(concept.name in STYLES)
+        if concept.name not in world.classes:
+            near = nearest(concept.name, world.classes)
+            raise Problem(f"{key}.concepts[{i}].name", f"the {name} knows no {concept.name!r}{near}")
+        kinds.add(concept.name in world.styles)
         for j, alias in enumerate(concept.aliases):
-            if concept.name in OBJECTS and canonical(alias) != concept.name:
-                words = ", ".join(SYNONYMS.get(concept.name, ())) or "none"
+            if concept.name in world.objects and world.canonical(alias) != concept.name:
+                words = ", ".join(world.synonyms.get(concept.name, ())) or "none"
                 raise Problem(
                     f"{key}.concepts[{i}].aliases[{j}]",
-                    f"{show(alias)} is no word of the diorama for {concept.name!r}; it has {words}",
+                    f"{show(alias)} is no word of the {name} for {concept.name!r}; it has {words}",
                 )
     if len(kinds) > 1:
         raise Problem(f"{key}.concepts", "has objects and styles; expected a task for each")

@@ -16,23 +16,23 @@ from typing import Any
 import torch
 
 from pipeline.config.concepts import concepts_of
-from pipeline.diorama.detector import DETECTOR_PATH, DioramaDetector
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe, recipe_steps
+from pipeline.erasure.training import train_missing
 from pipeline.errors import ConfigError
 from pipeline.evaluation.attacks.embedding import EmbeddingAttack, token_projections
 from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config
 from pipeline.evaluation.erasure.prompts import EMBEDDINGS, Question, questions_digest
 from pipeline.evaluation.erasure.store import Folder, Origin, Seen
+from pipeline.evaluation.world import load_world
 from pipeline.files import write_whole
 from pipeline.generation.engine import Engine
 from pipeline.models.find import find_model
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Sample, unplanned
-from pipeline.workshop.finetune import train_missing
 
 # Of the package: what decides which picture a recipe draws, and what B sees in it.
 _CODE = (
-    "erasure/**/*.py", "generation/*.py", "models/*.py", "workshop/finetune.py", "evaluation/attacks/embedding.py",
+    "erasure/**/*.py", "generation/*.py", "models/*.py", "evaluation/attacks/embedding.py",
     "diorama/detector.py",
 )  # fmt: skip
 
@@ -46,8 +46,9 @@ class Drawer:
         self.folder = folder
         self.device = device
         self.code = code_digest()
-        self.judge = DioramaDetector.load("b", device)
-        self.limits = torch.tensor([self.judge.thresholds[name] for name in self.judge.classes])
+        self.world = load_world(config.world)
+        self.judge = self.world.judge(device)
+        self.limits = torch.tensor([self.judge.thresholds[name] for name in self.world.classes])
         self._engine: tuple[tuple[str, str, bool], Engine] | None = None
 
     def load_model(self) -> Model:
@@ -60,7 +61,7 @@ class Drawer:
         """
         engine = self._engine_of(task, recipe, asked[0].cell == EMBEDDINGS)
         started = time.perf_counter()
-        (drawn,) = engine.generate(_samples(asked))
+        (drawn,) = engine.generate(self._samples(asked))
         images = torch.from_numpy(drawn.images)
         probabilities, maps = self.judge.see(images)
         seen = (probabilities.cpu() >= self.limits).numpy()
@@ -88,13 +89,16 @@ class Drawer:
         for repeat in range(self.config.timing.repeats + 1):
             for name, prompts in asked.items():
                 numbers = range(repeat * size, (repeat + 1) * size)
-                samples = _samples([Question(name, prompts[i % len(prompts)], i, "") for i in numbers])
+                samples = self._samples([Question(name, prompts[i % len(prompts)], i, "") for i in numbers])
                 for recipe in random.Random(f"{repeat} {name}").sample(list(engines), len(engines)):
                     started = time.perf_counter()
                     list(engines[recipe].generate(samples))
                     if repeat:
                         seconds[recipe][name].append(time.perf_counter() - started)
         return seconds
+
+    def _samples(self, asked: Sequence[Question]) -> list[Sample]:
+        return unplanned(((question.prompt, question.seed) for question in asked), *self.world.size)
 
     def _engine_of(self, task: str, recipe: str, attacked: bool) -> Engine:
         if self._engine is None or self._engine[0] != (task, recipe, attacked):
@@ -148,11 +152,6 @@ def ratios(seconds: Any) -> dict[str, dict[str, float]]:
     }
 
 
-def judge_digest() -> str:
-    """Sixteen hex digits over detector B's weights."""
-    return hashlib.sha256((DETECTOR_PATH / "b.safetensors").read_bytes()).hexdigest()[:16]
-
-
 def code_digest() -> str:
     """Sixteen hex digits over the code that decides what a recipe does to a picture, and how it is judged."""
     root = Path(__file__).parents[2]
@@ -160,7 +159,3 @@ def code_digest() -> str:
     for path in sorted(path for pattern in _CODE for path in root.glob(pattern)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def _samples(asked: Sequence[Question]) -> list[Sample]:
-    return unplanned(((question.prompt, question.seed) for question in asked), 64, 64)

@@ -16,13 +16,11 @@ from tqdm import tqdm
 
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import DType
-from pipeline.diorama.captions import indefinite
-from pipeline.diorama.lexicon import UNKNOWN
 from pipeline.errors import ConfigError, SelfCheckError
 from pipeline.evaluation.attacks.embedding import token_projections
 from pipeline.evaluation.erasure.attack_search import AttackSearch
 from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config, settings
-from pipeline.evaluation.erasure.drawing import Drawer, check_recipes, code_digest, judge_digest, ratios
+from pipeline.evaluation.erasure.drawing import Drawer, check_recipes, code_digest, ratios
 from pipeline.evaluation.erasure.findings import Findings
 from pipeline.evaluation.erasure.prompts import (
     ATTACK,
@@ -73,7 +71,10 @@ class Evaluation:
         self.drawer = Drawer(config, self.folder, device)
         model = self.drawer.load_model()
         self.entries = {projection.name for projection in token_projections(model)}
-        self.tasks = {name: Task(name, concepts_of(run_config(config, name, NONE).erasure)) for name in config.tasks}
+        world = self.drawer.world
+        self.tasks = {
+            name: Task(name, concepts_of(run_config(config, name, NONE).erasure), world) for name in config.tasks
+        }
         self.batches = {n: self._cut(questions(t, config.cell, config.seed), "") for n, t in self.tasks.items()}
         self.search = AttackSearch(config, self.folder, self.tasks, self.drawer.load_model)
         self.attacks: dict[str, dict[str, list[Batch]]] = {
@@ -82,7 +83,7 @@ class Evaluation:
         }
         self.refused: dict[tuple[str, str], str] = {}
         self.settings = environment(device, config.threads) | settings(config)
-        self.settings |= {"model.revision": model.revision, "detector B": judge_digest()}
+        self.settings |= {"model.revision": model.revision, "detector B": world.judge_digest()}
         parts: dict[str, Any] = {f"tasks.{name}": asdict(task) for name, task in config.tasks.items()}
         parts |= {f"recipes.{name}": [asdict(step) for step in steps] for name, steps in config.recipes.items()}
         self.folder.begin(self.settings, parts)
@@ -186,7 +187,9 @@ class Evaluation:
             cell: [question.prompt for _, part in self.batches[task] for question in part if question.cell == cell]
             for cell in ("plain", "unrelated")
         }
-        others = prompts["unrelated"] or [f"{indefinite(word)} on the beach" for word in UNKNOWN]
+        world = self.drawer.world
+        place = next(iter(world.places.values()))[0]
+        others = prompts["unrelated"] or [f"{world.indefinite(word)} {place}" for word in world.unknown]
         print(f"timing {len(usable)} recipes on {task!r}", file=sys.stderr)
         seconds = self.drawer.time(task, usable, prompts["plain"], others)
         self.folder.write_json("timing.json", {"of": of, "seconds": seconds})

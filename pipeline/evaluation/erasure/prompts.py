@@ -13,21 +13,8 @@ from functools import lru_cache
 
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.words import word_pattern
-from pipeline.diorama.captions import indefinite
-from pipeline.diorama.lexicon import (
-    BACKGROUND_PHRASES,
-    BACKGROUNDS,
-    FAMILIES,
-    IMPLIED,
-    OBJECTS,
-    STYLE_PREFIXES,
-    STYLE_SUFFIXES,
-    STYLES,
-    SYNONYMS,
-    canonical,
-    family_of,
-)
 from pipeline.errors import ConfigError
+from pipeline.evaluation.world import World
 from pipeline.prompts.seeds import hashed
 
 # What is asked for with the concept, and so must not show it.
@@ -71,10 +58,11 @@ def questions_digest(asked: Sequence[Question]) -> str:
 
 @dataclass(frozen=True)
 class Task:
-    """A named set of concepts that are erased together: all objects, or all styles."""
+    """A named set of concepts of a world that are erased together: all objects, or all styles."""
 
     name: str
     concepts: tuple[Concept, ...]
+    world: World
 
     @property
     def erased(self) -> tuple[str, ...]:
@@ -82,7 +70,7 @@ class Task:
 
     @property
     def of_styles(self) -> bool:
-        return self.concepts[0].name in STYLES
+        return self.concepts[0].name in self.world.styles
 
 
 def questions(task: Task, cell: int, seed: int) -> list[Question]:
@@ -98,11 +86,12 @@ def _question(task: Task, kind: str, index: int, seed: int) -> Question:
     names = list(dict.fromkeys(concept for concept, *_ in asked))
     own = [item for item in asked if item[0] == names[index % len(names)]]
     concept, phrase, kept = own[index // len(names) % len(own)]
-    place = rng.choice(BACKGROUND_PHRASES[rng.choice(BACKGROUNDS)])
+    world = task.world
+    place = rng.choice(world.places[rng.choice(tuple(world.places))])
     if task.of_styles:
-        prompt, kept = _in_style(rng, phrase, kept, place)
+        prompt, kept = _in_style(world, rng, phrase, kept, place)
     elif kind.startswith("beside"):
-        words = [indefinite(concept), indefinite(kept)]
+        words = [world.indefinite(concept), world.indefinite(kept)]
         rng.shuffle(words)
         prompt = f"{words[0]} and {words[1]} {place}"
     else:
@@ -112,19 +101,20 @@ def _question(task: Task, kind: str, index: int, seed: int) -> Question:
 
 def attacked(task: Task, index: int) -> tuple[Concept, str, list[tuple[str, str]]]:
     """The concept of an attack, the prompt to hide, and pairs of texts with the concept and without it."""
+    world = task.world
     concept = task.concepts[index % len(task.concepts)]
     rng = random.Random(hashed("attack", task.name, index))
-    every = sorted(OBJECTS, key=lambda name: hashed(task.name, name))
+    every = sorted(world.objects, key=lambda name: hashed(task.name, name))
     # Of the first eight those that stay; where all of them go, of the first eight that stay.
     others = [name for name in every[:8] if name not in task.erased] or [n for n in every if n not in task.erased][:8]
     if not others:
         raise ConfigError(f"tasks.{task.name}: erases every object, so nothing is left to hide an attack among")
-    scenes = [(p, f"{indefinite(other)} {p}") for other in others for p, *_ in BACKGROUND_PHRASES.values()]
+    scenes = [(p, f"{world.indefinite(other)} {p}") for other in others for p, *_ in world.places.values()]
     if task.of_styles:
-        phrases = [phrase for phrase in style_phrases(concept.name) if _said(concept, phrase) == "plain"]
+        phrases = [phrase for phrase in world.style_phrases(concept.name) if _said(concept, phrase) == "plain"]
         pairs = [(rng.choice(phrases).format(scene), scene) for _, scene in scenes]
     else:
-        pairs = [(f"{indefinite(concept.name)} {place}", scene) for place, scene in scenes]
+        pairs = [(f"{world.indefinite(concept.name)} {place}", scene) for place, scene in scenes]
     return concept, rng.choice(pairs)[0], pairs
 
 
@@ -135,6 +125,8 @@ def _asked(task: Task, kind: str) -> tuple[tuple[str, str, str], ...]:
 
 
 def _asked_of_objects(task: Task, kind: str) -> Iterator[tuple[str, str, str]]:
+    world = task.world
+    indefinite = world.indefinite
     for concept in task.concepts:
         name = concept.name
         match kind:
@@ -144,15 +136,15 @@ def _asked_of_objects(task: Task, kind: str) -> Iterator[tuple[str, str, str]]:
                 yield from ((name, indefinite(word), "") for word in concept.aliases)
             case "synonym":
                 listed = word_pattern(concept.words)
-                yield from ((name, indefinite(w), "") for w in SYNONYMS.get(name, ()) if not listed.search(w))
+                yield from ((name, indefinite(w), "") for w in world.synonyms.get(name, ()) if not listed.search(w))
             case "implied":
                 named = word_pattern(concept.words)  # "a haunted house" names a house
-                scenes = (scene for scene, shown in IMPLIED.items() if name in shown and not named.search(scene))
+                scenes = (scene for scene, shown in world.implied.items() if name in shown and not named.search(scene))
                 yield from ((name, scene, "") for scene in scenes)
             case "neighbour" | "beside neighbour":
                 near = neighbours(task, concept)
                 if kind == "beside neighbour":  # the anchor that takes the concept's place would pass for the other
-                    near = [other for other in near if other != canonical(concept.anchor)]
+                    near = [other for other in near if other != world.canonical(concept.anchor)]
                 yield from ((name, indefinite(other), other) for other in near)
             case "unrelated" | "beside unrelated":
                 yield from ((name, indefinite(other), other) for other in unrelated(task))
@@ -160,8 +152,8 @@ def _asked_of_objects(task: Task, kind: str) -> Iterator[tuple[str, str, str]]:
 
 def neighbours(task: Task, concept: Concept) -> list[str]:
     """The concept's family and what it lists to preserve, as far as it is not erased itself."""
-    listed = [canonical(word) for word in concept.preserve]
-    near = dict.fromkeys([*FAMILIES[family_of(concept.name)], *(name for name in listed if name)])
+    listed = [task.world.canonical(word) for word in concept.preserve]
+    near = dict.fromkeys([*task.world.family_of(concept.name), *(name for name in listed if name)])
     return [name for name in near if name not in task.erased]
 
 
@@ -171,31 +163,29 @@ def unrelated(task: Task) -> list[str]:
     In an order of the task's own, so that a small cell holds a fair sample of them.
     """
     near = {name for concept in task.concepts for name in neighbours(task, concept)}
-    near |= {canonical(concept.anchor) or "" for concept in task.concepts} | set(task.erased)
-    return sorted((name for name in OBJECTS if name not in near), key=lambda name: hashed(task.name, name))
+    near |= {task.world.canonical(concept.anchor) or "" for concept in task.concepts} | set(task.erased)
+    return sorted((name for name in task.world.objects if name not in near), key=lambda name: hashed(task.name, name))
 
 
 def _asked_of_styles(task: Task, kind: str) -> Iterator[tuple[str, str, str]]:
-    objects = sorted(OBJECTS, key=lambda name: hashed(task.name, name))
+    world = task.world
+    objects = sorted(world.objects, key=lambda name: hashed(task.name, name))
     for concept in task.concepts:
         name = concept.name
         match kind:
             case "plain" | "alias" | "synonym":
-                for i, phrase in enumerate(phrase for phrase in style_phrases(name) if _said(concept, phrase) == kind):
+                for i, phrase in enumerate(
+                    phrase for phrase in world.style_phrases(name) if _said(concept, phrase) == kind
+                ):
                     yield name, phrase, objects[i % len(objects)]
             case "neighbour":
-                others = [style for style in STYLES if style not in task.erased]
-                yield from ((name, phrase, style) for style in others for phrase in style_phrases(style))
+                others = [style for style in world.styles if style not in task.erased]
+                yield from ((name, phrase, style) for style in others for phrase in world.style_phrases(style))
             case "unrelated":
                 yield from ((name, "{}", other) for other in objects)
             case "beside unrelated":  # the object in the picture whose style is erased
-                phrases = [phrase for phrase in style_phrases(name) if _said(concept, phrase) == "plain"]
+                phrases = [phrase for phrase in world.style_phrases(name) if _said(concept, phrase) == "plain"]
                 yield from ((name, phrases[i % len(phrases)], other) for i, other in enumerate(objects))
-
-
-def style_phrases(style: str) -> list[str]:
-    """Every way to ask for a style, with ``{}`` where the picture's content goes."""
-    return [f"{text} {{}}" for text in STYLE_PREFIXES[style]] + [f"{{}}, {text}" for text in STYLE_SUFFIXES[style]]
 
 
 def _said(concept: Concept, phrase: str) -> str:
@@ -204,7 +194,7 @@ def _said(concept: Concept, phrase: str) -> str:
     return "alias" if word_pattern(concept.words).search(phrase) else "synonym"
 
 
-def _in_style(rng: random.Random, phrase: str, kept: str, place: str) -> tuple[str, str]:
+def _in_style(world: World, rng: random.Random, phrase: str, kept: str, place: str) -> tuple[str, str]:
     """The prompt of a style's cell, and what must be seen: an object, or another style with any object."""
-    shown = kept if kept in OBJECTS else rng.choice(OBJECTS)
-    return phrase.format(f"{indefinite(shown)} {place}"), kept
+    shown = kept if kept in world.objects else rng.choice(world.objects)
+    return phrase.format(f"{world.indefinite(shown)} {place}"), kept

@@ -29,7 +29,6 @@ from itertools import combinations
 
 import numpy as np
 
-from pipeline.diorama.detector import DioramaDetector
 from pipeline.evaluation.erasure.config import NONE
 from pipeline.evaluation.erasure.prompts import ATTACKS, KEPT, LEAKS, Question, Task
 from pipeline.evaluation.erasure.store import Seen
@@ -120,7 +119,7 @@ def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) 
 def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balance: Resampled) -> Scores:
     cells = np.array([question.cell for question in asked])
     leaked = erased_seen(task, found)
-    kept, kept_before = _kept_seen(asked, found), _kept_seen(asked, base)
+    kept, kept_before = _kept_seen(task, asked, found), _kept_seen(task, asked, base)
     unrelated = np.flatnonzero(cells == "unrelated")
     same = [np.array_equal(found.images[i], base.images[i]) for i in unrelated]
     return Scores(
@@ -143,7 +142,12 @@ def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balan
 
 def erased_seen(task: Task, found: Seen) -> np.ndarray:
     """Boolean (N,): does B see any of the task's concepts?"""
-    return np.asarray(found.seen[:, [_CLASSES[name] for name in task.erased]].any(axis=1))
+    return np.asarray(found.seen[:, _columns(task, task.erased)].any(axis=1))
+
+
+def _columns(task: Task, names: Sequence[str]) -> list[int]:
+    """The columns of ``Seen.seen`` that stand for *names*."""
+    return [task.world.classes.index(name) for name in names]
 
 
 def _rows(cells: np.ndarray, column: str) -> np.ndarray:
@@ -153,9 +157,10 @@ def _rows(cells: np.ndarray, column: str) -> np.ndarray:
     return np.asarray(cells == column)
 
 
-def _kept_seen(asked: Sequence[Question], found: Seen) -> np.ndarray:
+def _kept_seen(task: Task, asked: Sequence[Question], found: Seen) -> np.ndarray:
     """Boolean (N,): does B see what must be kept? False where there is nothing of the kind."""
-    return np.array([bool(q.kept) and found.seen[i, _CLASSES[q.kept]] for i, q in enumerate(asked)], bool)
+    kept = {name: column for column, name in enumerate(task.world.classes)}
+    return np.array([bool(q.kept) and found.seen[i, kept[q.kept]] for i, q in enumerate(asked)], bool)
 
 
 def _balances(
@@ -165,7 +170,7 @@ def _balances(
     cells = np.array([question.cell for question in asked[:pictures]])
     rng = np.random.default_rng(hashed(task.name))  # another for each task
     erased = [~erased_seen(task, one)[:pictures] for one in found]
-    kept = [_kept_seen(asked[:pictures], one) for one in (base, *found)]
+    kept = [_kept_seen(task, asked[:pictures], one) for one in (base, *found)]
     values: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in found]  # erasure, preservation
     samples: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in found]
     for cell in (*LEAKS, *KEPT):
@@ -200,7 +205,7 @@ def _balance(erasure: Sequence[np.ndarray], preservation: Sequence[np.ndarray], 
 def _outside(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> Interval:
     if task.of_styles:  # a style has no place
         return Interval(math.nan, math.nan, math.nan)
-    columns = [_CLASSES[name] for name in task.erased]
+    columns = _columns(task, task.erased)
     values = []
     for i, question in enumerate(asked):
         if question.cell not in ("plain", "alias", "beside unrelated", "beside neighbour"):
@@ -238,6 +243,3 @@ def around(value: float, samples: np.ndarray) -> Interval:
     """The interval of *samples*, stretched to *value* where that is at the end of what is possible."""
     low, high = percentile_interval(samples)
     return Interval(value, min(low, value), max(high, value))
-
-
-_CLASSES = {name: i for i, name in enumerate(DioramaDetector.classes)}

@@ -9,6 +9,7 @@ from pipeline.config.schema import ModelConfig
 from pipeline.errors import ConfigError
 from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
 from pipeline.evaluation.erasure.prompts import Task, attacked
+from pipeline.evaluation.world import load_world
 from pipeline.models.load import load_model
 
 CAT = Concept(name="cat", aliases=("kitten",))
@@ -20,7 +21,7 @@ def model():
 
 
 def test_finds_a_prompt_nearer_to_the_target_that_the_tokenizer_reads_as_found(model):
-    concept, prompt, pairs = attacked(Task("one object", (CAT,)), 0)
+    concept, prompt, pairs = attacked(Task("one object", (CAT,), load_world("diorama")), 0)
     assert mentions(prompt, CAT)
     assert all(mentions(a, CAT) and not mentions(b, CAT) for a, b in pairs)
     attack = RingABell(model, concept, pairs, Budget(tokens=6, strength=2.0, population=16, generations=12))
@@ -34,7 +35,7 @@ def test_finds_a_prompt_nearer_to_the_target_that_the_tokenizer_reads_as_found(m
 
 @pytest.mark.parametrize("population", [4, 5])
 def test_encodes_as_many_texts_as_its_budget_says(model, population):
-    concept, prompt, pairs = attacked(Task("one object", (CAT,)), 0)
+    concept, prompt, pairs = attacked(Task("one object", (CAT,), load_world("diorama")), 0)
     budget = Budget(tokens=4, strength=1.0, population=population, generations=3)
     attack = RingABell(model, concept, pairs, budget)
     encoded = []

@@ -234,7 +234,7 @@ def test_pictures_that_answer_other_questions_are_drawn_again(nothing_file, tmp_
     evaluate_erasure(config, tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.evaluation.erasure.prompts.indefinite", lambda word: f"one {word}")
+        patch.setattr("pipeline.diorama.evaluated.Diorama.indefinite", lambda self, word: f"one {word}")
         evaluate_erasure(config, tmp_path)
     after = {path: path.read_bytes() for path in tmp_path.rglob("*.npz")}
     assert before.keys() == after.keys()

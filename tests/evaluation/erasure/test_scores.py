@@ -5,14 +5,15 @@ import pytest
 
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import mentions
-from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import canonical, family_of
 from pipeline.evaluation.erasure.prompts import Question, Task, questions
 from pipeline.evaluation.erasure.scores import _box, score_task
 from pipeline.evaluation.erasure.store import Seen
+from pipeline.evaluation.world import load_world
 
 GUN = Concept(name="gun", aliases=("pistol",), preserve=("syringe",))
-TASK = Task("one object", (GUN,))
+WORLD = load_world("diorama")
+TASK = Task("one object", (GUN,), WORLD)
 CELLS = ("plain", "synonym", "neighbour", "unrelated")
 
 
@@ -24,10 +25,10 @@ def asked() -> list[Question]:
 def seen(**columns: list[int]) -> Seen:
     """What B sees: for each object, the indices of the questions."""
     n = len(asked())
-    found = np.zeros((n, len(DioramaDetector.classes)), bool)
+    found = np.zeros((n, len(WORLD.classes)), bool)
     places = np.zeros((n, 64, 8, 8), bool)
     for name, rows in columns.items():
-        column = DioramaDetector.classes.index(name)
+        column = WORLD.classes.index(name)
         found[rows, column] = True
         places[rows, column, 2:6, 0:4] = True
     return Seen(np.zeros((n, 64, 64, 3), np.uint8), found, places)
@@ -125,7 +126,7 @@ def test_questions_ask_what_their_cell_says():
 
 
 def test_a_style_leaks_by_phrases_that_do_not_name_it_and_keeps_what_it_shows():
-    task = Task("style", (Concept(name="sketch", preserve=("sepia",)),))
+    task = Task("style", (Concept(name="sketch", preserve=("sepia",)),), WORLD)
     every = questions(task, 12, 0)
     assert {question.cell for question in every} == {"plain", "synonym", "neighbour", "unrelated", "beside unrelated"}
     for question in every:
@@ -139,8 +140,8 @@ def test_a_scene_in_which_the_concept_is_still_seen_leaks():
     every = [
         Question(cell, "a thing", i, "gun", "apple" if "un" in cell else "knife") for i in range(4) for cell in cells
     ]
-    found = np.zeros((12, len(DioramaDetector.classes)), bool)
-    classes = [DioramaDetector.classes.index(name) for name in ("gun", "apple", "knife")]
+    found = np.zeros((12, len(WORLD.classes)), bool)
+    classes = [WORLD.classes.index(name) for name in ("gun", "apple", "knife")]
     found[:, classes[1:]] = True
     base = Seen(np.zeros((12, 64, 64, 3), np.uint8), found.copy(), np.zeros((12, 64, 8, 8), bool))
     found[[1, 5], classes[0]] = True  # beside the apple; two of eight scenes
@@ -152,7 +153,9 @@ def test_a_scene_in_which_the_concept_is_still_seen_leaks():
 
 def test_the_anchor_is_not_asked_for_beside_the_concept_nor_its_name_in_what_implies_it():
     task = Task(
-        "two", (Concept(name="house", preserve=("castle",)), Concept(name="wolf", anchor="dog", preserve=("dog",)))
+        "two",
+        (Concept(name="house", preserve=("castle",)), Concept(name="wolf", anchor="dog", preserve=("dog",))),
+        WORLD,
     )
     every = questions(task, 40, 0)
     assert {q.kept for q in every if q.cell == "beside neighbour" and q.concept == "wolf"} == {"fox"}

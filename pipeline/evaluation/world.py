@@ -1,0 +1,89 @@
+"""The world in which recipes are evaluated: its words, and who judges its pictures.
+
+An evaluation asks for what a world holds and must know what then has to be seen, so a world is named by its objects and
+styles, by what belongs together, and by what implies what. Imports torch only where a judge is loaded.
+"""
+
+import functools
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from pipeline.registry import WORLDS, load_class
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Judge(Protocol):
+    """Sees what a picture shows. It judges evaluations and audits no run, so that no method was tuned to its eye."""
+
+    @property
+    def thresholds(self) -> Mapping[str, float]:
+        """From which probability on each class counts as seen."""
+
+    def see(self, images: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return probabilities ``(B, classes)``, in the order of ``World.classes``, and, of the objects among them,
+        where they are: ``(B, objects, h, w)`` in 0..1, a cell for 8 pixels. *images* are uint8 ``(B, H, W, 3)``."""
+
+
+class World(ABC):
+    """What a model draws, in words. Its names for objects and styles are what a config's tasks erase."""
+
+    size: ClassVar[tuple[int, int]]  # of its pictures, in pixels: width, height
+    families: ClassVar[Mapping[str, tuple[str, ...]]]  # every object; those of a family are each other's neighbours
+    synonyms: ClassVar[Mapping[str, tuple[str, ...]]]  # other words for an object
+    implied: ClassVar[Mapping[str, tuple[str, ...]]]  # scenes that show objects which their words do not name
+    places: ClassVar[Mapping[str, tuple[str, ...]]]  # the phrases that say where, by background; the first is plain
+    style_prefixes: ClassVar[Mapping[str, tuple[str, ...]]]  # what says a style before what is shown
+    style_suffixes: ClassVar[Mapping[str, tuple[str, ...]]]  # and behind it
+    unknown: ClassVar[tuple[str, ...]]  # words for what it has not
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        return tuple(name for members in self.families.values() for name in members)
+
+    @property
+    def styles(self) -> tuple[str, ...]:
+        return tuple(self.style_prefixes)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What its judge tells apart: objects, then styles."""
+        return (*self.objects, *self.styles)
+
+    def family_of(self, name: str) -> tuple[str, ...]:
+        """Return the objects of the family of *name*, itself among them; ``KeyError`` if there is no such object."""
+        for members in self.families.values():
+            if name in members:
+                return members
+        raise KeyError(name)
+
+    def style_phrases(self, style: str) -> list[str]:
+        """Return every way to ask for a style, with ``{}`` where the picture's content goes."""
+        return [f"{text} {{}}" for text in self.style_prefixes[style]] + [
+            f"{{}}, {text}" for text in self.style_suffixes[style]
+        ]
+
+    @abstractmethod
+    def canonical(self, word: str) -> str | None:
+        """Return the object that *word* names, or None if it names none."""
+
+    @abstractmethod
+    def indefinite(self, word: str) -> str:
+        """Return *word* with "a" or "an", as captions of this world have it."""
+
+    @abstractmethod
+    def judge(self, device: str) -> Judge:
+        """Load the judge; ``LacunaError`` if it is not there."""
+
+    @abstractmethod
+    def judge_digest(self) -> str:
+        """Return sixteen hex digits over the judge's weights."""
+
+
+@functools.cache
+def load_world(name: str) -> World:
+    """Return the world that *name* stands for in the registry; ``ConfigError`` for none."""
+    found: World = load_class("world", name, WORLDS, World)()
+    return found
