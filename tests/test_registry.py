@@ -262,6 +262,20 @@ def test_worlds(name: str):
     assert re.fullmatch("[0-9a-f]{16}", world.judge_digest())
 
 
+class Half(World):
+    """A world that its author has not finished."""
+
+    size = (64, 64)
+
+    def canonical(self, word: str) -> str | None:
+        return None
+
+
+def test_a_world_that_is_not_finished_is_refused_with_what_it_lacks():
+    with pytest.raises(ConfigError, match=r"Half': does not define families, implied, indefinite, judge, judge_digest"):
+        load_world("tests.test_registry:Half")
+
+
 @pytest.mark.parametrize("name", SUITES)
 def test_suites(name: str):
     suite = load_function("suite", name, SUITES)

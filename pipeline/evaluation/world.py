@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from pipeline.errors import ConfigError
 from pipeline.registry import WORLDS, load_class
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ class World(ABC):
 
 @functools.cache
 def load_world(name: str) -> World:
-    """Return the world that *name* stands for in the registry; ``ConfigError`` for none."""
-    found: World = load_class("world", name, WORLDS, World)()
+    """Return the world that *name* stands for; ``ConfigError`` for none, or for one that is not finished."""
+    world = load_class("world", name, WORLDS, World)
+    told = (part for part in World.__annotations__ if not hasattr(world, part))
+    if missing := sorted({*told, *getattr(world, "__abstractmethods__", ())}):
+        raise ConfigError(f"world {name!r}: does not define {', '.join(missing)}")
+    found: World = world()
     return found
