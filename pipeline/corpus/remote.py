@@ -10,6 +10,7 @@ rather a wrong endpoint, and whoever mistyped it should hear so within seconds.
 
 import contextlib
 import logging
+import os
 import random
 import time
 from collections.abc import Callable, Iterator, Set
@@ -50,6 +51,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 _answered: set[tuple[Any, ...]] = set()  # the buckets that have answered this process, and with which options
 _last_said = float("-inf")
+_process = 0  # that has asked a store; 0: none yet
 
 
 class ObjectStore:
@@ -102,6 +104,7 @@ class ObjectStore:
         self._ask(path, put, upload=isinstance(data, Path))
 
     def create(self, path: str, data: bytes) -> bool:
+        self._refuse_after_fork()
         try:
             obstore.put(self._once, path, data, mode="create")
         except exceptions.AlreadyExistsError:
@@ -151,6 +154,7 @@ class ObjectStore:
 
         Raises ``FileNotFoundError``, or ``StoreError`` with the last answer.
         """
+        self._refuse_after_fork()
         pause, longest = (BACKOFF[key].total_seconds() for key in ("init_backoff", "max_backoff"))
         began = time.monotonic()
         while True:
@@ -169,6 +173,16 @@ class ObjectStore:
             else:
                 _answered.add(self._key)
                 return answer
+
+    def _refuse_after_fork(self) -> None:
+        """The client's threads are not there in a forked process, and it, or a new one, would wait for ever."""
+        global _process
+        _process = _process or os.getpid()
+        if _process != os.getpid():
+            raise Refused(
+                f"{self.url}: the process that this one was forked from has used an object store, whose client does "
+                "not survive a fork; start it by spawn (a DataLoader with multiprocessing_context='spawn')"
+            )
 
     def _waits(self) -> bool:
         return self._key in _answered and PATIENT.get()

@@ -86,16 +86,20 @@ class Loader:
         return self._progress.epoch
 
     def __len__(self) -> int:
-        """The batches of this rank in the pass that is under way, or in the next; after a resume, those left."""
-        return self._rounds()[1].steps(self._progress.start)
+        """The batches of this rank in a whole epoch."""
+        return self._rounds()[1].steps(0)
+
+    @property
+    def left(self) -> int:
+        """The batches of this rank from what was received to the end of the epoch: those a resume will give."""
+        return self._rounds()[1].steps(self._progress.position)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
+        # With the first batch, not here, a pass begins: frameworks make iterators that they do not use.
         rank, rounds = self._rounds()
         self._progress.begin()
-        return self._pass(rank, rounds, rounds.steps(self._progress.start))
-
-    def _pass(self, rank: int, rounds: Rounds, steps: int) -> Iterator[dict[str, Any]]:
         epoch, start = self._progress.epoch, self._progress.start
+        steps = rounds.steps(start)
 
         def shares() -> Iterator[Share]:
             for step in range(steps):

@@ -172,17 +172,18 @@ class Rounds:
         return self.world * self.batch
 
     def steps(self, position: int) -> int:
-        """Return the steps from *position* to the end, a multiple of the workers.
+        """Return the steps from *position* to the end; from the beginning they are a multiple of the workers.
 
         What is left over, fewer than world x workers x batch positions, is dropped, or padded from the beginning.
-        Raises ``ConfigError`` where that leaves nothing of an epoch.
+        From a position that these numbers lead to the end is the same as from the beginning. Raises ``ConfigError``
+        where nothing of an epoch is left.
         """
         workers = max(1, self.workers)
-        left, unit = max(0, self.length - position), self.step * workers
-        rounds = -(-left // unit) if self.pad else left // unit
+        unit, begin = self.step * workers, position % self.step
+        rounds = max(0, self.length - begin + (unit - 1 if self.pad else 0)) // unit
         if not rounds and not position:
             raise ConfigError(
                 f"{self.length} samples are fewer than one batch of {self.batch} for each of {workers} workers of "
                 f"{self.world} ranks; lower batch_size or workers, or pad the remainder"
             )
-        return rounds * workers
+        return max(0, begin + rounds * unit - position) // self.step

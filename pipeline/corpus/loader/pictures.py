@@ -32,13 +32,11 @@ SHORT = "ends before its manifest says"
 class Pictures:
     """Reads the pictures of *index*; without *cache* the store is a folder on disk.
 
-    Pickled it connects anew. In a forked process it opens its files anew, and refuses to ask an object store, whose
-    client would wait there for ever.
+    Pickled it connects anew; in a forked process it opens its files anew, and an object store refuses to be asked.
     """
 
     def __init__(self, store: Store, index: Index, cache: Cache | None):
         self._store, self._index, self._cache = store, index, cache
-        self._connected = os.getpid()
         self._begin()
 
     def __reduce__(self) -> Any:
@@ -108,11 +106,6 @@ class Pictures:
         return self._cache.open(f"{tar}-{start}-{end}", lambda: self._range(shard, start, end - start))
 
     def _range(self, shard: int, start: int, length: int) -> bytes:
-        if os.getpid() != self._connected and not isinstance(self._store, LocalStore):
-            raise CorpusError(
-                f"{self._store.url}: an object store's client does not survive a fork, and would wait for ever; "
-                "give the DataLoader multiprocessing_context='spawn'"
-            )
         name = layout.tar(self._number(shard))
         for pause in AGAIN:
             time.sleep(pause)

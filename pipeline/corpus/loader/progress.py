@@ -22,6 +22,10 @@ class Progress:
             self.set_epoch(self.epoch + 1)
         self.begun = True
 
+    def next(self) -> tuple[int, int]:
+        """Return epoch and position at which a pass would begin now."""
+        return (self.epoch + 1, 0) if self.begun else (self.epoch, self.start)
+
     def set_epoch(self, epoch: int) -> None:
         """Have the next pass be *epoch*, from its beginning; from a resumed position where that is of this epoch."""
         if epoch != self.epoch or self.begun:

@@ -96,14 +96,18 @@ class _Batches(Iterator[list[int]]):
     def __init__(self, sampler: BatchSampler):
         self._sampler, self._progress = sampler, sampler._progress
         self._rank, self._rounds = sampler._rounds(sampler.workers)
-        self._progress.begin()
-        self._go(self._progress.epoch, self._progress.start)
+        self._begun = False
 
-    def _go(self, epoch: int, position: int) -> None:
-        self._epoch, self._position = epoch, position
-        self._end = position + self._rounds.steps(position) * self._rounds.step
+    def _begin(self) -> None:
+        """With the first batch: a DataLoader makes iterators that it does not use."""
+        if not self._begun:
+            self._begun = True
+            self._progress.begin()
+            self._epoch, self._position = self._progress.epoch, self._progress.start
+            self._end = self._position + self._rounds.steps(self._position) * self._rounds.step
 
     def __next__(self) -> list[int]:
+        self._begin()
         if self._position >= self._end:
             if self._progress.epoch == self._epoch:
                 self._progress.set_epoch(self._epoch + 1)
@@ -114,13 +118,13 @@ class _Batches(Iterator[list[int]]):
         return rows
 
     def state_dict(self) -> dict[str, Any]:
-        return self._sampler._state("lacuna batch sampler 1", self._rounds, self._epoch, position=self._position)
+        epoch, position = (self._epoch, self._position) if self._begun else self._progress.next()
+        return self._sampler._state("lacuna batch sampler 1", self._rounds, epoch, position=position)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         check_state(state, self.state_dict())
         self._progress.resume(state["epoch"], state["position"])
-        self._progress.begin()
-        self._go(state["epoch"], state["position"])
+        self._begun = False
 
 
 class Stream(_Deal, IterableDataset[dict[str, Any]]):
@@ -146,9 +150,10 @@ class _Samples(Iterator[dict[str, Any]]):
         info = get_worker_info()
         self._worker = info.id if info else 0
         workers = info.num_workers if info else 1
-        self._stream, self._seed = stream, info.seed - info.id if info else None
+        self._stream = stream
+        seed = info.seed - info.id if info else None  # equal in all workers of a pass
         self._rank, self._rounds = stream._rounds(workers)
-        self._epoch = stream._epochs.of_pass(self._seed)
+        self._epoch = stream._epochs.of_pass(seed, self._worker)
         self._steps = self._rounds.steps(0) // workers  # of this worker
         self._go(0)
 
@@ -180,14 +185,15 @@ class _Samples(Iterator[dict[str, Any]]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         check_state(state, self.state_dict())
         self._epoch = state["epoch"]
-        self._stream._epochs.resumed(self._seed, self._epoch)
+        self._stream._epochs.resumed(self._epoch)
         self._go(state["given"])
 
 
 class _Epochs:
     """Which epoch a pass is of, agreed upon by workers that know nothing of each other and may live for one pass only.
 
-    A small file that they lock: the last pass, which torch's seed for its workers names, and its epoch.
+    A small file that they lock: the last pass, its epoch, and the workers that have begun it. A pass is another one
+    where torch's seed for its workers is another, or where a worker begins again.
     """
 
     def __init__(self) -> None:
@@ -202,18 +208,18 @@ class _Epochs:
     def set(self, epoch: int) -> None:
         self._change(lambda _: {"next": epoch})
 
-    def of_pass(self, seed: int | None) -> int:
-        """Return the epoch of the pass that torch's *seed* names; None names a new one each time."""
+    def of_pass(self, seed: int | None, worker: int) -> int:
+        """Return the epoch of the pass that *worker* begins; without torch's *seed* it is the only one."""
 
         def begun(last: dict[str, Any]) -> dict[str, Any]:
-            if seed is not None and last.get("seed") == seed:
-                return last
-            return {"seed": seed, "epoch": last["next"], "next": last["next"] + 1}
+            if seed is not None and last.get("seed") == seed and worker not in last["begun"]:
+                return {**last, "begun": [*last["begun"], worker]}
+            return {"seed": seed, "epoch": last["next"], "next": last["next"] + 1, "begun": [worker]}
 
         return int(self._change(begun)["epoch"])
 
-    def resumed(self, seed: int | None, epoch: int) -> None:
-        self._change(lambda _: {"seed": seed, "epoch": epoch, "next": epoch + 1})
+    def resumed(self, epoch: int) -> None:
+        self._change(lambda last: {**last, "epoch": epoch, "next": epoch + 1})
 
     def _change(self, change: Any) -> dict[str, Any]:
         with open(self._path, "r+") as file:

@@ -84,8 +84,8 @@ def test_a_resume_is_exact_at_any_other_ranks_workers_and_batches(numbers, seed)
             else:
                 loader.load_state_dict(state)
                 assert loader.state_dict() == state
-        left = len(loaders[0])
-        assert {len(loader) for loader in loaders} == {left}
+        left = loaders[0].left
+        assert {loader.left for loader in loaders} == {left}
         assert 0 <= TOTAL - len(seen) - left * world * batch < world * max(1, workers) * batch
         passes = [iter(loader) for loader in loaders]
         for _ in range(min(left, rng.randrange(1, 12))):
@@ -110,12 +110,26 @@ def test_a_resume_goes_on_with_the_next_epoch(numbers):
     other = Loader(numbers, 5)
     other.load_state_dict(loader.state_dict())
     other.set_epoch(0)  # as a training loop does, and keeps the position
-    assert len(other) == 2
+    assert (other.left, len(other)) == (2, 68)
     rest = numbers_of(other)
     assert rest == numbers_of(batches)
     assert other.epoch == loader.epoch == 1
     assert other.state_dict() == loader.state_dict()
     assert numbers_of(other) == numbers_of(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("remainder", ["drop", "pad"])
+def test_a_resume_at_equal_numbers_is_as_if_nothing_had_been(numbers, workers, remainder):
+    loader = Loader(numbers, 7, workers=workers, remainder=remainder)
+    whole, states = [], []
+    for batch in loader:
+        whole.append(batch["number"].tolist())
+        states.append(loader.state_dict())
+    for count in (1, 4, len(whole) - 1):
+        other = Loader(numbers, 7, workers=workers, remainder=remainder)
+        other.load_state_dict(states[count - 1])
+        assert [batch["number"].tolist() for batch in other] == whole[count:]
 
 
 def test_a_state_at_the_end_of_an_epoch_loses_and_repeats_nothing(numbers):
@@ -124,7 +138,7 @@ def test_a_state_at_the_end_of_an_epoch_loses_and_repeats_nothing(numbers):
         state = loader.state_dict()
     other = Loader(numbers, 5)
     other.load_state_dict(state)
-    assert len(other) == 0
+    assert other.left == 0
     assert numbers_of(other) == []
     assert numbers_of(other) == numbers_of(loader)
 
@@ -222,6 +236,6 @@ def test_states_of_something_else_are_refused_in_a_line(corpus, numbers):
 
 def test_too_few_samples_are_refused(numbers):
     with pytest.raises(ConfigError, match="344 samples are fewer than one batch of 400"):
-        iter(Loader(numbers, 400))
+        next(iter(Loader(numbers, 400)))
     assert len(Loader(numbers, 400, remainder="pad")) == 1
     assert np.array_equal(sorted(numbers_of(Loader(numbers, 400, remainder="pad")))[-1:], [343])
