@@ -46,7 +46,7 @@ from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts
 from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
 from pipeline.evaluation.erasure.prompts import Task, attacked
-from pipeline.evaluation.results import add_results_option, environment, write_result
+from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.evaluation.world import load_world
 from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
@@ -163,7 +163,7 @@ def main() -> int:
     if args.size < 1:
         parser.error(f"--size is {args.size}; expected at least 1")
     torch.set_num_threads(args.threads)
-    here = environment()
+    here = machine()
     model, detector = load_model(MODEL, torch.device("cpu")), DioramaDetector.load("a")
     settings = {"weights": fingerprint(model), "dtype": MODEL.dtype.value, "size": args.size, "threads": args.threads}
     args.output.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,7 @@ from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import WatchfulSteering
 from pipeline.erasure.gate.text import Context, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
-from pipeline.evaluation.results import add_results_option, environment, write_result
+from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import Model, load_model
@@ -52,7 +52,7 @@ def main() -> int:
     add_results_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    here = environment()
+    here = machine()
     model = load_model(MODEL, torch.device("cpu"))
     concepts = [
         Concept(

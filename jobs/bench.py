@@ -45,7 +45,7 @@ import torch
 from pipeline.config import load_config
 from pipeline.config.schema import Backend, Config, ImageFormat
 from pipeline.corpus.encode import encode_image
-from pipeline.evaluation.results import add_results_option, environment, write_result
+from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.models.load import load_model
 from pipeline.models.settle import settle
 from pipeline.prompts import Plan, open_source
@@ -90,7 +90,7 @@ def main() -> None:
         return
 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    here = environment()
+    here = machine()
     load = here["load"]
     print(f"{args.images} pictures, {args.steps} steps, {config.model.dtype}, batches of {batch}")
     print(f"{args.threads} threads of {os.cpu_count()} cores, torch {torch.__version__}, load {load:.1f} before")

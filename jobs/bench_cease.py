@@ -24,7 +24,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, DType, ModelConfig
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
-from pipeline.evaluation.results import add_results_option, environment, write_result
+from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import unplanned
@@ -46,7 +46,7 @@ def main() -> int:
     add_results_option(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    here = environment(args.device)
+    here = machine(args.device)
     model = load_model(ModelConfig(path=args.model, dtype=DType.float32), torch.device(args.device))
     config = Config(model=ModelConfig(path=args.model))
     config.generation.steps, config.generation.batch_size = args.steps, args.images

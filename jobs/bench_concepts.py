@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pipeline.erasure.steps import Step
     from pipeline.models.load import Model
 
-from pipeline.evaluation.results import add_results_option, environment, write_result
+from pipeline.evaluation.results import add_results_option, machine, write_result
 
 COUNTS = (1, 5, 15, 50)
 EDITS = ("uce", "rece", "speed")
@@ -49,7 +49,7 @@ def main() -> int:
         (method,), (count,) = args.methods, args.concepts
         print(json.dumps(solve(method, count) if method in EDITS else draw(method, count)))
         return 0
-    here = environment()
+    here = machine()
     cells: dict[str, dict[str, object]] = {}
     print("| method | concepts | seconds | of the batch | MB |\n|---|---|---|---|---|")
     worse = []

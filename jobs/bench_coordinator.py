@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline.cluster.coordinator import Coordinator  # noqa: E402
 from pipeline.cluster.protocol import Counts, Failure, FailureKind, Lease, Report  # noqa: E402
-from pipeline.evaluation.results import add_results_option, environment, write_result  # noqa: E402
+from pipeline.evaluation.results import add_results_option, machine, write_result  # noqa: E402
 from pipeline.prompts import PlannedShard  # noqa: E402
 
 SECONDS = 60.0  # a shard
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--lost", type=int, default=1_000, help="workers, at once (default 1,000)")
     add_results_option(parser)
     args = parser.parse_args()
-    here = environment()
+    here = machine()
     world = World(args.workers, args.shards)
     gc.collect()
     print(f"{args.workers:,} workers, {args.shards:,} shards, half of them committed: opened in {world.opened:.1f} s")

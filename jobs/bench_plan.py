@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.evaluation.results import add_results_option, environment, write_result
+from pipeline.evaluation.results import add_results_option, machine, write_result
 
 ANIMALS = ("cat", "dog", "tiger", "lion", "wolf", "fox", "owl", "horse", "cow", "pig")
 PLACES = ("on a beach", "in a meadow", "in the snow", "in a city", "in a room", "at sunset", "in the desert")
@@ -32,7 +32,7 @@ def main() -> None:
     if args.plan:
         print(json.dumps(plan(args.folder, source)))
         return
-    here = environment()
+    here = machine()
     if not source.exists():
         make(source, args.rows)
     command = [sys.executable, __file__, "--plan", "-n", str(args.rows), "--folder", str(args.folder)]

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.audit.detector import Detector  # noqa: E402
-from pipeline.evaluation.results import add_results_option, environment, write_result  # noqa: E402
+from pipeline.evaluation.results import add_results_option, machine, write_result  # noqa: E402
 
 WORKERS = 2
 JOINED = "joined"  # a Ray of several nodes
@@ -256,7 +256,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder, removed at the end)")
     add_results_option(parser)
     args = parser.parse_args()
-    here = environment()
+    here = machine()
     with tempfile.TemporaryDirectory(prefix="lacuna-chaos-") as scratch:
         folder = (args.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

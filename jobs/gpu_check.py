@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from pipeline.config.schema import ConceptConfig, Config, DType, ModelConfig, StepConfig
 from pipeline.erasure.recipe import active_methods
-from pipeline.evaluation.results import add_results_option, environment, write_result
+from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import DTYPES, Model
@@ -85,7 +85,7 @@ def main() -> None:
 
     size, device = SIZES[args.size], torch.device(args.device)
     dtype = DTYPES[fast_dtype(args.device) if args.dtype == "auto" else DType(args.dtype)]
-    here = environment(args.device)
+    here = machine(args.device)
     reach = matrix_product(size.product, device, dtype)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}, {dtype}: {reach / 1e12:.3g} TFLOP/s in a {size.product}² product")

@@ -9,7 +9,8 @@ from pipeline.registry import SUITES
 SHELLS = ("bash", "zsh", "fish")
 CONFIG_HELP = "a YAML file, such as configs/quickstart.yaml; its keys are in pipeline/config/schema.py"
 OVERRIDES_HELP = "settings in place of the file's, such as seed=1 output.path=out/mine"
-FILES = ("config", "path", "folder", "output")  # arguments that name files
+RESULTS_HELP = "write what was found there as JSON, for the tables of the READMEs (make tables)"
+FILES = ("config", "path", "folder", "output", "results")  # arguments that name files
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -128,12 +129,14 @@ def build_parser() -> argparse.ArgumentParser:
         suite.add_argument(
             "-n", "--images", type=_positive, default=2000, help="pictures to generate in all (default 2000)"
         )
+        suite.add_argument("--results", metavar="FILE", help=RESULTS_HELP)
         suite.set_defaults(command="evaluate suite", suite=name)
     help = "measure recipes against each other and the unerased model, judged by detector B; goes on where it stopped"
     erasure = what.add_parser("erasure", help=help, description=help)
     erasure.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/evaluation/quick.yaml")
     erasure.add_argument("overrides", metavar="KEY=VALUE", nargs="*", default=[], help="overrides, such as cell=20")
     erasure.add_argument("-o", "--output", metavar="DIR", help="the folder (default: out/evaluate-NAME of the config)")
+    erasure.add_argument("--results", metavar="FILE", help=RESULTS_HELP)
     erasure.set_defaults(command="evaluate erasure")
     completion = commands.add_parser(
         "completion",

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from pipeline.arguments import build_parser, completion
@@ -209,8 +210,6 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _repair(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from pipeline.config import load_config
     from pipeline.repair import recorded_config, repair
 
@@ -252,24 +251,28 @@ def _purge(args: argparse.Namespace) -> int:
     return 0
 
 
+def _results(args: argparse.Namespace) -> Path | None:
+    from pipeline.evaluation.results import results_file
+
+    return results_file(args.results) if args.results else None
+
+
 def _evaluate_suite(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pipeline.registry import SUITES, load_function
 
-    tell(load_function("suite", args.suite, SUITES)(args.output, args.images))
+    tell(load_function("suite", args.suite, SUITES)(args.output, args.images, results=_results(args)))
     return 0
 
 
 def _evaluate_erasure(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pathlib import Path
-
     from pipeline.evaluation.erasure.config import load_evaluation
 
     config = load_evaluation(args.config, args.overrides)
     from pipeline.evaluation.erasure.evaluate import evaluate_erasure
 
-    tell(evaluate_erasure(config, args.output or f"out/evaluate-{Path(args.config).stem}"))
+    tell(evaluate_erasure(config, args.output or f"out/evaluate-{Path(args.config).stem}", _results(args)))
     return 0
 
 

@@ -25,6 +25,7 @@ from pipeline.diorama.suite.labelled import judge_labelled, load_labelled
 from pipeline.diorama.suite.prompts import Demand, demands
 from pipeline.diorama.world import EVALUATION_SEEDS, OBJECTS, PLAIN, STYLES, sample_scene
 from pipeline.errors import ConfigError, StoreError
+from pipeline.evaluation.results import machine, write_result
 from pipeline.evaluation.statistics import count, frechet, kappa, macro_f1
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.load import DTYPES
@@ -38,21 +39,27 @@ _RENDER_SEEDS = EVALUATION_SEEDS + (1 << 30)  # beyond the scenes whose captions
 
 
 def evaluate_diorama(
-    out_dir: str | Path, images: int = 2000, model: str | Path = DIORAMA_PATH, guidance: float = _GUIDANCE
+    out_dir: str | Path,
+    images: int = 2000,
+    model: str | Path = DIORAMA_PATH,
+    guidance: float = _GUIDANCE,
+    results: Path | None = None,
 ) -> str:
-    """Generate about *images* pictures, judge them, and write scores.json, card.md and contact.png to *out_dir*.
+    """Generate about *images* pictures, judge them, and write scores.json, card.md and contact.png to *out_dir*, and
+    the scores to *results* (``pipeline.evaluation.results``).
 
     Returns the card (Markdown). Raises ``StoreError`` where the folder cannot be written, and ``ConfigError`` where it
     was begun with other weights or settings.
     """
     out = folder_on_disk(out_dir)
     try:
-        return _evaluate(out, images, model, guidance)
+        return _evaluate(out, images, model, guidance, results)
     except OSError as error:
         raise StoreError(f"{error.filename or out}: {error.strerror or error}") from error
 
 
-def _evaluate(out: Path, images: int, model: str | Path, guidance: float) -> str:
+def _evaluate(out: Path, images: int, model: str | Path, guidance: float, results: Path | None) -> str:
+    here = machine()
     (out / "pictures").mkdir(parents=True, exist_ok=True)
     dtype = fast_dtype("cpu")  # as the quickstart
     settings = {
@@ -76,7 +83,12 @@ def _evaluate(out: Path, images: int, model: str | Path, guidance: float) -> str
     scores["labelled"] = judge_labelled(detectors, load_labelled())
     training = Path(model) / "training.json"
     scores["training"] = json.loads(training.read_text()) if training.exists() else None
-    (out / "scores.json").write_text(json.dumps(scores, indent=2, default=_plain) + "\n")
+    plain = json.dumps(scores, indent=2, default=_plain)
+    (out / "scores.json").write_text(plain + "\n")
+    if results:
+        figures = json.loads(plain, parse_constant=lambda _: None)  # no speed where all pictures were there
+        what = "How well the built-in model obeys, and how well its detectors see"
+        write_result(results, what=what, config=figures.pop("settings"), figures=figures, environment=here)
     sheet = contact_sheet(pictures, asked).quantize(256, dither=Image.Dither.NONE)  # a quarter of the bytes
     sheet.save(out / "contact.png", optimize=True)
     text = card(scores)

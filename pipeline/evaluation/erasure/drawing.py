@@ -3,14 +3,12 @@
 Unit of work: a batch of one task's questions by one recipe. Knows the folder, and nothing of scores.
 """
 
-import hashlib
 import json
 import random
 import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_reci
 from pipeline.erasure.training import train_missing
 from pipeline.errors import ConfigError
 from pipeline.evaluation.attacks.embedding import EmbeddingAttack, token_projections
+from pipeline.evaluation.erasure.code import code_digest
 from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config
 from pipeline.evaluation.erasure.prompts import EMBEDDINGS, Question, questions_digest
 from pipeline.evaluation.erasure.store import Folder, Origin, Seen
@@ -29,12 +28,6 @@ from pipeline.generation.engine import Engine
 from pipeline.models.find import find_model
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Sample, unplanned
-
-# Of the package: what decides which picture a recipe draws, and what B sees in it.
-_CODE = (
-    "erasure/**/*.py", "generation/*.py", "models/*.py", "evaluation/attacks/embedding.py",
-    "diorama/detector.py",
-)  # fmt: skip
 
 
 class Drawer:
@@ -150,12 +143,3 @@ def ratios(seconds: Any) -> dict[str, dict[str, float]]:
         }
         for recipe, by_name in seconds.items()
     }
-
-
-def code_digest() -> str:
-    """Sixteen hex digits over the code that decides what a recipe does to a picture, and how it is judged."""
-    root = Path(__file__).parents[2]
-    digest = hashlib.sha256()
-    for path in sorted(path for pattern in _CODE for path in root.glob(pattern)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]

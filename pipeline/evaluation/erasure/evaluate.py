@@ -19,8 +19,9 @@ from pipeline.config.schema import DType
 from pipeline.errors import ConfigError, SelfCheckError
 from pipeline.evaluation.attacks.embedding import token_projections
 from pipeline.evaluation.erasure.attack_search import AttackSearch
+from pipeline.evaluation.erasure.code import code_digest
 from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config, settings
-from pipeline.evaluation.erasure.drawing import Drawer, check_recipes, code_digest, ratios
+from pipeline.evaluation.erasure.drawing import Drawer, check_recipes, ratios
 from pipeline.evaluation.erasure.findings import Findings
 from pipeline.evaluation.erasure.prompts import (
     ATTACK,
@@ -33,6 +34,8 @@ from pipeline.evaluation.erasure.prompts import (
 from pipeline.evaluation.erasure.report import write_report
 from pipeline.evaluation.erasure.scores import erased_seen, score_task
 from pipeline.evaluation.erasure.store import Folder, Seen, joined
+from pipeline.evaluation.erasure.summary import summary
+from pipeline.evaluation.results import machine, write_result
 from pipeline.evaluation.statistics import count
 from pipeline.generation.environment import environment
 from pipeline.models.dtype import fast_dtype
@@ -46,18 +49,19 @@ _REPORT_EVERY = 300.0  # seconds between the reports of a round that goes on
 Batch = tuple[str, Sequence[Question]]  # its name in the folder, and what it answers
 
 
-def evaluate_erasure(config: EvaluationConfig, out: str | Path) -> str:
-    """Draw what is missing in *out*, score it, write scores.json, table.md and report.html; return the tables.
+def evaluate_erasure(config: EvaluationConfig, out: str | Path, results: Path | None = None) -> str:
+    """Draw what is missing in *out*, score it, write scores.json, table.md and report.html, and the figures in brief to
+    *results* (``summary.py``); return the tables.
 
     Raises ``ConfigError`` for recipes that do not fit the model, and for a folder begun with other settings.
     """
-    return Evaluation(config, out).run()
+    return Evaluation(config, out, results).run()
 
 
 class Evaluation:
     """One evaluation in one folder."""
 
-    def __init__(self, config: EvaluationConfig, out: str | Path):
+    def __init__(self, config: EvaluationConfig, out: str | Path, results: Path | None = None):
         check_recipes(config)
         try:
             device = resolve_device(config.device)
@@ -66,6 +70,7 @@ class Evaluation:
         if config.model.dtype is DType.auto:
             config = replace(config, model=replace(config.model, dtype=fast_dtype(device)))
         self.config = config
+        self.results, self.machine = results, machine(device)
         self.recipes = (NONE, *config.recipes)
         self.folder = Folder(folder_on_disk(out))
         self.drawer = Drawer(config, self.folder, device)
@@ -126,20 +131,22 @@ class Evaluation:
                 paired = {recipe: _first(pictures, most) for recipe, pictures in found.items()}
                 scored.append((score_task(task, asked[name], paired), paired))
         timing = self.folder.read_json("timing.json", ("of", "seconds"))
-        return write_report(
-            self.folder,
-            Findings(
-                settings=self.settings,
-                cell=self.config.cell,
-                tasks=[scores for scores, _ in scored],
-                asked=asked,
-                pictures={scores.task: found for scores, found in scored},
-                times=ratios(timing["seconds"]) if timing else {},
-                refused=self.refused,
-                unedited=self._unedited(),
-                notes=self._notes(),
-            ),
+        findings = Findings(
+            settings=self.settings,
+            cell=self.config.cell,
+            tasks=[scores for scores, _ in scored],
+            asked=asked,
+            pictures={scores.task: found for scores, found in scored},
+            times=ratios(timing["seconds"]) if timing else {},
+            refused=self.refused,
+            unedited=self._unedited(),
+            notes=self._notes(),
         )
+        if self.results:
+            what = "Recipes against each other and the unerased model, judged by detector B"
+            parts = self.folder.read_json("settings.json", ("settings", "parts"))
+            write_result(self.results, what=what, config=parts, figures=summary(findings), environment=self.machine)
+        return write_report(self.folder, findings)
 
     def _evenly(self, asked: Mapping[str, Sequence[Question]]) -> dict[str, dict[str, Seen]]:
         """Return task -> recipe -> its pictures: of each recipe of all tasks as many of a kind, while tasks are under

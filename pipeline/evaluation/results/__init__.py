@@ -13,6 +13,7 @@ of the READMEs from these files; a figure stands on a page in no other way. What
   ``version`` and ``date`` are those of the commit that wrote them down, and ``environment`` is what that page tells.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -34,12 +35,33 @@ PACKAGES = ("torch", "diffusers", "transformers", "ray")
 OPTION = "--results"
 
 
-def add_results_option(parser: Any) -> None:
-    """Give an argparse *parser* the option ``--results FILE``; ``args.results`` is a ``Path`` or None."""
-    parser.add_argument(OPTION, type=Path, metavar="FILE", help="write what was found there as JSON (make tables)")
+def add_results_option(parser: argparse.ArgumentParser) -> None:
+    """Give *parser* the option ``--results FILE``; ``args.results`` is a ``Path`` or None."""
+
+    def file(text: str) -> Path:
+        try:
+            return results_file(text)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    parser.add_argument(OPTION, type=file, metavar="FILE", help="write what was found there as JSON (make tables)")
 
 
-def environment(device: str = "cpu") -> dict[str, Any]:
+def results_file(text: str) -> Path:
+    """Return the file that ``--results`` named; ``ConfigError`` where none can be written: measuring takes long."""
+    path = Path(text)
+    if path.is_dir():
+        raise ConfigError(f"{text}: is a folder; expected a file, such as {path / 'results.json'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{text}: cannot be written ({error.strerror})") from error
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"{text}: cannot be written, {path.parent} is not yours to write to")
+    return path
+
+
+def machine(device: str = "cpu") -> dict[str, Any]:
     """Return what figures of time and memory depend on besides code and config. Take it before the measurement."""
     found: dict[str, Any] = {
         "cpu": _cpu(),

@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.erasure.config import load_evaluation
 from pipeline.evaluation.erasure.evaluate import Evaluation, evaluate_erasure
 from pipeline.evaluation.erasure.store import Folder
+from pipeline.evaluation.results import read_result
 
 CONFIG = """
 model: {path: diorama, dtype: float32}
@@ -45,7 +46,7 @@ def nothing_file(tmp_path_factory):
 def evaluated(config_file, tmp_path_factory):
     """The folder of a whole evaluation, and what it printed."""
     out = tmp_path_factory.mktemp("out")
-    return out, evaluate_erasure(load_evaluation(config_file), out)
+    return out, evaluate_erasure(load_evaluation(config_file), out, out / "results.json")
 
 
 def kill_before(patch, comes) -> None:
@@ -60,8 +61,12 @@ def kill_before(patch, comes) -> None:
     patch.setattr(Folder, "write", killed)
 
 
+def load(out) -> dict:
+    return json.loads((out / "scores.json").read_text())
+
+
 def scores(out, recipe: str) -> dict:
-    return json.loads((out / "scores.json").read_text())["tasks"]["one object"]["recipes"][recipe]
+    return load(out)["tasks"]["one object"]["recipes"][recipe]
 
 
 def test_the_unerased_model_shows_the_concept_and_an_erased_one_does_not(evaluated):
@@ -69,6 +74,27 @@ def test_the_unerased_model_shows_the_concept_and_an_erased_one_does_not(evaluat
     hits = {recipe: sum(scores(out, recipe)["leak"][cell]["hits"] for cell in LEAKS) for recipe in ("none", "uce")}
     assert hits["none"] >= 5  # of six
     assert hits["uce"] <= 1
+
+
+def test_the_results_file_has_the_same_counts_in_brief(evaluated):
+    out, _ = evaluated
+    result = read_result(out / "results.json")
+    assert result["config"]["settings"]["generation.steps"] == load(out)["settings"]["generation.steps"]
+    assert {"tasks.one object", "recipes.uce"} <= set(result["config"]["parts"])
+    figures = result["figures"]
+    for recipe in ("none", "uce"):
+        brief, full = figures["tasks"]["one object"][recipe], scores(out, recipe)
+        leak, kept = full["leak"], full["kept"]
+        named = [leak[cell] for cell in ("plain", "alias") if cell in leak]
+        assert brief["named"] == [sum(one["hits"] for one in named), sum(one["trials"] for one in named)]
+        keys = ("base", "trials") if recipe == "none" else ("hits", "base")
+        assert brief["unrelated"] == [kept["unrelated"][key] for key in keys]
+        beside = [kept[cell] for cell in ("beside unrelated", "beside neighbour") if cell in kept]
+        assert brief["beside"] == [sum(one[key] for one in beside) for key in keys]
+        assert figures["all"][recipe]["scene"] == [leak["scene"]["hits"], leak["scene"]["trials"]]  # there is one task
+    assert "H_o" not in figures["all"]["none"]
+    assert figures["all"]["uce"]["H_o"]["value"] == pytest.approx(scores(out, "uce")["H_o"]["value"])
+    assert figures["all"]["uce"]["time"] == load(out)["time"]["uce"]
 
 
 def test_no_method_is_bit_identical(evaluated):

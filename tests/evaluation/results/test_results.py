@@ -14,14 +14,14 @@ from pipeline.evaluation.results import (
     ROOT,
     add_results_option,
     command_line,
-    environment,
+    machine,
     read_result,
     write_result,
 )
 
 
 def write(path: Path, **figures) -> None:
-    write_result(path, what="a measurement", config={"rows": 3}, figures=figures, environment=environment())
+    write_result(path, what="a measurement", config={"rows": 3}, figures=figures, environment=machine())
 
 
 def test_a_result_says_what_made_it_when_and_where(tmp_path):
