@@ -159,10 +159,22 @@ def test_the_built_in_world_is_known_by_the_registry_alone():
     ]
 
 
-def test_what_a_concept_is_can_be_asked_without_torch():
-    names = [module for module in modules() if module.startswith("pipeline.concepts")]
-    code = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+def test_whoever_carries_out_a_plan_knows_neither_gate_nor_judge():
+    known = {room(name) for module, name, _ in arrows() if room(module) == "cluster"}
+    assert not known & {"erasure", "audit", "generation", "evaluation"}
+
+
+def test_what_needs_no_model_waits_for_neither_torch_nor_ray():
+    """A concept, a config, a plan, a corpus's state: all but the loader, which gives tensors."""
+    rooms = {"errors", "registry", "concepts", "config", "prompts", "corpus", "run", "arguments", "cli"}
+    names = [
+        m for m in modules() if m != "pipeline" and room(m) in rooms and not m.startswith("pipeline.corpus.loader")
+    ]
+    code = (
+        f"import sys, {', '.join(names)}; print({{'torch', 'diffusers', 'transformers', 'ray'}} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_nothing_reads_what_is_private_to_another_file():
