@@ -79,7 +79,8 @@ WORLDS: dict[str, str] = {
     "diorama": "pipeline.diorama.evaluated:Diorama",
 }
 
-# What ``lacuna evaluate`` can measure besides: functions of a folder and a number of pictures that return the tables.
+# What ``lacuna evaluate`` can measure besides: functions of a folder, a number of pictures and ``results``, a file for
+# the figures in brief; they return the tables.
 SUITES: dict[str, str] = {
     "diorama": "pipeline.diorama.suite.evaluate:evaluate_diorama",
 }

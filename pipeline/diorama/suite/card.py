@@ -92,7 +92,7 @@ def _detectors(renders: dict[str, Any] | None) -> str:
 def _labelled(scores: dict[str, Any]) -> str:
     lines = [
         f"On {scores['pictures']} generated pictures that were labelled by looking at them "
-        "(`pipeline/evaluation/labelled`):\n",
+        "(`pipeline/diorama/suite/labelled`):\n",
         "| | A | B |",
         "|---|---|---|",
     ]
