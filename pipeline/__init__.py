@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from pipeline.corpus.loader import Corpus, Loader
+    from pipeline.corpus.loader import Corpus, Loader, Mixture
     from pipeline.corpus.reading import open_corpus
     from pipeline.erasure.methods.esd import compute_erasure_loss
 
-__all__ = ["Corpus", "Loader", "__version__", "compute_erasure_loss", "open_corpus"]
+__all__ = ["Corpus", "Loader", "Mixture", "__version__", "compute_erasure_loss", "open_corpus"]
 
 _PLACES = {
     "Corpus": "pipeline.corpus.loader",
     "Loader": "pipeline.corpus.loader",
+    "Mixture": "pipeline.corpus.loader",
     "open_corpus": "pipeline.corpus.reading",
     "compute_erasure_loss": "pipeline.erasure.methods.esd",
 }

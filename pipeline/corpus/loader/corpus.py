@@ -16,7 +16,7 @@ from pipeline.corpus.loader.arguments import expect_one_of
 from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode
 from pipeline.corpus.loader.index import Index, open_index
-from pipeline.corpus.loader.order import Order, Sequential, Shuffled
+from pipeline.corpus.loader.order import Mixed, Sequential, Shuffled
 from pipeline.corpus.loader.pictures import Pictures
 from pipeline.corpus.loader.where import parse_where
 from pipeline.corpus.manifest import schema
@@ -111,7 +111,7 @@ class Corpus(Dataset[dict[str, Any]]):
         values = zip(*(found[name] for name in self.columns), strict=True)
         return [dict(zip(self.columns, sample, strict=True)) for sample in values]
 
-    def order(self, seed: int, shuffle: bool) -> Order:
+    def order(self, seed: int, shuffle: bool) -> Mixed:
         """Return the order that *seed* names, or that of the rows."""
         blocks = self.index.blocks
         if not shuffle:

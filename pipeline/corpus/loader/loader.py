@@ -1,17 +1,20 @@
 """The loader of a training loop: equal counts on every rank and worker, and a resume that is exact."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
 from pipeline.corpus.loader.arguments import expect_count, expect_one_of
-from pipeline.corpus.loader.order import Rounds, Share
+from pipeline.corpus.loader.buckets import Bucketed, Size
+from pipeline.corpus.loader.corpus import IMAGE, Corpus
+from pipeline.corpus.loader.order import Order, Rounds, Share
 from pipeline.corpus.loader.progress import Progress, check_state
 from pipeline.corpus.loader.ranks import Ranks
-from pipeline.corpus.loader.reading import Reader, Received, Transform
+from pipeline.corpus.loader.reading import SIZE, Reader, Received, Transform
 from pipeline.corpus.loader.source import Source
+from pipeline.corpus.loader.transforms import fit
 from pipeline.errors import ConfigError
 
 Remainder = Literal["drop", "pad"]
@@ -27,6 +30,9 @@ class Loader:
     batch_size`` samples a step of the one order that *seed* and epoch name (see ``order``); each rank and each of its
     *workers* has the same number of batches. What does not divide, fewer samples than ranks x workers x batch, is
     dropped, or with ``pad`` filled up from the beginning of the epoch.
+
+    *buckets* are sizes (height, width): a batch is then of one of them, which its samples have as ``size``, and without
+    a *transform* its pictures are brought to it (see ``buckets``, also for what is left over).
 
     *transform* is given a sample (a dict) in the worker and returns one; what it draws from torch's or Python's random
     generator depends on seed, epoch and position alone. Rank and world size are torch.distributed's where it is
@@ -46,6 +52,7 @@ class Loader:
         seed: int = 0,
         shuffle: bool = True,
         remainder: Remainder = "drop",
+        buckets: Sequence[Size] | None = None,
         transform: Transform | None = None,
         rank: int | None = None,
         world_size: int | None = None,
@@ -63,8 +70,11 @@ class Loader:
             raise ConfigError("context: an object store's client does not survive a fork; expected spawn or forkserver")
         self.batch_size, self.workers, self.seed, self.shuffle = batch_size, workers, seed, shuffle
         self.skipped = 0
-        self._source, self._order = source, source.order(seed, shuffle)
         self._ranks, self._pad = Ranks(rank, world_size), remainder == "pad"
+        self._source = source
+        self._order = self._ordered(buckets)
+        if buckets is not None and transform is None:
+            transform = to_bucket
         self._progress = Progress()
         self._shares = _Shares()
         started = context or ("spawn" if source.remote else None)
@@ -79,6 +89,15 @@ class Loader:
             pin_memory=pin_memory,
             generator=torch.Generator(),  # the training process's own draws are not disturbed
         )
+
+    def _ordered(self, buckets: Sequence[Size] | None) -> Order:
+        order = self._source.order(self.seed, self.shuffle)
+        if buckets is None:
+            return order
+        if not isinstance(self._source, Corpus):
+            raise ConfigError("buckets: expected one Corpus, not a mixture")
+        rows = self._source.index.rows
+        return Bucketed(order, rows["height"], rows["width"], buckets, self.batch_size, self._pad)
 
     @property
     def epoch(self) -> int:
@@ -130,7 +149,7 @@ class Loader:
             "corpus": self._source.fingerprint,
             "seed": self.seed,
             "shuffle": self.shuffle,
-            "group": self._order.group,
+            "buckets": self._order.buckets,
             "epoch": self._progress.epoch,
             "position": self._progress.position,
         }
@@ -148,6 +167,11 @@ class _Shares(Sampler[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return self.now
+
+
+def to_bucket(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return *sample* with its picture in the size of its batch."""
+    return {**sample, IMAGE: fit(sample[IMAGE], sample[SIZE])}
 
 
 def _as_it_is(received: Any) -> Any:

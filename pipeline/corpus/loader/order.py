@@ -13,7 +13,7 @@ each other (on other machines) read different blocks.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -38,10 +38,11 @@ class Share:
 
 
 class Order(Protocol):
-    """An order of ``length`` rows in each epoch, of which ``group`` positions at a time go to one rank."""
+    """An order of ``length`` rows in each epoch. ``buckets`` is None where each position is a row of its own, else what
+    decides which rows stand together, as plain JSON."""
 
     length: int
-    group: int
+    buckets: list[Any] | None
 
     def share(self, epoch: int, start: int, stop: int, rank: int, world: int) -> Share:
         """Return what *rank* of *world* gets of the positions *start* to *stop*, whose number they share equally.
@@ -54,7 +55,7 @@ class Mixed:
     """Orders in which each position is a row of its own; ``share`` deals a step's positions to ranks by lane."""
 
     length: int
-    group = 1
+    buckets: list[Any] | None = None
 
     def take(self, epoch: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and lanes (int64) of positions within the epoch."""

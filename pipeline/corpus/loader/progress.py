@@ -39,7 +39,7 @@ _MEANS = {
     "corpus": "of another corpus, snapshot or predicate",
     "seed": "of another seed",
     "shuffle": "of another shuffle",
-    "group": "of another batch_size, which aspect buckets fix",
+    "buckets": "of other aspect buckets or, with them, of another batch_size",
 }
 _FIXED = ("world_size", "workers", "batch_size")
 

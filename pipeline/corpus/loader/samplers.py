@@ -56,7 +56,7 @@ class _Deal:
             "corpus": self.source.fingerprint,
             "seed": self.seed,
             "shuffle": self.shuffle,
-            "group": self._order.group,
+            "buckets": self._order.buckets,
             "world_size": rounds.world,
             "workers": rounds.workers,
             "batch_size": self.batch_size,

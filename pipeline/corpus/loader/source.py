@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.corpus.loader.order import Order
+from pipeline.corpus.loader.order import Mixed
 
 
 class Source(Protocol):
@@ -13,11 +13,16 @@ class Source(Protocol):
     ``remote`` where its storage's client does not survive a fork; ``skipped`` counts, in this process, damaged samples
     in whose place another was read."""
 
-    fingerprint: str
-    remote: bool
-    skipped: int
+    @property
+    def fingerprint(self) -> str: ...
 
-    def order(self, seed: int, shuffle: bool) -> Order: ...
+    @property
+    def remote(self) -> bool: ...
+
+    @property
+    def skipped(self) -> int: ...
+
+    def order(self, seed: int, shuffle: bool) -> Mixed: ...
 
     def read(self, rows: np.ndarray) -> list[dict[str, Any]]: ...
 

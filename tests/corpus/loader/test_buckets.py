@@ -1,0 +1,80 @@
+"""Aspect buckets: batches of one size, equal counts on ranks, exact resumes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from pipeline import Corpus, Loader, Mixture
+from pipeline.corpus.loader.buckets import nearest_buckets
+from pipeline.errors import ConfigError, CorpusError
+from tests.corpora import make_corpus, number_of
+
+SIZES = [(16, 16), (16, 24), (24, 16)]
+BUCKETS = [(8, 8), (8, 12), (12, 8)]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Of 90 pictures 30 have each of three sizes."""
+    make_corpus(str(tmp_path / "c"), [50, 40], sizes=SIZES)
+    return Corpus(tmp_path / "c", columns=["image", "number"])
+
+
+def test_the_nearest_shape_and_of_equal_shapes_the_nearest_area():
+    sizes = [(512, 512), (1024, 1024), (512, 768), (768, 512)]
+    heights, widths = np.array([500, 900, 600, 100, 300]), np.array([500, 1000, 800, 50, 320])
+    assert nearest_buckets(heights, widths, sizes).tolist() == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("remainder", ["drop", "pad"])
+def test_batches_are_of_one_size_and_ranks_have_as_many(corpus, world, remainder):
+    loaders = [
+        Loader(corpus, 4, buckets=BUCKETS, remainder=remainder, rank=rank, world_size=world) for rank in range(world)
+    ]
+    batches = [list(loader) for loader in loaders]
+    assert {len(one) for one in batches} == {len(loaders[0])}
+    seen = []
+    for batch in (batch for one in batches for batch in one):
+        (size,) = set(batch["size"])
+        assert batch["image"].shape == (4, *size, 3)
+        assert [number_of(image) for image in batch["image"]] == batch["number"].tolist()
+        assert {SIZES[n % 3] for n in batch["number"].tolist()} == {(size[0] * 2, size[1] * 2)}
+        seen += batch["number"].tolist()
+    if remainder == "pad":
+        assert set(seen) == set(range(90))
+    else:
+        assert len(set(seen)) == len(seen) > 90 - 3 * 4 - world * 4
+    assert len({tuple(batch["size"][0]) for batch in batches[0][:8]}) > 1  # and they take turns
+
+
+def test_a_resume_is_exact_at_other_ranks_and_refused_at_another_batch(corpus):
+    first = [Loader(corpus, 4, buckets=BUCKETS, rank=rank, world_size=2) for rank in range(2)]
+    seen = []
+    for loader in first:
+        batches = iter(loader)
+        seen += [number for _ in range(3) for number in next(batches)["number"].tolist()]
+    state = json.loads(json.dumps(first[1].state_dict()))
+    rest = Loader(corpus, 4, buckets=BUCKETS)
+    rest.load_state_dict(state)
+    seen += [number for batch in rest for number in batch["number"].tolist()]
+    assert len(set(seen)) == len(seen) == 84
+    for batch, buckets in ((3, BUCKETS), (4, BUCKETS[:2]), (4, None)):
+        with pytest.raises(CorpusError, match="of other aspect buckets or, with them, of another batch_size"):
+            Loader(corpus, batch, buckets=buckets).load_state_dict(state)
+
+
+def test_each_epoch_has_other_batches(corpus):
+    loader = Loader(corpus, 4, buckets=BUCKETS)
+    passes = [[batch["number"].tolist() for batch in loader] for _ in range(2)]
+    assert passes[0] != passes[1]
+    assert len(passes[0]) == len(passes[1])
+
+
+def test_what_are_no_buckets_is_refused_in_a_line(corpus):
+    for buckets in ([], [(8, 8), (8, 8)], [(8, 0)], [(8,)], [(8.0, 8)]):
+        with pytest.raises(ConfigError, match="buckets: "):
+            Loader(corpus, 4, buckets=buckets)
+    with pytest.raises(ConfigError, match="expected one Corpus"):
+        Loader(Mixture([(corpus, 1)]), 4, buckets=BUCKETS)
