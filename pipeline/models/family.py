@@ -6,8 +6,8 @@ never of a pipeline class. A family that packs its latents (FLUX) does so inside
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -23,28 +23,40 @@ class Conditioning:
     """What the denoiser is told of prompts. The first dimension of every tensor is the prompt.
 
     ``embeds`` is float ``(B, T, D)``, the text tokens that attention sees; ``pooled`` is ``(B, P)`` where the
-    architecture has one vector for the whole prompt besides.
+    architecture has one vector for the whole prompt besides; ``mask`` is bool ``(B, T)``, which tokens attention may
+    see, where it may not see all. A changed one is made by ``dataclasses.replace``, so that what a method does not know
+    of stays.
     """
 
     embeds: Tensor
     pooled: Tensor | None = None
+    mask: Tensor | None = None
 
     def __len__(self) -> int:
         return self.embeds.shape[0]
 
     def rows(self, index: Tensor | slice | list[int]) -> Self:
         """Return the conditioning of some of the prompts, in the order of *index*."""
-        return type(self)(self.embeds[index], None if self.pooled is None else self.pooled[index])
+        return self._each(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        pooled = None if self.pooled is None else self.pooled.to(device, non_blocking=non_blocking)
-        return type(self)(self.embeds.to(device, non_blocking=non_blocking), pooled)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     @classmethod
-    def cat(cls, parts: Sequence["Conditioning"]) -> Self:
-        """Return all rows of *parts*, one after another."""
-        pooled = [part.pooled for part in parts if part.pooled is not None]
-        return cls(torch.cat([part.embeds for part in parts]), torch.cat(pooled) if pooled else None)
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """Return all rows of *parts*, one after another. Raises ``ValueError`` for what some of them have alone."""
+        joined: dict[str, Tensor | None] = {}
+        for f in fields(cls):
+            tensors = [tensor for part in parts if (tensor := getattr(part, f.name)) is not None]
+            if len(tensors) not in (0, len(parts)):
+                raise ValueError(f"{len(tensors)} of {len(parts)} conditionings have {f.name}; expected all or none")
+            joined[f.name] = torch.cat(tensors) if tensors else None
+        return replace(parts[0], **joined)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """Return it with every tensor changed."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: t if t is None else change(t) for name, t in tensors.items()})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ the size: a second way in for text, which cross-attention does not see.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -64,9 +65,11 @@ class StableDiffusionXL(StableDiffusion):
             return encoded
         given = torch.tensor([bool(text) for text in texts], device=self.device)
         assert encoded.pooled is not None
-        return Conditioning(
-            torch.where(given[:, None, None], encoded.embeds, 0), torch.where(given[:, None], encoded.pooled, 0)
+        embeds, pooled = (
+            torch.where(given[:, None, None], encoded.embeds, 0),
+            torch.where(given[:, None], encoded.pooled, 0),
         )
+        return replace(encoded, embeds=embeds, pooled=pooled)
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
         rows, _, h, w = latents.shape

@@ -18,7 +18,7 @@ celebrities, -0.30 artists. On the diorama s is .24 to .35 where the concept is 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -77,7 +77,7 @@ class SemanticSurgery(Method):
             if pooled is not None and taken.pooled is not None:
                 pooled[row] = (wide(pooled[row]) - alpha * wide(taken.pooled[0])).to(pooled.dtype)
         gates = {f"{self.label}:{concept.name}": alphas[:, i].float() for i, concept in enumerate(self.concepts)}
-        return prompts.changed(positive=Conditioning(embeds, pooled), gates=gates)
+        return prompts.changed(positive=replace(prompts.positive, embeds=embeds, pooled=pooled), gates=gates)
 
     def opens(self, gate: str) -> float | None:
         return self.options.threshold
@@ -97,4 +97,4 @@ class SemanticSurgery(Method):
         pooled = None
         if encoded.pooled is not None and neutral.pooled is not None:
             pooled = encoded.pooled - neutral.pooled
-        return Conditioning(encoded.embeds - neutral.embeds, pooled)
+        return replace(encoded, embeds=encoded.embeds - neutral.embeds, pooled=pooled)

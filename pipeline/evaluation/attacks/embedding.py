@@ -22,13 +22,14 @@ such numbers could tell.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.erasure.method import Method, Prompts
-from pipeline.models.family import Conditioning, TextProjection
+from pipeline.models.family import TextProjection
 from pipeline.models.load import Model
 
 
@@ -46,7 +47,7 @@ class EmbeddingAttack(Method):
     def condition(self, prompts: Prompts) -> Prompts:
         given = prompts.positive.embeds
         embeds = (given.double() @ self.map.T).to(given.dtype)
-        return prompts.changed(positive=Conditioning(embeds, prompts.positive.pooled))
+        return prompts.changed(positive=replace(prompts.positive, embeds=embeds))
 
 
 def _map(edited: Sequence[TextProjection], original: Mapping[str, Tensor], reg: float) -> Tensor:
