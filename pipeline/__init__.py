@@ -1,4 +1,7 @@
-"""Lacuna: text-to-image corpora from concept-erased diffusion pipelines, with evidence that they are clean."""
+"""Lacuna: text-to-image corpora from concept-erased diffusion pipelines, with evidence that they are clean.
+
+What a subclass of one's own needs is imported from here (``pipeline/EXTENDING.md`` shows it), and stays where it is.
+"""
 
 import importlib
 from typing import TYPE_CHECKING, Any
@@ -6,18 +9,45 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from pipeline.audit.detector import Detector
     from pipeline.corpus.loader import Corpus, Loader, Mixture
     from pipeline.corpus.reading import open_corpus
+    from pipeline.erasure.method import Method, Prompts, Sampling, Steering
     from pipeline.erasure.methods.esd import compute_erasure_loss
+    from pipeline.errors import ConfigError
+    from pipeline.models.family import Conditioning, Family
 
-__all__ = ["Corpus", "Loader", "Mixture", "__version__", "compute_erasure_loss", "open_corpus"]
+__all__ = [
+    "Conditioning",
+    "ConfigError",
+    "Corpus",
+    "Detector",
+    "Family",
+    "Loader",
+    "Method",
+    "Mixture",
+    "Prompts",
+    "Sampling",
+    "Steering",
+    "__version__",
+    "compute_erasure_loss",
+    "open_corpus",
+]
 
 _PLACES = {
+    "Conditioning": "pipeline.models.family",
+    "ConfigError": "pipeline.errors",
     "Corpus": "pipeline.corpus.loader",
+    "Detector": "pipeline.audit.detector",
+    "Family": "pipeline.models.family",
     "Loader": "pipeline.corpus.loader",
+    "Method": "pipeline.erasure.method",
     "Mixture": "pipeline.corpus.loader",
-    "open_corpus": "pipeline.corpus.reading",
+    "Prompts": "pipeline.erasure.method",
+    "Sampling": "pipeline.erasure.method",
+    "Steering": "pipeline.erasure.method",
     "compute_erasure_loss": "pipeline.erasure.methods.esd",
+    "open_corpus": "pipeline.corpus.reading",
 }
 
 

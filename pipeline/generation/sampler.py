@@ -61,7 +61,7 @@ class Sampler:
         blend = [s for s in steerings if s.overrides("blend")]
         joint = [s for s in steerings if s.overrides("joint")]
         options = step_options(self.scheduler, generators)
-        with self.state.batch(conditioning.embeds, text, blend, joint):
+        with self.state.batch(conditioning.embeds, text, blend, joint, masked=conditioning.mask is not None):
             for step, timestep in enumerate(timesteps):
                 for steering in steerings:
                     steering.begin(step, timestep)

@@ -2,7 +2,8 @@
 
 Several steerings act one after another at each place, so they stack. Keys and values depend on the prompt alone (true
 of cross-attention, not of joint attention), so they are computed, and changed, once per batch instead of once per step.
-Without steerings the result is that of diffusers' own processor bit for bit. Knows nothing of concepts or of gates.
+Without steerings the result is that of diffusers' own processor bit for bit, masks included; what that one does besides
+is refused (``replaceable.py``). Knows nothing of concepts or of gates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,9 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from pipeline.errors import ConfigError
 from pipeline.models.layers import QKV, JointLayer, Layer, merge_heads, split_heads
+from pipeline.models.replaceable import check_cross_attention
 
 
 class AttentionSteering(Protocol):
@@ -39,6 +42,7 @@ class AttentionState:
         self.text_steerings: Sequence[AttentionSteering] = ()
         self.blend_steerings: Sequence[AttentionSteering] = ()
         self.joint_steerings: Sequence[JointSteering] = ()
+        self.masked = False  # do the steerings know which tokens of the batch are masked?
         self.running: Tensor | None = None  # the embeddings that a transformer with joint attention runs on now
         self._source: Tensor | None = None
         self._keys_values: dict[int, tuple[Tensor, Tensor]] = {}
@@ -50,11 +54,14 @@ class AttentionState:
         text: Sequence[AttentionSteering],
         blend: Sequence[AttentionSteering],
         joint: Sequence[JointSteering] = (),
+        masked: bool = False,
     ) -> Iterator[None]:
         """While inside, forwards on the very tensor *embeds* are steered and share their keys and values.
 
-        A forward on any other embeddings (a further branch of some method) runs unsteered.
+        A forward on any other embeddings (a further branch of some method) runs unsteered. ``masked`` says that the
+        steerings were told of the mask (``Conditioning.mask``).
         """
+        self.masked = masked
         self._source, self.text_steerings, self.blend_steerings, self.joint_steerings = embeds, text, blend, joint
         try:
             yield
@@ -89,6 +96,8 @@ class CrossAttentionProcessor:
     """Replaces diffusers' ``AttnProcessor2_0`` in one cross-attention layer of a UNet."""
 
     def __init__(self, layer: Layer, state: AttentionState):
+        """Raise ``ConfigError`` for a layer of which it would leave something out."""
+        check_cross_attention(layer.name, layer.module)
         self.layer = layer
         self.state = state
 
@@ -100,12 +109,25 @@ class CrossAttentionProcessor:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """Map hidden states ``(R, N, C)`` to the same shape, attending to ``encoder_hidden_states (R, T, D)``."""
+        """Map hidden states ``(R, N, C)`` to the same shape, attending to ``encoder_hidden_states (R, T, D)``.
+
+        ``attention_mask (R, 1, T)`` is added to the logits. Raises ``ConfigError`` where a steering would act on what
+        is masked and does not know it. ``temb`` is for a normalisation that ``check_cross_attention`` refuses.
+        """
         layer, state = self.layer, self.state
+        rows, tokens, _ = encoder_hidden_states.shape
+        if attention_mask is not None:
+            attention_mask = attn.prepare_attention_mask(attention_mask, tokens, rows)
+            attention_mask = attention_mask.view(rows, layer.heads, -1, attention_mask.shape[-1])
         query = split_heads(attn.to_q(hidden_states), layer.heads)  # (R, heads, N, d)
         key, value = state.keys_values(layer, attn, encoder_hidden_states)
-        output = scaled_dot_product_attention(query, key, value)
+        output = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
         if state.blend_steerings and state.steers(encoder_hidden_states):
+            if attention_mask is not None and not state.masked:
+                raise ConfigError(
+                    f"{layer.name} masks tokens of the text, and its family does not say which (Conditioning.mask): "
+                    "what acts on its output would act on others too"
+                )
             for steering in state.blend_steerings:
                 output = steering.blend(layer, query, output)
         projected: Tensor = attn.to_out[1](attn.to_out[0](merge_heads(output)))

@@ -46,7 +46,7 @@ class Conditioning:
     def cat(cls, parts: Sequence[Self]) -> Self:
         """Return all rows of *parts*, one after another. Raises ``ValueError`` for what some of them have alone."""
         joined: dict[str, Tensor | None] = {}
-        for f in fields(cls):
+        for f in fields(parts[0]):
             tensors = [tensor for part in parts if (tensor := getattr(part, f.name)) is not None]
             if len(tensors) not in (0, len(parts)):
                 raise ValueError(f"{len(tensors)} of {len(parts)} conditionings have {f.name}; expected all or none")

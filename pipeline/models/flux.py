@@ -18,6 +18,7 @@ from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
 from pipeline.models.joint import JointFamily
 from pipeline.models.layers import QKV, EnteredText, JointLayer, Layer, merge_heads
+from pipeline.models.replaceable import check_processor, check_unmasked
 
 LARGEST_HALF = 65504  # of float16; like diffusers, half-precision tokens are kept within
 
@@ -178,6 +179,8 @@ class FluxProcessor:
     """Replaces diffusers' ``FluxAttnProcessor`` in one layer."""
 
     def __init__(self, layer: DoubleLayer | SingleLayer, state: AttentionState):
+        """Raise ``ConfigError`` for a layer that something else has opened."""
+        check_processor(layer.name, layer.module, ("FluxAttnProcessor", "FluxProcessor"))
         self.layer = layer
         self.state = state
 
@@ -189,7 +192,11 @@ class FluxProcessor:
         attention_mask: Tensor | None = None,
         image_rotary_emb: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Attend to text and image; a single block gives both as one sequence ``(R, T + N, C)``, text first."""
+        """Attend to text and image; a single block gives both as one sequence ``(R, T + N, C)``, text first.
+
+        Raises ``ConfigError`` where tokens are masked.
+        """
+        check_unmasked(self.layer.name, attention_mask)
         layer, double = self.layer, encoder_hidden_states is not None
         assert image_rotary_emb is not None
         assert self.state.running is not None

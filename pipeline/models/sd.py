@@ -43,6 +43,7 @@ class StableDiffusion(Family):
             "unet's class_embed_type": (unet.get("class_embed_type"), None),
             "unet's num_class_embeds": (unet.get("num_class_embeds"), None),
             "unet's encoder_hid_dim": (unet.get("encoder_hid_dim"), None),
+            "unet's encoder_hid_dim_type": (unet.get("encoder_hid_dim_type"), None),  # pictures, of an IP adapter
             "unet's addition_embed_type": (unet.get("addition_embed_type"), cls._addition),
             # Without that embedding, which is not given it here, it draws something else.
             "unet's time_cond_proj_dim (an LCM's, guided by an embedding)": (unet.get("time_cond_proj_dim"), None),
@@ -73,8 +74,16 @@ class StableDiffusion(Family):
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Tensor:
+<<<<<<< HEAD
         encoded: Tensor = self.pipe.text_encoder(ids.to(self.device))[0].to(self.dtype)
         return encoded
+=======
+        ids, encoder = ids.to(self.device), self.pipe.text_encoder
+        ends = ids == self.pipe.tokenizer.eos_token_id
+        read = ends.cumsum(1) - ends.long() == 0  # up to the end of the text
+        mask = read.long() if getattr(encoder.config, "use_attention_mask", False) else None
+        return encoder(ids, attention_mask=mask)[0].to(self.dtype)
+>>>>>>> d8d4d66 (Attention heeds a mask of the text as diffusers does, and CEASE those of its alternatives; what our processors would leave out, and masks in joint attention, are refused; the package has one place for what is subclassed)
 
     @property
     def factor(self) -> int:

@@ -17,6 +17,7 @@ from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
 from pipeline.models.joint import JointFamily
 from pipeline.models.layers import QKV, EnteredText, JointLayer, Layer, merge_heads, split_heads
+from pipeline.models.replaceable import check_processor, check_unmasked
 
 T5_LENGTH = 256  # tokens that T5 reads of a prompt, the length it was trained with
 
@@ -142,6 +143,8 @@ class SD3Processor:
     """Replaces diffusers' ``JointAttnProcessor2_0`` in one layer."""
 
     def __init__(self, layer: SD3Layer, state: AttentionState):
+        """Raise ``ConfigError`` for a layer that something else has opened."""
+        check_processor(layer.name, layer.module, ("JointAttnProcessor2_0", "SD3Processor"))
         self.layer = layer
         self.state = state
 
@@ -152,8 +155,12 @@ class SD3Processor:
         encoder_hidden_states: Tensor,
         attention_mask: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Map image tokens ``(R, N, C)`` and text tokens ``(R, T, C)`` to the same shapes, attending to both."""
+        """Map image tokens ``(R, N, C)`` and text tokens ``(R, T, C)`` to the same shapes, attending to both.
+
+        Raises ``ConfigError`` where tokens are masked.
+        """
         layer = self.layer
+        check_unmasked(layer.name, attention_mask)
         image, text = layer.image(hidden_states), layer.text(encoder_hidden_states)
         seen, heard = layer.meet(text, image)
         for steering in self.state.joint_now():

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.family import Family
+from pipeline.models.replaceable import check_cross_attention
 from pipeline.models.scheduler import step_options
 
 STEPS = 4  # of the scheduler: more than any keeps in memory of the steps before
@@ -146,6 +147,9 @@ def _check_heard(where: str, family: Family, heard: set[str]) -> None:
     if "cross_attention" not in family.offers:
         return
     known = {projection.layer for projection in family.text_projections() if projection.kind in ("key", "value")}
+    for name in sorted(heard & known):
+        layer = family.denoiser.get_submodule(name.partition(".")[2])
+        check_cross_attention(f"{where}: its {name}", layer)
     if heard != known:
         other = min(heard ^ known)
         raise ConfigError(

@@ -1,5 +1,7 @@
 """On every family our loop draws what diffusers' own pipeline draws, for the same seeds."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from pipeline.config.schema import ModelConfig
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
-from tests import tiny, tiny_families
+from tests import masked, tiny, tiny_families
 
 PROMPTS = ["a cat on the beach", "a red car", "two people by a tree"]
 NEGATIVES = ["", "", "night"]
@@ -82,3 +84,13 @@ def test_a_negative_prompt_is_refused_where_there_is_no_negative_branch():
     config.generation.negative_prompt = "night"
     with pytest.raises(ConfigError, match=r"negative_prompt: FLUX\.1 takes none: its guidance is distilled"):
         Engine(config, load("flux"), ())
+
+
+def test_a_model_that_masks_its_text_draws_what_diffusers_draws():
+    model = load_model(ModelConfig(path=tiny.path()), torch.device("cpu"))
+    whole = theirs(model, 5.0)
+    forward, mask = model.pipe.unet.forward, masked.seen(model.pipe.tokenizer, [*NEGATIVES[:1] * 3, *PROMPTS])
+    model.pipe.unet.forward = functools.partial(forward, encoder_attention_mask=mask)
+    expected = theirs(model, 5.0)
+    assert np.abs(whole - expected).max() > 10
+    assert np.abs(ours(model, 5.0) - expected).max() <= 1

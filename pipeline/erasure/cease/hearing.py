@@ -33,7 +33,7 @@ class ConceptDirections:
     """What the concepts would bring, in the text encoder's eyes: ``directions`` ``(W, D)``, a row for each word."""
 
     def __init__(self, family: Family, concepts: Sequence[Concept]):
-        self.empty = family.encode([""]).embeds  # (1, T, D)
+        self.empty = family.encode([""])
         context = Context(family, concepts)
         directions = [context.direction(word, concept) for concept in concepts for word in concept.words]
         self.directions = torch.stack(directions)
@@ -59,13 +59,19 @@ class Listener:
         Of a concept's words the one that is heard most counts.
         """
         if layer.index not in self._layers:
-            attn, empty = layer.module, self.concepts.empty
+            attn, empty = layer.module, self.concepts.empty.embeds
             words = linear(self.concepts.directions, attn.to_v.weight.float())
             key, value = (split_heads(x(empty), layer.heads) for x in (attn.to_k, attn.to_v))
             self._layers[layer.index] = key, value, normalize(words, dim=-1)
         key, value, words = self._layers[layer.index]
         rows = len(query)
-        silence = scaled_dot_product_attention(query, key.expand(rows, -1, -1, -1), value.expand(rows, -1, -1, -1))
+        mask = self.concepts.empty.mask  # (1, T)
+        silence = scaled_dot_product_attention(
+            query,
+            key.expand(rows, -1, -1, -1),
+            value.expand(rows, -1, -1, -1),
+            attn_mask=None if mask is None else mask[:, None, None],
+        )
         got = normalize(merge_heads(output - silence).float(), dim=-1)  # (R, N, heads * d)
         cosines = (got @ words.T).split(self.concepts.words, dim=-1)
         size = grid(query.shape[2], self.latent_shape)

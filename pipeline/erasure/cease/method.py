@@ -234,12 +234,13 @@ class CEASE(Method):
     ) -> list[Alternative]:
         meant = [[hit for hit in found if hit.score >= self.options.means] for found in hits]
         others = [replaced(text, found) for text, found in zip(texts, meant, strict=True)]
-        encoded = encode_chunked(self.model.family, [other for other, _ in others]).embeds
+        encoded = encode_chunked(self.model.family, [other for other, _ in others])
         alternatives = []
         for i, (text, found, named) in enumerate(zip(texts, hits, meant, strict=True)):
             other, marks = others[i]
             # Where no word means a concept, the prompt's own embeddings (as other methods left them) are the start.
-            embeds = encoded[i] if named else prompts.positive.embeds[rows[i]]
+            start = encoded.rows([i]) if named else prompts.positive.rows([rows[i]])
+            embeds, mask = start.embeds[0], None if start.mask is None else start.mask[0]
             implied = {hit.concept.name for hit in found if hit not in named}
             if self.options.always_on:
                 implied |= {concept.name for concept in self.concepts} - {hit.concept.name for hit in named}
@@ -253,7 +254,7 @@ class CEASE(Method):
             acted_on = implied | {hit.concept.name for hit in named}
             everywhere = any(concept.everywhere for concept in self.concepts if concept.name in acted_on)
             threshold = self.options.implied_threshold if implied else self.options.threshold
-            alternatives.append(Alternative(embeds, tokens, stand_in, strength, threshold, everywhere))
+            alternatives.append(Alternative(embeds, mask, tokens, stand_in, strength, threshold, everywhere))
         return alternatives
 
     def _marked(self, text: str, spans: list[tuple[int, int]]) -> Tensor:

@@ -20,11 +20,13 @@ from pipeline.models.layers import Layer, split_heads
 
 @dataclass(frozen=True)
 class Alternative:
-    """What a concerned sample listens to instead: ``embeds (T, D)``, and which tokens mark the place, ``(T,)`` of 0/1:
-    ``tokens`` in the prompt as it is, ``stand_in`` in the alternative. ``strength`` is s of the formula; ``threshold``
-    is that of the place; ``everywhere`` says that m is 1 all over the picture from the first step on."""
+    """What a concerned sample listens to instead: ``embeds (T, D)`` and their ``mask (T,)``, and which tokens mark the
+    place, ``(T,)`` of 0/1: ``tokens`` in the prompt as it is, ``stand_in`` in the alternative. ``strength`` is s of the
+    formula; ``threshold`` is that of the place; ``everywhere`` says that m is 1 all over the picture from the first
+    step on."""
 
     embeds: Tensor
+    mask: Tensor | None  # as ``Conditioning.mask``
     tokens: Tensor
     stand_in: Tensor
     strength: float
@@ -54,6 +56,9 @@ class CEASESteering(Steering):
             slice(first, first + samples) if every else torch.tensor([first + row for row in rows], device=device)
         )
         self.embeds = torch.stack([alternative.embeds for alternative in alternatives])
+        own, others = prompts.positive.mask, [a.mask for a in alternatives if a.mask is not None]
+        self.own_mask = None if own is None else own[list(rows), None, None]  # (rows, 1, 1, T)
+        self.mask = torch.stack(others)[:, None, None] if others else None
         self.tokens = torch.stack([alternative.tokens for alternative in alternatives])
         self.stand_in = torch.stack([alternative.stand_in for alternative in alternatives])
         self.strength = torch.tensor([a.strength for a in alternatives], device=device).view(-1, 1, 1, 1)
@@ -99,15 +104,15 @@ class CEASESteering(Steering):
 
     def gather(self, layer: Layer, query: Tensor, output: Tensor) -> None:
         """Add to the place what one layer shows of it: queries ``(rows, heads, N, d)``, and all outputs."""
-        self.place.add(query, self.keys[layer.index], self.tokens)
-        self.place.add(query, self.alternative[layer.index][0], self.stand_in)
+        self.place.add(query, self.keys[layer.index], self.tokens, self.own_mask)
+        self.place.add(query, self.alternative[layer.index][0], self.stand_in, self.mask)
 
     def masks(self) -> dict[str, Tensor]:
         return self.place.shown(self.samples, self.members, self.looks)
 
     def switched(self, layer: Layer, query: Tensor) -> Tensor:
         """Return what listening to the alternative gives, ``(rows, heads, N, d)``."""
-        return scaled_dot_product_attention(query, *self.alternative[layer.index])
+        return scaled_dot_product_attention(query, *self.alternative[layer.index], attn_mask=self.mask)
 
 
 class HeardSteering(CEASESteering):

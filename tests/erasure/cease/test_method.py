@@ -18,7 +18,7 @@ from pipeline.generation.pixels import finish
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts
 from pipeline.models.load import Model, load_model
-from tests import tiny
+from tests import masked, tiny
 from tests.erasure.conftest import config, uce_step
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
@@ -111,6 +111,16 @@ def test_what_is_everywhere_is_switched_all_over_the_picture_from_the_first_step
     anchored = draw(model, [], ["a dog by a road", "the red car"])
     assert np.abs(steered.astype(int) - anchored).max() <= 1
     assert (steered[0] != draw(model, [cease(model, CAT)], ["a cat by a road", "the red car"])[0]).any()
+
+
+@pytest.mark.parametrize("options", [{}, {"attention": 0.0}], ids=["words", "heard"])
+def test_where_tokens_are_masked_the_alternatives_own_are(options):
+    model, style = masked.load(), Concept(name="cat", anchor="dog", everywhere=True)
+    prompts = ["a cat by a road", "the red car"]
+    steered, anchored = draw(model, [cease(model, style)], prompts), draw(model, [], ["a dog by a road", "the red car"])
+    assert np.abs(steered.astype(int) - anchored).max() <= 1
+    assert (steered[0] != draw(model, [], prompts)[0]).any()
+    assert (draw(model, [cease(model, **options)], PROMPTS) != draw(model, [], PROMPTS)).any((1, 2, 3))[CONCERNED].all()
 
 
 def test_what_has_a_place_is_not_touched_by_what_is_everywhere_in_another_sample(model):
