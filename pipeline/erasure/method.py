@@ -155,6 +155,7 @@ class Method:
     Options: ClassVar[type]
     requires: ClassVar[frozenset[str]] = frozenset()  # see Family.offers
     once: ClassVar[str] = ""  # why a recipe may hold it once only, if so
+    separable: ClassVar[bool] = False  # an edit of one of its concepts is quick, and tells of that concept alone
     stronger: ClassVar[str] = "raise its strength"  # what to do where an edit moved nothing
     weaker: ClassVar[str] = "lower its strength"  # and where it moved everything
 

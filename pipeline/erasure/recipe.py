@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
+from tqdm import tqdm
 
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
 from pipeline.erasure.method import Method
-from pipeline.erasure.selfcheck import SelfCheck
+from pipeline.erasure.selfcheck import MANY, SelfCheck, checked
 from pipeline.erasure.steps import Step, read_steps
-from pipeline.erasure.tensors import apply_tensors
+from pipeline.erasure.tensors import apply_tensors, copied
 from pipeline.erasure.trained import Trained, read_trained
 from pipeline.errors import ConfigError, CorpusError, SelfCheckError
 from pipeline.models.family import Family
@@ -72,15 +73,23 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
             "options": asdict(step.options),
         }
         if step.edits:
+            where = f"erasure.recipe[{i}]: {step.label}"
             check = SelfCheck(model, step.concepts)
             edited = trained(config, model, steps, i) if step.method.has("train") else step.build(model).edit()
+            if not edited:
+                raise ConfigError(f"{where} edits no weight of this model; leave it out, or name another method")
             # Saved as the model holds them: what is checked here is then, bit for bit, what every worker applies.
             edited = {name: tensor.to("cpu", model.dtype).contiguous() for name, tensor in edited.items()}
             for name, tensor in edited.items():
                 if not torch.isfinite(tensor).all():
-                    raise SelfCheckError(f"erasure.recipe[{i}]: {step.label} gave weights that are not finite ({name})")
+                    raise SelfCheckError(f"{where} gave weights that are not finite ({name})")
+            before = copied(model, edited)
             apply_tensors(model, edited)
-            record["selfcheck"] = check.judge(f"erasure.recipe[{i}]: {step.label}", step.method)
+            try:
+                record["selfcheck"] = check.judge(where, step.method)
+            except SelfCheckError as error:
+                apply_tensors(model, before)
+                raise SelfCheckError(f"{error}{_to_blame(model, step)}") from error
             data = save(edited)
             sha256 = hashlib.sha256(data).hexdigest()
             # Its digest is in its name, so that two starts at once, whose bytes may differ by their devices, cannot
@@ -90,6 +99,28 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
             record |= {"file": name, "sha256": sha256}
         records.append(record)
     return CompiledRecipe(tensors, {"version": 1, "steps": records})
+
+
+def _to_blame(model: Model, step: Step) -> str:
+    """Return, for the message of a refused edit, which of its concepts are refused alone too; they are tried one by one
+    where that is quick, and *model* is left as it is."""
+    tried = checked(step.concepts) if step.method.separable and len(step.concepts) > 1 else ()
+    refused = []
+    for concept in tqdm(tried, desc="which concept?", unit="concept", disable=len(tried) < MANY):
+        check = SelfCheck(model, [concept])
+        edited = step.method(model, [concept], step.options, label=step.label).edit()
+        before = copied(model, edited)
+        apply_tensors(model, edited)
+        try:
+            check.judge(step.label, step.method)
+        except SelfCheckError:
+            refused.append(repr(concept.name))
+        finally:
+            apply_tensors(model, before)
+    if not refused or len(refused) == len(tried):
+        return ""
+    them, are = ("it", "is") if len(refused) == 1 else ("them", "are")
+    return f"; {', '.join(refused)} {are} refused alone too, and the others are not: leave {them} out"
 
 
 def active_methods(config: Config, model: Model) -> list[Method]:

@@ -3,14 +3,12 @@
 Knows no model: what can be told of a step before one is loaded is told here.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from pipeline.concepts.concept import Concept
+from pipeline.config.options import read_options
 from pipeline.erasure.method import Method
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family
@@ -81,29 +79,3 @@ def refusals(method: type[Method], family: Family | type[Family]) -> list[str]:
 def working(family: Family | type[Family]) -> list[str]:
     """Return the names of the registered methods that work on *family*."""
     return [name for name in METHODS if not refusals(load_class("method", name, METHODS, Method), family)]
-
-
-def read_options(where: str, name: str, options_class: type, values: Mapping[str, Any]) -> Any:
-    """Build *options_class* from a config's mapping; ``ConfigError`` names the bad key, type or value.
-
-    A key that the class lists in ``RENAMED`` is refused with its new name.
-    """
-    known = [f.name for f in fields(options_class)]
-    renamed: Mapping[str, str] = getattr(options_class, "RENAMED", {})
-    for key in values:
-        if key in renamed:
-            raise ConfigError(f"{where}.{key}: is now {renamed[key]}; expected it there")
-        if key not in known:
-            raise ConfigError(
-                f"{where}.{key}: {name} has no such option{nearest(key, known)}; it has {', '.join(known) or 'none'}"
-            )
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(options_class), OmegaConf.create(dict(values)))
-        return OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        if isinstance(error.__cause__, ConfigError):  # from the options' own __post_init__
-            raise ConfigError(f"{where}: {error.__cause__}") from error
-        key = f".{error.full_key}" if getattr(error, "full_key", None) else ""
-        raise ConfigError(f"{where}{key}: {str(error).splitlines()[0]}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error

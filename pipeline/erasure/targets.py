@@ -23,7 +23,7 @@ from pipeline.erasure.least_squares import Targets
 from pipeline.erasure.templates import KEEP, TEMPLATES, check_template, fill
 from pipeline.erasure.tokens import end_of_text, word_rows
 from pipeline.errors import ConfigError, nearest
-from pipeline.models.family import Family, TextStream
+from pipeline.models.family import Family, TextProjection, TextStream
 
 CHOICES = ("following", "subject", "all")
 CHUNK = 32  # texts encoded at a time
@@ -60,6 +60,18 @@ def check_not_negative(options: object, *names: str) -> None:
     for name in names:
         if getattr(options, name) < 0:
             raise ConfigError(f"{name} is {getattr(options, name)}; expected 0 or more")
+
+
+def found_projections(family: Family, kinds: Sequence[str], label: str) -> list[TextProjection]:
+    """Return the layers of these *kinds* that text enters. Raises ``ConfigError``, beginning with *label*, where there
+    is none: an edit would change nothing."""
+    found = [projection for projection in family.text_projections() if projection.kind in kinds]
+    if not found:
+        raise ConfigError(
+            f"{label}: its {family.denoiser_name} has no layer of the kind {' or '.join(kinds)} that text enters, so "
+            "there is nothing to edit"
+        )
+    return found
 
 
 class TokenTargets:

@@ -1,6 +1,6 @@
 """Edited weights as tensors: by name from the pipeline on, checked against a model and written into it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -19,6 +19,12 @@ def apply_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in tensors.items():
             parameters[name].copy_(tensor)
+
+
+def copied(model: Model, names: Iterable[str]) -> dict[str, Tensor]:
+    """Return the weights of these *names* as they are now, in host memory, but for those that the model has not."""
+    parameters = dict(model.parameters())
+    return {name: parameters[name].detach().to("cpu", copy=True) for name in names if name in parameters}
 
 
 def check_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:

@@ -64,6 +64,19 @@ class Engine:
         recipe.apply(model)
         return cls(config, model, active_methods(config, model))
 
+    def rehearse(self) -> None:
+        """Take the first two steps of a small batch that names a concept of each method.
+
+        Raises ``ConfigError`` for a method that could do nothing on this model, at this size.
+        """
+        concepts = [min(method.concepts, key=lambda concept: concept.everywhere) for method in self.methods]
+        pairs = [(f"a {name}", "") for name in dict.fromkeys(concept.name for concept in concepts)]
+        if not pairs:
+            return
+        prompts = encode_texts(self.model.family, pairs, self.methods, self.guided).batch(pairs, self.model.device)
+        generation = self.config.generation
+        self.sampler.rehearse(prompts, *generation.pixels, generation.steps, generation.guidance)
+
     def generate(
         self, samples: Sequence[Sample], seeds: Sequence[int] | None = None, excluded: frozenset[str] = frozenset()
     ) -> Iterator[Batch]:

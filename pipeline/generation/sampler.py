@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.method import Method, Prediction, Prompts, Sampling, Steering
+from pipeline.errors import ConfigError
 from pipeline.models.attention import AttentionState
 from pipeline.models.family import Conditioning
 from pipeline.models.load import Model
@@ -43,8 +44,36 @@ class Sampler:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return pixels, float ``(B, 3, H, W)`` in about -1..1, and the gates, float32 ``(B,)`` by name.
 
+        Raises ``ConfigError`` where what is to steer could do nothing on this model, at this size.
+
         ``watch`` is called after each run of the denoiser, with the step and the steerings at work.
         """
+        latents, steerings = self._denoise(prompts, seeds, width, height, steps, guidance, watch)
+        gates = dict(prompts.gates)
+        for steering in steerings:
+            gates |= steering.gates
+        return self._decode(latents, width * height), gates
+
+    @torch.inference_mode()
+    def rehearse(self, prompts: Prompts, width: int, height: int, steps: int, guidance: float) -> None:
+        """Take the first two of the *steps*, and make no picture.
+
+        Raises ``ConfigError`` as ``sample`` does, where what is to steer could do nothing on this model, at this size.
+        """
+        self._denoise(prompts, [0] * len(prompts), width, height, steps, guidance, most=2)
+
+    def _denoise(
+        self,
+        prompts: Prompts,
+        seeds: Sequence[int],
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        watch: Callable[[int, Sequence[Steering]], None] | None = None,
+        most: int | None = None,
+    ) -> tuple[Tensor, list[Steering]]:
+        """Return latents ``(B, C, h, w)`` after the *steps*, or the first *most* of them, and who has steered."""
         family, device = self.model.family, self.model.device
         shape = family.latent_shape(width, height)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -62,20 +91,30 @@ class Sampler:
         joint = [s for s in steerings if s.overrides("joint")]
         options = step_options(self.scheduler, generators)
         with self.state.batch(conditioning.embeds, text, blend, joint, masked=conditioning.mask is not None):
-            for step, timestep in enumerate(timesteps):
+            for step, timestep in enumerate(timesteps[:most]):
                 for steering in steerings:
                     steering.begin(step, timestep)
                 if any(steering.stale for steering in steerings):
                     self.state.forget()
                 scaled = scale(latents, timestep)
                 guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
+                if step == 0:
+                    self._check_reached(steerings)
                 if watch is not None:
                     watch(step, steerings)
                 latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **options)[0]
-        gates = dict(prompts.gates)
-        for steering in steerings:
-            gates |= steering.gates
-        return self._decode(latents, width * height), gates
+        return latents, steerings
+
+    def _check_reached(self, steerings: Sequence[Steering]) -> None:
+        """Raise ``ConfigError`` for a steering that would take part in attention, and is never asked to."""
+        for hook in ("text", "blend", "joint"):
+            for steering in steerings:
+                if steering.overrides(hook) and hook not in self.state.reached:
+                    raise ConfigError(
+                        f"erasure.recipe: {type(steering).__name__} acts in `{hook}`, which is never called on "
+                        f"{self.model.family.name}: no layer of its {self.model.family.denoiser_name} that is opened "
+                        "for it hears the text as it was encoded"
+                    )
 
     def _steerings(self, prompts: Prompts, sampling: Sampling) -> list[Steering]:
         steerings = (method.steer(prompts, sampling) for method in self.methods)

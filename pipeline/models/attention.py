@@ -42,6 +42,7 @@ class AttentionState:
         self.text_steerings: Sequence[AttentionSteering] = ()
         self.blend_steerings: Sequence[AttentionSteering] = ()
         self.joint_steerings: Sequence[JointSteering] = ()
+        self.reached: set[str] = set()  # which hooks a forward of this batch has come to: text, blend, joint
         self.masked = False  # do the steerings know which tokens of the batch are masked?
         self.running: Tensor | None = None  # the embeddings that a transformer with joint attention runs on now
         self._source: Tensor | None = None
@@ -61,7 +62,7 @@ class AttentionState:
         A forward on any other embeddings (a further branch of some method) runs unsteered. ``masked`` says that the
         steerings were told of the mask (``Conditioning.mask``).
         """
-        self.masked = masked
+        self.masked, self.reached = masked, set()
         self._source, self.text_steerings, self.blend_steerings, self.joint_steerings = embeds, text, blend, joint
         try:
             yield
@@ -78,12 +79,16 @@ class AttentionState:
 
     def joint_now(self) -> Sequence[JointSteering]:
         """Return who acts in the forward that runs now, which is told by ``running``."""
-        return self.joint_steerings if self.running is self._source else ()
+        if self.running is not self._source:
+            return ()
+        self.reached.add("joint")
+        return self.joint_steerings
 
     def keys_values(self, layer: Layer, attn: Any, embeds: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys and values ``(R, heads, T, d)`` of *embeds*, steered if they are the batch's own."""
         if not self.steers(embeds):
             return split_heads(attn.to_k(embeds), layer.heads), split_heads(attn.to_v(embeds), layer.heads)
+        self.reached |= {"text", "blend"}
         if layer.index not in self._keys_values:
             key, value = split_heads(attn.to_k(embeds), layer.heads), split_heads(attn.to_v(embeds), layer.heads)
             for steering in self.text_steerings:

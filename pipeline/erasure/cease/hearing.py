@@ -23,6 +23,7 @@ from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 from pipeline.concepts.concept import Concept
 from pipeline.erasure.cease.mask import grid, most_positions
 from pipeline.erasure.gate.text import Context
+from pipeline.errors import ConfigError
 from pipeline.models.family import Family
 from pipeline.models.layers import Layer, merge_heads, split_heads
 
@@ -93,5 +94,10 @@ class FirstStep:
             self.peaks.append(cells.topk(max(1, cells.shape[2] // PEAK), dim=-1).values.mean(-1))
 
     def scores(self) -> Tensor:
-        """Return the scores, float32 ``(B, concepts)`` in -1..1."""
+        """Return the scores, float32 ``(B, concepts)`` in -1..1. Raises ``ConfigError`` where no layer gave any."""
+        if not self.peaks:
+            raise ConfigError(
+                f"no layer of the model can be listened to: of those of at most {self.listener.most:,} positions it "
+                "has none at this size; set the option attention of cease to 1"
+            )
         return torch.stack(self.peaks).mean(0)

@@ -67,6 +67,7 @@ class PlaceMask:
             positions = math.prod(grid(positions // 2, latent_shape))
         self.size = grid(positions, latent_shape)
         self.sum = torch.zeros((rows, 1, *self.size), device=device)
+        self.maps = 0  # gathered so far
         self.placeless = list(everywhere)
         self._at: dict[int, Tensor] = {}
 
@@ -86,6 +87,7 @@ class PlaceMask:
     def gather(self, maps: Tensor) -> None:
         """Add *maps* ``(rows, 1, h, w)``, at least 0, each relative to its own peak."""
         maps = maps / maps.amax((2, 3), keepdim=True).clamp_min(1e-12)
+        self.maps += 1
         self.sum += interpolate(maps, self.size, mode="bilinear", align_corners=False)
 
     def update(self) -> None:
@@ -96,7 +98,17 @@ class PlaceMask:
         self._set(avg_pool2d(wide, 3, stride=1, padding=1, count_include_pad=False))
 
     def begin(self, step: int, looks: bool, gathered: bool) -> None:
-        """Make the mask of a step: nothing while the method only *looks*, else where it is, if there is news of it."""
+        """Make the mask of a step: nothing while the method only *looks*, else where it is, if there is news of it.
+
+        Raises ``ConfigError`` where the first step has shown nothing at all: the mask would stay empty.
+        """
+        if step > 0 and not self.maps and len(self.placeless) < len(self.sum):
+            _, height, width = self.latent_shape
+            raise ConfigError(
+                f"no layer of the model shows where the concept is: maps are gathered from those of at most "
+                f"{most_positions(self.latent_shape):,} positions, and in latents of {width}x{height} it has none; "
+                "choose another generation.size, or another method than cease"
+            )
         if looks:
             self.nowhere()
         elif step == 0:

@@ -37,7 +37,7 @@ from torch import Tensor
 
 from pipeline.erasure.least_squares import Moments, Targets, right_solve
 from pipeline.erasure.method import Method
-from pipeline.erasure.targets import TargetOptions, TokenTargets, check_not_negative
+from pipeline.erasure.targets import TargetOptions, TokenTargets, check_not_negative, found_projections
 from pipeline.errors import ConfigError, nearest
 
 KINDS = {"V": ("value",), "K": ("key",), "KV": ("key", "value")}
@@ -74,6 +74,7 @@ class SPEED(Method):
 
     Options = SPEEDOptions
     requires = frozenset({"text_projections", "cross_attention"})  # its choice is between keys and values
+    separable = True
     stronger, weaker = "lower retain_scale or raise threshold", "raise retain_scale, lower threshold"
     options: SPEEDOptions
 
@@ -92,11 +93,10 @@ class SPEED(Method):
         shape = (len(retained.inputs), options.augment)
         z = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         edited = {}
-        for p in self.model.family.text_projections():
-            if p.kind in KINDS[options.params]:
-                w = p.weight.double()
-                r = self._retained(w, erased, retained, z.to(w.device))
-                edited[p.name] = (w + self._change(w, erased, r, constraints / unit)).to(p.weight.dtype)
+        for p in found_projections(self.model.family, KINDS[options.params], self.label):
+            w = p.weight.double()
+            r = self._retained(w, erased, retained, z.to(w.device))
+            edited[p.name] = (w + self._change(w, erased, r, constraints / unit)).to(p.weight.dtype)
         return edited
 
     def _retained(self, w: Tensor, erased: Moments, retained: Targets, z: Tensor) -> Tensor:

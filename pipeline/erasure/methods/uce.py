@@ -33,7 +33,7 @@ from torch import Tensor
 
 from pipeline.erasure.least_squares import Moments, right_solve
 from pipeline.erasure.method import Method
-from pipeline.erasure.targets import TargetOptions, TokenTargets, check_not_negative
+from pipeline.erasure.targets import TargetOptions, TokenTargets, check_not_negative, found_projections
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextProjection
 
@@ -60,6 +60,7 @@ class UCE(Method):
 
     Options = UCEOptions
     requires = frozenset({"text_projections"})
+    separable = True
     stronger, weaker = "lower lamb", "raise lamb"
     options: UCEOptions
 
@@ -86,8 +87,8 @@ class UCE(Method):
         )
 
     def projections(self) -> list[TextProjection]:
-        """Return the layers that tokens enter."""
-        return [p for p in self.model.family.text_projections() if p.kind != "pooled"]
+        """Return the layers that tokens enter. Raises ``ConfigError`` where there is none."""
+        return found_projections(self.model.family, ("key", "value", "context"), self.label)
 
     def map(self, erased: Moments, kept: Moments, projections: Sequence[TextProjection]) -> Tensor:
         """Return M ``(D, D)``, float64, for *projections*, given what is known of the pairs of all concepts, and of all

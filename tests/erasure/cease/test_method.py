@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from pipeline.concepts.concept import Concept
+from pipeline.config.options import read_options
 from pipeline.config.schema import GenerationConfig, ModelConfig, StepConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import OBJECTS
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.recipe import compile_recipe
-from pipeline.erasure.steps import read_options
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.generation.pixels import finish

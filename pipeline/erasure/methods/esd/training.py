@@ -9,7 +9,7 @@ from torch.func import functional_call
 from torch.nn.functional import mse_loss
 
 from pipeline.erasure.methods.esd.loss import compute_erasure_loss
-from pipeline.erasure.methods.esd.options import ESDOptions
+from pipeline.erasure.methods.esd.options import VARIANTS, ESDOptions
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.load import Model
@@ -44,9 +44,14 @@ class ESDTraining:
         self.model, self.prompts, self.kept, self.options = model, prompts, kept, options
         self.iterations = options.iterations
         self.advice = f"lower the option lr, which is {options.lr:g}"
+        weights = trainable(model.family, options.variant)
+        if not weights:
+            raise ConfigError(
+                f"esd: the model has no weight that the variant {options.variant} trains; expected another of "
+                f"{', '.join(VARIANTS)}"
+            )
         self.student = {
-            name: parameter.detach().float().clone().requires_grad_()
-            for name, parameter in trainable(model.family, options.variant).items()
+            name: parameter.detach().float().clone().requires_grad_() for name, parameter in weights.items()
         }
         self.optimizer = torch.optim.Adam(list(self.student.values()), lr=options.lr)
         self.loss_scale = LOSS_SCALE if model.dtype == torch.float16 else 1.0
@@ -83,8 +88,12 @@ class ESDTraining:
             loss = loss + self.options.preserve * mse_loss(self._student(latents, timestep, kept).float(), stay)
         self.optimizer.zero_grad(set_to_none=True)
         (loss * self.loss_scale).backward()
-        for weight in self.student.values():
-            assert weight.grad is not None
+        for name, weight in self.student.items():
+            if weight.grad is None:
+                raise ConfigError(
+                    f"esd: {name} takes no part in the prediction; another variant than {self.options.variant} leaves "
+                    "it out"
+                )
             weight.grad /= self.loss_scale
         self.optimizer.step()
         return loss.item()
