@@ -85,12 +85,14 @@ def _need_docstrings() -> None:
 
 def _load(args: argparse.Namespace) -> "Config":
     """Read the config, refuse a recipe that its model cannot do, and settle what is "auto"."""
+    from pipeline.audit.compatibility import check_detector
     from pipeline.config import load_config
     from pipeline.erasure.compatibility import check_recipe
     from pipeline.models.settle import settle
 
     config = load_config(args.config, args.overrides)
     check_recipe(config)
+    check_detector(config)
     return settle(config)
 
 
@@ -107,6 +109,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
+    from pipeline.audit.compatibility import check_detector_here
     from pipeline.config import identity, load_config, to_public_yaml
     from pipeline.erasure.compatibility import check_recipe_here
     from pipeline.models.settle import is_settled, settle_here
@@ -114,6 +117,7 @@ def _show(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, args.overrides)
     check_recipe_here(config)
+    check_detector_here(config)
     config = settle_here(config)
     fingerprint = open_source(config.prompts).fingerprint
     name = identity(config, fingerprint).digest if is_settled(config) else LATER
@@ -122,6 +126,7 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from pipeline.audit.compatibility import check_detector
     from pipeline.config import load_config
     from pipeline.corpus import open_store, read_run_record
     from pipeline.corpus.outlook import outlook
@@ -132,6 +137,7 @@ def _plan(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, args.overrides)
     check_recipe(config)
+    check_detector(config)
     begun = read_run_record(open_store(config.output.path, config.output.storage_options))
     if begun is not None:
         config = as_begun(config, begun.identity)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from pipeline.audit.compatibility import check_detector_here
 from pipeline.cluster.on_ray import driving
 from pipeline.cluster.process import in_ray_job, settle_in, terminable
 from pipeline.cluster.progress import Lines, Progress, open_progress
@@ -70,7 +71,9 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     settle_in(config)
     _refuse_relative_paths(config)
     try:
-        check_recipe_here(config)  # so that no cluster is waited for; the worker that prepares can tell in any case
+        # So that no cluster is waited for; the worker that prepares can tell in any case.
+        check_recipe_here(config)
+        check_detector_here(config)
         with terminable(), Supervisor(config) as on_ray:
             check_writable(open_store(config.output.path, config.output.storage_options))  # before anything takes long
             return _run(_settled(config, on_ray), on_ray, accept_environment, progress)

@@ -66,7 +66,7 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
     _check_sizes(config, summary.looked, model.family.latent_shape)
     _check_negative(config, summary.looked, model.family)
     recipe = compile_recipe(config, model)
-    Engine(config, model, active_methods(config, model))  # what workers build is refused before anything is pinned
+    Engine(config, model, active_methods(config, model)).rehearse()  # what workers do is refused before it is pinned
     batch_size = settled_batch_size(config, model)
     revision = model.revision
     del model
@@ -79,6 +79,7 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
         batch_size=batch_size,
         recipe=recipe.record,
         model_revision=revision,
+        detector_revision="" if auditor is None else auditor.revision,
         environment=environment(device, config.cluster.threads_per_worker),
         samples=summary.samples,
         shards=summary.shards,
@@ -128,7 +129,7 @@ def draw_evidence(config: Config, record: RunRecord, samples: Sequence[Sample], 
     """Draw *samples* of a pinned run erased and unerased, and write the pairs to its evidence."""
     torch.set_num_threads(config.cluster.threads_per_worker)
     store = open_store(config.output.path, config.output.storage_options)
-    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
+    auditor = pinned_auditor(config, record, device)
     # No more slots than samples: the rest of a batch would be drawn for nothing.
     sized = with_batch_size(_pinned_config(config, record), min(record.batch_size, len(samples)))
     evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
@@ -168,6 +169,21 @@ def pinned_engine(config: Config, record: RunRecord, store: Store, device: str) 
     engine = Engine.load(_pinned_config(config, record), pinned_recipe(record, store), device)
     _check_revision(config, record, engine.model)
     return engine
+
+
+def pinned_auditor(config: Config, record: RunRecord, device: str) -> Auditor | None:
+    """Load the auditor of a pinned run; ``None`` where it has none.
+
+    Raises ``ConfigError`` where the detector's weights are not those that looked at the pictures so far.
+    """
+    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
+    pinned, revision = record.detector_revision, "" if auditor is None else auditor.revision
+    if pinned is not None and revision != pinned:
+        raise ConfigError(
+            f"audit.detector: the weights of {config.audit.detector} are now {revision or 'none'}, but the corpus was "
+            f"begun with {pinned or 'none'}; put back the files that it had, or begin anew elsewhere"
+        )
+    return auditor
 
 
 def solve_again(config: Config, record: RunRecord, device: str) -> CompiledRecipe:

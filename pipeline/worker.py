@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.audit.auditor import Auditor, Verdict
+from pipeline.audit.auditor import Verdict
 from pipeline.audit.captions import caption
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, Policy
@@ -44,7 +44,7 @@ from pipeline.errors import ConfigError
 from pipeline.generation.engine import Batch
 from pipeline.generation.environment import environment
 from pipeline.prompts import PlannedShard, Sample, further_seed
-from pipeline.session import pinned_engine
+from pipeline.session import pinned_auditor, pinned_engine
 
 PENDING = 2
 FAULTS = frozenset({"nan", "blank"})  # of one picture; further seeds may mend them
@@ -102,7 +102,7 @@ class Worker:
                 "run there, or go on here with --accept-environment, which is recorded"
             )
         self.concepts = concepts_of(config.erasure)
-        self.auditor = Auditor.load(config.audit, self.concepts, device)
+        self.auditor = pinned_auditor(config, record, device)
         self._drawable = Drawable(self.engine, self.auditor)
         self._encoders = ThreadPoolExecutor(max(1, config.cluster.threads_per_worker), "encode")
         self._finisher = ThreadPoolExecutor(1, "commit")

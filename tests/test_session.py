@@ -4,14 +4,18 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import yaml
 from huggingface_hub import constants
 
-from pipeline.config.schema import ConceptConfig, Config, ErasureConfig, StepConfig
-from pipeline.corpus import RunRecord, open_store
+from pipeline.audit.detector import Detector
+from pipeline.config.schema import Backend, ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.corpus import RunRecord, open_store, read_run_record
 from pipeline.errors import ConfigError
 from pipeline.prompts import Plan, open_source
-from pipeline.session import draw_evidence, pinned_engine, pinned_recipe, prepare
+from pipeline.run import run
+from pipeline.session import draw_evidence, pinned_auditor, pinned_engine, pinned_recipe, prepare
 from tests import rivals, tiny, tiny_families
 from tests.erasure.conftest import uce_step
 
@@ -143,3 +147,61 @@ def test_what_no_worker_could_build_is_refused_before_the_run_is_pinned(tmp_path
     assert not (tmp_path / "corpus" / "run.yaml").exists()
     config.erasure.concepts = config.erasure.concepts[:1]  # another list, and no other corpus in the way
     start(config)
+
+
+class Eye(Detector):
+    """Sees every concept in every picture, through a file of weights."""
+
+    def __init__(self, device: str, weights: str = ""):
+        self.weights = weights
+
+    def knows(self, term):
+        return True
+
+    def threshold(self, term):
+        return 0.5
+
+    def score(self, images, terms):
+        return np.ones((len(images), len(terms)), np.float32)
+
+
+def watched(folder: Path) -> Config:
+    config = configure(folder)
+    (folder / "eye.bin").write_bytes(b"as it was")
+    config.audit.detector, config.audit.options = f"{__name__}:Eye", {"weights": str(folder / "eye.bin")}
+    config.cluster.backend = Backend.local
+    return config
+
+
+def test_a_detectors_weights_are_pinned_and_other_ones_are_refused(tmp_path: Path):
+    config = watched(tmp_path)
+    record = start(config)
+    assert record.detector_revision.startswith("sha256:")
+    assert pinned_auditor(config, record, "cpu").revision == record.detector_revision
+    (tmp_path / "eye.bin").write_bytes(b"changed")
+    reason = r"^audit\.detector: the weights of .*Eye are now sha256:\w+, but the corpus was begun with sha256:\w+; put"
+    with pytest.raises(ConfigError, match=reason):
+        run(config)
+    with pytest.raises(ConfigError, match=reason):
+        draw_evidence(config, record, [], device="cpu")
+    (tmp_path / "eye.bin").unlink()
+    with pytest.raises(ConfigError, match=r"Eye are now none, but the corpus was begun with sha256:"):
+        run(config)
+    (tmp_path / "eye.bin").write_bytes(b"as it was")
+    assert run(config).exit_code == 0
+
+
+def test_corpora_that_were_begun_without_that_pin_go_on(tmp_path: Path):
+    config = watched(tmp_path)
+    start(config)
+    file = tmp_path / "corpus" / "run.yaml"
+    values = yaml.safe_load(file.read_text())
+    assert values.pop("detector_revision").startswith("sha256:")
+    file.write_text(yaml.safe_dump(values))
+    (tmp_path / "eye.bin").write_bytes(b"changed")
+    assert run(config).exit_code == 0
+    assert read_run_record(open_store(config.output.path)).detector_revision is None
+
+
+def test_a_run_without_a_detector_pins_none(tmp_path: Path):
+    assert start(configure(tmp_path)).detector_revision == ""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.audit.detector import Detector, load_detector
+from pipeline.audit.detector import Detector, load_detector, weights_digest
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import AuditConfig
 from pipeline.errors import ConfigError
@@ -27,9 +27,12 @@ class Verdict:
 class Auditor:
     """A detector together with the list that it enforces."""
 
-    def __init__(self, detector: Detector, concepts: Sequence[Concept], thresholds: dict[str, float]):
+    def __init__(
+        self, detector: Detector, concepts: Sequence[Concept], thresholds: dict[str, float], revision: str = ""
+    ):
         """Raise ``ConfigError`` if a concept cannot be judged: a list that is not checked is not a promise."""
         self.detector = detector
+        self.revision = revision  # of the detector's weights, as ``weights_digest`` tells it
         self.concepts = tuple(concepts)
         for concept in self.concepts:
             if not detector.knows(concept.name):
@@ -47,7 +50,8 @@ class Auditor:
         """Build the auditor that the config asks for; ``None`` where it asks for none or the list is empty."""
         if config.detector is None or not concepts:
             return None
-        return cls(load_detector(config, device), concepts, config.thresholds)
+        detector = load_detector(config, device)
+        return cls(detector, concepts, config.thresholds, weights_digest(detector, config.options))
 
     def check_size(self, width: int, height: int) -> None:
         """Raise ``ConfigError`` if pictures of this size cannot be judged."""

@@ -3,12 +3,15 @@
 It knows nothing of prompts, policies or files, so that its eye cannot be swayed by what was asked for.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.config.options import read_keywords
 from pipeline.config.schema import AuditConfig
 from pipeline.errors import ConfigError
 from pipeline.registry import DETECTORS, load_class
@@ -17,13 +20,19 @@ from pipeline.registry import DETECTORS, load_class
 class Detector(ABC):
     """Sees terms (a concept's name, an anchor) in pictures.
 
-    A subclass is constructed as ``Subclass(device, **options)``, with ``audit.options`` of the config as keywords; one
-    that has no options, and loads nothing onto a device, needs no constructor. It must be deterministic: the same
+    A subclass is constructed as ``Subclass(device, **options)``, with ``audit.options`` of the config as keywords: they
+    are held to the names of its constructor's parameters, and to their types where those are annotated. One that has no
+    options, and loads nothing onto a device, needs no constructor. It must be deterministic: the same
     pictures give the same scores in one environment, or resumed corpora differ.
     """
 
     def __init__(self, device: str) -> None:
         self.device = device
+
+    def files(self) -> Sequence[Path | str]:
+        """Return the files of its weights. What is in them is pinned when a corpus is begun, and a changed file is
+        refused when it is gone on with. Those that an option names are pinned in any case."""
+        return ()
 
     @abstractmethod
     def knows(self, term: str) -> bool:
@@ -42,20 +51,38 @@ class Detector(ABC):
         """Return probabilities, float32 ``(B, len(terms))`` in [0, 1], for *images*, uint8 ``(B, H, W, 3)``."""
 
 
-def load_detector(config: AuditConfig, device: str) -> Detector:
-    """Build the detector that the config names; ``ConfigError`` for an unknown name or option, or one unfinished."""
+def detector_class(config: AuditConfig) -> tuple[type[Detector], dict[str, Any]]:
+    """Return the class that the config names, and its options; ``ConfigError`` for an unknown name or option, an option
+    of a wrong type, or a class that is unfinished."""
     assert config.detector is not None
-    detector_class = load_class("detector", config.detector, DETECTORS, Detector)
-    if missing := sorted(getattr(detector_class, "__abstractmethods__", ())):
+    found: type[Detector] = load_class("detector", config.detector, DETECTORS, Detector)
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise ConfigError(
             f"audit.detector: {config.detector} does not define {', '.join(missing)}; "
             "expected knows, threshold and score"
         )
-    options: dict[str, Any] = dict(config.options)
-    try:
-        detector: Detector = detector_class(device, **options)
-        return detector
-    except TypeError as error:
-        if "unexpected keyword argument" not in str(error):
-            raise
-        raise ConfigError(f"audit.options: {error} (detector {config.detector!r})") from error
+    return found, read_keywords("audit.options", config.detector, found, 1, config.options)
+
+
+def load_detector(config: AuditConfig, device: str) -> Detector:
+    """Build the detector that the config names. Raises ``ConfigError`` as ``detector_class`` does."""
+    found, options = detector_class(config)
+    return found(device, **options)
+
+
+def weights_digest(detector: Detector, options: Mapping[str, Any]) -> str:
+    """Return "sha256:…" over the files of the detector's weights, or "" where it has none.
+
+    These are ``Detector.files`` and what *options* name: a file, or all in a folder that is written with a "/", as a
+    word may be a folder's name by chance. Where they lie does not matter.
+    """
+    paths = list(map(Path, detector.files()))
+    for value in options.values():
+        if isinstance(value, str) and (Path(value).is_file() or ("/" in value and Path(value).is_dir())):
+            paths.append(Path(value))
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    lines = []
+    for file in dict.fromkeys(file.resolve() for file in files if not file.is_dir()):
+        with file.open("rb") as opened:
+            lines.append(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}")
+    return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}" if lines else ""

@@ -56,8 +56,12 @@ class NudeNet(Detector):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        weights = Path(spec.origin).with_name("320n.onnx")  # the package itself is not imported: it would bring OpenCV
-        self.session = onnxruntime.InferenceSession(str(weights), options, providers=["CPUExecutionProvider"])
+        # The package itself is not imported: it would bring OpenCV.
+        self.weights = Path(spec.origin).with_name("320n.onnx")
+        self.session = onnxruntime.InferenceSession(str(self.weights), options, providers=["CPUExecutionProvider"])
+
+    def files(self) -> Sequence[Path]:
+        return [self.weights]
 
     def knows(self, term: str) -> bool:
         return term in self.columns

@@ -17,8 +17,9 @@ from pipeline.errors import CorpusError
 class RunRecord:
     """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
     ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
-    ``pipeline.version`` told when it was begun, and ``paths`` where what the config names by relative paths lay, by
-    key; older corpora have none of it. ``format`` is the corpus's (see ``layout``), which it keeps: no part of the
+    ``pipeline.version`` told when it was begun, ``paths`` where what the config names by relative paths lay, by key,
+    and ``detector_revision`` which weights looked at its pictures ("" where the detector has none, or there is none);
+    older corpora have none of it. ``format`` is the corpus's (see ``layout``), which it keeps: no part of the
     identity, because what is drawn does not depend on it."""
 
     digest: str
@@ -33,6 +34,7 @@ class RunRecord:
     samples_per_shard: int
     lacuna: dict[str, Any] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
+    detector_revision: str | None = None
     column_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     format: int = layout.FORMAT
 

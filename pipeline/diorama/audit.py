@@ -1,12 +1,13 @@
 """Detector A of the built-in world, as an auditor of runs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipeline.audit.detector import Detector
-from pipeline.diorama.detector import DioramaDetector
+from pipeline.diorama.detector import DioramaDetector, weights_path
 from pipeline.diorama.world import PICTURE_SIZE, canonical
 
 
@@ -15,6 +16,9 @@ class DioramaAudit(Detector):
 
     def __init__(self, device: str):
         self.model = DioramaDetector.load("a", device=device)
+
+    def files(self) -> Sequence[Path]:
+        return [weights_path("a")]
 
     def knows(self, term: str) -> bool:
         return self._class(term) in self.model.classes

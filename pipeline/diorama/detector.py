@@ -65,6 +65,11 @@ def _trunk_b() -> tuple[nn.Sequential, int]:
     return nn.Sequential(*stem, *blocks, *middle, nn.BatchNorm2d(176)), 176
 
 
+def weights_path(which: Literal["a", "b"]) -> Path:
+    """Return the file of a shipped detector's weights."""
+    return DETECTOR_PATH / f"{which}.safetensors"
+
+
 class DioramaDetector(nn.Module):
     """Sees objects (64) with location maps, styles (plain and 4) and backgrounds (8) in pictures of 64x64 pixels."""
 
@@ -87,7 +92,7 @@ class DioramaDetector(nn.Module):
     @classmethod
     def load(cls, which: Literal["a", "b"], device: str | torch.device = "cpu") -> Self:
         """The shipped detector, ready to judge. Raises LacunaError if its weights are not there."""
-        path = DETECTOR_PATH / f"{which}.safetensors"
+        path = weights_path(which)
         if not path.exists():
             raise LacunaError(f"{path}: not found; `make diorama` trains the detectors 'a' and 'b'")
         detector = cls(which)

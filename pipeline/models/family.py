@@ -45,7 +45,7 @@ class Conditioning:
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
         """Return all rows of *parts*, one after another. Raises ``ValueError`` for what some of them have alone."""
-        joined: dict[str, Tensor | None] = {}
+        joined: dict[str, Any] = {}
         for f in fields(parts[0]):
             tensors = [tensor for part in parts if (tensor := getattr(part, f.name)) is not None]
             if len(tensors) not in (0, len(parts)):
@@ -56,7 +56,8 @@ class Conditioning:
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return it with every tensor changed."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
-        return replace(self, **{name: t if t is None else change(t) for name, t in tensors.items()})
+        changed: dict[str, Any] = {name: t if t is None else change(t) for name, t in tensors.items()}
+        return replace(self, **changed)
 
 
 @dataclass(frozen=True)

@@ -74,16 +74,12 @@ class StableDiffusion(Family):
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Tensor:
-<<<<<<< HEAD
-        encoded: Tensor = self.pipe.text_encoder(ids.to(self.device))[0].to(self.dtype)
-        return encoded
-=======
         ids, encoder = ids.to(self.device), self.pipe.text_encoder
         ends = ids == self.pipe.tokenizer.eos_token_id
         read = ends.cumsum(1) - ends.long() == 0  # up to the end of the text
         mask = read.long() if getattr(encoder.config, "use_attention_mask", False) else None
-        return encoder(ids, attention_mask=mask)[0].to(self.dtype)
->>>>>>> d8d4d66 (Attention heeds a mask of the text as diffusers does, and CEASE those of its alternatives; what our processors would leave out, and masks in joint attention, are refused; the package has one place for what is subclassed)
+        encoded: Tensor = encoder(ids, attention_mask=mask)[0].to(self.dtype)
+        return encoded
 
     @property
     def factor(self) -> int:

@@ -1,12 +1,15 @@
 """The auditor: thresholds, anchors, and refusals."""
 
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pipeline.audit.auditor import Auditor
-from pipeline.audit.detector import Detector, load_detector
+from pipeline.audit.detector import Detector, detector_class, load_detector, weights_digest
+from pipeline.cli import main
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import AuditConfig
 from pipeline.errors import ConfigError
@@ -71,7 +74,7 @@ def test_user_detectors_load_by_module_and_class(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     assert load_detector(AuditConfig(detector="my_detector:Mine", options={"level": 3}), "cpu").level == 3
-    with pytest.raises(ConfigError, match=r"audit.options: .*'levle'"):
+    with pytest.raises(ConfigError, match=r"^audit\.options\.levle: my_detector:Mine has no .*did you mean 'level'"):
         load_detector(AuditConfig(detector="my_detector:Mine", options={"levle": 3}), "cpu")
     with pytest.raises(ConfigError, match="has no class 'Yours'"):
         load_detector(AuditConfig(detector="my_detector:Yours"), "cpu")
@@ -98,7 +101,7 @@ def test_a_detector_of_three_methods_is_found_where_the_user_stands(tmp_path, mo
     detector = load_detector(AuditConfig(detector="my_three_methods:Red"), "cpu")
     assert (detector.device, Auditor(detector, [LIGHT], {}).judge(WHITE)[0].scores) == ("cpu", {"light": 1.0})
     assert sys.path[-1] == str(tmp_path), "behind all that is installed"
-    with pytest.raises(ConfigError, match=r"audit.options: .*'levle'"):
+    with pytest.raises(ConfigError, match=r"^audit\.options\.levle: .* has no such option; it has none$"):
         load_detector(AuditConfig(detector="my_three_methods:Red", options={"levle": 3}), "cpu")
 
 
@@ -115,3 +118,118 @@ def test_an_unfinished_detector_is_told_what_it_lacks():
         ConfigError, match=r"audit\.detector: .*:Unfinished does not define score, threshold; expected "
     ):
         load_detector(AuditConfig(detector=named), "cpu")
+
+
+class Typed(Detector):
+    """Takes options of every kind."""
+
+    def __init__(
+        self,
+        device: str,
+        path: str,
+        level: float = 0.5,
+        labels: Mapping[str, Sequence[str]] | None = None,
+        *,
+        names: list[str] | None = None,
+    ):
+        self.given = (path, level, labels, names)
+
+    def knows(self, term):
+        return True
+
+    def threshold(self, term):
+        return 0.5
+
+    def score(self, images, terms):
+        raise AssertionError
+
+
+class Open(Typed):
+    """Takes whatever comes."""
+
+    def __init__(self, device, level: int = 1, **others):
+        self.given = (level, others)
+
+
+TYPED, OPEN = f"{__name__}:Typed", f"{__name__}:Open"
+
+
+def test_options_reach_a_detector_as_its_constructor_annotates_them():
+    options = {"path": "w", "level": 1, "labels": {"a": ["b"]}, "names": ["x"]}
+    path, level, labels, names = load_detector(AuditConfig(detector=TYPED, options=options), "cpu").given
+    assert (path, level, type(level), labels, names) == ("w", 1.0, float, {"a": ["b"]}, ["x"])
+    assert load_detector(AuditConfig(detector=OPEN, options={"what": 1, "level": 2}), "cpu").given == (2, {"what": 1})
+
+
+@pytest.mark.parametrize(
+    ("detector", "options", "message"),
+    [
+        (
+            TYPED,
+            {"path": "w", "levl": 1},
+            r"^audit\.options\.levl: .*:Typed has no such option \(did you mean",
+        ),
+        (TYPED, {}, r"^audit\.options\.path: is missing, and .*:Typed needs it$"),
+        (
+            TYPED,
+            {"path": "w", "level": "high"},
+            r"^audit\.options\.level: Value 'high' .* could not be",
+        ),
+        (TYPED, {"path": "w", "names": 3}, r"^audit\.options\.names: "),
+        (OPEN, {"level": "x"}, r"^audit\.options\.level: Value 'x' .* could not be converted to Integer"),
+        ("diorama", {"lebel": 1}, r"^audit\.options\.lebel: diorama has no such option; it has none$"),
+        ("nudenet", {"lables": {}}, r"^audit\.options\.lables: nudenet has no such option \(did you mean 'labels'\?\)"),
+    ],
+)
+def test_options_that_a_detector_does_not_take_are_refused_before_it_is_made(detector, options, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        detector_class(AuditConfig(detector=detector, options=options))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("command", [["show"], ["plan", "--no-measure"], ["run"]])
+def test_a_command_refuses_them_in_a_line(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
+    assert main([*command, str(config), "audit.options={levl: 1}", "cluster.backend=local"]) == 2
+    assert capsys.readouterr().err == "lacuna: audit.options.levl: diorama has no such option; it has none\n"
+    assert not list(tmp_path.iterdir())
+
+
+class Weighted(Typed):
+    """Has weights in files of its own."""
+
+    def __init__(self, device: str, path: str = "", folder: str = "", word: str = ""):
+        self.own = [name for name in ("a.bin", "b.bin") if Path(name).exists()]
+
+    def files(self):
+        return self.own
+
+
+def test_the_weights_of_a_detector_are_known_by_their_bytes(tmp_path, monkeypatch):
+    def digest(**options):
+        return weights_digest(Weighted("cpu", **options), options)
+
+    monkeypatch.chdir(tmp_path)
+    assert digest() == "" == digest(path="not there", word="photo")
+    Path("a.bin").write_bytes(b"1")
+    one = digest()
+    assert one.startswith("sha256:")
+    assert len(one) == 71
+    Path("b.bin").write_bytes(b"2")
+    two = digest()
+    Path("c.bin").write_bytes(b"3")
+    Path("d/e").mkdir(parents=True)
+    Path("d/e/f.bin").write_bytes(b"4")
+    three, four = digest(path="c.bin"), digest(path="c.bin", folder="./d")
+    assert len({one, two, three, four}) == 4
+    assert digest(word="d") == two, "a word that is a folder's name by chance"
+    assert digest(path="a.bin") == two, "each file counts once"
+    Path("d/e/f.bin").write_bytes(b"5")
+    assert digest(path="c.bin", folder="./d") != four
+    Path("a.bin").write_bytes(b"6")
+    assert digest() != two
+
+
+def test_detectors_that_come_with_lacuna_tell_their_weights():
+    assert Auditor.load(AuditConfig(detector="diorama"), [Concept(name="cat")], "cpu").revision.startswith("sha256:")
