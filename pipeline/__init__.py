@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline.erasure.methods.esd import compute_erasure_loss
     from pipeline.errors import ConfigError
     from pipeline.models.family import Conditioning, Family
+    from pipeline.prompts.own import Source
 
 __all__ = [
     "Conditioning",
@@ -28,6 +29,7 @@ __all__ = [
     "Mixture",
     "Prompts",
     "Sampling",
+    "Source",
     "Steering",
     "__version__",
     "compute_erasure_loss",
@@ -45,6 +47,7 @@ _PLACES = {
     "Mixture": "pipeline.corpus.loader",
     "Prompts": "pipeline.erasure.method",
     "Sampling": "pipeline.erasure.method",
+    "Source": "pipeline.prompts.own",
     "Steering": "pipeline.erasure.method",
     "compute_erasure_loss": "pipeline.erasure.methods.esd",
     "open_corpus": "pipeline.corpus.reading",

@@ -6,6 +6,7 @@ folder where the user stands.
 
 import importlib
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,6 +90,11 @@ SUITES: dict[str, str] = {
 def built_in_model(path: str) -> Path | None:
     """Return the folder of the built-in model that ``model.path`` names; None where it names none."""
     return Path(__file__).parent / MODELS[path] if path in MODELS else None
+
+
+def is_class_name(name: str) -> bool:
+    """Is it of the form ``module:Class``, and so neither a path nor a URL?"""
+    return re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", name) is not None
 
 
 def check_name(kind: str, name: str, table: Mapping[str, str]) -> None:

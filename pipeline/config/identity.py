@@ -79,7 +79,8 @@ def leaves(
             for i, item in enumerate(value):
                 yield from leaves(item, f"{key}[{i}]", written)
         else:
-            yield key, plain(value, key, written), f.metadata["identity"]
+            silent = f.metadata["silent"] and value is None
+            yield key, plain(value, key, written), f.metadata["identity"] and not silent
 
 
 def plain(value: Any, path: str = "", written: Mapping[str, str] = MappingProxyType({})) -> Any:

@@ -16,6 +16,7 @@ from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
 from pipeline.errors import ConfigError
 from pipeline.paths import read_path
+from pipeline.registry import is_class_name
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -47,7 +48,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if "captions" not in data.get("audit", {}) and config.audit.detector is None:
             config.audit.captions = CaptionPolicy.drop  # nobody sees whether the anchor is there
         validate_static(config)
-        if config.prompts.source is not None:
+        if config.prompts.source is not None and not is_class_name(config.prompts.source):
             config.prompts.source = read_path(config.prompts.source, folder_of("prompts.source"))
         config.written = place_model(config.model, folder_of) | place_recipe(config.erasure.recipe, folder_of)
         if config.erasure.concepts and "recipe" not in data["erasure"]:

@@ -12,9 +12,10 @@ from enum import StrEnum
 from typing import Any
 
 
-def identity(default: Any = ..., *, factory: Any = None) -> Any:
-    """Declare a field that changes the bytes of the corpus."""
-    return _declare(True, default, factory)
+def identity(default: Any = ..., *, factory: Any = None, silent: bool = False) -> Any:
+    """Declare a field that changes the bytes of the corpus. A *silent* one is no part of the identity where it is null:
+    corpora that were begun before there was such a field are the same as those that do without it."""
+    return _declare(True, default, factory, silent)
 
 
 def operational(default: Any = ..., *, factory: Any = None) -> Any:
@@ -27,8 +28,8 @@ def section(kind: type) -> Any:
     return field(default_factory=kind, metadata={})
 
 
-def _declare(is_identity: bool, default: Any, factory: Any) -> Any:
-    metadata = {"identity": is_identity}
+def _declare(is_identity: bool, default: Any, factory: Any, silent: bool = False) -> Any:
+    metadata = {"identity": is_identity, "silent": silent}
     if factory is not None:
         return field(default_factory=factory, metadata=metadata)
     if default is ...:
@@ -101,6 +102,7 @@ class AdapterConfig:
 class ModelConfig:
     path: str = identity()  # "diorama", a hub id or a local folder
     revision: str | None = identity(None)
+    family: str | None = identity(None, silent=True)  # module:Class, for pipelines that Lacuna knows no family of
     variant: str | None = identity(None)
     dtype: DType = identity(DType.float32)  # where a file says nothing: auto
     scheduler: str | None = identity(None)  # a diffusers scheduler class; default: the model's own
@@ -136,10 +138,11 @@ class ErasureConfig:
 
 @dataclass(kw_only=True)
 class PromptsConfig:
-    # .txt .jsonl .json .csv .tsv (path or glob, also .gz), .parquet (path, glob or URL), a folder of HF datasets, or
-    # hf://NAME[:config][@revision].
+    # .txt .jsonl .json .csv .tsv (path or glob, also .gz), .parquet (path, glob or URL), a folder of HF datasets,
+    # hf://NAME[:config][@revision], or module:Class (pipeline/EXTENDING.md).
     # Operational, because where the prompts lie changes nothing: their content is in the identity as a fingerprint.
     source: str | None = operational(None)
+    options: dict[str, Any] = operational(factory=dict)  # of a source that is module:Class
     template: str | None = identity(None)  # "a {animal} {place}", instead of a source
     values: dict[str, list[str]] = identity(factory=dict)  # the lists that fill the template's fields
     split: str = identity("train")  # of an HF dataset

@@ -24,7 +24,7 @@ from pipeline.config.schema import (
 )
 from pipeline.errors import ConfigError, nearest
 from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
-from pipeline.registry import DETECTORS, METHODS, SCHEDULERS, check_name
+from pipeline.registry import DETECTORS, FAMILIES, METHODS, SCHEDULERS, check_name, is_class_name
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 STEERING = ("prompt", "seed", "negative_prompt", "size", "width", "height")  # what a column can be, beside passing on
@@ -80,6 +80,11 @@ def template_fields(template: str) -> list[str]:
 def _model(model: ModelConfig) -> None:
     if not model.path.strip():
         raise Problem("model.path", "is empty; expected 'diorama', a hub id (owner/name) or a local folder")
+    if model.family is not None:
+        try:
+            check_name("family", model.family, FAMILIES)
+        except ConfigError as error:
+            raise Problem("model.family", str(error)) from None
     if model.scheduler is not None and model.scheduler not in SCHEDULERS:
         raise _unknown("model.scheduler", model.scheduler, SCHEDULERS)
     if model.scheduler_options and model.scheduler is None:
@@ -120,7 +125,9 @@ def _prompts(prompts: PromptsConfig) -> None:
     if prompts.source is None and prompts.template is None:
         raise Problem("prompts", "has neither source nor template; expected one of them")
     if prompts.source is not None and not prompts.source.strip():
-        raise Problem("prompts.source", "is empty; expected a file, a URL or hf://NAME")
+        raise Problem("prompts.source", "is empty; expected a file, a URL, hf://NAME or module:Class")
+    if prompts.options and not (prompts.source and is_class_name(prompts.source)):
+        raise Problem("prompts.options", "are given, but only a source that is module:Class takes any")
     _columns(prompts)
     _in_range("prompts.images_per_prompt", prompts.images_per_prompt, 1)
     if prompts.limit is not None:

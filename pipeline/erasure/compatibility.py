@@ -22,9 +22,13 @@ def check_recipe(config: Config) -> None:
 def check_recipe_here(config: Config) -> None:
     """Do so if this machine alone can tell: no network is used, and pictures may be made elsewhere.
 
-    So nothing is said of models that are not here, nor of methods of the user's own, which need not be.
+    So nothing is said of models that are not here, nor of methods and families of the user's own, which need not be.
     """
     from pipeline.models.find import is_here
 
-    if is_here(config.model) and not any(":" in step.method for step in config.erasure.recipe):
+    if (
+        config.model.family is None
+        and is_here(config.model)
+        and not any(":" in step.method for step in config.erasure.recipe)
+    ):
         check_recipe(config)

@@ -6,7 +6,7 @@ No weights are read, and torch is imported only by whoever asks for the family.
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Found:
     location: str
     commit: str | None  # None: a folder
     index: dict[str, Any]
+    family_name: str | None = None  # in place of the one that is registered for its class
 
     @property
     def class_name(self) -> str:
@@ -43,7 +44,11 @@ class Found:
     def family(self) -> "type[Family]":
         from pipeline.models.family import Family
 
-        return load_class("family", self.class_name, FAMILIES, Family)
+        name = self.family_name or self.class_name
+        found: type[Family] = load_class("family", name, FAMILIES, Family)
+        if missing := sorted(getattr(found, "__abstractmethods__", ())):
+            raise ConfigError(f"model.family: {name} does not define {', '.join(missing)}")
+        return found
 
     def part_config(self, part: str) -> dict[str, Any]:
         """Return what the config.json of a *part* holds, which is fetched of a model on the hub; empty where it has
@@ -91,10 +96,12 @@ def find_model(config: ModelConfig) -> Found:
             f"model.path: {config.path}: its _class_name is {json.dumps(class_name)}, a pipeline with code of its own, "
             f"which is not run; expected one of {', '.join(sorted(FAMILIES))}"
         )
+    if config.family is not None:
+        return replace(found, family_name=config.family)
     if class_name not in FAMILIES:
         raise ConfigError(
             f"model.path: {config.path} is a {class_name}, which is not supported{nearest(class_name, FAMILIES)}; "
-            f"expected one of {', '.join(sorted(FAMILIES))}"
+            f"expected one of {', '.join(sorted(FAMILIES))}, or a family of your own in model.family"
         )
     return found
 

@@ -91,7 +91,9 @@ def load_model(config: ModelConfig, device: torch.device) -> Model:
 
 
 def _from_pretrained(config: ModelConfig, found: Found, dtype: torch.dtype, options: dict[str, Any]) -> Any:
-    where, pipe_class = f"model.path: {config.path}", getattr(diffusers, found.class_name)
+    where, pipe_class = f"model.path: {config.path}", getattr(diffusers, found.class_name, None)
+    if pipe_class is None:
+        raise ConfigError(f"{where} is a {found.class_name}, which diffusers {diffusers.__version__} does not have")
     files: dict[str, Any] = {"variant": config.variant, "use_safetensors": True}
     try:
         folder = found.location

@@ -3,7 +3,7 @@
 from pipeline.concepts.mentions import mentions
 from pipeline.prompts.plan import Plan, PlanSummary
 from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed, unplanned
-from pipeline.prompts.source import Looked, Source
+from pipeline.prompts.source import Looked, RowSource
 from pipeline.prompts.sources import open_source
 
 __all__ = [
@@ -11,8 +11,8 @@ __all__ = [
     "Plan",
     "PlanSummary",
     "PlannedShard",
+    "RowSource",
     "Sample",
-    "Source",
     "batches",
     "further_seed",
     "mentions",

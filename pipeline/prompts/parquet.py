@@ -107,7 +107,7 @@ class ParquetSource:
         return joined(found, self.schema)
 
     def read_blocks(self, blocks: Sequence[range]) -> list[Rows]:
-        """As ``Source`` says. Each row group is read once, by one of several threads, with a file of its own."""
+        """As ``RowSource`` says. Each row group is read once, by one of several threads, with a file of its own."""
 
         def read(group: int) -> list[Rows]:
             cursor = self._open(group)

@@ -20,7 +20,7 @@ from pipeline.prompts.order import BLOCK, WINDOW, Order
 from pipeline.prompts.passing import joined
 from pipeline.prompts.sample import PlannedShard, Sample
 from pipeline.prompts.seeds import sample_seed
-from pipeline.prompts.source import Looked, Row, Rows, Source
+from pipeline.prompts.source import Looked, Row, Rows, RowSource
 from pipeline.version import this_version
 
 
@@ -46,7 +46,7 @@ class Plan:
     May be pickled where its source may. Not for several threads at once: it keeps the rows last read.
     """
 
-    source: Source
+    source: RowSource
     looked: Looked
     identity: Identity
     order: Order
@@ -58,7 +58,7 @@ class Plan:
     _blocks: "OrderedDict[int, Rows]" = field(default_factory=OrderedDict, repr=False, compare=False)
 
     @classmethod
-    def build(cls, config: Config, source: Source) -> "Plan":
+    def build(cls, config: Config, source: RowSource) -> "Plan":
         """Plan *config* over *source*.
 
         Raises ``ConfigError`` for no prompts, for more shards than keys can name, and for rows that cannot be drawn,

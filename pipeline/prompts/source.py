@@ -1,4 +1,4 @@
-"""The contract of a prompt source: a length, random access by row, a fingerprint of its content.
+"""What a plan reads of a source of prompts: a length, random access by row, a fingerprint of its content.
 
 A source is opened where the plan is made and nowhere else; workers get finished samples. It may be pickled.
 """
@@ -75,7 +75,7 @@ class Looked:
             self.sizes[row.size] = first, count + 1
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Rows 0 to ``len(source)`` in a fixed order. ``fingerprint`` names their content, not their place.
 
     ``schema`` are the pass-through columns, the same for every row: a row without one has null there. ``meaning`` says
@@ -113,7 +113,7 @@ class Source(Protocol):
         ...
 
 
-def one_by_one(source: Source, blocks: Sequence[range]) -> list[Rows]:
+def one_by_one(source: RowSource, blocks: Sequence[range]) -> list[Rows]:
     """``read_blocks`` of a source for which reading at a few places at once would be no faster."""
     return [source.read(block.start, block.stop) for block in blocks]
 

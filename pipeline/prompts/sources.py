@@ -7,16 +7,21 @@ from pathlib import Path
 from pipeline.config.schema import PromptsConfig
 from pipeline.errors import ConfigError, nearest
 from pipeline.prompts.meaning import Meaning
-from pipeline.prompts.source import Source
+from pipeline.prompts.source import RowSource
+from pipeline.registry import is_class_name
 
 
-def open_source(prompts: PromptsConfig) -> Source:
+def open_source(prompts: PromptsConfig) -> RowSource:
     """Open the prompts of a loaded config. Raises ``ConfigError`` for a source that is missing or cannot be used."""
     if prompts.template is not None:
         from pipeline.prompts.template import TemplateSource
 
         return TemplateSource(prompts.template, prompts.values)
     assert prompts.source is not None  # held by validate_static
+    if is_class_name(prompts.source):
+        from pipeline.prompts.own import OwnRows
+
+        return OwnRows.open(prompts)
     if prompts.source.startswith("hf://"):
         from pipeline.prompts.huggingface import HubSource
 
@@ -35,7 +40,7 @@ def open_source(prompts: PromptsConfig) -> Source:
         known, shown = ", ".join(FORMATS), suffix + ".gz" * zipped
         raise ConfigError(
             f"prompts.source: {prompts.source} has the suffix {shown!r}{nearest(shown, FORMATS)}; expected one of "
-            f"{known} (text also with .gz behind it), a folder saved by HF datasets, or hf://NAME"
+            f"{known} (text also with .gz behind it), a folder saved by HF datasets, hf://NAME or module:Class"
         )
     if suffix != ".parquet":
         if not local:
@@ -62,7 +67,7 @@ def _paths(prompts: PromptsConfig) -> list[Path]:
     return paths
 
 
-def _txt(prompts: PromptsConfig) -> Source:
+def _txt(prompts: PromptsConfig) -> RowSource:
     from pipeline.prompts.lines import LinesSource
     from pipeline.prompts.textfiles import Txt
 
@@ -70,7 +75,7 @@ def _txt(prompts: PromptsConfig) -> Source:
     return LinesSource([Txt(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
 
 
-def _jsonl(prompts: PromptsConfig) -> Source:
+def _jsonl(prompts: PromptsConfig) -> RowSource:
     from pipeline.prompts.lines import LinesSource
     from pipeline.prompts.textfiles import JsonLines
 
@@ -78,7 +83,7 @@ def _jsonl(prompts: PromptsConfig) -> Source:
     return LinesSource([JsonLines(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
 
 
-def _json(prompts: PromptsConfig) -> Source:
+def _json(prompts: PromptsConfig) -> RowSource:
     from pipeline.prompts.lines import LinesSource
     from pipeline.prompts.textfiles import json_file
 
@@ -86,7 +91,7 @@ def _json(prompts: PromptsConfig) -> Source:
     return LinesSource([json_file(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
 
 
-def _csv(prompts: PromptsConfig) -> Source:
+def _csv(prompts: PromptsConfig) -> RowSource:
     from pipeline.prompts.lines import LinesSource
     from pipeline.prompts.textfiles import Csv
 
@@ -94,7 +99,7 @@ def _csv(prompts: PromptsConfig) -> Source:
     return LinesSource([Csv(path, meaning, ",") for path in _paths(prompts)], meaning, prompts.limit)
 
 
-def _tsv(prompts: PromptsConfig) -> Source:
+def _tsv(prompts: PromptsConfig) -> RowSource:
     from pipeline.prompts.lines import LinesSource
     from pipeline.prompts.textfiles import Csv, QuotingError
 
@@ -105,14 +110,14 @@ def _tsv(prompts: PromptsConfig) -> Source:
         return LinesSource([Csv(path, meaning, "\t", quoted=False) for path in paths], meaning, prompts.limit)
 
 
-def _parquet(prompts: PromptsConfig) -> Source:
+def _parquet(prompts: PromptsConfig) -> RowSource:
     from pipeline.prompts.parquet import ParquetSource
 
     return ParquetSource(prompts)
 
 
 # A new format is a module and a line here.
-FORMATS: dict[str, Callable[[PromptsConfig], Source]] = {
+FORMATS: dict[str, Callable[[PromptsConfig], RowSource]] = {
     ".txt": _txt,
     ".jsonl": _jsonl,
     ".json": _json,

@@ -191,6 +191,13 @@ def test_the_identity_is_stable(sound):
     assert digest == "86fa2c7eea0faea334e20995473977138ecee4bbc0a07710d48d21701f960691"
 
 
+def test_a_silent_setting_is_in_the_identity_where_it_is_given(sound):
+    plain, given = identity(load(sound), "s"), identity(load(sound, ["model.family=my_family:Mine"]), "s")
+    assert "model.family" not in plain.fields
+    assert identity_difference(plain.fields, given.fields) == ['model.family: (absent) -> "my_family:Mine"']
+    assert plain.digest != given.digest
+
+
 def test_an_added_step_is_told_as_absent_before(sound):
     before = identity(load(sound), "s").fields
     after = identity(load(sound, ["erasure.recipe=[{method: uce}]"]), "s").fields
