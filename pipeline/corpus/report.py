@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from pipeline.corpus import layout
 from pipeline.corpus.account import audit, treatment
@@ -17,7 +18,7 @@ from pipeline.corpus.manifest import ManifestRow, Status, read_rows
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.corpus.summary import BINS, Summary
-from pipeline.pages.page import escape, page, picture
+from pipeline.pages.page import Bars, render
 
 SHOWN = 64  # pictures on a contact sheet
 
@@ -78,101 +79,64 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
     """Return report.html."""
     device = sum(record.timings.get("device_seconds", 0.0) for record in records)
     drawn = sum(record.timings.get("images", 0) for record in records)
-    tiles = {
-        "kept": f"{summary.statuses['ok']:,}",
-        "quarantined": f"{summary.statuses['quarantined']:,}",
-        "dropped": f"{summary.statuses['dropped']:,}",
-        "failed": f"{summary.statuses['failed']:,}",
-        "shards": f"{len(records):,} / {run.shards:,}",
-        "images / device second": f"{drawn / device:.2f}" if device else "-",
-    }
-    body = [
-        f"<h1>{escape(_name(run))}</h1>",
-        f"<p class=soft>model <code>{escape(run.config['model']['path'])}</code>, "
-        f"identity <code>{run.digest[:16]}</code></p>",
-        "<div class=tiles>"
-        + "".join(f"<div class=tile><b>{escape(v)}</b>{escape(k)}</div>" for k, v in tiles.items())
-        + "</div>",
-        "<h2>What the audit saw</h2>",
-        f"<p>{escape(audit(run.config, bool(summary.scores)))}</p>",
-        *_audit(summary),
-        "<h2>Speed</h2>",
-        _throughput(records),
-        _speed(records),
-        "<h2>Recipe</h2>",
-        f"<p>{escape(treatment(_concepts(run), run.recipe))}</p>",
-        _recipe_table(run),
-        "<h2>Kept pictures</h2>",
-        _sheet(sheet),
-    ]
-    return page(f"{_name(run)}: report", body)
+    name = str(run.config["output"]["path"]).rstrip("/").rpartition("/")[2]
+    return render(
+        "report.html",
+        title=f"{name}: report",
+        name=name,
+        model=run.config["model"]["path"],
+        identity=run.digest[:16],
+        tiles={
+            "kept": f"{summary.statuses['ok']:,}",
+            "quarantined": f"{summary.statuses['quarantined']:,}",
+            "dropped": f"{summary.statuses['dropped']:,}",
+            "failed": f"{summary.statuses['failed']:,}",
+            "shards": f"{len(records):,} / {run.shards:,}",
+            "images / device second": f"{drawn / device:.2f}" if device else "-",
+        },
+        audit=audit(run.config, bool(summary.scores)),
+        concepts=[_concept(name, bins, summary) for name, bins in sorted(summary.scores.items())],
+        speed=_speed(records),
+        treatment=treatment([concept["name"] for concept in run.config["erasure"]["concepts"]], run.recipe),
+        steps=run.recipe.get("steps", []),
+        pictures=sheet,
+    )
 
 
 def evidence_page(pairs: Sequence[Pair], shown: Sequence[Picture], done: str) -> str:
     """Return the evidence page: what was *done* (``account.treatment``), pairs for the same prompt and seed, then
     quarantined pictures."""
-    body = [
-        "<h1>Evidence</h1>",
-        "<p class=soft>Not for training: unerased and quarantined pictures. "
-        "<code>lacuna purge</code> deletes them.</p>",
-        f"<p>{escape(done)}</p>",
-    ]
-    if pairs:
-        body += ["<h2>Without (left) and with the recipe (right), same prompt and seed</h2>", _pairs(pairs)]
-    if shown:
-        body += ["<h2>Quarantined</h2>", _sheet(shown)]
-    return page("Evidence", body)
-
-
-def _name(run: RunRecord) -> str:
-    return str(run.config["output"]["path"]).rstrip("/").rpartition("/")[2]
-
-
-def _concepts(run: RunRecord) -> list[str]:
-    return [concept["name"] for concept in run.config["erasure"]["concepts"]]
-
-
-def _audit(summary: Summary) -> list[str]:
-    """The shares of each concept, and the histograms of its scores."""
-    if not summary.scores:
-        return []
-    rows = ["<tr><th>concept<th>seen in pictures drawn<th>seen in pictures kept (Wilson 95 %)</tr>"]
-    for concept in sorted(summary.scores):
-        cells = (f"{share:.2%} <span class=soft>({low:.2%} to {high:.2%})</span>"
-                 for share, low, high in (summary.rate(concept), summary.residual(concept)))  # fmt: skip
-        rows.append(f"<tr><td>{escape(concept)}" + "".join(f"<td>{cell}" for cell in cells) + "</tr>")
-    return [
-        f"<table>{''.join(rows)}</table>",
-        "<h2>Scores of the last picture of each sample</h2><div class=charts>",
-        *(_histogram(concept, bins) for concept, bins in sorted(summary.scores.items())),
-        "</div>",
-    ]
-
-
-def _recipe_table(run: RunRecord) -> str:
-    """A step in a line; its options, of which there may be many, are folded away."""
-    rows = []
-    for step in run.recipe.get("steps", []):
-        options = ", ".join(f"{key} {value}" for key, value in step["options"].items())
-        folded = f"<details><summary>options</summary><p class=soft>{escape(options)}</p></details>" if options else ""
-        rows.append(f"<tr><td>{escape(step['label'])}<td>{escape(', '.join(step['concepts']))}<td>{folded}</tr>")
-    return f"<table><tr><th>step<th>concepts<th></tr>{''.join(rows)}</table>" if rows else ""
-
-
-def _histogram(concept: str, bins: Sequence[int]) -> str:
-    top = max(bins) or 1
-    width = 280 / BINS
-    bars = "".join(
-        f'<rect x="{10 + i * width:.1f}" y="{104 - 88 * n / top:.1f}" width="{width - 2:.1f}" '
-        f'height="{88 * n / top:.1f}" fill="var(--bar)">'
-        f"<title>{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {n}</title></rect>"
-        for i, n in enumerate(bins)
+    return render(
+        "evidence.html",
+        title="Evidence",
+        treatment=done,
+        pairs=[{"unerased": pair.unerased, "erased": pair.erased, "lines": _lines(pair)} for pair in pairs],
+        quarantined=shown,
     )
-    return (
-        f'<figure><svg viewBox="0 0 300 124" role="img" aria-label="scores of {escape(concept)}">'
-        f'<text x="10" y="11">{escape(concept)}: most in a bin {top}</text>{bars}'
-        '<text x="10" y="119">0</text><text x="284" y="119">1</text></svg></figure>'
-    )
+
+
+def _concept(name: str, bins: Sequence[int], summary: Summary) -> dict[str, Any]:
+    """What was seen of a concept: its shares with their intervals, and the histogram of its scores."""
+    return {
+        "name": name,
+        "drawn": summary.rate(name),
+        "kept": summary.residual(name),
+        "scores": Bars(
+            title=f"{name}: most in a bin {max(bins)}",
+            bars=[(n, f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {n}") for i, n in enumerate(bins)],
+            first="0",
+            last="1",
+        ),
+    }
+
+
+def _lines(pair: Pair) -> list[str]:
+    lines = [pair.prompt, f"seed {pair.seed}"]
+    if pair.unerased_scores:
+        lines.append(f"{_scores(pair.unerased_scores)} → {_scores(pair.erased_scores)}")
+    if pair.gates:
+        lines.append(f"gate {_scores(pair.gates)}")
+    return lines
 
 
 def throughput(records: Sequence[CommitRecord], bins: int) -> tuple[float, float, list[float]]:
@@ -197,72 +161,37 @@ def throughput(records: Sequence[CommitRecord], bins: int) -> tuple[float, float
     return first, last, rates
 
 
-def _throughput(records: Sequence[CommitRecord]) -> str:
-    """Pictures per second of all workers over the time of day: stops, losses and late starts show as dents."""
+def _speed(records: Sequence[CommitRecord]) -> list[tuple[Bars, str]]:
+    """Return charts and what is said below them; none where no record has a time.
+
+    First the pictures per second of all workers over the time of day, in which stops, losses and late starts show as
+    dents; then those of each shard, in the order of the shards, and where their seconds went.
+    """
+    charts: list[tuple[Bars, str]] = []
     first, last, rates = throughput(records, min(200, max(1, 2 * len(records))))
-    if not rates:
-        return "<p>No times.</p>"
-    drawn = sum(rates) / len(rates)
-    begun, ended = (datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M:%S") for moment in (first, last))
-    return (
-        f"<figure>{_bars(rates, 'images/s of all workers', f'{begun} UTC', f'{ended} UTC')}"
-        f"<figcaption>{drawn:.2f} images/s over {last - first:.0f} seconds from the first shard's begin to the last "
-        "commit, pauses included.</figcaption></figure>"
-    )
-
-
-def _speed(records: Sequence[CommitRecord]) -> str:
-    """Images per second of each shard, in the order of the shards, and where their seconds went."""
-    rates = [
-        record.timings["images"] / record.timings["seconds"] for record in records if record.timings.get("seconds")
-    ]
-    if not rates:
-        return "<p>No timings.</p>"
-    step = max(1, len(rates) // 200)
-    means = [sum(rates[i : i + step]) / len(rates[i : i + step]) for i in range(0, len(rates), step)]
-    seconds = sum(record.timings.get("seconds", 0.0) for record in records)
-    device = sum(record.timings.get("device_seconds", 0.0) for record in records)
-    return (
-        f"<figure>{_bars(means, 'images/s of a shard', f'shard {records[0].shard}', f'shard {records[-1].shard}')}"
-        f"<figcaption>{seconds:.0f} worker seconds, of which {device:.0f} on the device "
-        f"({device / seconds:.0%}).</figcaption></figure>"
-    )
-
-
-def _bars(rates: Sequence[float], what: str, first: str, last: str) -> str:
-    """A chart of *rates* from left to right, with what its ends are."""
-    top, width = max(rates), 960 / len(rates)
-    bars = "".join(
-        f'<rect x="{20 + i * width:.1f}" y="{118 - 100 * rate / top:.1f}" width="{max(1.0, width - 1):.1f}" '
-        f'height="{100 * rate / top:.1f}" fill="var(--bar)"><title>{rate:.2f} images/s</title></rect>'
-        for i, rate in enumerate(rates)
-    )
-    return (
-        f'<svg viewBox="0 0 1000 136"><text x="20" y="11">{what}, up to {top:.2f}</text>{bars}'
-        f'<text x="20" y="131">{first}</text><text x="980" y="131" text-anchor="end">{last}</text></svg>'
-    )
-
-
-def _sheet(pictures: Sequence[Picture]) -> str:
-    notes = (f"<br><span class=bad>{escape(p.note)}</span>" if p.note else "" for p in pictures)
-    figures = (
-        f"<figure>{picture(p.image)}<figcaption>{escape(p.title)}{note}</figcaption></figure>"
-        for p, note in zip(pictures, notes, strict=True)
-    )
-    return f"<div class=sheet>{''.join(figures)}</div>" if pictures else "<p>None.</p>"
-
-
-def _pairs(pairs: Sequence[Pair]) -> str:
-    figures = []
-    for pair in pairs:
-        seen = f"{_scores(pair.unerased_scores)} → {_scores(pair.erased_scores)}" if pair.unerased_scores else ""
-        gates = f"gate {_scores(pair.gates)}" if pair.gates else ""
-        notes = "<br>".join(escape(text) for text in (seen, gates) if text)
-        figures.append(
-            f"<figure><div class=two>{picture(pair.unerased)}{picture(pair.erased)}</div>"
-            f"<figcaption>{escape(pair.prompt)}<br>seed {pair.seed}<br>{notes}</figcaption></figure>"
+    if rates:
+        begun, ended = (f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S} UTC" for moment in (first, last))
+        caption = (
+            f"{sum(rates) / len(rates):.2f} images/s over {last - first:.0f} seconds from the first shard's begin to "
+            "the last commit, pauses included."
         )
-    return f'<div class="sheet pairs">{"".join(figures)}</div>'
+        charts.append((_rates(rates, "images/s of all workers", begun, ended), caption))
+    timed = [record for record in records if record.timings.get("seconds")]
+    if timed:
+        rates = [record.timings["images"] / record.timings["seconds"] for record in timed]
+        step = max(1, len(rates) // 200)
+        means = [sum(rates[i : i + step]) / len(rates[i : i + step]) for i in range(0, len(rates), step)]
+        seconds = sum(record.timings["seconds"] for record in timed)
+        device = sum(record.timings.get("device_seconds", 0.0) for record in records)
+        caption = f"{seconds:.0f} worker seconds, of which {device:.0f} on the device ({device / seconds:.0%})."
+        ends = f"shard {timed[0].shard}", f"shard {timed[-1].shard}"
+        charts.append((_rates(means, "images/s of a shard", *ends), caption))
+    return charts
+
+
+def _rates(rates: Sequence[float], what: str, first: str, last: str) -> Bars:
+    bars = [(rate, f"{rate:.2f} images/s") for rate in rates]
+    return Bars(title=f"{what}, up to {max(rates):.2f}", bars=bars, first=first, last=last)
 
 
 def _scores(scores: Mapping[str, float]) -> str:

@@ -24,7 +24,7 @@ from pipeline.generation.pixels import finish
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts
 from pipeline.models.load import Model, load_model
-from pipeline.pages.page import escape, page, picture
+from pipeline.pages.page import render
 from pipeline.session import resolve_device
 
 SHOWN = 12  # steps on the page at most
@@ -58,24 +58,24 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
     scores = [v.scores for v in auditor.judge(np.stack([before.image, after.image]))] if auditor else [{}, {}]
     said = [(method.label, method.explain(prompt)) for method in methods]
     edits = [(str(step["label"]), _checked(step)) for step in recipe.record["steps"] if "file" in step]
-    body = [
-        f"<h1>{escape(prompt)}</h1>",
-        f"<p class=soft>{escape(treatment([c.name for c in concepts], recipe.record))} Model "
-        f"<code>{escape(config.model.path)}</code>, seed {config.seed}, {config.generation.steps} steps. "
-        "Not for training: the left picture is unerased.</p>",
-        '<div class="sheet wide3">',
-        _figure(before.image, "unerased", _numbers(scores[0])),
-        _figure(after.image, "erased", _numbers(scores[1])),
-        _figure(_changed(before.image, after.image), "what changed", _psnr(before.image, after.image)),
-        "</div>",
-        "<h2>What each step of the recipe makes of it</h2>",
-        _table([*edits, *said]),
-        "<h2>Gates</h2>",
-        _gates(after.gates, methods),
-        "<h2>Masks over the steps, on the unerased picture</h2>",
-        _masks(before.image, after.masks),
-    ]
-    return write_page(page(f"explain: {prompt}", [_STYLE, *body]), config.output, "explain.html", output)
+    page = render(
+        "explain.html",
+        title=f"explain: {prompt}",
+        prompt=prompt,
+        treatment=treatment([c.name for c in concepts], recipe.record),
+        model=config.model.path,
+        seed=config.seed,
+        sampling_steps=config.generation.steps,
+        pictures=[
+            _picture(before.image, "unerased", _numbers(scores[0])),
+            _picture(after.image, "erased", _numbers(scores[1])),
+            _picture(_changed(before.image, after.image), "what changed", _psnr(before.image, after.image)),
+        ],
+        steps=[*edits, *said],
+        gates=_gates(after.gates, methods),
+        masks=_masks(before.image, after.masks),
+    )
+    return write_page(page, config.output, "explain.html", output)
 
 
 def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -> Trace:
@@ -98,18 +98,8 @@ def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -
     return Trace(image=image, gates={name: float(values[0]) for name, values in gates.items()}, masks=masks)
 
 
-_STYLE = """<style>.wide3 { grid-template-columns: repeat(3, 1fr); max-width: 640px; }
-.steps { grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); }
-.scale { position: relative; min-width: 60px; height: 12px; border-radius: 6px; background: var(--line); }
-.scale b { position: absolute; inset: 0 auto 0 0; border-radius: 6px; background: var(--bar); }
-.scale i { position: absolute; top: -3px; bottom: -3px; width: 2px; background: var(--ink); }
-@media (max-width: 480px) { .wide3 { grid-template-columns: 1fr 1fr; } }</style>"""
-
-
-def _figure(image: np.ndarray, title: str, note: str = "") -> str:
-    note = f"<br>{escape(note)}" if note else ""
-    drawn = picture(encode_image(image, ImageFormat.png, 0))
-    return f"<figure>{drawn}<figcaption>{escape(title)}{note}</figcaption></figure>"
+def _picture(image: np.ndarray, title: str, note: str = "") -> dict[str, Any]:
+    return {"image": encode_image(image, ImageFormat.png, 0), "title": title, "note": note}
 
 
 def _changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -123,15 +113,12 @@ def _psnr(before: np.ndarray, after: np.ndarray) -> str:
     return f"{10 * np.log10(255**2 / error):.1f} dB" if error else "nothing: bit-identical"
 
 
-def _masks(image: np.ndarray, masks: Sequence[tuple[int, str, np.ndarray]]) -> str:
-    if not masks:
-        return "<p>No method of this recipe acted in a place of this picture.</p>"
+def _masks(image: np.ndarray, masks: Sequence[tuple[int, str, np.ndarray]]) -> list[dict[str, Any]]:
     shown = [masks[i * len(masks) // min(SHOWN, len(masks))] for i in range(min(SHOWN, len(masks)))]
-    figures = "".join(
-        _figure(_overlaid(image, mask), f"step {step + 1}: {what}", f"{mask.mean():.0%} of the picture")
+    return [
+        _picture(_overlaid(image, mask), f"step {step + 1}: {what}", f"{mask.mean():.0%} of the picture")
         for step, what, mask in shown
-    )
-    return f'<div class="sheet steps">{figures}</div>'
+    ]
 
 
 def _overlaid(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -147,27 +134,14 @@ def _overlaid(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return mixed.astype(np.uint8)
 
 
-def _gates(gates: dict[str, float], methods: Sequence[Method]) -> str:
-    """Each gate's score beside the score from which it opens, marked on the scale too."""
-    if not gates:
-        return "<p>No method of this recipe is gated.</p>"
-    rows = []
+def _gates(gates: dict[str, float], methods: Sequence[Method]) -> list[dict[str, Any]]:
+    """Each gate's score, and the score from which it opens."""
+    found = []
     for name, score in gates.items():
-        method = next(method for method in methods if name.startswith(f"{method.label}:"))
-        opens = method.opens(name)
+        opens = next(method for method in methods if name.startswith(f"{method.label}:")).opens(name)
         state = "acts by degrees" if opens is None else f"{'open' if score >= opens else 'shut'}: opens at {opens:g}"
-        mark = "" if opens is None else f"<i style='left:{100 * opens:.1f}%'></i>"
-        bar = f"<div class=scale><b style='width:{100 * min(max(score, 0), 1):.1f}%'></b>{mark}</div>"
-        rows.append(f"<tr><td>{escape(name)}<td>{bar}<td>{score:.2f}<td>{escape(state)}</tr>")
-    head = "<tr><th>gate<th>score, and where it opens<th><th></tr>"
-    return f"<div class=wide><table>{head}{''.join(rows)}</table></div>"
-
-
-def _table(rows: Sequence[tuple[str, Sequence[str]]]) -> str:
-    if not rows:
-        return "<p>None.</p>"
-    cells = (f"<tr><td>{escape(label)}<td>{'<br>'.join(map(escape, lines)) or '-'}</tr>" for label, lines in rows)
-    return f"<table>{''.join(cells)}</table>"
+        found.append({"name": name, "score": score, "opens": opens, "state": state})
+    return found
 
 
 def _checked(step: dict[str, Any]) -> list[str]:

@@ -1,68 +1,75 @@
 """An evaluation as one self-contained page: its tables, and pictures of every recipe side by side."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus.encode import encode_image
 from pipeline.evaluation.erasure.findings import Findings
 from pipeline.evaluation.erasure.prompts import ATTACKS, KEPT, LEAKS
 from pipeline.evaluation.erasure.tables import all_rows, differences, false_alarms, preamble, task_rows
-from pipeline.pages.page import escape, page, picture
+from pipeline.pages.page import render
 
 _SHOWN = 4  # prompts of each cell on a contact sheet
 
 
 def evaluation_page(found: Findings) -> str:
-    body = ["<h1>Erasure, judged by detector B</h1>", f"<p class=soft>{escape(preamble(found))}</p>"]
-    body += [f"<p class=bad>Refused: {escape(f'{t}: {r}: {why}')}</p>" for (t, r), why in found.refused.items()]
-    body += [f"<p class=bad>Note: {escape(note)}</p>" for note in found.notes]
+    """Return report.html of an evaluation."""
+    together = None
     if len(found.tasks) > 1:
-        body += ["<h2>All tasks</h2>"]
         head, _, *rows = all_rows(found)
-        body.append(_table(head, rows))
-        body += ["<p>Difference of the mean H_o, row less column</p>", _table(*differences(found, found.tasks))]
-    for task in found.tasks:
-        body += [
-            f"<h2>{escape(task.task)}: {escape(', '.join(task.erased))}</h2>",
-            f"<p>{escape(false_alarms(task))}.</p>",
-        ]
-        body += [_table(*task_rows(found, task)), "<p>Difference of H_o, row less column</p>"]
-        body += [_table(*differences(found, [task])), "<p>Pictures: the same prompt and seed in a row.</p>"]
-        body += [_sheet(found, task.task, cell) for cell in (*LEAKS, *ATTACKS, *KEPT)]
-    return page("Erasure", body, wide=True)
+        together = {"scores": _table(head, rows), "differences": _table(*differences(found, found.tasks))}
+    return render(
+        "evaluation.html",
+        title="Erasure",
+        preamble=preamble(found),
+        warnings=[f"Refused: {task}: {recipe}: {why}" for (task, recipe), why in found.refused.items()]
+        + [f"Note: {note}" for note in found.notes],
+        together=together,
+        tasks=[
+            {
+                "name": task.task,
+                "erased": task.erased,
+                "alarms": false_alarms(task),
+                "scores": _table(*task_rows(found, task)),
+                "differences": _table(*differences(found, [task])),
+                "sheets": [sheet for cell in (*LEAKS, *ATTACKS, *KEPT) if (sheet := _sheet(found, task.task, cell))],
+            }
+            for task in found.tasks
+        ],
+    )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table that scrolls by itself; its first column, and H_o beside it, stay in sight."""
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """A table whose first column, and H_o beside it, stay in sight."""
     order = list(range(len(head)))
     balance = next((i for i in order if head[i].endswith("H_o")), None)
     if balance is not None:
         order.insert(1, order.pop(balance))
-    lines = ["<tr>" + "".join(f"<th>{escape(head[i])}" for i in order) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{_cell(row[i])}" for i in order) + "</tr>" for row in rows]
-    return f"<div class=wide><table class={'figures' if balance is None else 'scores'}>{''.join(lines)}</table></div>"
+    return {
+        "kind": "figures" if balance is None else "scores",
+        "head": [head[i] for i in order],
+        "rows": [[row[i] for i in order] for row in rows],
+    }
 
 
-def _cell(text: str) -> str:
-    """A figure, and below it in small what stands in brackets behind it: its interval and counts."""
-    figure, bracket, rest = text.partition(" (")
-    return f"{escape(figure)}<br><small>({escape(rest)}</small>" if bracket else escape(text)
-
-
-def _sheet(found: Findings, task: str, cell: str) -> str:
-    """The first prompts of a cell, a row each, a column for every recipe."""
+def _sheet(found: Findings, task: str, cell: str) -> dict[str, Any] | None:
+    """The first prompts of a cell, a row each, a column for every recipe; None where it was not drawn."""
     pictures = found.pictures[task]
     fewest = min(len(seen.images) for seen in pictures.values())
-    rows = [i for i, question in enumerate(found.asked[task][:fewest]) if question.cell == cell][:_SHOWN]
-    if not rows:
-        return ""
-    lines = ["<tr><th>" + "".join(f"<th>{escape(recipe)}" for recipe in pictures) + "</tr>"]
-    for i in rows:
-        images = (picture(encode_image(seen.images[i], ImageFormat.jpg, 92)) for seen in pictures.values())
-        prompt = escape(found.asked[task][i].prompt)
-        lines.append(f"<tr><td class=soft>{prompt}" + "".join(f"<td>{image}" for image in images) + "</tr>")
-    title = (LEAKS | ATTACKS | KEPT)[cell]
-    return (
-        f"<details{' open' if cell == 'plain' else ''}><summary>{escape(cell)}: {escape(title)}</summary>"
-        f"<div class=wide><table class=pixels>{''.join(lines)}</table></div></details>"
-    )
+    shown = [i for i, question in enumerate(found.asked[task][:fewest]) if question.cell == cell][:_SHOWN]
+    if not shown:
+        return None
+    return {
+        "cell": cell,
+        "title": (LEAKS | ATTACKS | KEPT)[cell],
+        "open": cell == "plain",
+        "recipes": list(pictures),
+        "rows": [
+            (
+                found.asked[task][i].prompt,
+                [encode_image(seen.images[i], ImageFormat.jpg, 92) for seen in pictures.values()],
+            )
+            for i in shown
+        ],
+    }
