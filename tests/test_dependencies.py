@@ -1,0 +1,76 @@
+"""What is imported is declared in pyproject.toml; what is declared is imported, or is a tool that is called."""
+
+import ast
+import re
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OURS = {"pipeline", "jobs", "tests"}
+STUBS = {"_typeshed"}  # mypy brings it
+WHERE_INSTALLED = {"pytorch_lightning", "torchdata"}  # their tests are skipped elsewhere
+# Tools that nobody imports, and where it is written what they do.
+TOOLS = {
+    "mypy": ("Makefile", "/mypy"),
+    "pre-commit": (".pre-commit-config.yaml", "hooks:"),
+    "pytest-timeout": ("pyproject.toml", "timeout = "),
+    "pytest-xdist": ("Makefile", "--dist loadfile"),
+    "ruff": ("Makefile", "/ruff"),
+    "types-pyyaml": ("pyproject.toml", '"pyyaml>'),
+    "types-tqdm": ("pyproject.toml", '"tqdm>'),
+}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def declared(group: str | None = None) -> set[str]:
+    """Return what a group of dependencies names, or the main one."""
+    listed = PROJECT["dependencies"] if group is None else PROJECT["optional-dependencies"][group]
+    return {_normal(re.match(r"[\w.-]+", line)[0]) for line in listed} - {"lacuna"}
+
+
+@cache
+def imported(*folders: str) -> dict[str, str]:
+    """Return the distributions that the code of *folders* imports from, each with a file that does."""
+    where = {}
+    for folder in folders:
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and node.level == 0:
+                    names = [node.module]
+                where |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
+    distributions = packages_distributions()
+    others = where.keys() - sys.stdlib_module_names - OURS - STUBS - WHERE_INSTALLED
+    return {_normal(found): where[name] for name in others for found in distributions.get(name, [name])}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def test_what_the_package_imports_is_declared():
+    optional = declared("hf") | declared("nudenet")
+    missing = {name: file for name, file in imported("pipeline").items() if name not in declared() | optional}
+    assert not missing
+
+
+def test_what_jobs_and_tests_import_is_declared():
+    everything = declared().union(*(declared(group) for group in PROJECT["optional-dependencies"]))
+    assert not {name: file for name, file in imported("jobs", "tests").items() if name not in everything}
+
+
+@pytest.mark.parametrize("group", [None, "hf", "nudenet"])
+def test_what_is_declared_for_the_package_is_imported_by_it(group):
+    assert not declared(group) - imported("pipeline").keys() - {"nudenet"}  # whose weights are read
+
+
+def test_what_is_declared_for_development_is_imported_or_called():
+    unused = declared("dev") - imported("pipeline", "jobs", "tests").keys()
+    assert unused == TOOLS.keys()
+    for file, text in TOOLS.values():
+        assert text in (ROOT / file).read_text()
