@@ -14,6 +14,13 @@ COLUMNS = pa.schema([pa.field("source", pa.string())])
 SAMPLES = 6
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """Indexes that reading makes lie in the test's own folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "lacuna"
+
+
 @pytest.fixture(params=["local", "s3"])
 def place(request, tmp_path):
     """(path, options) of an empty corpus, on disk and on S3."""

@@ -1,155 +1,175 @@
-"""The same shards load in our loader, in plain webdataset, in HF datasets and in wids."""
+"""open_corpus gives every kept sample once an epoch, in whatever processes it is read."""
 
 import io
+import json
 import tarfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing
+from PIL import Image
+from torch.utils.data import DataLoader
 
 from pipeline import open_corpus
-from pipeline.corpus import finish, open_store, reading
-from pipeline.errors import CorpusError
-from tests.counted import Counted
+from pipeline.corpus import layout, open_store, read_commit
+from pipeline.errors import ConfigError, CorpusError
+from tests.corpus.test_verify import replace_picture
 
-KEYS = {f"{shard:06d}{i:05d}" for shard in range(3) for i in range(4)}
+KEYS = [f"{shard:06d}{i:05d}" for shard in range(3) for i in range(4)]
 
 
-def test_ours_gives_every_kept_sample_once(corpus):
+def keys_of(path, **arguments) -> list[str]:
+    return [key for key, *_ in open_corpus(path, keys=True, decode=None, **arguments)]
+
+
+def test_every_kept_sample_comes_once_in_the_order_of_the_corpus(corpus):
     path, options = corpus
     found = list(open_corpus(path, options=options, decode="numpy", keys=True))
-    assert {key for key, _, _ in found} == KEYS
-    assert len(found) == len(KEYS)
+    assert [key for key, _, _ in found] == KEYS
     assert all(image.shape == (16, 16, 3) and image.dtype == np.uint8 for _, image, _ in found)
     assert all("cat" not in caption for _, _, caption in found)
 
 
-def test_a_corpus_is_opened_by_one_listing_in_the_order_of_its_shards(sealed, monkeypatch):
+def test_each_way_of_decoding_gives_the_same_picture(sealed):
     path, store = sealed
-    finish(path, {})  # indexes lie beside the tars
-    store.copy("train/000000.tar", "train/1000000.tar")  # by name the last but one
-    store.copy("train/000001.tar", "train/999999.tar")
-    stores = []
-
-    def counted(*args):
-        stores.append(Counted(open_store(*args)))
-        return stores[-1]
-
-    monkeypatch.setattr(reading, "open_store", counted)
-    keys = [key for key, _, _ in open_corpus(path, keys=True)]
-    assert keys == [*sorted(KEYS), *sorted(KEYS)[4:8], *sorted(KEYS)[:4]]
-    assert [call for store in stores for call in store.calls] == [("read", "run.yaml"), ("list", "train")]
+    with tarfile.open(fileobj=io.BytesIO(store.read(layout.tar(0)))) as tar:
+        member = tar.extractfile(f"{KEYS[0]}.png")
+        assert member is not None
+        encoded = member.read()
+    truth = np.array(Image.open(io.BytesIO(encoded)))
+    found = {how: next(iter(open_corpus(path, decode=how)))[0] for how in ("torch", "pil", "numpy", None)}
+    assert found[None] == encoded
+    assert np.array_equal(found["numpy"], truth)
+    assert np.array_equal(np.array(found["pil"]), truth)
+    assert (found["torch"].dtype, found["torch"].shape) == (torch.float32, (3, 16, 16))
+    assert torch.equal(found["torch"], torch.from_numpy(truth).permute(2, 0, 1) / 255)
 
 
-def test_a_corpus_without_pictures_is_refused(sealed):
-    path, store = sealed
-    store.delete_tree("train")
-    with pytest.raises(CorpusError, match="has no pictures to train on"):
-        open_corpus(path)
-
-
-@pytest.mark.parametrize("place", ["s3"], indirect=True)
-def test_a_remote_tar_is_read_in_parts(corpus, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 2, 5])
+def test_loader_workers_share_the_samples_and_each_epoch_has_its_own_order(corpus, workers):
     path, options = corpus
-    whole = list(open_corpus(path, options=options, decode=None, keys=True))
-    monkeypatch.setattr(reading, "PART", 700)  # no multiple of a tar's blocks
-    assert list(open_corpus(path, options=options, decode=None, keys=True)) == whole
-
-
-def test_a_remote_tar_gives_its_first_sample_before_all_of_it_is_read(tmp_path, monkeypatch):
-    tar, data = io.BytesIO(), bytes(range(256)) * 16
-    with tarfile.open(fileobj=tar, mode="w") as written:
-        for number in range(100):
-            member = tarfile.TarInfo(f"{number:011d}.jpg")
-            member.size = len(data)
-            written.addfile(member, io.BytesIO(data))
-    store = open_store(str(tmp_path))
-    store.write("train/000000.tar", tar.getvalue())
-    counted, part = Counted(store), 4096
-    monkeypatch.setattr(reading, "PART", part)
-    samples = reading._RemoteTars(counted)([{"url": f"{store.url}/train/000000.tar"}])
-    found = [next(iter(samples))]
-    parts = sum(method == "read_range" for method, _ in counted.calls)
-    assert parts * part < len(tar.getvalue()) / 4
-    found += samples
-    assert [sample["__key__"] for sample in found] == [f"{number:011d}" for number in range(100)]
-    assert all(sample["jpg"] == data for sample in found)
-
-
-@pytest.mark.parametrize("workers", [0, 2, 4])  # 4 workers share 3 shards
-def test_ours_in_a_data_loader_with_shuffling(corpus, workers):
-    path, options = corpus
-    loader = torch.utils.data.DataLoader(
-        open_corpus(path, options=options, shuffle=100, keys=True),
+    pairs = open_corpus(path, options=options, shuffle=100, keys=True)
+    loader = DataLoader(
+        pairs,
         batch_size=None,
         num_workers=workers,
         multiprocessing_context="spawn" if workers and "://" in path else None,
     )
-    seen = [key for key, image, _ in loader if image.shape == (3, 16, 16)]
-    assert sorted(seen) == sorted(KEYS)
+    epochs = [[key for key, image, _ in loader if image.shape == (3, 16, 16)] for _ in range(2)]
+    assert [sorted(epoch) for epoch in epochs] == [KEYS, KEYS]
+    assert epochs[0] != epochs[1]
+    pairs.set_epoch(0)
+    assert [key for key, *_ in loader] == epochs[0]
+
+
+def test_its_seed_names_the_order(sealed):
+    path, _ = sealed
+    orders = [keys_of(path, shuffle=100, seed=seed) for seed in (1, 1, 2)]
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2]) == KEYS
 
 
 def test_a_forked_reader_of_an_object_store_says_so_instead_of_hanging(corpus):
     path, options = corpus
     if "://" not in path:
         return
-    loader = torch.utils.data.DataLoader(
+    loader = DataLoader(
         open_corpus(path, options=options), batch_size=None, num_workers=1, multiprocessing_context="fork"
     )
     with pytest.raises(CorpusError, match="multiprocessing_context='spawn'"):
         next(iter(loader))
 
 
-def test_shuffling_changes_the_order_and_its_seed_repeats_it(corpus):
-    path, options = corpus
-    orders = [[k for k, _, _ in open_corpus(path, options=options, shuffle=100, seed=s, keys=True)] for s in (1, 1, 2)]
-    assert orders[0] == orders[1]
-    assert orders[0] != orders[2]
-    assert sorted(orders[0]) == sorted(orders[2])
+def read_as_rank(rank: int, world: int, path: str, folder: str) -> None:
+    """One training process; no variable of the environment tells it its rank."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    seen = {}
+    for context in ("fork", "spawn"):
+        pairs = open_corpus(path, shuffle=100, keys=True, decode=None)
+        loader = DataLoader(pairs, batch_size=2, num_workers=2, multiprocessing_context=context, collate_fn=list)
+        seen[context] = [[key for key, *_ in batch] for batch in loader]
+    with open(f"{folder}/{rank}.json", "w") as file:
+        json.dump(seen, file)
+    dist.destroy_process_group()
 
 
-def test_ranks_share_the_shards(corpus, monkeypatch):
-    path, options = corpus
+def test_ranks_that_torch_alone_knows_get_equal_parts_in_workers_of_both_kinds(sealed, tmp_path, monkeypatch):
+    """5 x 2 of 12 samples in 5 processes: 2 are left over. A rank that got all, or no batch, would make DDP hang."""
+    path, _ = sealed
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    world = 5
+    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path)), world)
+    seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world)]
+    for context in ("fork", "spawn"):
+        assert len({len(rank[context]) for rank in seen}) == 1
+        keys = [key for rank in seen for batch in rank[context] for key in batch]
+        assert len(keys) == len(set(keys)) == len(KEYS) - len(KEYS) % world
+        assert set(keys) <= set(KEYS)
+
+
+def test_ranks_are_given_or_known_and_never_guessed(sealed, monkeypatch):
+    path, _ = sealed
+    parts = [keys_of(path, rank=rank, world_size=2) for rank in range(2)]
+    assert sorted(parts[0] + parts[1]) == KEYS
+    assert len(parts[0]) == len(parts[1])
+    with pytest.raises(CorpusError, match="has 12 pictures for 13 ranks"):
+        keys_of(path, rank=0, world_size=13)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    parts = []
-    for rank in range(2):
-        monkeypatch.setenv("RANK", str(rank))
-        parts.append({k for k, _, _ in open_corpus(path, options=options, keys=True)})
-    assert parts[0] | parts[1] == KEYS
-    assert not parts[0] & parts[1]
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(CorpusError, match="3 shards for 4 ranks"):
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(ConfigError, match="torch.distributed is not initialised; call init_process_group"):
+        keys_of(path)
+
+
+def test_a_corpus_that_grows_is_refused_or_read_as_a_snapshot(corpus):
+    path, options = corpus
+    store = open_store(path, options)
+    committed = store.read(layout.commit(2))
+    store.delete(layout.commit(2))
+    with pytest.raises(CorpusError, match=r"2 of 3 shards are committed; finish its run, or .*partial=True"):
         open_corpus(path, options=options)
+    snapshot = open_corpus(path, options=options, keys=True, partial=True)
+    store.write(layout.commit(2), committed)
+    assert [key for key, *_ in snapshot] == KEYS[:8], "what is committed later is not seen"
+    assert keys_of(path, options=options) == KEYS
 
 
-def test_other_loaders_read_the_same(tmp_path):
-    import importlib.util
-    from pathlib import Path
+def test_a_shard_of_another_identity_is_refused(sealed):
+    path, store = sealed
+    store.write(layout.commit(1), replace(read_commit(store, 1), identity="e" * 64).dumps())
+    for partial in (False, True):
+        with pytest.raises(CorpusError, match=r"commits/000001\.json: is of another corpus \(identity eeeeeeeeeeee"):
+            open_corpus(path, partial=partial)
 
-    spec = importlib.util.spec_from_file_location("corpus_parts", Path(__file__).parent / "conftest.py")
-    parts = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(parts)
-    path = str(tmp_path / "corpus")
-    store, evidence = parts.open_store(path), parts.open_store(f"{path}.evidence")
-    parts.create_run_record(store, parts.run_record(3))
+
+def test_what_is_damaged_raises_or_another_is_given_in_its_place(sealed):
+    path, store = sealed
+    replace_picture(store, 1, b"no picture")
+    with pytest.raises(CorpusError, match=r"train/000001\.tar: the picture at byte 512 is damaged .*lacuna repair"):
+        list(open_corpus(path))
+    found = list(open_corpus(path, keys=True, on_error="skip"))
+    assert len(found) == len(KEYS)
+    assert sorted({key for key, *_ in found}) == [key for key in KEYS if key != KEYS[4]]
+    store.write(layout.tar(2), store.read(layout.tar(2))[:-512])
+    with pytest.raises(CorpusError, match=r"train/000002\.tar: is \d+ bytes, was committed with \d+; repair it"):
+        open_corpus(path, on_error="skip")
+    assert keys_of(path, partial=True) == KEYS[:8]
+
+
+def test_bad_arguments_are_one_line(sealed):
+    path, store = sealed
+    with pytest.raises(
+        ConfigError, match="decode is 'numppy' .did you mean 'numpy'.*expected one of torch, pil, numpy"
+    ):
+        open_corpus(path, decode="numppy")
+    with pytest.raises(ConfigError, match="shuffle is -1; expected a whole number, 0 or more"):
+        open_corpus(path, shuffle=-1)
     for shard in range(3):
-        parts.commit(store, evidence, shard, "a")
-    finish(path, {})
-
-    import webdataset
-
-    plain = webdataset.WebDataset(f"{path}/train/{{000000..000002}}.tar", shardshuffle=False).decode("rgb8")
-    assert {sample["__key__"] for sample in plain} == KEYS
-
-    import wids
-
-    indexed = wids.ShardListDataset(f"{path}/index/wids.json", cache_dir=str(tmp_path / "wids"))
-    assert len(indexed) == len(KEYS)
-    assert indexed[5][".txt"] == "number 1"
-
-    import datasets
-
-    loaded = datasets.load_dataset(path, split="train", cache_dir=str(tmp_path / "hf"))
-    assert len(loaded) == len(KEYS)
-    assert set(loaded["__key__"]) == KEYS
-    assert loaded[0]["png"].size == (16, 16)
+        record = read_commit(store, shard)
+        store.write(layout.commit(shard), replace(record, counts={**record.counts, "ok": 0}).dumps())
+    with pytest.raises(CorpusError, match="has no pictures to train on"):
+        open_corpus(path)
