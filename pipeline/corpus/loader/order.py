@@ -103,11 +103,15 @@ class Shuffled(Mixed):
     mean size of a block."""
 
     def __init__(self, blocks: np.ndarray, length: int, block_bytes: float, seed: int):
+        self._made_of = (blocks, length, block_bytes, seed)
         self.length, self._blocks, self._seed = length, blocks, seed
         most = max(CHAPTER_BLOCKS, int(CHAPTER_BYTES // max(1.0, block_bytes)))
         self._chapter = min(max(CHAPTER_BLOCKS, -(-CHAPTER_ROWS * len(blocks) // max(1, length))), most)
         self._epoch = lru_cache(maxsize=2)(self._blocks_of)
         self._mixed = lru_cache(maxsize=4)(self._rows_of)
+
+    def __reduce__(self) -> Any:
+        return Shuffled, self._made_of  # without what it remembers, which cannot be pickled
 
     def take(self, epoch: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         _, starts = self._epoch(epoch)
