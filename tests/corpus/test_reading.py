@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from pipeline import open_corpus
 from pipeline.corpus import layout, open_store, read_commit
-from pipeline.errors import ConfigError, CorpusError
+from pipeline.errors import ConfigError, CorpusError, StoreError
 from tests.corpus.test_verify import replace_picture
 
 KEYS = [f"{shard:06d}{i:05d}" for shard in range(3) for i in range(4)]
@@ -83,7 +83,7 @@ def test_a_forked_reader_of_an_object_store_says_so_instead_of_hanging(corpus):
     loader = DataLoader(
         open_corpus(path, options=options), batch_size=None, num_workers=1, multiprocessing_context="fork"
     )
-    with pytest.raises(CorpusError, match="multiprocessing_context='spawn'"):
+    with pytest.raises(StoreError, match="multiprocessing_context='spawn'"):
         next(iter(loader))
 
 
