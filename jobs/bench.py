@@ -11,13 +11,11 @@
   tar.
 
 Each side of each repeat is a process of its own, with the same number of threads for the device's work, and draws one
-batch before it is timed: in one process for all, sides slowed each other down (what another had left in the memory), by
-up to a tenth, and more from repeat to repeat. Ours, loop and ceiling then take turns of a second (SIGSTOP, SIGCONT)
-until each has drawn all its pictures, so that a machine whose speed drifts drifts under all of them alike: one after
-another, 13 s each, the ratios of single repeats differed by a tenth. The Ray sides, which are many processes, follow
-alone. Each ratio is taken within a repeat; the interval is a 95 % Student interval over the repeats. Of ours, the share
-of the time in which the device's thread was denoising and decoding is printed too: what is left is all that we can cost
-beside the ceiling.
+batch before it is timed: in one process sides slow each other down, by what another has left in the memory. Ours, loop
+and ceiling then take turns of a second (SIGSTOP, SIGCONT) until each has drawn all its pictures, so that a machine
+whose speed drifts drifts under all of them alike. The Ray sides, which are many processes, follow alone. Each ratio is
+taken within a repeat; the interval is a 95 % Student interval over the repeats. Of ours, the share of the time in which
+the device's thread was denoising and decoding is printed too: what is left is all that we can cost beside the ceiling.
 """
 
 import argparse

@@ -176,6 +176,13 @@ def differences(page: Path) -> str:
 # --- CEASE part by part ---------------------------------------------------------------------------------------------
 
 
+def methods(page: Path) -> str:
+    """No measurement: what methods require and families offer."""
+    from pipeline.erasure.table import family_table
+
+    return family_table().rstrip()
+
+
 def ablation(page: Path) -> str:
     name = f"{ERASURE}/ablate_cease.json"
     columns = ("plain", "synonym", "implied", "attack", "other", "apart", "apart20", "same", "score")
@@ -331,10 +338,12 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "esd": erasure_tasks(f"{ERASURE}/esd.json"),
     "fifteen": erasure_tasks(f"{ERASURE}/fifteen.json"),
     "attack": erasure_table(f"{ERASURE}/attack.json"),
+    "methods": methods,
     "cease": ablation,
     "gates": gates,
     "speed": speed,
     "cease cost": cease_cost,
+    "coordinator": coordinator,
     "small": small,
 }
 

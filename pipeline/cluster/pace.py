@@ -7,8 +7,9 @@ import math
 from collections import deque
 from statistics import median
 
-# One call costs the coordinator up to 0.6 ms. For it to stay below 1 % busy, each worker may call once in
-# 100 * 0.6 ms = 0.06 s times the number of workers: at once on a laptop, every 10 minutes for 10,000 GPUs.
+# One call is reckoned at 0.6 ms of the coordinator's work (jobs/bench_coordinator.py measures it). For it to stay below
+# 1 % busy, each worker may call once in 100 * 0.6 ms = 0.06 s times the number of workers: at once on a laptop, every
+# 10 minutes for 10,000 GPUs.
 SECONDS_BETWEEN_CALLS_PER_WORKER = 0.06
 FIRST_DEADLINE = 3600.0  # before anything is measured: the first shard may compile kernels and download nothing less
 PATIENCE = 10.0  # times the median: no honest shard takes so long, not even on the slowest GPU of a mixed cluster

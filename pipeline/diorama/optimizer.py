@@ -19,7 +19,7 @@ _FAST_BF16 = has_bf16()
 def orthogonalize(matrix: Tensor, iterations: int = 5) -> Tensor:
     """The orthogonal factor of *matrix* (rows, columns), roughly: singular values come out in 0.7..1.2."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    # In bfloat16 as usual; CPUs without bf16 instructions took 20 times as long in it as in float32.
+    # In bfloat16 as usual; CPUs without bf16 instructions emulate it, slowly.
     x = matrix.bfloat16() if matrix.is_cuda or _FAST_BF16 else matrix.float()
     wide = x.size(0) <= x.size(1)
     x = x if wide else x.T

@@ -44,7 +44,7 @@ class Settings:
     ema_decay: float = 0.998
     decay: float = 0.25  # share of the UNet's steps over which the learning rate falls to zero
     compile: bool = False
-    bf16: bool = False  # autocast; for GPUs and for CPUs with bf16 instructions (others took 15 times as long in it)
+    bf16: bool = False  # autocast; for GPUs and for CPUs with bf16 instructions (others emulate it, slowly)
     start_from: str = ""  # a folder of weights whose UNet and detectors are trained further
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.config.schema import Config, Device, DType
 
 # Flags of /proc/cpuinfo that stand for bf16 arithmetic: x86's AVX512-BF16 and AMX, and Arm's BF16. Without them torch
-# computes bf16 all the same, in emulation, 15 to 20 times slower than float32 (measured on AVX2).
+# computes bf16 all the same, in emulation, many times slower than float32.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 

@@ -8,10 +8,9 @@ value projection):
 
 It asks no word of the prompt, but what the picture takes from the prompt as a whole. A sample's score is the mean
 over layers of the sixteenth of the positions that hear most. It is there after the first step: the text has spoken by
-then, though its place is vague. How strongly positions attend to a key of the concept's own says little so early:
-one layer in seven knew at all what is being drawn, after three of eight steps (of 127 objects seen 39 % were found
-where 0.2 % of the others raised a false alarm, against 100 % at 0 of 13,599 here). How it compares with the text's own
-scores, and why it is off, is told in ``method.py``.
+then, though its place is vague. How strongly positions attend to a key of the concept's own says little so early, in
+most layers nothing (``pipeline/evaluation/results/LOG.md``). How it compares with the text's own scores, and why it is
+off, is told in ``pipeline/erasure/README.md``.
 """
 
 from collections.abc import Sequence

@@ -14,54 +14,18 @@ because a concept's features are localised in the cross-attention maps. This is 
 
   with K_alt and V_alt computed once per batch, since they depend on the text alone. s is 1 where an anchor takes the
   concept's place, and 1 + ``push`` where nothing does or the concept is only implied: what the picture has begun to
-  draw must then be driven out. On the diorama (gun, no anchor) leak falls from .25 to 0, from .95 to 0 where implied.
+  draw must then be driven out.
 - WHERE (``mask.py``): for the first ``look`` share of the steps m is 0: the picture finds its layout as ever, and shows
   where it listens to the concept's words. From then on m is that place, kept up to date with where the alternative's
   stand-in is listened to. Outside it the picture goes on listening to the prompt as it was. Words that only imply a
-  concept look at other things as well, so its share of their peak is lower (``implied_threshold``): with .5, in 208
-  scenes that imply one of four erased objects (16 objects in five sets, 10 steps, detector A) 15 leaked, with .3 none,
-  and of what else the scenes imply 135 and 132 of 144 stayed. For a concept that is ``everywhere``, as a style is, m is
-  1 from the first step on.
+  concept look at other things as well, so its share of their peak is lower (``implied_threshold``). For a concept that
+  is ``everywhere``, as a style is, m is 1 from the first step on.
 
-WHEN, by ``jobs/ablate_gates.py``, with each of the diorama's 64 objects as the concept in turn, one alias and its
-family listed, in 217 prompts (its name, unlisted synonyms, implied scenes, pairs, nothing named; 8 steps, detector A).
-"Attack", by ``jobs/ablate_cease.py``, is texts that Ring-A-Bell's search finds when kept from words that the gate
-knows, and that draw the concept unerased (4 of 24, all of wine): how many of them still do.
-
-                           asked for and seen   neither        attack leaks
-    words (.55)                282 of 282     6 of 13,599 (*)     4 of 4
-    context (.4)               269 of 282     0 of 13,599         0 of 4
-    attention (.37)            282 of 282     0 of 13,599         0 of 4
-    words and context          282 of 282     6 of 13,599         0 of 4
-
-(*) palm trees, where trees are to go, and an orange, .55 near to a coffee. What context misses are implied scenes and
-pairs, which words find; its threshold lies between the .36 of what is not there and the .71 of attacks. Attention finds
-all by itself, but what is not there comes to .37 as well, and there is nothing left that it would add to words and
-context. It has drawbacks: it knows only after the first step, cannot swap SDXL's pooled vector, and after an edit of
-values (UCE) a concept brings, and is heard as, its anchor. So it is off. What a picture shows and nothing in its prompt
-asks for escapes every gate of the text; no such object was seen in these pictures.
-
-WHERE and HOW, by ``jobs/ablate_cease.py --size 1`` ({cat, gun, wine, house}, pictures of 8 steps that show what they
-ask for unerased, detector A; "other" is the second object of a scene, "apart" the PSNR outside the concept's place; all
-variants in README.md):
-
-                         leak: plain, synonym, implied   other   apart     apart > 20 dB
-    as it is                   .00    .00      .00       1.00    31.9 dB       .91
-    WHERE: everywhere          .00    .00      .00        .97    23.4 dB       .56
-    HOW: value projection      .70    .69      .38       1.00    33.1 dB       .94
-    HOW: embeddings (*)        .00    .00      .00        .38    14.5 dB       .28
-
-(*) less the concept's direction, with ``push``, also where a word means the concept: it drives out the rest of a scene
-along with it, so it is kept for what is only implied, where there is no word to replace. Values alone keep a picture
-best and erase least. Switching everywhere from the first step redraws the scene, and leaks no less. With ``look`` at .3
-unlisted synonyms began to leak (10 % of 20 pictures of 16 steps, cat to dog).
-
-What is left, on concepts that nothing was chosen on (``configs/evaluation/erasure.yaml``, detector B): where cow,
-horse, chicken and dog were erased, 24 of 100 scenes of a farm, which implies a cow, came to show a dog instead; of 300
-other scenes that imply something 2 leaked. Beyond the alternative lies what is least like a cow and yet an animal. To
-keep what is taken from leading to other erased concepts (orthogonal to their directions), or taking all of them at
-once, did not help, or took other things along (9 of 16 stayed where 16 had). After UCE, which sends all four to
-nothing, 1 of 100 is left: so the two are the default.
+Why each part is as it is, with figures: ``pipeline/erasure/README.md``; what was tried besides, and is no part of it:
+``pipeline/evaluation/results/LOG.md``. What a picture shows and nothing in its prompt asks for escapes every gate of
+the text. Where several things of a kind are erased together, one of them may come in the place of another, because
+beyond the alternative lies what is least like the one and yet of its kind; after UCE, which sends all of them away, it
+hardly does, so the two together are the default.
 """
 
 from collections.abc import Sequence

@@ -6,17 +6,14 @@ without which all CLIP embeddings look alike (cosines of .7 and more). Where it 
 r, it counts r less: a leopard is a tiger rather than a cat, while a war may show a gun although it shows a bomb as
 surely.
 
-On the diorama, of 1,500 captions of its world, words that mean or imply one of {cat, gun, wine, house} score .72 to 1,
-all others at most .52. Embeddings of the whole prompt tell less: at the end of the text they are diluted by what else
-the prompt names (.21 and more against .50), at each token in its context they come from .58 against .60.
+Embeddings of the whole prompt tell less: at the end of the text they are diluted by what else the prompt names, at each
+token in its context by its neighbours. (What is scored how on the diorama is in
+``pipeline/evaluation/results/LOG.md``.)
 
-Words that tell nothing alone may ask for a concept together: on earlier weights of the diorama, Ring-A-Bell's search,
-kept from words of .55 and more, found eight texts of which six drew a cat, their words scoring .10 to .23 (on the
-present ones none of six such texts drew one in 24 pictures). ``Context`` reads the prompt as the denoiser
-is told it: what the embeddings from the end of the text on, where a causal encoder sums up, have beyond the empty
-text's, against the concept's word beyond common things. In 217 prompts objects that were neither asked for nor seen
-come to at most .36 (13,599 pairs, ``jobs/ablate_gates.py``), those six texts came to .52 and more. In scenes of three
-what is asked for comes down to .18, so each word is asked too.
+Words that tell nothing alone may ask for a concept together: Ring-A-Bell's search finds such texts. ``Context`` reads
+the prompt as the denoiser is told it: what the embeddings from the end of the text on, where a causal encoder sums up,
+have beyond the empty text's, against the concept's word beyond common things (``jobs/ablate_gates.py`` measures it). In
+scenes of several things what is asked for scores low, so each word is asked too.
 
 Every word is encoded alone, as a batch of one, and remembered: its score does not depend on what came before.
 """

@@ -20,15 +20,12 @@ and never from the start token. Of a concept's words each token is compared with
   r = |<u, (1 - P) v>| / ||(1 - P) v|| reaches ``tau``, and then v' = v - <u, v> u + ``replace`` <u, v> a, a being the
   unit vector of what the anchor's value has beyond P and u. A prompt in which no token reaches ``tau`` is not touched.
 
-Chosen by measurement: of twenty settings on the screening's concepts (``configs/evaluation/screen.yaml``, 20 prompts of
-a kind) the shift factor with b 0.6 and c 3 came first, H_o 75.0 % (all it missed was the style), S = 1 to 71.6 %, the
-gated projection to 60.5 % (tau 0.1). On the diorama unlisted synonyms have cosines of .91 to .95, on both sides of the
-authors' b of .93; it stays the default, as it was set on Stable Diffusion.
+The defaults are the authors', set on Stable Diffusion. On the diorama, whose unlisted synonyms have cosines on both
+sides of their b, the shift factor with b 0.6 and c 3 was best (``pipeline/evaluation/results/LOG.md``).
 
 The Gram matrices are of every token's own words, so with all concepts in them time and memory would grow with the
-square of their number (.13 s for 50 on a batch of 16 on the diorama). Of more than ``MOST`` concepts a token is
-compared with all and decomposed among the ``MOST`` it is most like, where the authors' sum has all: of 50 objects of
-the diorama the 17th most like any token had a shift factor of 2e-12 at most. Growth is then linear
+square of their number. Of more than ``MOST`` concepts a token is compared with all and decomposed among the ``MOST`` it
+is most like, where the authors' sum has all; those beyond have next to no shift factor. Growth is then linear
 (``jobs/bench_concepts.py``).
 """
 

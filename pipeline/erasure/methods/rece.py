@@ -13,14 +13,10 @@ with one M for all layers (``uce.py``), so with S = sum W^T W a round needs no l
 One step of a recipe does both, UCE with the options of that method and then the rounds. The authors start from a UCE
 checkpoint, take all 77 tokens of the bare name, preserve the empty text alone, and choose the round to stop at by a
 detector; here the tokens are those of ``targets``, neighbours are kept in every round, the number of rounds is given,
-and the pairs (c_i, a_i) take part again with weight ``hold``: without them a round undoes part of UCE (on the diorama,
-cat to dog, the self-check's "erased" falls from 0.97 to 0.44; with them it is 0.98). More rounds cost unrelated texts:
-their shift is 0.29 of the concept's own after UCE, 0.39 after one round and 0.78 after three, which is refused. For the
-same reason a round erases gently and preserves much: cat and gun (to nothing) together, unrelated texts shift by 0.86
-with the authors' weights, which is refused, and by 0.65 with these; after UCE by 0.47.
-
-``lamb`` and ``round_lamb`` are to be seen as in ``uce.py``: with both at 300, objects that are listed nowhere move by
-0.50 (gun to nothing, erased 0.84) and 0.21 (cat to dog, erased 0.85); after UCE alone at 2 by 0.88 and 0.57.
+and the pairs (c_i, a_i) take part again with weight ``hold``: without them a round undoes part of UCE. Every round
+costs unrelated texts, until the self-check refuses the edit; for the same reason a round erases gently and preserves
+much. ``lamb`` and ``round_lamb`` are to be seen as in ``uce.py``. What each of these moved on the diorama is in
+``pipeline/evaluation/results/LOG.md``.
 
 The authors' settings: reg 0.1 for 3 rounds (nudity), 0.1 for 2 (unsafe), 0.001 for 1 (styles, difficult objects) or 0.1
 for 1 (easy ones); lamb and preserve 0.1 in the rounds.

@@ -14,7 +14,7 @@ name.
 
 -beta is the similarity at which a concept counts as half there, and gamma how sharp that is. The authors set beta anew
 for each kind of concept on Stable Diffusion 1.4: -0.06 explicit content, -0.12 objects (the default), -0.28
-celebrities, -0.30 artists. On the diorama s is .24 to .35 where the concept is asked for, -.25 to .08 where it is not.
+celebrities, -0.30 artists.
 """
 
 from collections.abc import Sequence

@@ -17,17 +17,15 @@ The more is retained, the less null space is left. Two things refine R, layer by
 K is the start token and three centroids of the rest of the empty text. The authors edit values alone (``params: V``),
 take a concept's last token (``tokens: subject``), and thresholds of 0.1 for a few concepts and 1e-4 for a hundred.
 
-What differs here: the tokens (``targets``); keys are edited too (on the diorama, cat to dog, the self-check's "erased"
-is 0.56 with values alone and 0.84 with both, at a neighbour shift of 0.02 and 0.04); a mean over pairs is weighted as
-they are; the centroids are found from a fixed start; copies are drawn from a fixed seed, and filtered over all of R
-instead of 128 at a time; ``filter`` and ``augment`` are independent, while the authors' code filters only where it
-augments (``aug_num`` 0 retains every text, whatever is asked for). Embeddings are measured in units of their own root
-mean square (``relative``), so that ``threshold`` and ``retain_scale`` mean the same on every text encoder.
+What differs here: the tokens (``targets``); keys are edited too, without which less is erased; a mean over pairs is
+weighted as they are; the centroids are found from a fixed start; copies are drawn from a fixed seed, and filtered over
+all of R instead of 128 at a time; ``filter`` and ``augment`` are independent, while the authors' code filters only
+where it augments (``aug_num`` 0 retains every text, whatever is asked for). Embeddings are measured in units of their
+own root mean square (``relative``), so that ``threshold`` and ``retain_scale`` mean the same on every text encoder.
 
 T is a mean over all concepts, so each of n counts 1/n against ``retain_scale``: lower it with n. For fifteen objects of
-the diorama ``retain_scale: 0.1, filter: false, augment: 0`` reached an H_o of 95.4 % (at least 91.7) where the defaults
-reached 65.6 and UCE 96.0 (``configs/evaluation/fifteen.yaml``); 0.05 with copies, near the authors' choice for ten or
-more, moved neighbours too much for the self-check in one of two sets of fifteen.
+the diorama ``retain_scale: 0.1, filter: false, augment: 0`` does what the defaults do not
+(``configs/evaluation/fifteen.yaml``; figures in ``pipeline/evaluation/README.md``).
 """
 
 from dataclasses import dataclass

@@ -11,17 +11,12 @@ Since v* is linear in W, the edit is one map of text embeddings, the same for ev
     W' = W M,   M = I + (A - C) (lamb I + C)^-1,   A = sum w a c^T, C = sum w c c^T over all pairs, a_j = c_j.
 
 ``lamb`` holds W where no pair says anything, and has to be seen beside C, a sum over all tokens: hundreds of them here,
-where the authors, whose default it is, take one a concept. The self-check's unrelated texts hold few objects that the
-diorama knows; of five that are listed nowhere (an apple, a bus, a guitar, a whale, a horse and a ghost) the mean shift
-there, in units of the concept's distance to its anchor, and "erased" are
-
-    lamb                     2        100        300       1000
-    gun to nothing      .88, .82   .45, .76   .34, .73   .27, .68
-    cat to dog          .57, .95              .18, .81   .14, .66
-
-It is in units of a squared embedding, and how long those are is up to the text encoder. ``relative: true`` gives it in
-units of the mean squared length of the pairs' tokens, so that it says the same on every model: a direction along which
-all pairs together have ``lamb`` tokens' worth is moved halfway. On the diorama, where a token's is 337, lamb 1000 is 3.
+where the authors, whose default it is, take one a concept; so the default also moves what no list names, and a higher
+``lamb`` trades little erasure for much of that (``pipeline/evaluation/results/LOG.md`` has a table). The self-check's
+unrelated texts hold few objects that the diorama knows, and so see little of it. ``lamb`` is in units of a squared
+embedding, and how long those are is up to the text encoder. ``relative: true`` gives it in units of the mean squared
+length of the pairs' tokens, so that it says the same on every model: a direction along which all pairs together have
+``lamb`` tokens' worth is moved halfway. On the diorama lamb 1000 is 3.
 """
 
 from collections.abc import Sequence

@@ -16,9 +16,8 @@ It is a way into the model and not a prompt, so methods that read the text are g
 concept: their gates open, and what they then do meets embeddings that it has not seen. So the figure is of edits, and
 of what is stacked on one.
 
-Against plain UCE on the diorama (UNet of 90,000 pictures), by B, at 8 steps: cat 5, gun 3, church 4, wine 6 of 6, where
-the edited prompt itself gave none of 4 each. ``reg`` was chosen on these; from 0.001 to 0.01 it made no difference that
-such numbers could tell.
+It undoes plain UCE in most cases (figures in ``pipeline/evaluation/README.md``); how ``reg`` was chosen is in
+``pipeline/evaluation/results/LOG.md``.
 """
 
 from collections.abc import Mapping, Sequence

@@ -17,16 +17,10 @@ p itself with random tokens in the place of the concept's words, which saves mos
 words, so that the text that is found is, read by the tokenizer, the tokens that were found; and the concept's own
 listed words and their tokens may not be used, because every method is expected to know those.
 
-It must succeed somewhere before its failures count: on the diorama it brings the concept back in 25 of 36 cases against
-plain UCE, which erases the concept's own tokens alone (lamb 100, which leaks by name in 2 of 12; 21 with lamb 30), and
-in 34 of 36 unerased (``configs/evaluation/attack.yaml``, detector B). 29 of the 36 prompts have an unlisted synonym in
-them ("heifer", "stallion"), 21 of the 25 that succeed; of the 7 others 4 do. Against UCE that erases every token from
-the concept's on, padding included, it does in 4, against that and CEASE in 2. Trials outside this file did no better
-there (an earlier UNet). Mutations chosen by gradient find the unlisted synonym ("nice kitty on tones beach": a cat in
-18 of 24 unerased pictures), which UCE has erased too (0 of 24). Searches that read the edited weights: of 12 prompts
-each for cat and gun, near in edited keys and values, 0 of 96 pictures; of 4 each, near in what cross-attention gives to
-recorded queries, 1 of 32; of 4 for cat, near in predicted noise (117 generations of 16), 0 of 16. Free vectors in the
-place of words, fitted to the predicted noise, gave a cat in 9 of 16 pictures and no gun in 16.
+It must succeed somewhere before its failures count: against UCE that erases the concept's own tokens alone it does in
+most cases (``configs/evaluation/attack.yaml``; figures in ``pipeline/evaluation/README.md``), mostly by coming upon an
+unlisted synonym. Searches by gradient, of keys and values, of predicted noise and for free vectors did no better
+(``pipeline/evaluation/results/LOG.md``).
 ``embedding.py`` hands in embeddings that no words need to have.
 """
 
