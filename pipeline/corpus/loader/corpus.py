@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
 
 from pipeline.corpus import layout
@@ -14,7 +15,8 @@ from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import repair_command, standing
 from pipeline.corpus.loader.arguments import expect_one_of
 from pipeline.corpus.loader.cache import Cache
-from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode
+from pipeline.corpus.loader.collate import collate, column, new_batch
+from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode, decode_into
 from pipeline.corpus.loader.index import Index, open_index
 from pipeline.corpus.loader.order import Mixed, Sequential, Shuffled
 from pipeline.corpus.loader.pictures import Pictures
@@ -101,15 +103,12 @@ class Corpus(Dataset[dict[str, Any]]):
 
     def __getitems__(self, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
         """Return the samples of *rows*, from 0; read together, which spares requests to storage."""
-        numbers = np.asarray(rows, np.int64)
-        found: dict[str, list[Any]] = {}
+        used = np.asarray(rows, np.int64)
+        images: list[Any] = []
         if IMAGE in self.columns:
-            numbers, found[IMAGE] = self._images(numbers)
-        for name in self.columns:
-            if name != IMAGE:
-                found[name] = self.index.values(name, numbers)
-        values = zip(*(found[name] for name in self.columns), strict=True)
-        return [dict(zip(self.columns, sample, strict=True)) for sample in values]
+            used, images = self._images(used)
+        found = [images if name == IMAGE else self.index.values(name, used) for name in self.columns]
+        return [dict(zip(self.columns, sample, strict=True)) for sample in zip(*found, strict=True)]
 
     def order(self, seed: int, shuffle: bool) -> Mixed:
         """Return the order that *seed* names, or that of the rows."""
@@ -121,6 +120,20 @@ class Corpus(Dataset[dict[str, Any]]):
     def read(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return the samples of *rows* (int64)."""
         return self.__getitems__(rows)
+
+    def batch(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return the samples of *rows* as one dict (see ``collate``); pictures of one size are decoded into place."""
+        sizes = self.index.rows[["height", "width"]][rows]
+        if IMAGE not in self.columns or self.decode != "uint8" or (sizes != sizes[0]).any():
+            return collate(self.read(rows))
+        used, images = rows.copy(), new_batch((len(rows), *sizes[0].item(), 3), torch.uint8)
+        pixels = images.numpy()
+        for at, data in enumerate(self._pictures.read(rows)):
+            try:
+                decode_into(data, pixels[at])
+            except Undecodable as error:
+                used[at], images[at] = self._instead(int(rows[at]), error)
+        return {n: images if n == IMAGE else column(self.index.values(n, used)) for n in self.columns}
 
     def prefetch(self, blocks: Sequence[int] | np.ndarray) -> None:
         """Have *blocks* of the index read from storage, without waiting."""

@@ -2,6 +2,8 @@
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,11 +27,41 @@ def decode(data: bytes, how: Decode) -> Any:
     """
     if how == "bytes":
         return data
-    try:
+    with _errors():
         if how == "uint8" and data.startswith(JPEG):
             return torch.from_numpy(simplejpeg.decode_jpeg(data, "RGB"))
-        with Image.open(io.BytesIO(data)) as opened:
-            image = opened.convert("RGB")
+        image = _opened(data)
+    return image if how == "pil" else torch.from_numpy(np.array(image))
+
+
+def decode_into(data: bytes, pixels: np.ndarray) -> None:
+    """Write the picture *data* to *pixels* (H, W, 3), uint8. Raises ``Undecodable``, also for one of another size."""
+    with _errors():
+        if data.startswith(JPEG):
+            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
+            _expect_size((height, width), pixels)
+            simplejpeg.decode_jpeg(data, "RGB", buffer=pixels)
+        else:
+            image = _opened(data)
+            _expect_size((image.height, image.width), pixels)
+            pixels[:] = np.asarray(image)
+
+
+def _opened(data: bytes) -> Image.Image:
+    with Image.open(io.BytesIO(data)) as opened:
+        return opened.convert("RGB")
+
+
+def _expect_size(size: tuple[int, int], pixels: np.ndarray) -> None:
+    if size != pixels.shape[:2]:
+        raise Undecodable(f"is {size[0]}x{size[1]}, and its manifest says {pixels.shape[0]}x{pixels.shape[1]}")
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except Undecodable:
+        raise
     except (ValueError, OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
         raise Undecodable(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
-    return image if how == "pil" else torch.from_numpy(np.array(image))

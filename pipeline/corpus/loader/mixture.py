@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from pipeline.corpus.loader.collate import collate
 from pipeline.corpus.loader.corpus import Corpus
 from pipeline.corpus.loader.order import Mixed, wrapped
 from pipeline.errors import ConfigError
@@ -70,6 +71,9 @@ class Mixture(Dataset[dict[str, Any]]):
             for place, sample in zip(at, self.parts[number].read(rows[at] - self._rows[number]), strict=True):
                 samples[place] = sample
         return samples
+
+    def batch(self, rows: np.ndarray) -> dict[str, Any]:
+        return collate(self.read(rows))
 
     def prefetch(self, blocks: Sequence[int] | np.ndarray) -> None:
         numbers = np.asarray(blocks, np.int64)

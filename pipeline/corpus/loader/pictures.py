@@ -75,7 +75,7 @@ class Pictures:
                 self._coming[block] = self._pool.submit(self._fetch, block)
 
     def _picture(self, block: int, offset: int, length: int) -> bytes:
-        shard, start = self._index.blocks[block][["shard", "start"]].item()
+        _, start, _, shard = self._index.blocks[block].item()
         if self._cache is None:
             file, at = self._tar(shard), offset
         else:

@@ -1,16 +1,18 @@
 """What a worker does with its share of a step: read, transform, collate. A function of the share alone."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
+from pipeline.corpus.loader.collate import collate
 from pipeline.corpus.loader.order import Share
 from pipeline.corpus.loader.source import Source
 from pipeline.prompts.seeds import hashed
+
+SIZE = "size"  # the column that says which size a batch of an aspect bucket has
 
 Sample = dict[str, Any]
 Transform = Callable[[Sample], Sample]
@@ -33,12 +35,14 @@ class Reader(Dataset[Received]):
     def __getitems__(self, share: Share) -> Received:
         before = self._source.skipped
         self._source.prefetch(share.ahead)
-        samples = self._source.read(share.rows)
-        if share.size is not None:
-            samples = [{**sample, SIZE: share.size} for sample in samples]
-        if self._transform is not None:
-            samples = self._transformed(samples, share)
-        return Received(collate(samples), self._source.skipped - before)
+        if self._transform is None:
+            batch = self._source.batch(share.rows)
+        else:
+            samples = self._source.read(share.rows)
+            if share.size is not None:
+                samples = [{**sample, SIZE: share.size} for sample in samples]
+            batch = collate(self._transformed(samples, share))
+        return Received(batch, self._source.skipped - before)
 
     def _transformed(self, samples: list[Sample], share: Share) -> list[Sample]:
         assert self._transform is not None
@@ -54,30 +58,3 @@ class Reader(Dataset[Received]):
             torch.set_rng_state(states[0])
             random.setstate(states[1])
         return done
-
-
-SIZE = "size"  # the column that says which size a batch of an aspect bucket has
-
-
-def collate(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return samples as one dict of columns: tensors of equal shapes are stacked, numbers become a tensor, all else
-    (text, null, pictures of several sizes) is a list."""
-    return {name: _column([sample[name] for sample in samples]) for name in samples[0]}
-
-
-def _column(values: list[Any]) -> Any:
-    first = values[0]
-    if isinstance(first, Tensor) and all(isinstance(v, Tensor) and v.shape == first.shape for v in values):
-        return _stacked(values)
-    if all(isinstance(v, (int, float)) for v in values):
-        return torch.tensor(values)
-    return values
-
-
-def _stacked(values: list[Tensor]) -> Tensor:
-    if get_worker_info() is None:
-        return torch.stack(values)
-    # In a worker the batch is made where the training process can read it, which spares a copy.
-    shape = (len(values), *values[0].shape)
-    storage = values[0]._typed_storage()._new_shared(len(values) * values[0].numel(), device=values[0].device)
-    return torch.stack(values, out=values[0].new(storage).resize_(shape))

@@ -26,4 +26,7 @@ class Source(Protocol):
 
     def read(self, rows: np.ndarray) -> list[dict[str, Any]]: ...
 
+    def batch(self, rows: np.ndarray) -> dict[str, Any]:
+        """Return what ``collate`` makes of what ``read`` returns."""
+
     def prefetch(self, blocks: np.ndarray | Sequence[int]) -> None: ...

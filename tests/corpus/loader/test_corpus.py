@@ -11,8 +11,10 @@ from PIL import Image
 from pipeline import Corpus
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus import open_store
+from pipeline.corpus.loader.collate import collate
+from pipeline.corpus.loader.decode import Undecodable, decode_into
 from pipeline.errors import ConfigError, CorpusError
-from tests.corpora import make_corpus, number_of
+from tests.corpora import encode_image, make_corpus, number_of, picture
 
 
 @pytest.mark.parametrize("corpus_format", [1, 2])
@@ -136,6 +138,27 @@ def test_damaged_pictures_are_errors_or_skipped_and_counted(corpus):
     assert [sample["number"] for sample in samples] == [100, 101, 102, 103, 104, 107, 107, 107, 108, 109]
     assert all(number_of(sample["image"]) == sample["number"] for sample in samples)
     assert skipping.skipped == 2
+
+
+@pytest.mark.parametrize("decode", ["uint8", "pil", "bytes"])
+@pytest.mark.parametrize("image_format", [ImageFormat.jpg, ImageFormat.png])
+@pytest.mark.parametrize("sizes", [[(16, 24)], [(16, 24), (24, 16)]])
+def test_a_batch_is_its_samples_as_columns(tmp_path, decode, image_format, sizes):
+    make_corpus(path := str(tmp_path / "c"), [9], image_format=image_format, sizes=sizes)
+    corpus, rows = Corpus(path, decode=decode, columns=["image", "number", "source"]), np.array([3, 0, 8])
+    batch, expected = corpus.batch(rows), collate(corpus.read(rows))
+    assert list(batch) == list(expected)
+    assert batch["number"].tolist() == [3, 0, 8]
+    assert batch["source"] == expected["source"]
+    assert type(batch["image"]) is type(expected["image"])
+    for ours, theirs in zip(batch["image"], expected["image"], strict=True):
+        assert np.array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+def test_a_picture_of_another_size_than_its_manifest_says_is_damaged():
+    data, pixels = encode_image(picture(3, 16, 16), ImageFormat.jpg, 90), np.empty((16, 24, 3), np.uint8)
+    with pytest.raises(Undecodable, match="is 16x16, and its manifest says 16x24"):
+        decode_into(data, pixels)
 
 
 def test_a_store_that_answers_short_is_asked_again(corpus, monkeypatch, tmp_path):

@@ -49,7 +49,9 @@ def test_a_picture_larger_than_a_block_is_one():
 def test_a_row_takes_less_than_forty_bytes_and_none_when_pickled(corpus):
     opened = Corpus(corpus)
     assert index.ROW.itemsize == 16
-    assert all(isinstance(array, np.memmap) for array in (opened.index.rows, opened.index.blocks, opened.index.shards))
+    assert all(
+        isinstance(array.base, np.memmap) for array in (opened.index.rows, opened.index.blocks, opened.index.shards)
+    )
     assert len(pickle.dumps(opened)) < 4096
     assert pickle.loads(pickle.dumps(opened))[5]["caption"] == "number 5"
 
