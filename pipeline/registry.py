@@ -69,6 +69,16 @@ METHODS: dict[str, str] = {
     "negative_prompt": "pipeline.erasure.methods.negative_prompt:NegativePrompt",
 }
 
+# The files that prompts.source may name, by suffix: what opens them for the config's prompts.
+SOURCES: dict[str, str] = {
+    ".txt": "pipeline.prompts.formats:open_txt",
+    ".jsonl": "pipeline.prompts.formats:open_jsonl",
+    ".json": "pipeline.prompts.formats:open_json",
+    ".csv": "pipeline.prompts.formats:open_csv",
+    ".tsv": "pipeline.prompts.formats:open_tsv",
+    ".parquet": "pipeline.prompts.parquet:ParquetSource",
+}
+
 # The detectors that audit.detector may name.
 DETECTORS: dict[str, str] = {
     "diorama": "pipeline.diorama.audit:DioramaAudit",

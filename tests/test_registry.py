@@ -29,13 +29,13 @@ from pipeline.models.family import Conditioning, Family
 from pipeline.models.find import find_model
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import open_source
-from pipeline.prompts.sources import FORMATS
 from pipeline.registry import (
     DETECTORS,
     FAMILIES,
     METHODS,
     MODELS,
     SCHEDULERS,
+    SOURCES,
     SUITES,
     WORLDS,
     built_in_model,
@@ -217,7 +217,7 @@ def _write(path: Path, prompts: list[str]) -> None:
             pq.write_table(pa.table({"prompt": prompts}), path, row_group_size=2)
 
 
-@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("suffix", SOURCES)
 def test_formats_of_prompts(suffix: str, tmp_path: Path):
     path = tmp_path / f"prompts{suffix}"
     _write(path, PROMPTS)

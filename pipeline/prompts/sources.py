@@ -1,14 +1,12 @@
 """Which source a config asks for. Each format is a module of its own, imported only where it is used."""
 
-from collections.abc import Callable
-from glob import glob, has_magic
+from glob import has_magic
 from pathlib import Path
 
 from pipeline.config.schema import PromptsConfig
 from pipeline.errors import ConfigError, nearest
-from pipeline.prompts.meaning import Meaning
 from pipeline.prompts.source import RowSource
-from pipeline.registry import is_class_name
+from pipeline.registry import SOURCES, is_class_name, load_function
 
 
 def open_source(prompts: PromptsConfig) -> RowSource:
@@ -32,14 +30,14 @@ def open_source(prompts: PromptsConfig) -> RowSource:
     zipped = suffix == ".gz"
     if zipped:
         suffix = path.with_suffix("").suffix.lower()
-    if suffix not in FORMATS or (zipped and suffix == ".parquet"):
+    if suffix not in SOURCES or (zipped and suffix == ".parquet"):
         if local and path.is_dir():
             from pipeline.prompts.huggingface import HubSource
 
             return HubSource.from_folder(path, prompts)
-        known, shown = ", ".join(FORMATS), suffix + ".gz" * zipped
+        known, shown = ", ".join(SOURCES), suffix + ".gz" * zipped
         raise ConfigError(
-            f"prompts.source: {prompts.source} has the suffix {shown!r}{nearest(shown, FORMATS)}; expected one of "
+            f"prompts.source: {prompts.source} has the suffix {shown!r}{nearest(shown, SOURCES)}; expected one of "
             f"{known} (text also with .gz behind it), a folder saved by HF datasets, hf://NAME or module:Class"
         )
     if suffix != ".parquet":
@@ -51,77 +49,7 @@ def open_source(prompts: PromptsConfig) -> RowSource:
         near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise ConfigError(f"prompts.source: {prompts.source}: no such file{near}")
     try:
-        return FORMATS[suffix](prompts)
+        found: RowSource = load_function("format of prompts", suffix, SOURCES)(prompts)
+        return found
     except OSError as error:
         raise ConfigError(f"prompts.source: {prompts.source}: {error.strerror or error}") from error
-
-
-def _paths(prompts: PromptsConfig) -> list[Path]:
-    """Return the text files that a path or glob stands for, in the order of their names."""
-    assert prompts.source is not None
-    if Path(prompts.source).exists():  # its name may have a bracket
-        return [Path(prompts.source)]
-    paths = [Path(path) for path in sorted(glob(prompts.source, recursive=True)) if Path(path).is_file()]
-    if not paths:
-        raise ConfigError(f"prompts.source: {prompts.source}: no such file")
-    return paths
-
-
-def _txt(prompts: PromptsConfig) -> RowSource:
-    from pipeline.prompts.lines import LinesSource
-    from pipeline.prompts.textfiles import Txt
-
-    meaning = Meaning.of(prompts)
-    return LinesSource([Txt(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
-
-
-def _jsonl(prompts: PromptsConfig) -> RowSource:
-    from pipeline.prompts.lines import LinesSource
-    from pipeline.prompts.textfiles import JsonLines
-
-    meaning = Meaning.of(prompts)
-    return LinesSource([JsonLines(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
-
-
-def _json(prompts: PromptsConfig) -> RowSource:
-    from pipeline.prompts.lines import LinesSource
-    from pipeline.prompts.textfiles import json_file
-
-    meaning = Meaning.of(prompts)
-    return LinesSource([json_file(path, meaning) for path in _paths(prompts)], meaning, prompts.limit)
-
-
-def _csv(prompts: PromptsConfig) -> RowSource:
-    from pipeline.prompts.lines import LinesSource
-    from pipeline.prompts.textfiles import Csv
-
-    meaning = Meaning.of(prompts)
-    return LinesSource([Csv(path, meaning, ",") for path in _paths(prompts)], meaning, prompts.limit)
-
-
-def _tsv(prompts: PromptsConfig) -> RowSource:
-    from pipeline.prompts.lines import LinesSource
-    from pipeline.prompts.textfiles import Csv, QuotingError
-
-    meaning, paths = Meaning.of(prompts), _paths(prompts)
-    try:  # both kinds of TSV are about: with quotes as in CSV, and (IANA) without any meaning to them
-        return LinesSource([Csv(path, meaning, "\t") for path in paths], meaning, prompts.limit)
-    except QuotingError:
-        return LinesSource([Csv(path, meaning, "\t", quoted=False) for path in paths], meaning, prompts.limit)
-
-
-def _parquet(prompts: PromptsConfig) -> RowSource:
-    from pipeline.prompts.parquet import ParquetSource
-
-    return ParquetSource(prompts)
-
-
-# A new format is a module and a line here.
-FORMATS: dict[str, Callable[[PromptsConfig], RowSource]] = {
-    ".txt": _txt,
-    ".jsonl": _jsonl,
-    ".json": _json,
-    ".csv": _csv,
-    ".tsv": _tsv,
-    ".parquet": _parquet,
-}
