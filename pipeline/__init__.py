@@ -10,8 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pipeline.audit.detector import Detector
-    from pipeline.corpus.loader import Corpus, Loader, Mixture
-    from pipeline.corpus.reading import open_corpus
+    from pipeline.corpus.loader import Corpus, Loader, Mixture, open_corpus
     from pipeline.erasure.method import Method, Prompts, Sampling, Steering
     from pipeline.erasure.methods.esd import compute_erasure_loss
     from pipeline.errors import ConfigError
@@ -50,7 +49,7 @@ _PLACES = {
     "Source": "pipeline.prompts.own",
     "Steering": "pipeline.erasure.method",
     "compute_erasure_loss": "pipeline.erasure.methods.esd",
-    "open_corpus": "pipeline.corpus.reading",
+    "open_corpus": "pipeline.corpus.loader",
 }
 
 

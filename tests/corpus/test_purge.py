@@ -19,8 +19,8 @@ from pipeline.corpus import (
     require_run_record,
     verify,
 )
+from pipeline.corpus.loader import open_corpus
 from pipeline.corpus.purge import check_evidence, purge
-from pipeline.corpus.reading import open_corpus
 from pipeline.errors import CorpusError, StoreError
 from tests.corpus import conftest as parts
 from tests.corpus.test_commit import Crash, Mortal

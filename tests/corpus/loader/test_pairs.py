@@ -16,9 +16,17 @@ from torch.utils.data import DataLoader
 from pipeline import open_corpus
 from pipeline.corpus import layout, open_store, read_commit
 from pipeline.errors import ConfigError, CorpusError, StoreError
+from tests.corpus.conftest import make_corpus
 from tests.corpus.test_verify import replace_picture
 
 KEYS = [f"{shard:06d}{i:05d}" for shard in range(3) for i in range(4)]
+
+
+@pytest.fixture
+def corpus(place):
+    """(path, options) of a sound corpus of three shards, on disk and on S3."""
+    make_corpus(*place)
+    return place
 
 
 def keys_of(path, **arguments) -> list[str]:
