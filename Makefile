@@ -6,7 +6,7 @@ CONFIG ?= configs/quickstart.yaml
 # files go in their order, because the longest (those with a cluster) are among the first.
 TEST_PROCESSES ?= 2
 
-.PHONY: run job test lint bench gpu-check chaos tables diorama clean
+.PHONY: run job test test-fast lint bench gpu-check chaos tables diorama clean
 
 run: .venv/.run  ## generate a corpus with an erased concept through Ray, and say where to look
 	$(BIN)/lacuna run $(CONFIG)
@@ -17,6 +17,9 @@ job: .venv/.run  ## the same through `ray job submit`, on a head started for it
 
 test: .venv/.dev
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+test-fast: .venv/.dev  ## all but the tests that are marked slow
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: .venv/.dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
