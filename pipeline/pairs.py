@@ -12,13 +12,14 @@ from tqdm import tqdm
 
 from pipeline.audit.auditor import Auditor
 from pipeline.concepts.concept import Concept
+from pipeline.concepts.mentions import Naming
 from pipeline.config.schema import Config, ImageFormat
 from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import Pair
 from pipeline.drawable import Drawable
 from pipeline.erasure.recipe import CompiledRecipe
 from pipeline.generation.engine import Engine
-from pipeline.prompts import Plan, Sample, mentions
+from pipeline.prompts import Plan, Sample
 from pipeline.terminal import live
 
 SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 pairs where one prompt in 250 does
@@ -33,13 +34,14 @@ def choose_samples(plan: Plan, concepts: Sequence[Concept], count: int) -> list[
     named: dict[str, Sample] = {}
     others: dict[str, Sample] = {}
     scanned = 0
+    naming = Naming(concepts)
     stride = max(1, plan.shards // max(1, SCAN // plan.samples_per_shard))
     for shard in range(0, plan.shards, stride):
         scanned += plan.samples_per_shard
         for sample in plan.shard(shard).samples:
             if sample.fault is not None:
                 continue
-            pile = named if any(mentions(sample.prompt, concept) for concept in concepts) else others
+            pile = named if naming.names(sample.prompt) else others
             pile.setdefault(sample.prompt, sample)
         if scanned >= SCAN:
             break

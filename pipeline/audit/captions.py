@@ -11,16 +11,18 @@ in it and never without a subject, which ``tests/audit`` holds.
 import re
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 
 from pipeline.audit import grammar
 from pipeline.audit.grammar import Edge
+from pipeline.audit.syntax import set_apart, without_syntax
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.mentions import concept_pattern, is_plural, mentions
-from pipeline.concepts.words import plurals, word_pattern
+from pipeline.concepts.mentions import Mention, Naming
+from pipeline.concepts.words import plurals
 from pipeline.config.schema import CaptionPolicy
 
 FAR = 5  # words between a determiner and its noun at most
-_BOUNDARY = re.compile(r"[,.;:!?()\[\]/|]|\s[-–—]+\s")
+_BOUNDARY = re.compile(r"[,.;:!?()\[\]/|\"“”]|\s[-–—]+\s")
 _GROUP = re.compile(
     rf"(?:^|\s)(?:(?:{grammar.DETERMINERS})\s+(?:(?!{grammar.PREPOSITIONS})[\w-]+\s+)?)?{grammar.GROUPS}$", re.I
 )
@@ -35,6 +37,10 @@ _STYLE = re.compile(
     rf"{grammar.CONJUNCTIONS}|{grammar.DETERMINERS})\b)[a-z][\w-]*(?<!ly)\b)",
     re.I,
 )
+
+
+# What is left of brackets and quotes whose content is gone, or all but its weight.
+_NOTHING_IN_IT = re.compile(r"[(\[{]\s*[,;]?\s*(?::\s*[\d.]+\s*)?(?:[)\]}]|$)|\"\s*\"|“\s*”|‘\s*’|(?<!\w)'\s*'(?!\w)")
 
 
 def caption(
@@ -52,37 +58,42 @@ def caption(
     """
     if policy is CaptionPolicy.keep:
         return prompt
-    text = prompt
-    while named := next((concept for concept in concepts if mentions(text, concept)), None):
-        match = concept_pattern(named).search(text)
-        assert match is not None
-        may_stand = policy is CaptionPolicy.anchor and named.anchor in anchors_seen and not named.everywhere
-        if may_stand and not word_pattern((_anchor(named),)).search(text):
-            text = _replaced(text, match, named)
+    naming = _naming(tuple(concepts))
+    text = without_syntax(prompt, naming)
+    while found := naming.mentions(text):
+        mention = min(found, key=lambda mention: naming.concepts.index(mention.concept))
+        apart, named = set_apart(text, mention), mention.concept
+        if apart != text:
+            text = apart
             continue
-        cut = _cut(text, match, is_plural(match[0], named), subject)
+        may_stand = policy is CaptionPolicy.anchor and named.anchor in anchors_seen and not named.everywhere
+        if may_stand and not Naming.of_words([_anchor(named)]).names(text):
+            text = _replaced(text, mention)
+            continue
+        cut = _cut(text, mention, subject)
         if cut is None:
             return None
         text = _tidied(cut)
     if text == prompt:
         return prompt
+    text = " ".join(text.split())
     if not re.search(r"\w", text):
         return subject
     return text[0].upper() + text[1:] if prompt.lstrip()[0].isupper() else text
 
 
-def _cut(text: str, match: re.Match[str], plural: bool, subject: str | None) -> str | None:
-    """Cut the noun phrase around *match* out of *text* and mend the place."""
-    tail = re.match(r"['’]s?(?!\w)", text[match.end() :]) or _STYLE.match(text[match.end() :])
-    end = match.end() + (tail.end() if tail else 0)
+def _cut(text: str, mention: Mention, subject: str | None) -> str | None:
+    """Cut the noun phrase around *mention* out of *text* and mend the place."""
+    tail = re.match(r"['’ʼ`´′]s?(?!\w)", text[mention.stop :]) or _STYLE.match(text[mention.stop :])
+    end = mention.stop + (tail.end() if tail else 0)
     right = grammar.without_pronouns(text[end:].lstrip())
-    start = _start_of_phrase(text, match)
-    determiner = (text[start : match.start()].split() or [""])[0]
-    after = grammar.begins(right, plural)
+    start = _start_of_phrase(text, mention)
+    determiner = (text[start : mention.start].split() or [""])[0]
+    after = grammar.begins(right, mention.plural)
     if after is Edge.noun and not grammar.begins_with_determiner(right):
         verb, _, rest = right.partition(" ")
         if not grammar.is_third_person(verb, determiner, rest):  # of another noun: "a church tower" is a tower
-            return _agreeing(text[: match.start()], right)
+            return _agreeing(text[: mention.start], right)
         right, after = rest, Edge.verb
     left = text[:start].rstrip()
     for pattern in (_GROUP, _PART):
@@ -91,7 +102,7 @@ def _cut(text: str, match: re.Match[str], plural: bool, subject: str | None) -> 
     if expletive := re.search(rf"(?:^|(?<=[.;:!?,]))\s*(?:{grammar.EXPLETIVES})$", left, re.IGNORECASE):
         left = left[: expletive.start()].rstrip()
     if after is Edge.verb:
-        rest = grammar.without_verbs(right, plural)
+        rest = grammar.without_verbs(right, mention.plural)
         shared = grammar.ends(left) is Edge.joint and not grammar.has_verb(left)  # "a dog and _ sleeping on a sofa"
         if not shared or grammar.begins(rest, False) is Edge.noun:
             right = grammar.without_relation(rest, of_verb=True) if grammar.ends(left) is Edge.end else rest
@@ -101,17 +112,17 @@ def _cut(text: str, match: re.Match[str], plural: bool, subject: str | None) -> 
     return _joined(left, right, subject)
 
 
-def _start_of_phrase(text: str, match: re.Match[str]) -> int:
-    """Where the noun phrase of *match* begins: at its determiner, or at the first of the words that describe it.
+def _start_of_phrase(text: str, mention: Mention) -> int:
+    """Where the noun phrase of *mention* begins: at its determiner, or at the first of the words that describe it.
 
     Words that begin with a preposition ("by Munch") are no noun phrase: what stands before them stays.
     """
-    if re.match(rf"(?:{grammar.PREPOSITIONS})\s", match[0], re.IGNORECASE):
-        return match.start()
-    if pair := _PAIR.search(text[: match.start()]):
+    if re.match(rf"(?:{grammar.PREPOSITIONS})\s", text[mention.start : mention.stop], re.IGNORECASE):
+        return mention.start
+    if pair := _PAIR.search(text[: mention.start]):
         return pair.start()
-    start, end = match.start(), match.start()
-    words = list(re.finditer(r"[\w'’-]+|&", text[: match.start()]))
+    start, end = mention.start, mention.start
+    words = list(re.finditer(r"[\w'’-]+|[&+]", text[: mention.start]))
     for word in reversed(words[-FAR - 1 :]):
         if _BOUNDARY.search(text[word.end() : end]):
             return start
@@ -125,7 +136,7 @@ def _start_of_phrase(text: str, match: re.Match[str]) -> int:
         if grammar.ends(text[: word.end()]) is Edge.verb and not _describes(text, word):
             return start
         start = end = word.start()
-    return start if len(words) <= FAR else match.start()
+    return start if len(words) <= FAR else mention.start
 
 
 def _describes(text: str, word: re.Match[str]) -> bool:
@@ -184,10 +195,14 @@ def _anchor(concept: Concept) -> str:
     return re.sub(r"^(?:a|an|the)\s+", "", concept.anchor, flags=re.IGNORECASE)
 
 
-def _replaced(text: str, match: re.Match[str], concept: Concept) -> str:
-    """Put the concept's anchor in the place of *match*, in the same number, with the article that it needs."""
-    noun = plurals(_anchor(concept))[0] if is_plural(match[0], concept) else _anchor(concept)
-    return _agreeing(text[: match.start()], noun + text[match.end() :])
+def _replaced(text: str, mention: Mention) -> str:
+    """Put the concept's anchor in the place of *mention*, in the same number, with the article that it needs."""
+    anchor = _anchor(mention.concept)
+    noun = plurals(anchor)[0] if mention.plural else anchor
+    return _agreeing(text[: mention.start], noun + text[mention.stop :])
+
+
+_naming = lru_cache(maxsize=64)(Naming)
 
 
 def _agreeing(left: str, right: str) -> str:
@@ -198,7 +213,7 @@ def _agreeing(left: str, right: str) -> str:
 
 def _tidied(text: str) -> str:
     """Mend spaces and punctuation, and drop sentences of which nothing is left."""
-    text = re.sub(r"\(\s*[,;]?\s*\)|\[\s*\]", " ", " ".join(text.split()))
+    text = _NOTHING_IN_IT.sub(" ", " ".join(text.split()))
     text = re.sub(r"\s+([,.;:!?)])", r"\1", text)
     text = re.sub(r"([.;:!?])(?:\s*[,.;:!?])+", r"\1", text)
     return re.sub(r"\s+", " ", text).strip(" ,;:-–—").lstrip(".!?) ")

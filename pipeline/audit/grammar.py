@@ -24,7 +24,7 @@ SCENES = (  # longest first, here and above: "in the style of" must be seen befo
     "outdoors|indoors|upside down|underwater|overhead|nearby|alone|asleep|together|here"
 )
 PREPOSITIONS = f"{RELATIONS}|{SCENES}"
-CONJUNCTIONS = "and|or|but|plus|&|while|when|where|because|until|if"
+CONJUNCTIONS = r"and|or|but|plus|&|\+|while|when|where|because|until|if"
 EXPLETIVES = r"(?:there|here|this|these|that|it)\s+(?:is|are|was|were)|it['’]s|there['’]s|(?:i|we|you)\s+(?:can\s+)?see"
 GROUPS = (
     r"(?:group|pair|bunch|couple|herd|flock|litter|lots?|piles?|rows?|variety|kind|type|sort|breed|piece|set|number|"

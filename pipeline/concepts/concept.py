@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Concept:
     """One entry of an erasure list.
 
-    ``anchor`` is the words that take its place (empty: nothing). ``preserve`` are neighbours to leave unharmed.
+    ``anchor`` is the words that take its place (empty: nothing). ``preserve`` are neighbours to leave unharmed, and
+    ``keep`` phrases that have one of its words in them and mean something else: "hot dog" of a dog.
     ``everywhere`` says that it has no place in a picture but is all over it, as a style is.
     """
 
@@ -15,9 +16,15 @@ class Concept:
     aliases: tuple[str, ...] = ()
     anchor: str = ""
     preserve: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
     everywhere: bool = False
 
     @property
     def words(self) -> tuple[str, ...]:
         """The name and its aliases: every word by which a prompt may ask for the concept."""
         return (self.name, *self.aliases)
+
+    @property
+    def unharmed(self) -> tuple[str, ...]:
+        """What must stay as it is: neighbours and excepted phrases."""
+        return (*self.preserve, *self.keep)

@@ -4,28 +4,20 @@ Each word belongs to one concept, and nothing is both erased and kept. A word co
 prompt may say it (``pipeline.concepts.words``): "cats" asks for the cat too.
 """
 
-import re
-from collections import defaultdict
-from functools import cached_property
+import unicodedata
+from dataclasses import replace
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.words import folded, forms, word_pattern
+from pipeline.concepts.mentions import Naming
+from pipeline.concepts.normal import normal, pieces
+from pipeline.concepts.words import forms
 from pipeline.config.problem import Problem, show
 from pipeline.config.schema import ConceptConfig, ErasureConfig
 
 
 def concepts_of(erasure: ErasureConfig) -> tuple[Concept, ...]:
     """Return the erasure list of a loaded config, in which the files of ``lists`` are already merged."""
-    return tuple(
-        Concept(
-            name=c.name,
-            aliases=tuple(c.aliases),
-            anchor=c.anchor,
-            preserve=tuple(c.preserve),
-            everywhere=c.everywhere,
-        )
-        for c in erasure.concepts
-    )
+    return tuple(map(_concept, erasure.concepts))
 
 
 def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
@@ -43,7 +35,7 @@ def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
             for form in sorted(forms(word)):
                 owner, other = owners.setdefault(form, (concept, word))
                 if owner is not concept:
-                    same = "" if folded(other) == folded(word) else f", as {other!r} is to whoever reads a prompt"
+                    same = "" if normal(other) == normal(word) else f", as {other!r} is to whoever reads a prompt"
                     raise Problem(
                         key, f"{word!r} is already a word for {owner.name!r}{same}; expected a word to name one concept"
                     )
@@ -51,57 +43,33 @@ def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
                 raise Problem(key, f"{word!r} is already a word for this concept; expected further words")
             seen.add(_plain(word))
         names.add(concept.name)
-    erased = _Erased(concepts)
-    for i, concept in enumerate(concepts):
-        if concept.anchor:
-            _check_anchor(f"erasure.concepts[{i}].anchor", concept, erased)
-        for j, kept in enumerate(concept.preserve):
-            key = f"erasure.concepts[{i}].preserve[{j}]"
-            _check_word(key, kept)
-            for erasing, found in erased.in_text(kept):
-                what = "this concept itself" if erasing is concept else f"the erased concept {erasing.name!r}"
-                if found == kept:
-                    raise Problem(key, f"{kept!r} is a word for {what}; expected what must stay unharmed")
-                raise Problem(key, f"{kept!r} contains {found!r}, a word for {what}; expected other words")
-            if _plain(kept) in map(_plain, concept.preserve[:j]):
-                raise Problem(key, f"{kept!r} is listed already; expected every neighbour once")
+    erasing = tuple(map(_concept, concepts))
+    naming = Naming(erasing)
+    for i, own in enumerate(erasing):
+        key = f"erasure.concepts[{i}]"
+        for j, phrase in enumerate(own.keep):
+            _check_exception(f"{key}.keep[{j}]", phrase, own, j)
+        if own.anchor:
+            _check_anchor(f"{key}.anchor", own, naming)
+        for j, kept in enumerate(own.preserve):
+            _check_neighbour(f"{key}.preserve[{j}]", kept, own, j, naming)
     return [concept.name for concept in concepts]
 
 
-class _Erased:
-    """Which erased words are in a text? Only patterns with a word of the text are tried: lists have thousands."""
-
-    def __init__(self, concepts: list[ConceptConfig]):
-        self._concepts = concepts
-        self._patterns: dict[int, re.Pattern[str]] = {}
-
-    def in_text(self, text: str) -> list[tuple[ConceptConfig, str]]:
-        """Return the concepts that *text* names, in order, and the words of it that do so."""
-        near = {i for word in _words(text) for i in self._by_word.get(word, ())}
-        found = [(self._concepts[i], self._pattern(i).search(text)) for i in sorted(near)]
-        return [(concept, match[0]) for concept, match in found if match is not None]
-
-    @cached_property
-    def _by_word(self) -> dict[str, list[int]]:
-        """The concepts by the first words of their forms, of which every text that names them has one."""
-        found = defaultdict(list)
-        for i, concept in enumerate(self._concepts):
-            for form in {form for word in (concept.name, *concept.aliases) for form in forms(word)}:
-                found[_words(form)[0]].append(i)
-        return found
-
-    def _pattern(self, i: int) -> re.Pattern[str]:
-        if i not in self._patterns:
-            self._patterns[i] = word_pattern((self._concepts[i].name, *self._concepts[i].aliases))
-        return self._patterns[i]
-
-
-def _words(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.casefold())
+def _concept(c: ConceptConfig) -> Concept:
+    return Concept(
+        name=c.name,
+        aliases=tuple(c.aliases),
+        anchor=c.anchor,
+        preserve=tuple(c.preserve),
+        keep=tuple(c.keep),
+        everywhere=c.everywhere,
+    )
 
 
 def _check_word(key: str, word: str) -> None:
-    if not any(character.isalnum() for character in word):
+    # A pictograph is a word too, other signs and punctuation are none.
+    if not any(unicodedata.category(piece.text[0])[0] in "LN" or _is_pictograph(piece.text) for piece in pieces(word)):
         raise Problem(key, f"is {show(word)}; expected a word")
     if "," in word or "\n" in word:  # commas join concepts in the manifest's reasons
         raise Problem(key, f"is {show(word)}; expected one word or phrase without commas (aliases take several)")
@@ -109,15 +77,54 @@ def _check_word(key: str, word: str) -> None:
         raise Problem(key, f"is {show(word)}; expected no blanks around it")
 
 
-def _check_anchor(key: str, concept: ConceptConfig, erased: _Erased) -> None:
+def _is_pictograph(piece: str) -> bool:
+    return unicodedata.category(piece[0]) == "So"
+
+
+def _check_exception(key: str, phrase: str, concept: Concept, place: int) -> None:
+    """An exception has a word of its own concept in it, and more."""
+    _check_word(key, phrase)
+    own = Naming([replace(concept, keep=())])
+    if own.is_word(phrase):
+        raise Problem(key, f"{phrase!r} is a word for this concept; expected a phrase that means something else")
+    if not own.names(phrase):
+        raise Problem(
+            key,
+            f"{phrase!r} has no word of {concept.name!r} in it; expected a phrase that has one and means something "
+            "else (what merely is to stay unharmed stands in preserve)",
+        )
+    if normal(phrase) in map(normal, concept.keep[:place]):
+        raise Problem(key, f"{phrase!r} is listed already; expected every exception once")
+
+
+def _check_neighbour(key: str, kept: str, concept: Concept, place: int, naming: Naming) -> None:
+    _check_word(key, kept)
+    for mention in naming.mentions(kept):
+        own = mention.concept == concept
+        what = "this concept itself" if own else f"the erased concept {mention.concept.name!r}"
+        found = kept[mention.start : mention.stop]
+        if found == kept:
+            raise Problem(key, f"{kept!r} is a word for {what}; expected what must stay unharmed")
+        where = "here" if own else f"of {mention.concept.name!r}"
+        raise Problem(
+            key,
+            f"{kept!r} contains {found!r}, a word for {what}; expected other words (or, where it means something "
+            f"else, list it under keep {where})",
+        )
+    if _plain(kept) in map(_plain, concept.preserve[:place]):
+        raise Problem(key, f"{kept!r} is listed already; expected every neighbour once")
+
+
+def _check_anchor(key: str, concept: Concept, naming: Naming) -> None:
     """What stands in a concept's place is drawn and captioned: no erased word, of whatever concept, may be in it."""
     anchor = concept.anchor
     _check_word(key, anchor)
-    for other, found in erased.in_text(anchor):
+    for mention in naming.mentions(anchor):
+        other, found = mention.concept, anchor[mention.start : mention.stop]
         if found != anchor:
-            whose = "" if other is concept else f", a word for {other.name!r}"
+            whose = "" if other == concept else f", a word for {other.name!r}"
             raise Problem(key, f"{anchor!r} contains {found!r}{whose}, which is to be erased; expected other words")
-        if other is concept:
+        if other == concept:
             raise Problem(key, f"{anchor!r} is the concept itself; expected what stands in its place, or nothing")
         raise Problem(key, f"{anchor!r} is a word for the erased concept {other.name!r}; expected one that is kept")
 

@@ -29,7 +29,9 @@ from pipeline.config.schema import AUTO, Config, DType, settings
 #    Captions hold no control character, NaN is no negative prompt, and columns pass as Arrow's own types.
 #    TCD's steps put no noise back unless eta says so. Where a UNet's block hears text twice, both layers are edited.
 #    A model's folder is known by the files that are loaded.
-SEMANTICS = 5
+# 6: What names a concept is told in one normal form of text (cat_ears, 1cat, full-width letters, AK‑47), of overlapping
+#    words the longest, everywhere; phrases may be excepted. Captions drop the syntax of weights and choices.
+SEMANTICS = 6
 
 
 @dataclass(frozen=True)

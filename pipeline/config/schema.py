@@ -116,6 +116,7 @@ class ConceptConfig:
     aliases: list[str] = identity(factory=list)
     anchor: str = identity("")
     preserve: list[str] = identity(factory=list)
+    keep: list[str] = identity(factory=list)  # phrases with one of its words that mean something else: hot dog
     everywhere: bool = identity(False)  # it has no place in a picture but is all over it, as a style is
 
 

@@ -6,8 +6,8 @@ Only what is known without loading a model or opening the prompts. Each check ra
 import string
 from collections.abc import Iterable
 
-from pipeline.concepts.words import word_pattern
-from pipeline.config.concepts import check_concepts
+from pipeline.concepts.mentions import Naming
+from pipeline.config.concepts import check_concepts, concepts_of
 from pipeline.config.problem import Problem, show, under
 from pipeline.config.schema import (
     AUTO,
@@ -232,13 +232,12 @@ def _caption_subject(config: Config) -> None:
         return
     if not any(character.isalnum() for character in subject):
         raise Problem("audit.caption_subject", f"is {show(subject)}; expected words such as 'a picture', or null")
-    for concept in config.erasure.concepts:
-        found = word_pattern((concept.name, *concept.aliases)).search(subject)
-        if found:
-            raise Problem(
-                "audit.caption_subject",
-                f"{subject!r} contains {found[0]!r}, a word for {concept.name!r}; expected other words, or null",
-            )
+    for found in Naming(concepts_of(config.erasure)).mentions(subject):
+        raise Problem(
+            "audit.caption_subject",
+            f"{subject!r} contains {subject[found.start : found.stop]!r}, a word for {found.concept.name!r}; expected "
+            "other words, or null",
+        )
 
 
 def _output(output: OutputConfig) -> None:

@@ -20,7 +20,7 @@ from pipeline.corpus.opening import open_store
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import NotAPicture
-from pipeline.corpus.summary import COLUMNS, Summary, words_of
+from pipeline.corpus.summary import COLUMNS, Summary, naming_of
 from pipeline.parallel import in_parallel
 
 
@@ -39,7 +39,7 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
     whole, damaged = standing(store)
-    summary, words = Summary(), words_of(run)
+    summary, naming = Summary(), naming_of(run)
 
     def index(record: CommitRecord) -> tuple[pa.Table | None, str]:
         manifest, why = sound_manifest(store, record)
@@ -60,7 +60,7 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
         if manifest is None:
             damaged.append(why)
         else:
-            summary.add(manifest, words)
+            summary.add(manifest, naming)
             records.append(record)
     if run.format == 1:
         store.write(layout.SIZES, sizes_index(records))

@@ -11,7 +11,7 @@ from pipeline.corpus.failures import FailureRecord, failures
 from pipeline.corpus.manifest import NO_CAPTION
 from pipeline.corpus.opening import open_store
 from pipeline.corpus.run_record import RunRecord, require_run_record
-from pipeline.corpus.summary import Summary, summarise, words_of
+from pipeline.corpus.summary import Summary, naming_of, summarise
 
 SHOWN = 20  # damaged files named
 
@@ -90,7 +90,7 @@ def status(path: str, options: Mapping[str, str] | None = None) -> StatusReport:
     store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
     run = require_run_record(store)
     whole, damaged = standing(store)
-    summary, unreadable = summarise(store, list(whole.values()), words_of(run))
+    summary, unreadable = summarise(store, list(whole.values()), naming_of(run))
     records = [record for record in whole.values() if record.shard not in unreadable]
     return StatusReport(
         path=path,

@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.words import word_pattern
+from pipeline.concepts.mentions import Naming
 from pipeline.erasure.method import Method
 from pipeline.errors import SelfCheckError
 from pipeline.models.load import Model
@@ -70,7 +70,7 @@ class SelfCheck:
         self.model = model
         self.concepts = checked(concepts)
         self.scope = "" if len(self.concepts) == len(concepts) else f"{len(self.concepts)} of {len(concepts)} concepts"
-        self.erased_words = word_pattern([word for concept in concepts for word in concept.words])
+        self.erased = Naming(concepts)
         self.before = self._predict()
 
     def judge(self, where: str, method: type[Method] = Method) -> dict[str, dict[str, float]]:
@@ -131,8 +131,8 @@ class SelfCheck:
 
     def _figures(self, concept: Concept, after: dict[str, Tensor]) -> Figures:
         scale = self._scale(concept)
-        neighbours = [word for word in concept.preserve if not self.erased_words.search(word)]
-        controls = [text for text in CONTROLS if not self.erased_words.search(text)]
+        neighbours = [word for word in concept.preserve if not self.erased.names(word)]
+        controls = [text for text in CONTROLS if not self.erased.names(text)]
 
         def shift(texts: Sequence[str]) -> float:
             moved: list[float] = [(after[text] - self.before[text]).norm().item() for text in texts]

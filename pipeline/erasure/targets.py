@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.words import word_pattern
+from pipeline.concepts.mentions import Naming
 from pipeline.erasure.least_squares import Targets
 from pipeline.erasure.templates import KEEP, TEMPLATES, check_template, fill
 from pipeline.erasure.tokens import end_of_text, word_rows
@@ -91,7 +91,7 @@ class TokenTargets:
         self.concepts = tuple(concepts)
         self.options = options
         self.label = label
-        self.erased_words = word_pattern([word for concept in concepts for word in concept.words])
+        self.naming = Naming(concepts)
 
     def erased(self) -> Iterator[Targets]:
         """Yield (c_i, a_i) of every word of the concepts in every template."""
@@ -131,7 +131,7 @@ class TokenTargets:
 
         Templates that name an erased concept themselves are left out. Raises ``ConfigError`` where all of them do.
         """
-        templates = [t for t in self.options.templates if not self.erased_words.search(fill(t, ""))]
+        templates = [t for t in self.options.templates if not self.naming.names(fill(t, ""))]
         if not templates:
             raise ConfigError(f"{self.label}: every one of its templates names an erased concept; add '{{}}' to them")
         return [
@@ -143,9 +143,9 @@ class TokenTargets:
 
     def keeps(self) -> list[str]:
         """Return the texts to keep, the empty one aside."""
-        words = {word for concept in self.concepts for word in (*concept.preserve, concept.anchor)}
+        words = {word for concept in self.concepts for word in (*concept.unharmed, concept.anchor)}
         filled = [fill(t, word) for word in sorted(words) if word for t in self.options.templates]
-        return [text for text in dict.fromkeys([*filled, *self.options.keep]) if not self.erased_words.search(text)]
+        return [text for text in dict.fromkeys([*filled, *self.options.keep]) if not self.naming.names(text)]
 
     def _aligned(self, text: str, other: str, name: range, anchored: bool) -> Iterator[tuple[int, int, float]]:
         """Yield rows of *text*, the rows of *other* that they are to become, and their weights."""

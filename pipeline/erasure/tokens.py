@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.words import word_pattern
+from pipeline.concepts.mentions import Naming
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextStream
 
@@ -17,7 +17,7 @@ _ARTICLE = re.compile(r"\b(?:an?|the|one)\s+$", re.IGNORECASE)
 
 def word_spans(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
     """Return the character spans of *words* in *text*."""
-    return [match.span() for match in word_pattern(words).finditer(text)]
+    return [(mention.start, mention.stop) for mention in Naming.of_words(words).mentions(text)]
 
 
 def replace_spans(
@@ -82,21 +82,24 @@ def end_of_text(stream: TextStream, text: str) -> int:
 def check_concepts(streams: Sequence[TextStream], concepts: Sequence[Concept], label: str) -> None:
     """Raise ``ConfigError``, beginning with *label*, for concepts that no method can work with.
 
-    That is: a word, anchor or neighbour that tokenises to nothing or to what any unknown text does, or whose end is
-    beyond what an encoder reads; and a neighbour that is one of the erased words, in the plural too, or has one in it.
-    (That a word of the concept has a neighbour in it is no fault: "sneaker" may stay where one maker's sneaker goes.)
+    That is: a word, anchor, neighbour or exception that tokenises to nothing or to what any unknown text does, or whose
+    end is beyond what an encoder reads; and a neighbour that is one of the erased words, in the plural too, or has one
+    in it. (That a word of the concept has a neighbour in it is no fault: "sneaker" may stay where one maker's goes.)
     """
-    erased = word_pattern([word for concept in concepts for word in concept.words])
+    erased = Naming(concepts)
     for concept in concepts:
         roles = [("word", word) for word in concept.words] + [("anchor", concept.anchor)] * bool(concept.anchor)
-        for role, word in [*roles, *(("neighbour", word) for word in concept.preserve)]:
+        roles += [("neighbour", word) for word in concept.preserve]
+        roles += [("exception", phrase) for phrase in concept.keep]
+        for role, word in roles:
             for stream in streams:
                 if fault := _unread(stream, word):
                     raise ConfigError(f"{label}: the {role} {word!r} of concept {concept.name!r} {fault}")
         for kept in concept.preserve:
-            if found := erased.search(kept):
+            if found := erased.mentions(kept):
+                named = kept[found[0].start : found[0].stop]
                 raise ConfigError(
-                    f"{label}: {kept!r}, which {concept.name!r} is to preserve, names {found[0]!r}, which is to go"
+                    f"{label}: {kept!r}, which {concept.name!r} is to preserve, names {named!r}, which is to go"
                 )
 
 

@@ -6,7 +6,7 @@ need them are left out.
 
 from dataclasses import dataclass
 
-from pipeline.concepts.mentions import mentions
+from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import AUTO, Config
 from pipeline.paths import is_hub_id, locate
@@ -205,12 +205,12 @@ def survey(config: Config, plan: Plan) -> tuple[dict[str, Share], Share]:
     All prompts are read where there are at most ``SURVEYED``, else ``PLACES`` evenly spread runs. The interval takes
     them as independent, so where a source is sorted it is narrower than it ought to be.
     """
-    concepts = concepts_of(config.erasure)
-    hits = dict.fromkeys((concept.name for concept in concepts), 0)
+    naming = Naming(concepts_of(config.erasure))
+    hits = dict.fromkeys((concept.name for concept in naming.concepts), 0)
     any_hits = trials = 0
     for run in _spread(plan.prompts):
         for row in plan.source.read(run.start, run.stop).rows:
-            named = [concept.name for concept in concepts if mentions(row.prompt, concept)]
+            named = {mention.concept.name for mention in naming.mentions(row.prompt)}
             trials += 1
             any_hits += bool(named)
             for name in named:

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.mentions import concept_pattern, is_plural
+from pipeline.concepts.mentions import Naming
 from pipeline.concepts.words import plurals
 from pipeline.prompts import mentions
 
@@ -45,7 +45,11 @@ def test_mentions(prompt, concept, expected):
 
 
 def test_the_longest_words_are_found_whole():
-    assert concept_pattern(CAT).findall("a tabby cat and cats") == ["tabby cat", "cats"]
+    found = Naming([CAT]).mentions("a tabby cat and cats")
+    assert [(one.word, one.start, one.stop, one.plural) for one in found] == [
+        ("tabby cat", 2, 11, False),
+        ("cat", 16, 20, True),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,9 +68,19 @@ def test_plurals(word, expected):
     assert plurals(word) == expected
 
 
-def test_is_plural():
-    assert is_plural("Cats", CAT)
-    assert is_plural("tabby-cats", CAT)
-    assert not is_plural("cat", CAT)
-    assert not is_plural("dogs", CAT)
-    assert not is_plural("glasses", Concept(name="glass", aliases=("glasses",)))
+@pytest.mark.parametrize("word", ["猫", "🐱", "C++", "แมว", "قطة"])
+def test_what_has_no_plural_is_its_own(word):
+    assert plurals(word) == (word,)
+
+
+@pytest.mark.parametrize(
+    ("text", "plural"), [("Cats", True), ("tabby-cats", True), ("cat", False), ("cat's", False), ("Kitties", True)]
+)
+def test_a_plural_is_told(text, plural):
+    (found,) = Naming([CAT]).mentions(text)
+    assert found.plural is plural
+
+
+def test_a_listed_word_is_no_plural_of_another():
+    (found,) = Naming([Concept(name="glass", aliases=("glasses",))]).mentions("glasses")
+    assert (found.word, found.plural) == ("glasses", False)

@@ -5,12 +5,13 @@ from collections import Counter
 
 import pytest
 
-from pipeline.concepts.words import word_pattern
+from pipeline.concepts.concept import Concept
+from pipeline.concepts.mentions import Naming
 from pipeline.corpus import Attempt, ManifestRow, Status
 from pipeline.corpus.manifest import read_manifest, write_manifest
 from pipeline.corpus.summary import BINS, COLUMNS, Summary
 
-WORDS = {"cat": word_pattern(("cat", "kitten")), "hot dog": word_pattern(("hot dog",))}
+WORDS = Naming([Concept(name="cat", aliases=("kitten",)), Concept(name="hot dog")])
 
 
 def manifest(rows):
@@ -86,5 +87,5 @@ def test_failed_samples_count_for_the_concepts_that_their_prompts_name():
 @pytest.mark.parametrize("attempts", [[Attempt(seed=0, status=Status.ok)], [failed(0, "nan")]])
 def test_without_an_audit_nothing_is_scored(attempts):
     summary = Summary()
-    summary.add(manifest([row(0, attempts)]), {})
+    summary.add(manifest([row(0, attempts)]), Naming([]))
     assert (summary.samples, summary.attempts, summary.scores, summary.drawn) == (1, 1, {}, {})

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import torch
 
-from pipeline.concepts.mentions import is_plural
 from pipeline.concepts.words import plurals
 from pipeline.erasure.gate.text import Hit
 from pipeline.erasure.method import Prompts
@@ -25,8 +24,7 @@ def replaced(text: str, hits: Sequence[Hit]) -> tuple[str, list[tuple[int, int]]
     spans = [(hit.start, hit.stop) for hit in hits]
     anchors = []
     for hit in hits:
-        many = bool(hit.concept.anchor) and is_plural(text[hit.start : hit.stop], hit.concept)
-        anchors.append(plurals(hit.concept.anchor)[0] if many else hit.concept.anchor)
+        anchors.append(plurals(hit.concept.anchor)[0] if hit.plural and hit.concept.anchor else hit.concept.anchor)
     return replace_spans(text, spans, anchors)
 
 

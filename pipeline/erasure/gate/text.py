@@ -1,10 +1,10 @@
 """WHEN: how near the words of a prompt come to a concept, in the text encoder's own eyes. Costs no denoiser forward.
 
-A listed word counts 1. Any other word w comes near by cos(E(w) - m, E(c) - m), E being the embedding of "a w" at its
-end-of-text token (or, where the architecture has one, its pooled vector) and m the mean of E over everyday words,
-without which all CLIP embeddings look alike (cosines of .7 and more). Where it comes nearer to a listed neighbour, by
-r, it counts r less: a leopard is a tiger rather than a cat, while a war may show a gun although it shows a bomb as
-surely.
+A listed word counts 1: ``pipeline.concepts.mentions`` finds it, the same for every encoder. Any other word w comes
+near by cos(E(w) - m, E(c) - m), E being the embedding of "a w" at its end-of-text token (or, where the architecture has
+one, its pooled vector) and m the mean of E over everyday words, without which all CLIP embeddings look alike (cosines
+of .7 and more). Where it comes nearer to a listed neighbour, or to a phrase that is an exception, by r, it counts r
+less: a leopard is a tiger rather than a cat, while a war may show a gun although it shows a bomb as surely.
 
 Embeddings of the whole prompt tell less: at the end of the text they are diluted by what else the prompt names, at each
 token in its context by its neighbours. (What is scored how on the diorama is in
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.words import word_pattern
+from pipeline.concepts.mentions import Mention, Naming, naming
 from pipeline.erasure.tokens import end_of_text
 from pipeline.models.family import Family
 
@@ -45,12 +45,16 @@ _WORD = re.compile(r"[^\W\d_]{3,}")  # shorter ones are articles and preposition
 
 @dataclass(frozen=True)
 class Hit:
-    """Characters ``start:stop`` of a prompt that bring a concept into play, and how surely (``score`` in 0..1)."""
+    """Characters ``start:stop`` of a prompt that bring a concept into play, and how surely (``score`` in 0..1).
+
+    ``plural`` says that they are a listed word in the plural.
+    """
 
     concept: Concept
     start: int
     stop: int
     score: float
+    plural: bool = False
 
 
 class Context:
@@ -61,8 +65,8 @@ class Context:
         self.family = family
         self.empty = family.encode([""]).embeds[0].float()  # (T, D)
         self.things = {word: self._end(word) for word in THINGS}
-        erased = word_pattern([word for concept in concepts for word in concept.words])
-        kept = [[w for w in (*c.preserve, c.anchor) if w and not erased.fullmatch(w)] for c in concepts]
+        erased = Naming(concepts)
+        kept = [[w for w in (*c.unharmed, c.anchor) if w and not erased.is_word(w)] for c in concepts]
         self.sizes = [(len(c.words), len(words)) for c, words in zip(concepts, kept, strict=True)]
         asked = [(w, c) for c, words in zip(concepts, kept, strict=True) for w in (*c.words, *words)]
         self.directions = torch.stack([self.direction(word, concept) for word, concept in asked])  # (W, D)
@@ -85,8 +89,8 @@ class Context:
 
     def direction(self, word: str, concept: Concept) -> Tensor:
         """Return what *word* has beyond common things, other than *concept* itself: ``(D,)``, of length 1."""
-        own = word_pattern(concept.words)
-        things = torch.stack([end for thing, end in self.things.items() if not own.fullmatch(thing)])
+        own = naming(concept)
+        things = torch.stack([end for thing, end in self.things.items() if not own.is_word(thing)])
         return torch.nn.functional.normalize(self._end(word) - things.mean(0), dim=0)
 
     def _end(self, word: str) -> Tensor:
@@ -100,12 +104,11 @@ class TextGate:
     def __init__(self, family: Family, concepts: Sequence[Concept]):
         self.family = family
         self.concepts = tuple(concepts)
-        self._patterns = [word_pattern(concept.words) for concept in concepts]
+        self._naming = Naming(concepts)
         self._scores: dict[str, tuple[float, ...]] = {}
         self._mean = torch.stack([self._embed(word) for word in EVERYDAY]).mean(0)
         self._words = [torch.stack([self._direction(word) for word in concept.words]) for concept in concepts]
-        erased = word_pattern([word for concept in concepts for word in concept.words])
-        kept = [[w for w in (*c.preserve, c.anchor) if w and not erased.search(w)] for c in concepts]
+        kept = [[w for w in (*c.unharmed, c.anchor) if w and not self._naming.names(w)] for c in concepts]
         self._neighbours = [torch.stack([self._direction(w) for w in words]) if words else None for words in kept]
 
     def hits(self, text: str, threshold: float, means: float) -> list[Hit]:
@@ -114,29 +117,35 @@ class TextGate:
         A word of at least *means* means the concept it comes nearest to, and no other; below, it may imply several.
         """
         hits = []
-        for start, stop, scores in self._scored(text):
-            near = [Hit(c, start, stop, score) for c, score in zip(self.concepts, scores, strict=True)]
+        for start, stop, scores, mention in self._scored(text):
+            plural = mention is not None and mention.plural
+            near = [Hit(c, start, stop, score, plural) for c, score in zip(self.concepts, scores, strict=True)]
             near = sorted((hit for hit in near if hit.score >= threshold), key=lambda hit: -hit.score)
             hits += near[:1] if near and near[0].score >= means else near
         return sorted(hits, key=lambda hit: hit.start)
 
     def scores(self, text: str) -> list[float]:
         """Return, per concept, the score of the nearest word of *text*, 0..1."""
-        words = [scores for _, _, scores in self._scored(text)]
+        words = [scores for _, _, scores, _ in self._scored(text)]
         return [max([0.0, *(scores[i] for scores in words)]) for i in range(len(self.concepts))]
 
-    def _scored(self, text: str) -> Iterator[tuple[int, int, tuple[float, ...]]]:
-        """Yield the words of *text* and their scores for each concept: listed ones first, then all others."""
-        taken: list[tuple[int, int]] = []
-        listed = [(match.span(), i) for i, pattern in enumerate(self._patterns) for match in pattern.finditer(text)]
-        # Of listed words that overlap the longest is meant: "machine gun" of a rifle, and no "gun" in it.
-        for span, i in sorted(listed, key=lambda item: item[0][0] - item[0][1]):
-            if not _overlaps(span, taken):
-                yield *span, tuple(float(i == k) for k in range(len(self.concepts)))
-                taken.append(span)
+    def _scored(self, text: str) -> Iterator[tuple[int, int, tuple[float, ...], Mention | None]]:
+        """Yield the words of *text* and their scores for each concept: listed ones first, then all others.
+
+        Within an exception to a concept no word comes near that concept.
+        """
+        listed = self._naming.mentions(text)
+        for mention in listed:
+            yield mention.start, mention.stop, tuple(float(c is mention.concept) for c in self.concepts), mention
+        exceptions = self._naming.exceptions(text)
         for match in _WORD.finditer(text):
-            if not _overlaps(match.span(), taken):
-                yield match.start(), match.end(), self._score(match[0].lower())
+            if any(_overlap(match, mention) for mention in listed):
+                continue
+            scores = self._score(match[0].lower())
+            excepted = [mention.concept for mention in exceptions if _overlap(match, mention)]
+            if excepted:
+                scores = tuple(0.0 if c in excepted else s for c, s in zip(self.concepts, scores, strict=True))
+            yield match.start(), match.end(), scores, None
 
     def _score(self, word: str) -> tuple[float, ...]:
         if word not in self._scores:
@@ -156,5 +165,5 @@ class TextGate:
         return torch.nn.functional.normalize(self._embed(word) - self._mean, dim=0)
 
 
-def _overlaps(span: tuple[int, int], others: Sequence[tuple[int, int]]) -> bool:
-    return any(span[0] < stop and span[1] > start for start, stop in others)
+def _overlap(match: re.Match[str], mention: Mention) -> bool:
+    return match.start() < mention.stop and match.end() > mention.start

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.mentions import concept_pattern
+from pipeline.concepts.mentions import mentions
 from pipeline.concepts.words import plurals
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
@@ -111,7 +111,7 @@ class RingABell:
             tokens, errors = torch.cat([parents, children]), torch.cat([errors, self._errors(children, target)])
         for i in errors.argsort():
             text = self._text(tokens[i])
-            if not concept_pattern(self.concept).search(text):  # a phrase of several words that are not its own
+            if not mentions(text, self.concept):  # a phrase of several words that are not its own
                 return Attack(text, (errors[i] / first).item(), time.monotonic() - started)
         raise ConfigError(
             f"attack: every prompt found names {self.concept.name!r}; raise attack.generations, in another folder"

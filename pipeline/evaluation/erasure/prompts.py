@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.words import word_pattern
+from pipeline.concepts.mentions import Naming, mentions
 from pipeline.errors import ConfigError
 from pipeline.evaluation.world import World
 from pipeline.prompts.seeds import hashed
@@ -135,12 +135,11 @@ def _asked_of_objects(task: Task, kind: str) -> Iterator[tuple[str, str, str]]:
             case "alias":
                 yield from ((name, indefinite(word), "") for word in concept.aliases)
             case "synonym":
-                listed = word_pattern(concept.words)
-                yield from ((name, indefinite(w), "") for w in world.synonyms.get(name, ()) if not listed.search(w))
+                yield from ((name, indefinite(w), "") for w in world.synonyms.get(name, ()) if not mentions(w, concept))
             case "implied":
-                named = word_pattern(concept.words)  # "a haunted house" names a house
-                scenes = (scene for scene, shown in world.implied.items() if name in shown and not named.search(scene))
-                yield from ((name, scene, "") for scene in scenes)
+                scenes = (scene for scene, shown in world.implied.items() if name in shown)
+                # "a haunted house" names a house
+                yield from ((name, scene, "") for scene in scenes if not mentions(scene, concept))
             case "neighbour" | "beside neighbour":
                 near = neighbours(task, concept)
                 if kind == "beside neighbour":  # the anchor that takes the concept's place would pass for the other
@@ -189,9 +188,9 @@ def _asked_of_styles(task: Task, kind: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _said(concept: Concept, phrase: str) -> str:
-    if word_pattern([concept.name]).search(phrase):
+    if Naming.of_words([concept.name]).names(phrase):
         return "plain"
-    return "alias" if word_pattern(concept.words).search(phrase) else "synonym"
+    return "alias" if mentions(phrase, concept) else "synonym"
 
 
 def _in_style(world: World, rng: random.Random, phrase: str, kept: str, place: str) -> tuple[str, str]:

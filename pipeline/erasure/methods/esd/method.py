@@ -29,7 +29,7 @@ model's loss is scaled. Teacher and student share the model's other weights: onl
 
 from typing import Any
 
-from pipeline.concepts.words import word_pattern
+from pipeline.concepts.mentions import Naming
 from pipeline.config.schema import GenerationConfig
 from pipeline.erasure.method import Method, Training
 from pipeline.erasure.methods.esd.options import ESDOptions
@@ -67,7 +67,7 @@ class ESD(Method):
 
     def _kept(self) -> list[str]:
         """Return the prompts that are to stay as they are; none of them names what is erased."""
-        erased = word_pattern([word for concept in self.concepts for word in concept.words])
-        words = {word for concept in self.concepts for word in (*concept.preserve, concept.anchor) if word}
+        erased = Naming(self.concepts)
+        words = {word for concept in self.concepts for word in (*concept.unharmed, concept.anchor) if word}
         texts = [fill(template, word) for word in sorted(words) for template in self.options.templates]
-        return ["", *(text for text in [*texts, *self.options.keep] if not erased.search(text))]
+        return ["", *(text for text in [*texts, *self.options.keep] if not erased.names(text))]
