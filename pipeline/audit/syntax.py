@@ -14,7 +14,7 @@ from pipeline.concepts.mentions import Mention, Naming
 _NUMBER = r"\s*\d*\.?\d+\s*"
 _EXTRA = re.compile(r"<[a-z]+:[^<>]*>")
 _WEIGHTED = re.compile(rf"\(([^()\[\]{{}}:]+):{_NUMBER}\)|\(([^()]+)\)(?:[+-]+|\d*\.\d+|\d+)(?!\w)")
-_EMPHASISED = re.compile(r"\(\(([^()]*)\)\)|\[\[([^\[\]]*)\]\]|\{([^{}|]*)\}")
+_EMPHASISED = re.compile(r"\({2,}([^()]*)\){2,}|\[{2,}([^\[\]]*)\]{2,}|\{([^{}|]*)\}")
 _CHOICE = re.compile(rf"\{{([^{{}}|]*(?:\|[^{{}}|]*)+)\}}|\[([^\[\]|]*(?:\|[^\[\]|]*)+)\]|\[([^\[\]]*):{_NUMBER}\]")
 _BREAK = re.compile(r"\s*,?\s*\bBREAK\b\s*,?\s*")
 _ESCAPED = re.compile(r"\\([()\[\]{}])")

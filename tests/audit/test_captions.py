@@ -194,3 +194,75 @@ def test_no_erased_word_survives_in_any_surrounding(policy, joint, word):
         text = captioned(prompt, policy, {"dog"})
         assert not mentions(text, CAT)
         assert "dog" in text
+
+
+WRITTEN = {
+    # weights and choices
+    "a (cat:1.3) on the beach": "a picture on the beach",
+    "a (dog:1.3) on the beach": "a dog on the beach",
+    "(a cat:1.2) and (a dog:0.8)": "a dog",
+    "(((cat))), [[beach]], {snow}": "a picture, beach, snow",
+    "a (black cat)++ and a dog": "a dog",
+    "a (black cat) on a sofa": "a picture on a sofa",
+    "a {cat|dog} on the beach": "a dog on the beach",
+    "a {red|blue} car": "a red or blue car",
+    "[cat:dog:0.5] in the snow": "dog in the snow",
+    "{cat|kitten}, beach": "a picture, beach",
+    "a red car BREAK a cat BREAK snow": "a red car, snow",
+    "a <lora:cat_v1:0.8> dog": "a dog",
+    "cat \\(animal\\), beach": "a picture (animal), beach",
+    "(cat:1.3": "a picture",
+    "cat++ on a sofa": "a picture on a sofa",
+    # quotes and signs between words
+    'a sign that says "a cat" in a room': "a sign in a room",
+    'a "cat" on the beach': "a picture on the beach",
+    "a ‘cat’ and a “kitten” on the beach": "a picture on the beach",
+    "cat + dog": "dog",
+    "dog+cat": "dog",
+    "a dog & cat": "a dog",
+    "a cat/dog": "dog",
+    # tags and numbers
+    "1girl, cat_ears, smile": "1girl, ears, smile",
+    "black_cat on the beach": "a picture on the beach",
+    "photo_of_a_cat": "photo",
+    "1cat, beach": "a picture, beach",
+    "kittens2 in the snow": "a picture in the snow",
+    # other letters and what cannot be seen
+    "a kitten’s tail": "a tail",
+    "a kittenʼs tail": "a tail",
+    "a c\u00adat on the beach": "a picture on the beach",
+    "a ｃａｔ and a dog": "a dog",
+    "🐱 on the beach": "a picture on the beach",
+    "一只cat": "a picture",
+    "海滩上的猫和雪": "海滩上的和雪",
+    "القطة على الشاطئ": "على الشاطئ",
+    # untouched
+    "a dog (in the snow), [sic]": "a dog (in the snow), [sic]",
+    "a copycat and a cat burglar": "a copycat and a cat burglar",
+    "C++ and 1.5 (or so)": "C++ and 1.5 (or so)",
+}
+LISTED = Concept(name="cat", aliases=("kitten", "猫", "قطة", "🐱"), anchor="dog", keep=("cat burglar",))
+
+
+@pytest.mark.parametrize(("prompt", "expected"), WRITTEN.items())
+def test_erased_words_go_however_they_are_written(prompt, expected):
+    assert captioned(prompt, concepts=[LISTED]) == expected
+
+
+@pytest.mark.parametrize("prompt", WRITTEN)
+def test_no_erased_word_is_left_where_the_anchor_takes_its_place(prompt):
+    text = captioned(prompt, CaptionPolicy.anchor, {"dog"}, [LISTED])
+    assert not mentions(text, LISTED)
+    assert (text == prompt) == (captioned(prompt, concepts=[LISTED]) == prompt)
+
+
+@pytest.mark.parametrize(
+    "left", ["", "(", "((", "{", "[", "<", '"', "“", "'", "1", "_", "x_", "-", "‑", "a/", "+", "\u200b"]
+)
+@pytest.mark.parametrize(
+    "right", ["", ")", "))", "}", ":1.2)", ":1.2", "|", '"', "”", "'s", "2", "_", "_x", "‑x", "/b", "++"]
+)
+def test_no_erased_word_survives_whatever_clings_to_it(left, right):
+    for word in ("cat", "Kittens", "猫"):
+        for prompt in (f"a dog and a {left}{word}{right} on a sofa", f"{left}{word}{right}"):
+            assert not mentions(captioned(prompt, concepts=[LISTED]), LISTED)

@@ -107,6 +107,44 @@ SPOILT = {
     "preserve holds a word of the concept": ("[tiger, lion", "[toy cat, lion", "'toy cat' contains 'cat', a word for"),
     "neighbour listed twice": ("[tiger, lion", "[tiger, Tiger", "preserve[1]: 'Tiger' is listed already"),
     "preserve contains another": ("[tiger, lion", "[tiger, knife", "preserve[1]: 'knife' is a word for the erased"),
+    "preserve holds what could be an exception": (
+        "[tiger, lion",
+        "[toy cat, lion",
+        "expected other words (or, where it means something else, list it under keep here)",
+    ),
+    "preserve contains another's word": (
+        "[tiger, lion",
+        "[butter knife, lion",
+        "where it means something else, list it under keep of 'knife')",
+    ),
+    "exception without a word of the concept": (
+        "anchor: dog",
+        "keep: [hot dog], anchor: dog",
+        "concepts[0].keep[0]: 'hot dog' has no word of 'cat' in it; expected a phrase that has one and means something "
+        "else (what merely is to stay unharmed stands in preserve)",
+    ),
+    "exception that is a word of the concept": (
+        "anchor: dog",
+        "keep: [Kittens], anchor: dog",
+        "keep[0]: 'Kittens' is a word for this concept; expected a phrase that means something else",
+    ),
+    "exception listed twice": (
+        "anchor: dog",
+        "keep: [cat burglar, Cat-Burglar], anchor: dog",
+        "keep[1]: 'Cat-Burglar' is listed already; expected every exception once",
+    ),
+    "exceptions that are no list": (
+        "anchor: dog",
+        "keep: cat burglar, anchor: dog",
+        "keep: is 'cat burglar'; expected",
+    ),
+    "exception without a word": ("anchor: dog", "keep: ['!'], anchor: dog", "keep[0]: is '!'; expected a word"),
+    "alias that is only signs": ("tabby]", "'++']", "aliases[1]: is '++'; expected a word"),
+    "alias in another writing": (
+        "{name: knife}",
+        "{name: knife, aliases: [ＣＡＴ]}",
+        "'ＣＡＴ' is already a word for 'cat'; expected a word to name one concept",
+    ),
     "unknown method": (
         "method: uce",
         "method: ucee",

@@ -247,3 +247,19 @@ def test_the_quickstart_is_as_large_as_promised():
 def test_shipped_lists_can_be_used(path, sound):
     config = load(sound, [f"erasure.lists=[{path}]", "erasure.concepts=[]", "erasure.recipe=[{method: uce}]"])
     assert config.erasure.concepts
+
+
+def test_exceptions_pictographs_and_other_scripts_may_be_listed(sound):
+    text = sound.read_text().replace("[kitten, tabby]", "[kitten, tabby, 🐱, 猫, قطة]")
+    sound.write_text(
+        text.replace("[tiger, lion, dog]", "[tiger, cat burglar, hot dog], keep: [cat burglar, copycat cat]")
+    )
+    cat = load_config(sound).erasure.concepts[0]
+    assert cat.aliases[2:] == ["🐱", "猫", "قطة"]
+    assert cat.keep == ["cat burglar", "copycat cat"]
+
+
+def test_an_exception_may_be_a_word_of_another_concept(sound):
+    text = sound.read_text().replace("{name: knife}", "{name: knife, aliases: [cat knife]}")
+    sound.write_text(text.replace("anchor: dog", "anchor: dog, keep: [cat knife]"))
+    assert len(load_config(sound).erasure.concepts) == 2

@@ -3,8 +3,8 @@
 A listed word counts 1: ``pipeline.concepts.mentions`` finds it, the same for every encoder. Any other word w comes
 near by cos(E(w) - m, E(c) - m), E being the embedding of "a w" at its end-of-text token (or, where the architecture has
 one, its pooled vector) and m the mean of E over everyday words, without which all CLIP embeddings look alike (cosines
-of .7 and more). Where it comes nearer to a listed neighbour, or to a phrase that is an exception, by r, it counts r
-less: a leopard is a tiger rather than a cat, while a war may show a gun although it shows a bomb as surely.
+of .7 and more). Where it comes nearer to a listed neighbour, by r, it counts r less: a leopard is a tiger rather than a
+cat, while a war may show a gun although it shows a bomb as surely.
 
 Embeddings of the whole prompt tell less: at the end of the text they are diluted by what else the prompt names, at each
 token in its context by its neighbours. (What is scored how on the diorama is in
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import Mention, Naming, naming
-from pipeline.erasure.tokens import end_of_text
+from pipeline.erasure.tokens import end_of_text, replace_spans
 from pipeline.models.family import Family
 
 EVERYDAY = (
@@ -65,8 +65,8 @@ class Context:
         self.family = family
         self.empty = family.encode([""]).embeds[0].float()  # (T, D)
         self.things = {word: self._end(word) for word in THINGS}
-        erased = Naming(concepts)
-        kept = [[w for w in (*c.unharmed, c.anchor) if w and not erased.is_word(w)] for c in concepts]
+        self._naming = Naming(concepts)
+        kept = [[w for w in (*c.preserve, c.anchor) if w and not self._naming.is_word(w)] for c in concepts]
         self.sizes = [(len(c.words), len(words)) for c, words in zip(concepts, kept, strict=True)]
         asked = [(w, c) for c, words in zip(concepts, kept, strict=True) for w in (*c.words, *words)]
         self.directions = torch.stack([self.direction(word, concept) for word, concept in asked])  # (W, D)
@@ -74,8 +74,19 @@ class Context:
     def scores(self, text: str, embeds: Tensor) -> list[float]:
         """Return, per concept, how near *text* comes as it was encoded, ``embeds (T, D)``: a cosine in -1..1.
 
-        It is that of the concept's nearest word, less what a listed neighbour comes nearer by.
+        It is that of the concept's nearest word, less what a listed neighbour comes nearer by. Where *text* has
+        exceptions to a concept, it is that of the text without them, as nothing tells what they bring.
         """
+        scores = self._near(text, embeds)
+        exceptions = self._naming.exceptions(text)
+        for concept in {mention.concept for mention in exceptions}:
+            spans = [(mention.start, mention.stop) for mention in exceptions if mention.concept == concept]
+            rest, _ = replace_spans(text, spans, [""] * len(spans))
+            k = self._naming.concepts.index(concept)
+            scores[k] = self._near(rest, self.family.encode([rest]).embeds[0])[k]
+        return scores
+
+    def _near(self, text: str, embeds: Tensor) -> list[float]:
         end = end_of_text(self.stream, text)
         summary = (embeds.float() - self.empty)[end : self.stream.offset + self.stream.length].mean(0)
         cosines = (self.directions @ torch.nn.functional.normalize(summary, dim=0)).tolist()
@@ -108,7 +119,7 @@ class TextGate:
         self._scores: dict[str, tuple[float, ...]] = {}
         self._mean = torch.stack([self._embed(word) for word in EVERYDAY]).mean(0)
         self._words = [torch.stack([self._direction(word) for word in concept.words]) for concept in concepts]
-        kept = [[w for w in (*c.unharmed, c.anchor) if w and not self._naming.names(w)] for c in concepts]
+        kept = [[w for w in (*c.preserve, c.anchor) if w and not self._naming.names(w)] for c in concepts]
         self._neighbours = [torch.stack([self._direction(w) for w in words]) if words else None for words in kept]
 
     def hits(self, text: str, threshold: float, means: float) -> list[Hit]:

@@ -132,3 +132,41 @@ def test_of_listed_words_that_overlap_the_longest_is_meant(diorama):
     gate = TextGate(diorama.family, [Concept(name="gun"), rifle])
     assert words(gate, "a machine gun and a gun") == {"machine gun": "rifle", "gun": "gun"}
     assert [hit.start for hit in gate.hits("a machine gun and a gun", OPEN, MEANS)] == [2, 20]
+
+
+WRITTEN = (
+    "cat_ears",
+    "a black_cat",
+    "1cat",
+    "kittens2",
+    "photo_of_a_cat",
+    "a ｃａｔ",
+    "a c\u00adat",
+    "a cat’s nap",
+    "a (cat:1.3)",
+)
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_a_listed_word_counts_one_however_it_is_written(gate, text):
+    assert gate.scores(text)[0] == 1.0
+    (hit,) = [hit for hit in gate.hits(text, OPEN, MEANS) if hit.score == 1]
+    assert hit.concept is CAT
+
+
+def test_a_plural_of_a_listed_word_is_told(gate):
+    assert [hit.plural for hit in gate.hits("two cats and a kitten", OPEN, MEANS)] == [True, False]
+
+
+def test_within_an_exception_no_word_comes_near_its_concept(diorama):
+    listed = Concept(name="dog", keep=("hot dog", "puppy love"))
+    gate = TextGate(diorama.family, [listed, Concept(name="cat")])
+    for text in ("a hot dog on the beach", "two hot-dogs", "puppy_love, snow"):
+        assert gate.hits(text, OPEN, MEANS) == []
+        assert gate.scores(text)[0] < OPEN
+    assert gate.scores("puppy")[0] >= OPEN
+    assert gate.scores("a hot dog and a dog")[0] == 1.0
+    assert words(gate, "a hot dog and a cat") == {"cat": "cat"}
+    context = Context(diorama.family, [listed])
+    text = "a hot dog"
+    assert context.scores(text, diorama.family.encode([text]).embeds[0])[0] < WHOLE
