@@ -108,6 +108,7 @@ def pictures(corpus: Path) -> dict[str, str]:
 def test_a_detector(reader: Reader):
     reader.follow(SECTIONS["A detector"])
     (reader.folder / "brightness.json").write_text('{"middle": 0.99}')
+    (reader.folder / "out/detector/commits/000000.json").unlink()  # so that there is something left to draw
     changed = reader.refused("run", "detector.yaml")
     assert re.search(
         r"audit\.detector: the weights of my_detector:Brightness are now sha256:\w+, but the corpus", changed
