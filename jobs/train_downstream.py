@@ -2,9 +2,9 @@
 
     python jobs/train_downstream.py out/quickstart [--epochs 5] [--batch 32] [--workers 1] [--storage KEY=VALUE]
 
-The loop is any other: `open_corpus` into torch's `DataLoader`, nothing copied or unpacked beforehand. It prints the
-loss, pictures/s, and the share of the time in which training waited for the loader. Under `torchrun` the shards would
-be split over the ranks by `open_corpus` itself.
+The loop is any other: batches of `Loader`, nothing copied or unpacked beforehand. It prints the loss, pictures/s, and
+the share of the time in which training waited for the loader. In a training of several processes each rank would have
+its part of every batch from `Loader` itself.
 """
 
 import argparse
@@ -12,21 +12,20 @@ import re
 import sys
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate, normalize
-from torch.utils.data import DataLoader
+from torch.nn.functional import cross_entropy, normalize
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from pipeline import open_corpus
-from pipeline.corpus import open_store, published
+from pipeline import Corpus, Loader
+from pipeline.corpus.loader.transforms import resize
 from pipeline.errors import LacunaError
 
 SIDE = 64  # pixels, to which every picture is brought
@@ -60,17 +59,22 @@ class TwoTowers(nn.Module):
         return self.scale.exp() * seen @ read.T
 
 
-def batch_of(samples: Sequence[tuple[Tensor, str]]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Collate to pictures ``(B, 3, SIDE, SIDE)``, hashed words, where each caption's begin, and targets ``(B, B)``.
+def small(sample: dict[str, Any]) -> dict[str, Any]:
+    """Bring the picture of a sample to SIDE x SIDE, in the process that reads."""
+    return {**sample, "image": resize(sample["image"], (SIDE, SIDE))}
+
+
+def inputs(batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return pictures ``(B, 3, SIDE, SIDE)``, hashed words, where each caption's begin, and targets ``(B, B)``.
 
     Where captions of a batch are equal (several pictures of one prompt), each of them is as right as the other.
     """
-    pictures = [interpolate(picture[None], (SIDE, SIDE), mode="bilinear", antialias=True) for picture, _ in samples]
-    texts = [re.findall(r"\w+", caption.lower()) for _, caption in samples]
+    pictures = batch["image"].permute(0, 3, 1, 2).float() / 255
+    texts = [re.findall(r"\w+", caption.lower()) for caption in batch["caption"]]
     starts = torch.tensor([0, *(len(text) for text in texts[:-1])]).cumsum(0)
     words = torch.tensor([zlib.crc32(word.encode()) % BUCKETS for text in texts for word in text], dtype=torch.long)
     same = torch.tensor([[float(a == b) for b in texts] for a in texts])
-    return torch.cat(pictures), words, starts, same / same.sum(1, keepdim=True)
+    return pictures, words, starts, same / same.sum(1, keepdim=True)
 
 
 def main() -> None:
@@ -92,15 +96,9 @@ def main() -> None:
 
 def train(path: str, epochs: int, batch: int, workers: int, options: dict[str, str]) -> tuple[float, float]:
     """Train over the corpus *epochs* times; return the mean loss of the first and of the last epoch."""
-    pictures = sum(record.counts["ok"] for record in published(open_store(path, options)).values())
-    loader: Any = DataLoader(
-        open_corpus(path, shuffle=1000, options=options),
-        batch_size=batch,
-        collate_fn=batch_of,
-        num_workers=workers,
-        persistent_workers=workers > 0,  # or every epoch would begin with the first one's order
-        multiprocessing_context="spawn" if workers else None,
-    )
+    corpus = Corpus(path, options=options)
+    pictures = len(corpus)
+    loader = Loader(corpus, batch, workers=workers, remainder="pad", transform=small)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     model = TwoTowers().to(device)
@@ -110,8 +108,8 @@ def train(path: str, epochs: int, batch: int, workers: int, options: dict[str, s
     with tqdm(total=epochs * pictures, unit="img", mininterval=1) as bar:
         for epoch in range(epochs):
             total, seen = 0.0, 0
-            for seconds, items in waiting(iter(loader)):
-                images, words, starts, targets = (item.to(device) for item in items)
+            for seconds, received in waiting(iter(loader)):
+                images, words, starts, targets = (item.to(device) for item in inputs(received))
                 similar = model(images, words, starts)
                 loss = (cross_entropy(similar, targets) + cross_entropy(similar.T, targets.T)) / 2
                 optimizer.zero_grad()
