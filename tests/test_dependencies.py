@@ -13,7 +13,6 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"pipeline", "jobs", "tests"}
 STUBS = {"_typeshed"}  # mypy brings it
-WHERE_INSTALLED = {"pytorch_lightning", "torchdata"}  # their tests are skipped elsewhere
 # Tools that nobody imports, and where it is written what they do.
 TOOLS = {
     "mypy": ("Makefile", "/mypy"),
@@ -45,7 +44,7 @@ def imported(*folders: str) -> dict[str, str]:
                     names = [node.module]
                 where |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
     distributions = packages_distributions()
-    others = where.keys() - sys.stdlib_module_names - OURS - STUBS - WHERE_INSTALLED
+    others = where.keys() - sys.stdlib_module_names - OURS - STUBS
     return {_normal(found): where[name] for name in others for found in distributions.get(name, [name])}
 
 

@@ -11,8 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from pipeline.corpus import layout
-from pipeline.corpus.commit import CommitRecord
-from pipeline.corpus.damage import repair_command, standing
+from pipeline.corpus.damage import repair_command
 from pipeline.corpus.loader.arguments import expect_one_of
 from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.collate import collate, column, new_batch
@@ -20,11 +19,10 @@ from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode, 
 from pipeline.corpus.loader.index import Index, open_index
 from pipeline.corpus.loader.order import Mixed, Sequential, Shuffled
 from pipeline.corpus.loader.pictures import Pictures
+from pipeline.corpus.loader.snapshot import open_snapshot
 from pipeline.corpus.loader.where import parse_where
 from pipeline.corpus.manifest import schema
 from pipeline.corpus.opening import open_store
-from pipeline.corpus.run_record import require_run_record
-from pipeline.corpus.stores import Store
 from pipeline.errors import ConfigError, CorpusError, nearest
 from pipeline.paths import locate
 
@@ -70,13 +68,12 @@ class Corpus(Dataset[dict[str, Any]]):
         kept = Cache(cache) if isinstance(cache, (str, Path)) else cache
         store = open_store(location, options)
         self.url = store.url
-        run = require_run_record(store)
+        run, records = open_snapshot(store, partial, kept.home if kept else None)
         names = schema(run.column_schema)
         for name in self.columns:
             if name != IMAGE and name not in names.names:
                 hint = nearest(name, [IMAGE, *names.names])
                 raise ConfigError(f"columns: {name!r} is no column of {self.url}{hint}")
-        records = _records(store, run.digest, run.shards, partial)
         predicate = parse_where(where, names) if where is not None else None
         home = kept.home if kept else default_home()
         columns = [name for name in self.columns if name != IMAGE]
@@ -179,25 +176,3 @@ class Corpus(Dataset[dict[str, Any]]):
 def default_home() -> Path:
     """Return where indexes, and an object store's blocks, are kept on this machine: ``~/.cache/lacuna``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "lacuna"
-
-
-def _records(store: Store, digest: str, shards: int, partial: bool) -> list[CommitRecord]:
-    """Return the commit records of the snapshot to read, in the order of their shards."""
-    whole, damaged = standing(store)
-    if damaged and not partial:
-        raise CorpusError(
-            f"{store.url}: {damaged[0]}{f' ({len(damaged)} files are damaged)' if len(damaged) > 1 else ''}; "
-            f"repair it: {repair_command(store.url)}, or read the rest with partial=True"
-        )
-    if len(whole) < shards and not partial:
-        raise CorpusError(
-            f"{store.url}: {len(whole)} of {shards} shards are committed; finish its run, or read these with "
-            "partial=True, as a snapshot: what is committed later is not seen"
-        )
-    for record in whole.values():
-        if record.identity != digest:
-            raise CorpusError(
-                f"{store.url}/{layout.commit(record.shard)}: is of another corpus (identity {record.identity[:12]}, "
-                f"{layout.RUN} has {digest[:12]}); delete it and run again"
-            )
-    return list(whole.values())

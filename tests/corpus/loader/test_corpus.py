@@ -13,7 +13,7 @@ from pipeline.config.schema import ImageFormat
 from pipeline.corpus import open_store
 from pipeline.corpus.loader.collate import collate
 from pipeline.corpus.loader.decode import Undecodable, decode_into
-from pipeline.errors import ConfigError, CorpusError
+from pipeline.errors import ConfigError, CorpusError, StoreError
 from tests.corpora import encode_image, make_corpus, number_of, picture
 
 
@@ -61,6 +61,19 @@ def test_a_corpus_on_s3(s3, tmp_path, cached):
     corpus = Corpus(path, options=s3, cache=tmp_path / "cache" if cached else None, columns=["image", "number"])
     samples = corpus.__getitems__(list(range(33)))
     assert [number_of(sample["image"]) for sample in samples] == list(range(33))
+
+
+def test_with_a_cache_what_was_seen_is_read_while_the_server_is_away(s3, tmp_path, caplog):
+    make_corpus(path := f"s3://corpora/{tmp_path.name}", [20, 13], s3)
+    away = s3 | {"endpoint": "http://127.0.0.1:9"}
+    with pytest.raises(StoreError, match="has not answered yet"):
+        Corpus(path, options=away, cache=tmp_path / "cache")
+    corpus = Corpus(path, options=s3, cache=tmp_path / "cache", columns=["image", "number"])
+    corpus.__getitems__([3, 25])
+    again = Corpus(path, options=away, cache=tmp_path / "cache", columns=["image", "number"])
+    assert "opened as it was when it was last seen" in caplog.text
+    assert again.fingerprint == corpus.fingerprint
+    assert [number_of(again[i]["image"]) for i in range(33)] == list(range(33))
 
 
 @pytest.mark.parametrize(
