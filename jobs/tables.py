@@ -1,6 +1,6 @@
 """``make tables``: renders the tables of the READMEs from the results of measurements, in place.
 
-    python jobs/tables.py [--check]
+    python jobs/tables.py [--check] [PAGE ...]
 
 A table stands between two lines of a page, ``<!-- table: NAME -->`` and ``<!-- end -->``; what is between them is
 replaced. Under a table stands what made it: the results file, day and commit, machine and command. ``--check`` writes
@@ -21,7 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 from pipeline.errors import ConfigError, LacunaError, nearest
 from pipeline.evaluation.results import ROOT, read_result
 
-PAGES = ("README.md", "pipeline/erasure/README.md", "pipeline/evaluation/README.md", "jobs/README.md")
+PAGES = (
+    "README.md", "pipeline/diorama/weights/README.md", "pipeline/erasure/README.md", "pipeline/evaluation/README.md",
+    "jobs/README.md",
+)  # fmt: skip
 ERASURE, SPEED = "pipeline/evaluation/results", "jobs/results"
 _MARKED = re.compile(r"(<!-- table: ([^\n]*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 _DEFAULT = "uce 1000 + cease"  # the recommended recipe, by its name in configs/evaluation/*.yaml
@@ -32,10 +35,14 @@ Row = Sequence[str]
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page would change")
+    parser.add_argument("pages", nargs="*", metavar="PAGE", help="only these, such as jobs/README.md (default: all)")
     args = parser.parse_args()
+    for name in args.pages:
+        if name not in PAGES:
+            parser.error(f"{name} has no tables{nearest(name, PAGES)}")
     stale = 0
     try:
-        for name in PAGES:
+        for name in args.pages or PAGES:
             page = ROOT / name
             text = page.read_text()
             if (fresh := rendered(text, page)) != text:
@@ -171,6 +178,15 @@ def differences(page: Path) -> str:
         for other, value in others.items()
     ]
     return markdown(["recipe", "ahead of", "points of H_o (95 %)"], rows) + made_by(page, name)
+
+
+def diorama(page: Path) -> str:
+    """The scores of the built-in model, as its card has them."""
+    from pipeline.diorama.suite.card import from_json, scores_text
+
+    name = f"{ERASURE}/diorama.json"
+    found = result(name)
+    return scores_text(from_json(found["figures"]) | {"settings": found["config"]}).rstrip() + made_by(page, name)
 
 
 # --- CEASE part by part ---------------------------------------------------------------------------------------------
@@ -338,6 +354,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "esd": erasure_tasks(f"{ERASURE}/esd.json"),
     "fifteen": erasure_tasks(f"{ERASURE}/fifteen.json"),
     "attack": erasure_table(f"{ERASURE}/attack.json"),
+    "diorama": diorama,
     "methods": methods,
     "cease": ablation,
     "gates": gates,

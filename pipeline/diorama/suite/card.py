@@ -1,6 +1,9 @@
 """The card of the built-in model: what it is, how it was trained, how it scored. Turns scores into Markdown."""
 
+import math
 from typing import Any
+
+from pipeline.evaluation.statistics import proportion
 
 _HEAD = """# The diorama: a small Stable Diffusion of a procedural world
 
@@ -15,15 +18,31 @@ distributed here and not needed to run the model.
 
 
 def card(scores: dict[str, Any]) -> str:
-    """The whole card as Markdown; *scores* as ``evaluate_diorama`` gathers them."""
+    """The whole card as Markdown; *scores* as ``evaluate_diorama`` gathers them. In the card of the shipped weights
+    ``make tables`` renders the scores anew, from the results file."""
     parts = [_HEAD, "![contact sheet](contact.png)\n"]
     parts += [_training(scores["training"])] if scores["training"] else []
+    return "\n".join([*parts, f"## Scores\n\n<!-- table: diorama -->\n{scores_text(scores)}<!-- end -->\n"])
+
+
+def from_json(value: Any) -> Any:
+    """Return what was written of scores as they were: proportions instead of their fields."""
+    if not isinstance(value, dict):
+        return value
+    if {"hits", "trials"} <= value.keys():
+        return proportion(value["hits"], value["trials"])
+    return {key: from_json(part) for key, part in value.items()}
+
+
+def scores_text(scores: dict[str, Any]) -> str:
+    """The scores of model and detectors as Markdown."""
     settings = scores["settings"]
-    parts.append(
-        "## Scores\n\n"
+    speed = scores["pictures per second"]  # none where all pictures were there
+    pace = "" if speed is None or math.isnan(speed) else f"{speed:.2f} pictures/s. "
+    parts = [
         f"{settings['images']} pictures, {settings['steps']} steps, guidance {settings['guidance']}, weights "
         f"`{settings['weights']}`, seeds that no training saw, on {scores['machine']}. "
-        f"{scores['pictures per second']:.2f} pictures/s. Intervals are Wilson's, 95 %. Judged by detector B.\n\n"
+        f"{pace}Intervals are Wilson's, 95 %. Judged by detector B.\n\n"
         + _table(scores["all objects asked for are there"], "all objects asked for are there")
         + "\n"
         + _table(
@@ -38,7 +57,7 @@ def card(scores: dict[str, Any]) -> str:
             },
             "the rest of the prompt",
         )
-    )
+    ]
     if "frechet" in scores:
         f = scores["frechet"]
         parts.append(
@@ -75,9 +94,9 @@ def _training(facts: dict[str, Any], title: str = "## Training") -> str:
 
 def _detectors(renders: dict[str, Any] | None) -> str:
     if renders is None:
-        return "## Detectors\n\nNot measured here: fresh renders need the font.\n"
+        return "### Detectors\n\nNot measured here: fresh renders need the font.\n"
     lines = [
-        f"## Detectors\n\nOn {renders['pictures']} fresh renders, as many in each style.\n",
+        f"### Detectors\n\nOn {renders['pictures']} fresh renders, as many in each style.\n",
         "| | A | B |",
         "|---|---|---|",
         f"| macro F1 | {renders['A']['macro F1']:.4f} | {renders['B']['macro F1']:.4f} |",

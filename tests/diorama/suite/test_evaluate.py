@@ -5,10 +5,12 @@ import pytest
 
 from pipeline.diorama.lexicon import canonical
 from pipeline.diorama.suite import evaluate as module
+from pipeline.diorama.suite.card import from_json, scores_text
 from pipeline.diorama.suite.evaluate import evaluate_diorama
 from pipeline.diorama.suite.prompts import CELLS, demand, demands
 from pipeline.diorama.world import OBJECTS
 from pipeline.errors import ConfigError
+from pipeline.evaluation.results import read_result
 
 
 def test_demands_are_fixed_and_cover_every_cell():
@@ -31,7 +33,10 @@ def test_a_synonym_is_said_and_the_plain_name_is_not():
 def test_evaluates_resumes_and_refuses_other_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_STEPS", 1)
     monkeypatch.setattr(module, "_RENDERS_PER_STYLE", 4)
-    card = evaluate_diorama(tmp_path, images=16)
+    card = evaluate_diorama(tmp_path, images=16, results=tmp_path / "results.json")
+    written = read_result(tmp_path / "results.json")
+    scores = scores_text(from_json(written["figures"]) | {"settings": written["config"]})
+    assert f"<!-- table: diorama -->\n{scores}<!-- end -->\n" in card  # the same from the file
     assert "Noto Color Emoji" in card
     assert "one object" in card
     assert (tmp_path / "contact.png").exists()
@@ -39,6 +44,9 @@ def test_evaluates_resumes_and_refuses_other_settings(tmp_path, monkeypatch):
     first = np.load(tmp_path / "pictures" / "00000.npy")
     (tmp_path / "pictures" / "00000.npy").unlink()
     evaluate_diorama(tmp_path, images=16)
+    evaluate_diorama(tmp_path, images=16, results=tmp_path / "results.json")  # nothing was drawn, so nothing timed
+    again = read_result(tmp_path / "results.json")["figures"]
+    assert (again["pictures per second"], again["A and B"]) == (None, written["figures"]["A and B"])
     assert np.array_equal(first, np.load(tmp_path / "pictures" / "00000.npy"))
     with pytest.raises(ConfigError, match="another folder"):
         evaluate_diorama(tmp_path, images=20)
