@@ -145,14 +145,23 @@ class Training(Protocol):
         """Return the trained weights as ``Method.edit`` does, in float32."""
 
 
+@dataclass(kw_only=True)
+class NoOptions:
+    """The options of a method that has none."""
+
+
+HOOKS = ("edit", "train", "condition", "steer")
+
+
 class Method:
-    """Base of all methods. A subclass names its ``Options`` dataclass and what it ``requires`` of a family.
+    """Base of all methods. A subclass defines some of ``HOOKS``, and names the dataclass of its ``Options``, if it has
+    any, and what it ``requires`` of a family.
 
     Constructing one raises ``ConfigError`` for concepts that no method can work with (``check_concepts``), or that it
     cannot.
     """
 
-    Options: ClassVar[type]
+    Options: ClassVar[type] = NoOptions
     requires: ClassVar[frozenset[str]] = frozenset()  # see Family.offers
     once: ClassVar[str] = ""  # why a recipe may hold it once only, if so
     separable: ClassVar[bool] = False  # an edit of one of its concepts is quick, and tells of that concept alone

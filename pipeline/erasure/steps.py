@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.options import read_options
-from pipeline.erasure.method import Method
+from pipeline.erasure.method import HOOKS, Method
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.family import Family
 from pipeline.models.load import Model
@@ -38,14 +38,19 @@ class Step:
 def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Family | type[Family]) -> list[Step]:
     """Check the steps (``StepConfig``) of a recipe against the methods' contracts and the model's family.
 
-    Raises ``ConfigError`` for unknown methods, concepts and options, options of a wrong type, and methods that do not
-    fit the architecture, with the reason.
+    Raises ``ConfigError`` for unknown methods, concepts and options, options of a wrong type, methods without a hook,
+    and those that do not fit the architecture, with the reason.
     """
     steps: list[Step] = []
     by_name = {concept.name: concept for concept in concepts}
     for i, config in enumerate(recipe):
         where = f"erasure.recipe[{i}]"
         method: type[Method] = load_class("method", config.method, METHODS, Method)
+        if not any(map(method.has, HOOKS)):
+            near = next(filter(None, (nearest(name, HOOKS) for name in vars(method) if not name.startswith("_"))), "")
+            raise ConfigError(
+                f"{where}.method: {config.method!r} would do nothing: it defines none of {', '.join(HOOKS)}{near}"
+            )
         for reason in refusals(method, family):
             raise ConfigError(
                 f"{where}.method: {config.method!r} does not work on {family.name}: {reason}; "

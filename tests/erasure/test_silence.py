@@ -13,7 +13,7 @@ from pipeline.config.schema import ConceptConfig, ErasureConfig, ModelConfig, St
 from pipeline.erasure.method import Method, Steering
 from pipeline.erasure.methods.esd import ESD
 from pipeline.erasure.methods.esd.options import ESDOptions
-from pipeline.erasure.recipe import compile_recipe
+from pipeline.erasure.recipe import compile_recipe, recipe_steps
 from pipeline.errors import ConfigError, SelfCheckError
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
@@ -71,10 +71,30 @@ def test_a_weight_that_takes_no_part_is_not_trained(tmp_path: Path):
 class Nothing(Method):
     """Finds nothing to edit."""
 
-    Options = ESDOptions
-
     def edit(self):
         return {}
+
+
+class Misspelt(Method):
+    """Means to condition."""
+
+    def conditon(self, prompts):
+        return prompts
+
+
+def test_a_method_without_a_hook():
+    settings = config(StepConfig(method=f"{__name__}:Misspelt"))
+    with pytest.raises(
+        ConfigError,
+        match=r":Misspelt' would do nothing: it defines none of edit, .*, steer \(did you mean 'condition'\?\)$",
+    ):
+        recipe_steps(settings, StableDiffusion)
+
+
+def test_a_method_without_options_takes_none():
+    settings = config(StepConfig(method=f"{__name__}:Nothing", options={"strength": 1}))
+    with pytest.raises(ConfigError, match=r"options\.strength: .*:Nothing has no such option; it has none$"):
+        recipe_steps(settings, StableDiffusion)
 
 
 def test_an_edit_of_nothing():
@@ -109,8 +129,6 @@ class Elsewhere(Steering):
 
 class Misplaced(Method):
     """For SD3 and FLUX, and says so nowhere."""
-
-    Options = ESDOptions
 
     def steer(self, prompts, sampling):
         return Elsewhere()
