@@ -20,6 +20,7 @@ from pipeline.cluster.watch import Lost
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Backend, BadRows, Config, DType
 from pipeline.corpus import (
+    Status,
     check_evidence,
     check_writable,
     claim_evidence,
@@ -52,7 +53,8 @@ SHOWN = 20  # shards or samples named in the summary
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """How a run ended. ``exit_code``: 0, 1 (shards or samples failed, or the run was stopped), 130 (interrupted).
+    """How a run ended. ``exit_code``: 0, 1 (shards or samples failed, no picture may be trained on, or the run was
+    stopped), 130 (interrupted).
 
     ``failed`` names, a line each, the shards that were given up, the samples that were left out and the files that are
     damaged.
@@ -264,6 +266,8 @@ def _outcome(
         lines.append(f"to try a shard again, delete its records {path}/failures/SHARD-*.json and run the same command")
     if damaged:
         lines.append(f"to draw again what is damaged: {repair_command(path)}")
+    if not (kept := snapshot.counts.get(Status.ok, 0)):
+        lines.append("nothing was kept: no picture of this corpus may be trained on")
     if pages:
         lines.append(f"look at {' and '.join(pages)}")
-    return RunOutcome(exit_code=1 if failed else 0, failed=failed, message="\n".join(lines))
+    return RunOutcome(exit_code=1 if failed or not kept else 0, failed=failed, message="\n".join(lines))

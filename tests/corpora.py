@@ -31,7 +31,7 @@ def make_corpus(
     every fifth ``source`` is null; *sizes* (height, width) take turns.
     """
     store, evidence = open_store(path, options), open_store(f"{path}.evidence", options)
-    create_run_record(store, run_record(len(kept), sum(kept) + dropped * len(kept), corpus_format))
+    create_run_record(store, run_record(len(kept), sum(kept) + dropped * len(kept), corpus_format, image_format))
     number, keys = first, []
     for shard, count in enumerate(kept):
         rows, images, passing = [], {}, []
@@ -58,9 +58,16 @@ def make_corpus(
     return keys
 
 
-def run_record(shards: int, samples: int, corpus_format: int) -> RunRecord:
+def run_record(shards: int, samples: int, corpus_format: int, image_format: ImageFormat) -> RunRecord:
+    config = {
+        "model": {"path": "tiny", "dtype": "float32"},
+        "generation": {"steps": 2, "guidance": 5.0},
+        "erasure": {"concepts": []},
+        "output": {"path": "out/test", "image_format": image_format.value},
+        "audit": {"detector": None, "policy": "drop", "captions": "drop"},
+    }
     return RunRecord(
-        digest=IDENTITY, identity={"seed": 0}, config={"output": {"path": "out/test"}}, batch_size=4, recipe={},
+        digest=IDENTITY, identity={"seed": 0}, config=config, batch_size=4, recipe={},
         model_revision="r", environment={}, samples=samples, shards=shards, samples_per_shard=1024,
         column_schema=COLUMNS, format=corpus_format,
     )  # fmt: skip

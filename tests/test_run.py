@@ -104,6 +104,19 @@ def test_a_run_a_deleted_shard_and_the_same_bytes_again(model: str, tmp_path: Pa
     assert verify(str(tmp_path / "corpus")) == []
 
 
+def test_a_corpus_of_which_nothing_may_be_trained_on_is_no_success(model: str, tmp_path: Path) -> None:
+    seeing = "erasure.concepts=[{name: light}]", "erasure.recipe=[]", "audit.detector=tests.eyes:Brightness"
+    for policy in ("quarantine", "drop"):
+        config = load(write(tmp_path, model, prompts=3), *seeing, "audit.options={cut: 0.0}", f"audit.policy={policy}")
+        config.output.path = str(tmp_path / policy)
+        for _ in range(2):  # also where it was drawn before
+            outcome = run(config, progress=Silent())
+            assert (outcome.exit_code, outcome.failed) == (1, ())
+            assert "3 quarantined" in outcome.message or "3 dropped" in outcome.message
+            assert "nothing was kept: no picture of this corpus may be trained on" in outcome.message
+        assert verify(config.output.path) == []
+
+
 def test_a_resume_reads_each_commit_once_and_an_interrupt_none(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

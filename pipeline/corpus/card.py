@@ -1,12 +1,14 @@
 """The dataset card, README.md of a corpus: what it is, how it was made, what is in it, how to load it."""
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import yaml
 
-from pipeline.corpus import layout
 from pipeline.corpus.account import CAPTIONS, audit, erased_by, treatment
 from pipeline.corpus.commit import CommitRecord
+from pipeline.corpus.readers import readers
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.summary import Summary
 from pipeline.paths import locate
@@ -35,6 +37,8 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
         "size_categories": [next((text for limit, text in _SIZES if kept < limit), "n>10M")],
         # Pinned, because a guess among tars, manifests and reports may fall on the manifests.
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "train/*.tar"}]}],
+        # Else they are guessed from the first tar, which may be empty.
+        "dataset_info": {"features": _features(run.config["output"]["image_format"])},
     }
     model, generation = run.config["model"], run.config["generation"]
     lines = [
@@ -83,19 +87,35 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
         "",
         "## Loading",
         "",
-        "```python",
-        "from pipeline import open_corpus",
-        f'for image, caption in open_corpus("{path}", shuffle=1000, decode="torch"):',
-        "    ...",
-        "```",
-        "",
-        "or with plain `webdataset` (`train/{000000..}.tar`), `datasets.load_dataset(PATH)`, or `wids` "
-        f"(`{layout.wids(run.format)}`). `manifests/*.parquet` has a row for every planned sample, whatever became of "
-        "it.",
-        "",
+        "`manifests/*.parquet` has a row for every planned sample, whatever became of it; `train/*.tar` what is kept.",
         "",
     ]
+    if kept:
+        lines += ["Of a copy on disk, each reader by itself:", "", "```python", f"path = {_folder(path)}", "```", ""]
+        for lines_of in readers(run, records):
+            lines += [f"{lines_of.reader}:", "", f"```{lines_of.language}", lines_of.code, "```", ""]
+    else:
+        lines += ["No picture may be trained on.", ""]
+    lines.append("")
     return "\n".join(lines)
+
+
+def _features(image: str) -> list[dict[str, Any]]:
+    """Return the columns that a row has in Hugging Face's ``datasets``, as its YAML writes them."""
+    facts = {"height": "int64", "key": "string", "seed": "int64", "sha256": "string", "width": "int64"}
+    return [
+        {"name": image, "dtype": "image"},
+        {"name": "txt", "dtype": "string"},
+        {"name": "json", "struct": [{"name": name, "dtype": kind} for name, kind in facts.items()]},
+        {"name": "__key__", "dtype": "string"},
+        {"name": "__url__", "dtype": "string"},
+    ]
+
+
+def _folder(path: str) -> str:
+    """Return, as Python writes it, where a reader on this machine finds it, or what a copy of it would be called."""
+    location = locate(path)
+    return json.dumps(path if location.on_disk else location.name, ensure_ascii=False)
 
 
 def _counts(summary: Summary) -> str:

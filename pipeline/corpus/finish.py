@@ -45,7 +45,7 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
         manifest, why = sound_manifest(store, record)
         if why:
             return None, why
-        if record.file(layout.tar(record.shard)) is not None:
+        if record.counts["ok"]:
             try:
                 dali = dali_index(read_rows(manifest), store, record)
             except NotAPicture as error:

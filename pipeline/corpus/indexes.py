@@ -39,9 +39,7 @@ def dali_index(rows: Sequence[ManifestRow], store: Store, record: CommitRecord) 
 
     Offsets come from the manifest; of the tar only the first bytes of its first picture are read, for its format.
     """
-    first = next((row for row in rows if row.status is Status.ok), None)
-    if first is None:
-        return b"v1.2 0\n"
+    first = next(row for row in rows if row.status is Status.ok)
     assert first.offset is not None
     extension = image_extension(store.read_range(layout.tar(record.shard), first.offset, 16))
     lines = []

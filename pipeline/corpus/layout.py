@@ -8,7 +8,7 @@
 
 1. A shard of which nothing may be trained on has no tar, so the numbers of the tars have gaps. What finish derives for
    loaders is ``wids-train.json``, ``train/000000.idx`` and ``train/sizes.json``. Manifests tell no schema.
-2. Every shard has a tar, if need be one without members, and nothing but tars is in ``train/``.
+2. Every shard has a tar, if need be one without members (and without an index), and nothing but tars is in ``train/``.
 
 Beside it, ``PATH.evidence``: ``evidence.json``,
 ``quarantine/000000.tar``, ``pairs/``, ``report.html`` and attempts of its own.

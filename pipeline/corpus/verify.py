@@ -268,5 +268,5 @@ def _derived(
             return f"{path}: does not agree with its tar; derive it anew with `lacuna finish`"
         return None
 
-    full = [record for record in sound if record.file(layout.tar(record.shard)) is not None]
+    full = [record for record in sound if record.counts["ok"]]
     yield from (line for line in in_parallel(check, full, title="indexes") if line is not None)

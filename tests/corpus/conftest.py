@@ -66,7 +66,7 @@ def run_record(shards: int) -> RunRecord:
         digest="d" * 64, identity={"seed": 0},
         config={
             "model": {"path": "tiny", "dtype": "float32"}, "generation": {"steps": 2, "guidance": 5.0},
-            "erasure": {"concepts": [concept]}, "output": {"path": "out/test"},
+            "erasure": {"concepts": [concept]}, "output": {"path": "out/test", "image_format": "png"},
             "audit": {"detector": "diorama", "policy": "quarantine", "captions": "drop"},
         },
         batch_size=4, recipe={"version": 1, "steps": [CEASE]}, model_revision="r", environment={"device": "cpu"},
