@@ -187,14 +187,14 @@ def _command(side: str) -> list[str]:
 
 def ours(config: Config) -> Generator[float | None]:
     """The worker, which turns all shards but the first into a committed corpus; last, the device's busy share."""
-    from pipeline.session import prepare
+    from pipeline.session import Session, prepare
     from pipeline.worker import Worker
 
     with tempfile.TemporaryDirectory() as folder:
         config.output.path = f"{folder}/corpus"
         plan = Plan.build(config, open_source(config.prompts))
-        record = prepare(config, plan.summary(), device="cpu")
-        worker = Worker(config, record, device="cpu")
+        session = Session(config, device="cpu")
+        worker = Worker(session, prepare(session, plan.summary()))
         worker.process(plan.shard(0), "warm-up").result()
         yield None
         started = time.perf_counter()  # what it stands still counts here, in both parts of the share

@@ -84,16 +84,18 @@ def _need_docstrings() -> None:
 
 
 def _load(args: argparse.Namespace) -> "Config":
-    """Read the config, refuse a recipe that its model cannot do, and settle what is "auto"."""
+    """Read the config, refuse a recipe that its model cannot do, and settle what is "auto" as a run would."""
     from pipeline.audit.compatibility import check_detector
     from pipeline.config import load_config
+    from pipeline.corpus import open_store
+    from pipeline.corpus.resume import follow
     from pipeline.erasure.compatibility import check_recipe
     from pipeline.models.settle import settle
 
     config = load_config(args.config, args.overrides)
     check_recipe(config)
     check_detector(config)
-    return settle(config)
+    return settle(follow(config, open_store(config.output.path, config.output.storage_options)))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -128,19 +130,18 @@ def _show(args: argparse.Namespace) -> int:
 def _plan(args: argparse.Namespace) -> int:
     from pipeline.audit.compatibility import check_detector
     from pipeline.config import load_config
-    from pipeline.corpus import open_store, read_run_record
+    from pipeline.corpus import open_store
     from pipeline.corpus.outlook import outlook
+    from pipeline.corpus.resume import follow
     from pipeline.erasure.compatibility import check_recipe
-    from pipeline.models.settle import as_begun, is_settled, settle, settle_here, stand_in
+    from pipeline.models.settle import is_settled, settle, settle_here, stand_in
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report
 
     config = load_config(args.config, args.overrides)
     check_recipe(config)
     check_detector(config)
-    begun = read_run_record(open_store(config.output.path, config.output.storage_options))
-    if begun is not None:
-        config = as_begun(config, begun.identity)
+    config = follow(config, open_store(config.output.path, config.output.storage_options))
     config = settle_here(config) if args.no_measure else settle(config)
     settled = is_settled(config)
     plan = Plan.build(stand_in(config), open_source(config.prompts))

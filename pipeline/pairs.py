@@ -13,13 +13,15 @@ from tqdm import tqdm
 from pipeline.audit.auditor import Auditor
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import Naming
-from pipeline.config.schema import Config, ImageFormat
+from pipeline.config.schema import ImageFormat
+from pipeline.corpus import RunRecord
 from pipeline.corpus.encode import encode_image
-from pipeline.corpus.evidence import Pair
+from pipeline.corpus.evidence import Pair, write_pairs
 from pipeline.drawable import Drawable
 from pipeline.erasure.recipe import CompiledRecipe
 from pipeline.generation.engine import Engine
 from pipeline.prompts import Plan, Sample
+from pipeline.session import Session
 from pipeline.terminal import live
 
 SCAN = 2000  # samples looked at for prompts that name a concept: enough for 8 pairs where one prompt in 250 does
@@ -50,17 +52,25 @@ def choose_samples(plan: Plan, concepts: Sequence[Concept], count: int) -> list[
     return heapq.nsmallest(count, chosen, key=lambda sample: sample.index)
 
 
+def draw_evidence(session: Session, record: RunRecord, samples: Sequence[Sample]) -> None:
+    """Draw *samples* of a pinned run erased and unerased, and write the pairs to its evidence."""
+    session.pin(record)
+    # No more slots than samples: the rest of a batch would be drawn for nothing.
+    size = min(record.batch_size, len(samples))
+    write_pairs(session.output.evidence, draw_pairs(session, session.pinned_recipe(record), samples, size))
+
+
 def draw_pairs(
-    config: Config, recipe: CompiledRecipe, samples: Sequence[Sample], auditor: Auditor | None, device: str
+    session: Session, recipe: CompiledRecipe, samples: Sequence[Sample], batch_size: int | None = None
 ) -> list[Pair]:
-    """Draw *samples*, but those that cannot be, with and without the recipe. One model is in memory at a time."""
+    """Draw *samples*, but those that cannot be, with and without the recipe."""
+    auditor = session.auditor
     with tqdm(desc="pairs", total=2 * len(samples), unit="image", leave=False, disable=not live()) as bar:
-        engine = Engine.load(config, None, device)
+        engine = session.engine(None, batch_size=batch_size)
         drawable = Drawable(engine, auditor)
         samples = [sample for sample in samples if drawable.fault(sample) is None]
         before, before_scores, _ = _draw(engine, samples, auditor, bar)
-        del engine
-        after, after_scores, gates = _draw(Engine.load(config, recipe, device), samples, auditor, bar)
+        after, after_scores, gates = _draw(session.engine(recipe, batch_size=batch_size), samples, auditor, bar)
     return [
         Pair(
             prompt=sample.prompt,

@@ -11,38 +11,36 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 import yaml
 from tqdm import tqdm
 
 from pipeline.config import load_config
-from pipeline.config.schema import Config, DType
+from pipeline.config.schema import Config
 from pipeline.corpus import (
     File,
     Inspection,
+    Output,
     RunRecord,
-    Store,
     check_evidence,
-    evidence_url,
     failures,
-    finish,
-    inspect,
     layout,
     open_store,
     publish_all,
     read_commit,
     require_run_record,
 )
+from pipeline.corpus.finish import finish_output
 from pipeline.corpus.manifest import read_rows
 from pipeline.corpus.resume import check_version, existing_run
 from pipeline.corpus.run_record import environment_difference
+from pipeline.corpus.verify import inspect_output
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import EXCLUDED
 from pipeline.generation.environment import environment
-from pipeline.models.dtype import with_dtype
+from pipeline.models.settle import as_begun
 from pipeline.prompts import Plan, PlannedShard, open_source
 from pipeline.run import run
-from pipeline.session import resolve_device, solve_again
+from pipeline.session import Session
 from pipeline.terminal import live
 from pipeline.worker import Worker
 
@@ -83,24 +81,23 @@ def repair(config: Config, *, accept_environment: bool = False) -> Repaired:
 
     Raises ``LacunaError`` for what the user has to mend first, as a run of another config's corpus.
     """
-    path, options = config.output.path, config.output.storage_options
-    store, evidence = open_store(path, options), open_store(evidence_url(path), options)
+    output = Output.of(config.output)
+    store = output.store
     record = require_run_record(store)
-    if config.model.dtype is DType.auto:
-        config = with_dtype(config, DType(record.identity["model.dtype"]))
-    check_evidence(path, record.digest, options)
-    publish_all(store, evidence)
-    found = inspect(path, options)
+    config = as_begun(config, record.identity)
+    check_evidence(output, record.digest)
+    publish_all(store, output.evidence)
+    found = inspect_output(output)
     done = Repaired()
     if found.damaged or found.tensors:
         plan = Plan.build(config, open_source(config.prompts))
         existing_run(config, plan.summary(), store)  # raises where the config is of another corpus
-        _Repair(config, record, plan, store, evidence, accept_environment, done).draw(found)
+        _Repair(Session(config, output=output), record, plan, accept_environment, done).draw(found)
     if found.uncommitted:
         outcome = run(config, accept_environment=accept_environment)
         done.message, done.exit_code = outcome.message, outcome.exit_code
     elif (done.mended or found.derived) and not done.left:
-        done.mended += [f"{name}: derived anew" for name in finish(path, options).written]
+        done.mended += [f"{name}: derived anew" for name in finish_output(output).written]
     done.left += found.others
     return done
 
@@ -109,28 +106,27 @@ def repair(config: Config, *, accept_environment: bool = False) -> Repaired:
 class _Repair:
     """One repair under way; lines go to ``done``."""
 
-    config: Config
+    session: Session
     run: RunRecord
     plan: Plan
-    store: Store
-    evidence: Store
     accept_environment: bool
     done: Repaired
 
+    @property
+    def output(self) -> Output:
+        return self.session.output
+
     def draw(self, found: Inspection) -> None:
         """Solve the recipe's damaged tensors, then draw the damaged shards."""
-        device = resolve_device(self.config.cluster.device)
-        threads = self.config.cluster.threads_per_worker
-        torch.set_num_threads(threads)
-        here = environment(device, threads)
-        if found.tensors and not self._solve(found.tensors, device, here):
+        here = environment(self.session.device, self.session.config.cluster.threads_per_worker)
+        if found.tensors and not self._solve(found.tensors, here):
             self.done.left += [
                 f"shard {shard:06d}: cannot be drawn again without the recipe's tensors" for shard in found.damaged
             ]
             return
         drawable: dict[int, Sequence[File]] = {}
         for shard, files in found.damaged.items():
-            commit = read_commit(self.store, shard)
+            commit = read_commit(self.output.store, shard)
             assert commit is not None
             differing = environment_difference(commit.environment, here)
             if differing and not self.accept_environment:
@@ -138,18 +134,19 @@ class _Repair:
             else:
                 drawable[shard] = files
         if drawable:
-            self._draw_shards(drawable, device)
+            self._draw_shards(drawable)
 
-    def _solve(self, names: Sequence[str], device: str, here: Mapping[str, object]) -> bool:
+    def _solve(self, names: Sequence[str], here: Mapping[str, object]) -> bool:
         """Solve the recipe again and put back the tensor files *names*; return whether all are as pinned then."""
         differing = environment_difference(self.run.environment, here)
         if differing and not self.accept_environment:
             self.done.left += [f"{layout.recipe(name)}: {_elsewhere(differing)}" for name in names]
             return False
-        tensors = solve_again(self.config, self.run, device).tensors  # a name has the digest of the bytes in it
+        self.session.pin(self.run)
+        tensors = self.session.compile().tensors  # a name has the digest of the bytes in it
         for name in names:
             if name in tensors:
-                self.store.write(layout.recipe(name), tensors[name])
+                self.output.store.write(layout.recipe(name), tensors[name])
                 self.done.mended.append(f"{layout.recipe(name)}: solved again and put back")
             else:
                 self.done.left.append(
@@ -158,8 +155,8 @@ class _Repair:
                 )
         return all(name in tensors for name in names)
 
-    def _draw_shards(self, shards: Mapping[int, Sequence[File]], device: str) -> None:
-        worker = Worker(self.config, self.run, device=device, accept_environment=True)  # each shard's was looked at
+    def _draw_shards(self, shards: Mapping[int, Sequence[File]]) -> None:
+        worker = Worker(self.session, self.run, accept_environment=True)  # each shard's was looked at
         planned = {shard: self.plan.shard(shard) for shard in shards}
         images = sum(len(shard.samples) for shard in planned.values())
         with tqdm(desc="repair", total=images, unit="image", leave=False, disable=not live()) as bar:
@@ -179,15 +176,15 @@ class _Repair:
                 elif again.sha256 != file.sha256:
                     self.done.left.append(self._other_bytes(planned.index, file, again, local))
                 else:
-                    (self.evidence if file.evidence else self.store).write(file.name, local)
+                    (self.output.evidence if file.evidence else self.output.store).write(file.name, local)
                     self.done.mended.append(f"{file.name}: drawn again and put back")
 
     def _excluded(self, shard: int, damaged: Sequence[File]) -> frozenset[str]:
         """The samples that were left out: by the manifest, or where that is damaged by the records of failures."""
         name = layout.manifest(shard)
         if name not in [file.name for file in damaged]:
-            return frozenset(row.key for row in read_rows(self.store.read(name)) if row.reason == EXCLUDED)
-        blamed = (f for f in failures(self.store) if f.shard == shard and f.kind == "blamed")
+            return frozenset(row.key for row in read_rows(self.output.store.read(name)) if row.reason == EXCLUDED)
+        blamed = (f for f in failures(self.output.store) if f.shard == shard and f.kind == "blamed")
         return frozenset(failure.sample_key for failure in blamed if failure.sample_key)
 
     def _other_bytes(self, shard: int, file: File, again: File, local: Path) -> str:
@@ -196,8 +193,8 @@ class _Repair:
         if again.size != file.size:
             differs.append(f"{again.size} bytes where it had {file.size}")
         name = layout.manifest(shard)
-        if name != file.name and self.store.exists(name):
-            rows = {row.key: row.sha256 for row in read_rows(self.store.read(name))}
+        if name != file.name and self.output.store.exists(name):
+            rows = {row.key: row.sha256 for row in read_rows(self.output.store.read(name))}
             pictures = {row.key: row.sha256 for row in read_rows((local.parent / "manifest").read_bytes())}
             other = [key for key, sha256 in pictures.items() if rows.get(key) != sha256]
             if other:

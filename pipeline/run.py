@@ -20,30 +20,30 @@ from pipeline.cluster.watch import Lost
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Backend, BadRows, Config, DType
 from pipeline.corpus import (
+    Output,
     Status,
     check_evidence,
     check_writable,
     claim_evidence,
     committed_counts,
     committed_shards,
-    evidence_url,
     failures,
-    finish,
     layout,
-    open_store,
     publish_all,
     read_run_record,
     repair_command,
 )
 from pipeline.corpus.evidence import read_pairs
-from pipeline.corpus.resume import existing_run
+from pipeline.corpus.finish import finish_output
+from pipeline.corpus.probe import leaving_no_folder
+from pipeline.corpus.resume import existing_run, follow
 from pipeline.corpus.stores import hastily
 from pipeline.corpus.summary import Summary
 from pipeline.erasure.compatibility import check_recipe_here
 from pipeline.errors import ConfigError, CorpusError, StoreError
 from pipeline.models.dtype import settle_dtype, with_dtype
-from pipeline.models.settle import as_begun, is_settled, settle_size
-from pipeline.paths import is_relative
+from pipeline.models.settle import is_settled, settle_size
+from pipeline.paths import is_relative, locate
 from pipeline.prompts import Plan, Sample, open_source
 from pipeline.prompts.report import source_lines
 
@@ -72,30 +72,28 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     """
     settle_in(config)
     _refuse_relative_paths(config)
+    output = Output.of(config.output)
     try:
         # So that no cluster is waited for; the worker that prepares can tell in any case.
         check_recipe_here(config)
         check_detector_here(config)
-        with terminable(), Supervisor(config) as on_ray:
-            check_writable(open_store(config.output.path, config.output.storage_options))  # before anything takes long
-            return _run(_settled(config, on_ray), on_ray, accept_environment, progress)
+        with leaving_no_folder(locate(config.output.path)), terminable(), Supervisor(config) as on_ray:
+            check_writable(output.store)  # before anything takes long
+            return _run(_settled(config, output, on_ray), output, on_ray, accept_environment, progress)
     except KeyboardInterrupt:
-        return RunOutcome(exit_code=130, failed=(), message=_stopped(config))
+        return RunOutcome(exit_code=130, failed=(), message=_stopped(output))
     except Lost as lost:
-        return RunOutcome(exit_code=1, failed=(), message=f"{_stopped(config)}; {lost}")
+        return RunOutcome(exit_code=1, failed=(), message=f"{_stopped(output)}; {lost}")
 
 
-def _settled(config: Config, on_ray: Supervisor) -> Config:
+def _settled(config: Config, output: Output, on_ray: Supervisor) -> Config:
     """Settle what is "auto": as the run was begun, or by the model and what the workers' devices do fast.
 
     A resume on another kind of device is refused later, by its environment.
     """
+    config = follow(config, output.store)
     if is_settled(config):
         return config
-    store = open_store(config.output.path, config.output.storage_options)
-    pinned = read_run_record(store)
-    if pinned is not None:
-        return as_begun(config, pinned.identity)
     config = settle_size(config)
     if config.model.dtype is not DType.auto:
         return config
@@ -104,16 +102,16 @@ def _settled(config: Config, on_ray: Supervisor) -> Config:
     return with_dtype(config, on_ray.ask(lambda: partial(driving.fast_dtype, config=config), Lines()))
 
 
-def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress: Progress | None) -> RunOutcome:
+def _run(
+    config: Config, output: Output, on_ray: Supervisor, accept_environment: bool, progress: Progress | None
+) -> RunOutcome:
     plan = Plan.build(config, open_source(config.prompts))
-    store = open_store(config.output.path, config.output.storage_options)
+    store, evidence = output.store, output.evidence
     pinned = existing_run(config, plan.summary(), store)
-    path, options = config.output.path, config.output.storage_options
-    evidence = open_store(evidence_url(path), options)
-    check_evidence(path, plan.identity.digest, options)
+    check_evidence(output, plan.identity.digest)
     check_writable(evidence)
     if pinned is not None:
-        claim_evidence(path, pinned.digest, options)
+        claim_evidence(output, pinned.digest)
     publish_all(store, evidence)
     known = committed_counts(store)  # before any worker is asked for: half an hour, where there are a million on S3
     if beyond := [shard for shard in known if shard >= plan.shards]:
@@ -127,7 +125,7 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
     for line in source_lines(config, plan, notable=True):
         shown.say(line)
     try:
-        snapshot = _generate(config, plan, on_ray, shown, known, unfinished, accept_environment)
+        snapshot = _generate(config, output, plan, on_ray, shown, known, unfinished, accept_environment)
     finally:
         shown.close()
     pages: list[str] = []
@@ -136,7 +134,7 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
     if snapshot.finished and snapshot.done:
         publish_all(store, evidence)  # what workers that died had begun, of shards that others have committed since
         forget_nonces(store)
-        finished = finish(path, options)
+        finished = finish_output(output)
         bad = _bad_rows(config, plan, finished.summary)
         damaged = finished.damaged
         pages = [path for path in finished.written if path.endswith(f"/{layout.REPORT}")]
@@ -145,6 +143,7 @@ def _run(config: Config, on_ray: Supervisor, accept_environment: bool, progress:
 
 def _generate(
     config: Config,
+    output: Output,
     plan: Plan,
     on_ray: Supervisor,
     progress: Progress,
@@ -154,18 +153,19 @@ def _generate(
 ) -> Snapshot:
     """Do what is missing, wherever the config says; *known* are the counts of shards committed before."""
     if unfinished == 0:
-        return open_coordinator(config, plan, known=known).snapshot()
+        return open_coordinator(output.store, config, plan, known=known).snapshot()
     if config.cluster.backend is Backend.local:
-        return _generate_here(config, plan, progress, known, _pair_samples(config, plan), accept_environment)
+        pair_samples = _pair_samples(config, output, plan)
+        return _generate_here(config, output, plan, progress, known, pair_samples, accept_environment)
 
     def drive() -> Callable[[Tell], Snapshot]:
         return partial(
             driving.drive,
             config=config,
             plan=plan,
-            pinned=read_run_record(open_store(config.output.path, config.output.storage_options)),
+            pinned=read_run_record(output.store),
             summary=plan.summary(),
-            pair_samples=_pair_samples(config, plan),
+            pair_samples=_pair_samples(config, output, plan),
             known=known,
             unfinished=unfinished,
             accept_environment=accept_environment,
@@ -177,6 +177,7 @@ def _generate(
 
 def _generate_here(
     config: Config,
+    output: Output,
     plan: Plan,
     progress: Progress,
     known: Mapping[int, Counts],
@@ -184,18 +185,19 @@ def _generate_here(
     accept_environment: bool,
 ) -> Snapshot:
     from pipeline.cluster.local import run_local
-    from pipeline.session import draw_evidence, prepare, resolve_device
+    from pipeline.pairs import draw_evidence
+    from pipeline.session import Session, prepare
     from pipeline.worker import Worker
 
-    device = resolve_device(config.cluster.device)
-    record = prepare(config, plan.summary(), device=device)
+    session = Session(config, output=output)
+    record = prepare(session, plan.summary())
     if pair_samples:
         try:
-            draw_evidence(config, record, pair_samples, device=device)
+            draw_evidence(session, record, pair_samples)
         except Exception as error:  # of a prompt, which the run itself will find and leave out
             progress.say(f"the evidence's pairs could not be drawn: {last_line(str(error))}")
-    worker = Worker(config, record, device=device, accept_environment=accept_environment)
-    return run_local(open_coordinator(config, plan, known=known), worker, progress)
+    worker = Worker(session, record, accept_environment=accept_environment)
+    return run_local(open_coordinator(output.store, config, plan, known=known), worker, progress)
 
 
 def _refuse_relative_paths(config: Config) -> None:
@@ -208,20 +210,18 @@ def _refuse_relative_paths(config: Config) -> None:
         )
 
 
-def _pair_samples(config: Config, plan: Plan) -> Sequence[Sample]:
+def _pair_samples(config: Config, output: Output, plan: Plan) -> Sequence[Sample]:
     """What to draw erased and unerased for the evidence; nothing where it is drawn or there is nothing to compare."""
-    evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
-    if not config.erasure.recipe or read_pairs(evidence):
+    if not config.erasure.recipe or read_pairs(output.evidence):
         return ()
     from pipeline.pairs import choose_samples
 
     return choose_samples(plan, concepts_of(config.erasure), PAIRS)
 
 
-def _stopped(config: Config) -> str:
+def _stopped(output: Output) -> str:
     """How to go on, from storage alone: the end may have come before there was a plan."""
-    path = config.output.path
-    store = open_store(path, config.output.storage_options)
+    path, store = output.path, output.store
     try:
         with hastily():  # whoever has interrupted waits
             pinned = read_run_record(store)

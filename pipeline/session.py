@@ -1,13 +1,15 @@
-"""From a config to a pinned run: the model's revision, the recipe's tensors and the batch size, written once.
+"""What all who draw with a config share, opened once: device, stores, auditor and model; and the run that it pins.
 
 Whoever prepares first decides: `run.yaml` is created only if absent, and every later start, on whatever machine,
 takes what it finds there and solves nothing again. Knows nothing of shards or of Ray; runs wherever there is a device.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 import torch
+from torch import Tensor
 
 from pipeline.audit.auditor import Auditor
 from pipeline.config import to_public_dict
@@ -15,26 +17,25 @@ from pipeline.config.concepts import concepts_of
 from pipeline.config.places import whole_paths
 from pipeline.config.schema import BadRows, Config, Device
 from pipeline.corpus import (
+    Output,
     RunRecord,
-    Store,
     claim_evidence,
     create_run_record,
-    evidence_url,
     layout,
-    open_store,
 )
-from pipeline.corpus.evidence import write_pairs
 from pipeline.corpus.resume import existing_run, of_this_corpus
 from pipeline.erasure.compatibility import check_recipe
+from pipeline.erasure.method import Method
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
+from pipeline.erasure.tensors import apply_tensors
+from pipeline.erasure.trained import Trained, read_trained
 from pipeline.errors import ConfigError
 from pipeline.generation.batch import probe_batch_size
 from pipeline.generation.engine import Engine
 from pipeline.generation.environment import environment
 from pipeline.models.family import Family
 from pipeline.models.load import Model, load_model
-from pipeline.pairs import draw_pairs
-from pipeline.prompts import Looked, PlanSummary, Sample
+from pipeline.prompts import Looked, PlanSummary
 
 
 def resolve_device(device: Device) -> str:
@@ -46,41 +47,143 @@ def resolve_device(device: Device) -> str:
     return device.value
 
 
-def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
+class Session:
+    """One config at work in one process: each part is opened when it is first asked for, and once.
+
+    The model is in memory once. It is edited and unedited in place, so of its engines only the newest can be used.
+    """
+
+    def __init__(self, config: Config, *, device: str | None = None, output: Output | None = None):
+        """*device* ("cuda", "cpu") is by default the config's (``resolve_device``), *output* opened here."""
+        self.config = config
+        self.device = device or resolve_device(config.cluster.device)
+        self.output = output or Output.of(config.output)
+        self.concepts = concepts_of(config.erasure)
+        torch.set_num_threads(config.cluster.threads_per_worker)
+        self._pinned: RunRecord | None = None
+        self._model: Model | None = None
+        self._originals: dict[str, Tensor] = {}  # of the weights that an edit has written over
+
+    @property
+    def auditor(self) -> Auditor | None:
+        """What the config's audit looks with, or None where it asks for none.
+
+        Raises ``ConfigError`` where it cannot judge the list, and where the detector's weights are not those that
+        looked at the pictures of the run that this session goes on with.
+        """
+        pinned = None if self._pinned is None else self._pinned.detector_revision
+        if pinned is not None and self.detector_revision != pinned:
+            raise ConfigError(
+                f"audit.detector: the weights of {self.config.audit.detector} are now "
+                f"{self.detector_revision or 'none'}, but the corpus was begun with {pinned or 'none'}; put back the "
+                "files that it had, or begin anew elsewhere"
+            )
+        return self._auditor
+
+    @property
+    def detector_revision(self) -> str:
+        """What the auditor's detector tells of its weights; empty without one."""
+        return "" if self._auditor is None else self._auditor.revision
+
+    @cached_property
+    def _auditor(self) -> Auditor | None:
+        return Auditor.load(self.config.audit, self.concepts, self.device)
+
+    @property
+    def model(self) -> Model:
+        """The model, edited as it was left by whoever drew or solved last.
+
+        Raises ``ConfigError`` as ``load_model`` does, and where a folder or an adapter has changed since the run that
+        this session goes on with began.
+        """
+        if self._model is None:
+            model = load_model(self.config.model, torch.device(self.device))
+            if self._pinned is not None and model.revision != self._pinned.model_revision:
+                raise ConfigError(
+                    f"model.path: {self.config.model.path} is now {model.revision}, but the corpus was begun with "
+                    f"{self._pinned.model_revision}; put back the files of model and adapters that it had, or begin "
+                    "anew elsewhere"
+                )
+            self._model = model
+        return self._model
+
+    def compile(self, trained: Trained = read_trained) -> CompiledRecipe:
+        """Solve the recipe (``compile_recipe``) on the unedited model."""
+        apply_tensors(self.model, self._originals)
+        return compile_recipe(self.config, self.model, trained, self._originals)
+
+    def engine(self, recipe: CompiledRecipe | None, *, batch_size: int | None = None, last: bool = False) -> Engine:
+        """Put *recipe* to work in the model; ``None`` is the model as it is.
+
+        *batch_size* is by default the config's. The *last* engine takes the model with it: what it writes over is not
+        kept, and whoever asks after it has the model loaded again.
+        """
+        model = self.model
+        apply_tensors(model, self._originals)
+        if last:
+            self._model, self._originals = None, {}
+        methods: list[Method] = []
+        if recipe is not None:
+            recipe.apply(model, None if last else self._originals)
+            methods = active_methods(self.config, model)
+        config = self.config if batch_size is None else with_batch_size(self.config, batch_size)
+        return Engine(config, model, methods)
+
+    def settle_batch_size(self) -> int:
+        """Fix the config's batch size, for "auto" at what a probe of the model finds, erased as it is now."""
+        size = self.config.generation.batch_size
+        size = probe_batch_size(self.config, self.model) if size == "auto" else size
+        self.config = with_batch_size(self.config, size)
+        return size
+
+    def pin(self, record: RunRecord) -> None:
+        """Go on as the run of *record* was begun: with its batch size and, where the model is on the hub, with its
+        commit: a branch may have moved on since."""
+        revision = record.model_revision.partition("+")[0]
+        of_folder = revision.startswith("sha256:")
+        model = self.config.model if of_folder else replace(self.config.model, revision=revision)
+        self.config = with_batch_size(replace(self.config, model=model), record.batch_size)
+        self._pinned = record
+        if self._model is not None and self._model.revision != record.model_revision:
+            self._model, self._originals = None, {}
+
+    def pinned_recipe(self, record: RunRecord) -> CompiledRecipe:
+        """Return the recipe of a pinned run, from its tensors in the corpus."""
+        return CompiledRecipe.from_files(record.recipe, lambda name: self.output.store.read(layout.recipe(name)))
+
+
+def prepare(session: Session, summary: PlanSummary) -> RunRecord:
     """Pin the run: solve the recipe, check it, fix the batch size, write tensors and `run.yaml`.
 
     A run that is pinned already is returned as it is, also where another start pinned it meanwhile. Raises
     ``ConfigError`` where it is of another identity (``existing_run``).
     """
-    store = open_store(config.output.path, config.output.storage_options)
-    existing = existing_run(config, summary, store)
+    config, output = session.config, session.output
+    existing = existing_run(config, summary, output.store)
     if existing is not None:
-        claim_evidence(config.output.path, existing.digest, config.output.storage_options)
+        claim_evidence(output, existing.digest)
+        session.pin(existing)
         return existing
     check_recipe(config)
-    torch.set_num_threads(config.cluster.threads_per_worker)
-    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)  # refuses before any long work
-    if auditor is not None:
-        _check_sizes(config, summary.looked, auditor.check_size)
-    model = load_model(config.model, torch.device(device))
-    _check_sizes(config, summary.looked, model.family.latent_shape)
-    _check_negative(config, summary.looked, model.family)
-    recipe = compile_recipe(config, model)
-    Engine(config, model, active_methods(config, model)).rehearse()  # what workers do is refused before it is pinned
-    batch_size = settled_batch_size(config, model)
-    revision = model.revision
-    del model
+    if session.auditor is not None:  # refuses before any long work
+        _check_sizes(config, summary.looked, session.auditor.check_size)
+    _check_sizes(config, summary.looked, session.model.family.latent_shape)
+    _check_negative(config, summary.looked, session.model.family)
+    recipe = session.compile()
+    methods = active_methods(config, session.model)
+    Engine(config, session.model, methods).rehearse()  # what workers do is refused before it is pinned
+    batch_size = session.settle_batch_size()
     for name, data in recipe.tensors.items():
-        store.write(layout.recipe(name), data)
+        output.store.write(layout.recipe(name), data)
     record = RunRecord(
         digest=summary.identity.digest,
         identity=summary.identity.fields,
         config=to_public_dict(config),
         batch_size=batch_size,
         recipe=recipe.record,
-        model_revision=revision,
-        detector_revision="" if auditor is None else auditor.revision,
-        environment=environment(device, config.cluster.threads_per_worker),
+        model_revision=session.model.revision,
+        detector_revision=session.detector_revision,
+        environment=environment(session.device, config.cluster.threads_per_worker),
         samples=summary.samples,
         shards=summary.shards,
         lacuna=summary.lacuna,
@@ -88,8 +191,9 @@ def prepare(config: Config, summary: PlanSummary, *, device: str) -> RunRecord:
         samples_per_shard=summary.samples_per_shard,
         column_schema=summary.column_schema,
     )
-    pinned = of_this_corpus(config, summary, create_run_record(store, record))
-    claim_evidence(config.output.path, pinned.digest, config.output.storage_options)
+    pinned = of_this_corpus(config, summary, create_run_record(output.store, record))
+    claim_evidence(output, pinned.digest)
+    session.pin(pinned)
     return pinned
 
 
@@ -125,78 +229,6 @@ def _check_negative(config: Config, looked: Looked, family: Family) -> None:
         )
 
 
-def draw_evidence(config: Config, record: RunRecord, samples: Sequence[Sample], *, device: str) -> None:
-    """Draw *samples* of a pinned run erased and unerased, and write the pairs to its evidence."""
-    torch.set_num_threads(config.cluster.threads_per_worker)
-    store = open_store(config.output.path, config.output.storage_options)
-    auditor = pinned_auditor(config, record, device)
-    # No more slots than samples: the rest of a batch would be drawn for nothing.
-    sized = with_batch_size(_pinned_config(config, record), min(record.batch_size, len(samples)))
-    evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
-    write_pairs(evidence, draw_pairs(sized, pinned_recipe(record, store), samples, auditor, device))
-
-
-def settled_batch_size(config: Config, model: Model) -> int:
-    """Return the config's batch size, or for "auto" the one that a probe of *model*, erased, finds."""
-    size = config.generation.batch_size
-    return probe_batch_size(config, model) if size == "auto" else size
-
-
 def with_batch_size(config: Config, batch_size: int) -> Config:
     """Return *config* with the batch size that the run was pinned to."""
     return replace(config, generation=replace(config.generation, batch_size=batch_size))
-
-
-def _pinned_config(config: Config, record: RunRecord) -> Config:
-    """Return *config* with the batch size of a pinned run and, where the model is on the hub, with its commit: a
-    branch may have moved on since."""
-    revision = record.model_revision.partition("+")[0]
-    of_folder = revision.startswith("sha256:")
-    model = config.model if of_folder else replace(config.model, revision=revision)
-    return with_batch_size(replace(config, model=model), record.batch_size)
-
-
-def pinned_recipe(record: RunRecord, store: Store) -> CompiledRecipe:
-    """Return the recipe of a pinned run, from its tensors in *store*."""
-    return CompiledRecipe.from_files(record.recipe, lambda name: store.read(layout.recipe(name)))
-
-
-def pinned_engine(config: Config, record: RunRecord, store: Store, device: str) -> Engine:
-    """Load the engine of a pinned run: its tensors, its batch size, and its model.
-
-    Raises ``ConfigError`` where a model's folder, or an adapter's file, has changed since the run began.
-    """
-    engine = Engine.load(_pinned_config(config, record), pinned_recipe(record, store), device)
-    _check_revision(config, record, engine.model)
-    return engine
-
-
-def pinned_auditor(config: Config, record: RunRecord, device: str) -> Auditor | None:
-    """Load the auditor of a pinned run; ``None`` where it has none.
-
-    Raises ``ConfigError`` where the detector's weights are not those that looked at the pictures so far.
-    """
-    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
-    pinned, revision = record.detector_revision, "" if auditor is None else auditor.revision
-    if pinned is not None and revision != pinned:
-        raise ConfigError(
-            f"audit.detector: the weights of {config.audit.detector} are now {revision or 'none'}, but the corpus was "
-            f"begun with {pinned or 'none'}; put back the files that it had, or begin anew elsewhere"
-        )
-    return auditor
-
-
-def solve_again(config: Config, record: RunRecord, device: str) -> CompiledRecipe:
-    """Solve the recipe of a pinned run once more, on its model. Raises ``ConfigError`` as ``pinned_engine`` does."""
-    config = _pinned_config(config, record)
-    model = load_model(config.model, torch.device(device))
-    _check_revision(config, record, model)
-    return compile_recipe(config, model)
-
-
-def _check_revision(config: Config, record: RunRecord, model: Model) -> None:
-    if model.revision != record.model_revision:
-        raise ConfigError(
-            f"model.path: {config.model.path} is now {model.revision}, but the corpus was begun with "
-            f"{record.model_revision}; put back the files of model and adapters that it had, or begin anew elsewhere"
-        )

@@ -19,12 +19,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from pipeline.audit.auditor import Verdict
 from pipeline.audit.captions import caption
-from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import Config, Policy
+from pipeline.config.schema import Policy
 from pipeline.corpus import (
     NO_CAPTION,
     Attempt,
@@ -34,8 +32,6 @@ from pipeline.corpus import (
     Status,
     build_shard,
     commit_shard,
-    evidence_url,
-    open_store,
 )
 from pipeline.corpus.encode import encode_image
 from pipeline.corpus.manifest import BAD_ROW
@@ -44,7 +40,7 @@ from pipeline.errors import ConfigError
 from pipeline.generation.engine import Batch
 from pipeline.generation.environment import environment
 from pipeline.prompts import PlannedShard, Sample, further_seed
-from pipeline.session import pinned_auditor, pinned_engine
+from pipeline.session import Session
 
 PENDING = 2
 FAULTS = frozenset({"nan", "blank"})  # of one picture; further seeds may mend them
@@ -82,27 +78,26 @@ class ShardResult:
 class Worker:
     """Generates, audits, encodes and commits planned shards of one pinned run on one device."""
 
-    def __init__(self, config: Config, record: RunRecord, *, device: str, accept_environment: bool = False):
-        """Load the pinned recipe's model.
+    def __init__(self, session: Session, record: RunRecord, *, accept_environment: bool = False):
+        """Take the session's model, with the pinned recipe.
 
         Raises ``ConfigError`` where model or environment are not those that the run was begun with: their bytes would
         differ from those already committed.
         """
-        self.config = config
+        self.config = config = session.config
         self.record = record
-        self.store = open_store(config.output.path, config.output.storage_options)
-        self.evidence = open_store(evidence_url(config.output.path), config.output.storage_options)
-        torch.set_num_threads(config.cluster.threads_per_worker)
-        self.engine = pinned_engine(config, record, self.store, device)
-        self.environment = environment(device, config.cluster.threads_per_worker)
+        self.store, self.evidence = session.output.store, session.output.evidence
+        session.pin(record)
+        self.environment = environment(session.device, config.cluster.threads_per_worker)
         differing = record.environment_difference(self.environment)
         if differing and not accept_environment:
             raise ConfigError(
                 f"{config.output.path}: begun in another environment ({'; '.join(differing)}), whose bytes may differ; "
                 "run there, or go on here with --accept-environment, which is recorded"
             )
-        self.concepts = concepts_of(config.erasure)
-        self.auditor = pinned_auditor(config, record, device)
+        self.concepts = session.concepts
+        self.engine = session.engine(session.pinned_recipe(record), last=True)
+        self.auditor = session.auditor
         self._drawable = Drawable(self.engine, self.auditor)
         self._encoders = ThreadPoolExecutor(max(1, config.cluster.threads_per_worker), "encode")
         self._finisher = ThreadPoolExecutor(1, "commit")

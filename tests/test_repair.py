@@ -27,7 +27,7 @@ from pipeline.models.settle import settle
 from pipeline.prompts import Plan, open_source
 from pipeline.repair import Repaired, recorded_config, repair
 from pipeline.run import run
-from pipeline.session import prepare
+from pipeline.session import Session, prepare
 from pipeline.worker import Worker
 from tests import tiny
 from tests.test_golden import Silent
@@ -241,8 +241,8 @@ def test_a_sample_that_was_left_out_is_left_out_again(made, tmp_path):
     """The manifest names it, or where that is gone too the record of the failure."""
     config = settle(load_config(made / "c.yaml", [f"output.path={tmp_path}/corpus"]))
     plan = Plan.build(config, open_source(config.prompts))
-    record = prepare(config, plan.summary(), device="cpu")
-    worker, blamed = Worker(config, record, device="cpu"), plan.shard(1).samples[2].key
+    record = prepare(Session(config, device="cpu"), plan.summary())
+    worker, blamed = Worker(Session(config, device="cpu"), record), plan.shard(1).samples[2].key
     for shard in range(3):
         worker.process(plan.shard(shard), "a", frozenset({blamed})).result()
     worker.close()

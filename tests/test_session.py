@@ -13,9 +13,11 @@ from pipeline.audit.detector import Detector
 from pipeline.config.schema import Backend, ConceptConfig, Config, ErasureConfig, StepConfig
 from pipeline.corpus import RunRecord, open_store, read_run_record
 from pipeline.errors import ConfigError
+from pipeline.pairs import draw_evidence
 from pipeline.prompts import Plan, open_source
 from pipeline.run import run
-from pipeline.session import draw_evidence, pinned_auditor, pinned_engine, pinned_recipe, prepare
+from pipeline.session import Session, prepare
+from pipeline.worker import Worker
 from tests import rivals, tiny, tiny_families
 from tests.erasure.conftest import uce_step
 
@@ -36,7 +38,7 @@ def plan(config: Config) -> Plan:
 
 
 def start(config: Config) -> RunRecord:
-    return prepare(config, plan(config).summary(), device="cpu")
+    return prepare(Session(config, device="cpu"), plan(config).summary())
 
 
 def overtaken(folder: Path) -> Config:
@@ -59,7 +61,7 @@ def test_of_two_starts_at_once_the_recipe_that_was_pinned_stays(tmp_path: Path):
     store = open_store(config.output.path)
     assert start(config) == pinned[0]
     assert len(list(store.list("recipe"))) == 2  # the edits came out otherwise
-    pinned_recipe(pinned[0], store)  # raises where its bytes are not those pinned
+    Session(config).pinned_recipe(pinned[0])  # raises where its bytes are not those pinned
 
 
 @pytest.fixture
@@ -79,10 +81,11 @@ def test_a_run_goes_on_with_the_commit_it_was_begun_with(tmp_path: Path, hub: Pa
     record = start(config)
     assert record.model_revision == COMMITS[0]
     (hub / "refs" / "main").write_text(COMMITS[1])
-    store = open_store(config.output.path)
-    assert pinned_engine(config, record, store, "cpu").model.revision == COMMITS[0]
+    session = Session(config, device="cpu")
+    session.pin(record)
+    assert session.model.revision == COMMITS[0]
     shutil.rmtree(hub / "snapshots" / COMMITS[1])  # the pairs need nothing of it either
-    draw_evidence(config, record, plan(config).shard(0).samples, device="cpu")
+    draw_evidence(Session(config, device="cpu"), record, plan(config).shard(0).samples)
 
 
 def test_a_folder_that_has_changed_is_refused(tmp_path: Path):
@@ -92,7 +95,7 @@ def test_a_folder_that_has_changed_is_refused(tmp_path: Path):
     settings = folder / "scheduler" / "scheduler_config.json"
     settings.write_text(settings.read_text().replace("0.012", "0.013"))
     with pytest.raises(ConfigError, match=r"but the corpus was begun with sha256:\w+; put back the files"):
-        pinned_engine(config, record, open_store(config.output.path), "cpu")
+        Worker(Session(config, device="cpu"), record)
 
 
 def asking(folder: Path, **row: object) -> Config:
@@ -177,13 +180,15 @@ def test_a_detectors_weights_are_pinned_and_other_ones_are_refused(tmp_path: Pat
     config = watched(tmp_path)
     record = start(config)
     assert record.detector_revision.startswith("sha256:")
-    assert pinned_auditor(config, record, "cpu").revision == record.detector_revision
+    session = Session(config, device="cpu")
+    session.pin(record)
+    assert session.auditor.revision == record.detector_revision
     (tmp_path / "eye.bin").write_bytes(b"changed")
     reason = r"^audit\.detector: the weights of .*Eye are now sha256:\w+, but the corpus was begun with sha256:\w+; put"
     with pytest.raises(ConfigError, match=reason):
         run(config)
     with pytest.raises(ConfigError, match=reason):
-        draw_evidence(config, record, [], device="cpu")
+        draw_evidence(Session(config, device="cpu"), record, [])
     (tmp_path / "eye.bin").unlink()
     with pytest.raises(ConfigError, match=r"Eye are now none, but the corpus was begun with sha256:"):
         run(config)

@@ -25,7 +25,7 @@ from pipeline.corpus import evidence_url, open_store, status, verify
 from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows
 from pipeline.errors import ConfigError
 from pipeline.prompts import Plan, further_seed, open_source
-from pipeline.session import prepare
+from pipeline.session import Session, prepare
 from pipeline.worker import Worker
 from tests import tiny
 
@@ -66,8 +66,8 @@ def work(
 ) -> tuple[Plan, list[ManifestRow]]:
     """Do the one shard; return the plan and the rows of its manifest."""
     plan = Plan.build(config, open_source(config.prompts))
-    record = prepare(config, plan.summary(), device="cpu")
-    worker = Worker(config, record, device="cpu")
+    record = prepare(Session(config, device="cpu"), plan.summary())
+    worker = Worker(Session(config, device="cpu"), record)
     spoil(worker, faults or {})
     assert worker.process(plan.shard(0), "first", excluded).result().won
     worker.close()
@@ -235,8 +235,8 @@ def test_a_second_attempt_at_a_shard_changes_nothing(tmp_path: Path) -> None:
     plan, _ = work(config)
     store = open_store(config.output.path)
     before = {entry.path: store.read(entry.path) for entry in store.list()}
-    record = prepare(config, plan.summary(), device="cpu")
-    worker = Worker(config, record, device="cpu")
+    record = prepare(Session(config, device="cpu"), plan.summary())
+    worker = Worker(Session(config, device="cpu"), record)
     assert not worker.process(plan.shard(0), "second").result().won
     worker.close()
     assert {entry.path: store.read(entry.path) for entry in store.list()} == before
@@ -245,10 +245,10 @@ def test_a_second_attempt_at_a_shard_changes_nothing(tmp_path: Path) -> None:
 def test_another_environment_is_refused_unless_accepted(tmp_path: Path) -> None:
     config = configure(tmp_path / "run")
     plan, _ = work(config)
-    record = prepare(config, plan.summary(), device="cpu")
+    record = prepare(Session(config, device="cpu"), plan.summary())
     config.cluster.threads_per_worker = 2
     with pytest.raises(ConfigError, match=r"begun in another environment \(threads: 1 -> 2\)"):
-        Worker(config, record, device="cpu")
-    worker = Worker(config, record, device="cpu", accept_environment=True)
+        Worker(Session(config, device="cpu"), record)
+    worker = Worker(Session(config, device="cpu"), record, accept_environment=True)
     assert worker.environment["threads"] == 2
     worker.close()

@@ -18,7 +18,6 @@ from pipeline.corpus import (
     committed_shards,
     failures,
     layout,
-    open_store,
     read_commit,
     record_failure,
 )
@@ -33,17 +32,17 @@ MOST_AHEAD = 64  # shards, for each call looks at all of them
 
 
 def open_coordinator(
+    store: Store,
     config: Config,
     plan: Planner,
     *,
     held: Mapping[str, Sequence[Held]] | None = None,
     known: Mapping[int, Counts] | None = None,
 ) -> Coordinator:
-    """Make a coordinator that goes on from what storage lists; *held* are the leases of a predecessor.
+    """Make a coordinator that goes on from what *store* lists; *held* are the leases of a predecessor.
 
     *known* are counts of commits that were read before: they are not read again. Which are there, storage says.
     """
-    store = open_store(config.output.path, config.output.storage_options)
 
     def record(failure: Failure) -> None:
         written = FailureRecord(
@@ -97,31 +96,29 @@ def counts_of(store: Store, shards: Collection[int]) -> Mapping[int, Counts]:
     return {record.shard: record.counts for record in records if record is not None}
 
 
-def write_nonce(config: Config) -> str:
+def write_nonce(store: Store) -> str:
     """Leave a nonce in the output, for workers to find; return it. It lies where attempts lie, and is no attempt."""
     nonce = secrets.token_hex(8)
-    open_store(config.output.path, config.output.storage_options).write(_nonce_path(nonce), nonce.encode())
+    store.write(_nonce_path(nonce), nonce.encode())
     return nonce
 
 
-def read_nonce(config: Config, nonce: str) -> None:
+def read_nonce(store: Store, nonce: str) -> None:
     """Raise ``ConfigError`` unless the nonce is here: else a node-local path would split the corpus over machines."""
-    store = open_store(config.output.path, config.output.storage_options)
     try:
         found = store.read(_nonce_path(nonce)).decode()
     except FileNotFoundError:
         found = ""
     if found != nonce:
         raise ConfigError(
-            f"output.path: {config.output.path}: a worker on {socket.gethostname()} does not see what the driver wrote "
-            "there; "
+            f"output.path: {store.url}: a worker on {socket.gethostname()} does not see what the driver wrote there; "
             "expected a folder that all machines share, or an s3://, gs:// or az:// URL"
         )
 
 
-def delete_nonce(config: Config, nonce: str) -> None:
+def delete_nonce(store: Store, nonce: str) -> None:
     """Remove it again."""
-    open_store(config.output.path, config.output.storage_options).delete(_nonce_path(nonce))
+    store.delete(_nonce_path(nonce))
 
 
 def forget_nonces(store: Store) -> None:

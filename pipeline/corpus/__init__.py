@@ -17,7 +17,7 @@ from pipeline.corpus.failures import FailureRecord, failures, record_failure
 from pipeline.corpus.finish import finish
 from pipeline.corpus.layout import evidence_url
 from pipeline.corpus.manifest import NO_CAPTION, Attempt, ManifestRow, Status
-from pipeline.corpus.opening import open_store
+from pipeline.corpus.opening import Output, open_store
 from pipeline.corpus.probe import check_writable
 from pipeline.corpus.purge import check_evidence, claim_evidence, purge_evidence, purged_on
 from pipeline.corpus.run_record import RunRecord, create_run_record, read_run_record, require_run_record
@@ -34,6 +34,7 @@ __all__ = [
     "File",
     "Inspection",
     "ManifestRow",
+    "Output",
     "RunRecord",
     "Status",
     "Store",

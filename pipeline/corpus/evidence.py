@@ -4,9 +4,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from pipeline.config.schema import OutputConfig
 from pipeline.corpus import layout
-from pipeline.corpus.opening import open_store
+from pipeline.corpus.opening import Output, open_store
 from pipeline.corpus.stores import Store
 from pipeline.errors import CorpusError
 from pipeline.paths import locate
@@ -51,16 +50,16 @@ def read_pairs(evidence: Store) -> list[Pair]:
     return [Pair(**values) for values in facts]
 
 
-def write_page(text: str, corpus: OutputConfig, name: str, file: str | None) -> str:
-    """Write an HTML page that may show unerased pictures: as *name* to the evidence of *corpus*, or to *file*.
+def write_page(text: str, output: Output, name: str, file: str | None) -> str:
+    """Write an HTML page that may show unerased pictures: as *name* to the evidence of *output*, or to *file*.
 
     Returns where it is. Raises ``StoreError`` where it cannot be written, ``CorpusError`` where a corpus is there.
     """
     if file is not None:
         page = locate(file)
-        open_store(page.parent, corpus.storage_options).write(page.name, text.encode())
+        open_store(page.parent, output.options).write(page.name, text.encode())
         return str(page)
-    evidence = open_store(layout.evidence_url(corpus.path), corpus.storage_options)
+    evidence = output.evidence
     if evidence.exists(layout.RUN):
         raise CorpusError(f"{evidence.url}: is a corpus, and no place for evidence; choose another output.path")
     evidence.write(name, text.encode())

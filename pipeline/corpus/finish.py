@@ -16,7 +16,7 @@ from pipeline.corpus.damage import sound_manifest, standing
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
 from pipeline.corpus.manifest import read_manifest, read_rows
-from pipeline.corpus.opening import open_store
+from pipeline.corpus.opening import Output
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import NotAPicture
@@ -36,7 +36,12 @@ class Finished:
 
 def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
     """Write card, indexes and reports of the corpus at *path*. Raises ``CorpusError`` where no corpus is."""
-    store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
+    return finish_output(Output.open(path, options))
+
+
+def finish_output(output: Output) -> Finished:
+    """See ``finish``."""
+    store, evidence = output.store, output.evidence
     run = require_run_record(store)
     whole, damaged = standing(store)
     summary, naming = Summary(), naming_of(run)
@@ -65,7 +70,7 @@ def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
     if run.format == 1:
         store.write(layout.SIZES, sizes_index(records))
     store.write(layout.wids(run.format), wids_index(records, run.format))
-    store.write(layout.CARD, card(path, run, records, summary).encode())
+    store.write(layout.CARD, card(output.path, run, records, summary).encode())
     store.write(layout.REPORT, report_page(run, records, summary, contact_sheet(store, records)).encode())
     written = [f"{store.url}/{name}" for name in layout.derived(run.format)]
     pairs, shown = read_pairs(evidence), quarantined(store, evidence, records)

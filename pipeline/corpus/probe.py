@@ -2,12 +2,15 @@
 
 import contextlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from pipeline.corpus import layout
+from pipeline.corpus.local import TEMPORARY
 from pipeline.corpus.stores import Full, Refused, Store, create_or_read
 from pipeline.errors import StoreError
+from pipeline.paths import Location
 
 
 def check_writable(store: Store) -> None:
@@ -66,3 +69,20 @@ def _expect(store: Store, what: str, ask: Callable[[], Any], expected: Any) -> N
         raise Refused(f"{lacks}: {error} is not there") from error
     if got != expected:
         raise Refused(lacks)
+
+
+@contextlib.contextmanager
+def leaving_no_folder(place: Location) -> Iterator[None]:
+    """Remove what is an empty folder on disk afterwards and was not there before, of the corpus at *place*, of its
+    evidence and above."""
+    absent: list[Path] = []
+    if place.on_disk:
+        for root in (Path(place.path), Path(place.evidence.path)):
+            made = (root / layout.ATTEMPTS, root / TEMPORARY, root, *root.parents)
+            absent += [folder for folder in made if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in absent:
+            with contextlib.suppress(OSError):
+                folder.rmdir()

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pipeline.corpus import layout
 from pipeline.corpus.commit import committed_counts
 from pipeline.corpus.manifest import Status
-from pipeline.corpus.opening import open_store
+from pipeline.corpus.opening import Output, open_store
 from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.stores import Entry, Store, create_or_read
 from pipeline.errors import CorpusError
@@ -48,16 +48,16 @@ class Note:
             raise CorpusError(f"{path}: does not say whose evidence this is ({error})") from error
 
 
-def check_evidence(path: str, identity: str, options: Mapping[str, str] | None = None) -> None:
-    """Refuse to run the corpus *identity* at *path* where its evidence would be mixed with something else.
+def check_evidence(output: Output, identity: str) -> None:
+    """Refuse to run the corpus *identity* at *output* where its evidence would be mixed with something else.
 
     Raises ``CorpusError`` where the folder of the evidence is a corpus, or holds evidence of another one, and where
-    *path* is itself such a folder. Writes nothing.
+    *output* is itself such a folder. Writes nothing.
     """
-    location, evidence = locate(path), open_store(layout.evidence_url(path), options)
+    location, evidence = locate(output.path), output.evidence
     beside = replace(location, path=location.path.removesuffix(EVIDENCE))
-    if open_store(location, options).exists(layout.EVIDENCE_NOTE) or (
-        location.name.endswith(EVIDENCE) and beside.name and open_store(beside, options).exists(layout.RUN)
+    if output.store.exists(layout.EVIDENCE_NOTE) or (
+        location.name.endswith(EVIDENCE) and beside.name and open_store(beside, output.options).exists(layout.RUN)
     ):
         raise CorpusError(f"{location}: is the evidence of the corpus {beside}; choose another output.path")
     if evidence.exists(layout.RUN) or any(evidence.list(layout.COMMITS)):
@@ -72,14 +72,14 @@ def check_evidence(path: str, identity: str, options: Mapping[str, str] | None =
         )
 
 
-def claim_evidence(path: str, identity: str, options: Mapping[str, str] | None = None) -> None:
-    """Write into the evidence beside the corpus at *path*, which is pinned, that it is its own.
+def claim_evidence(output: Output, identity: str) -> None:
+    """Write into the evidence beside the corpus at *output*, which is pinned, that it is its own.
 
     Raises ``CorpusError`` as ``check_evidence`` does.
     """
-    check_evidence(path, identity, options)
-    evidence = open_store(layout.evidence_url(path), options)
-    ours = Note(identity=identity, path=str(locate(path)))
+    check_evidence(output, identity)
+    evidence = output.evidence
+    ours = Note(identity=identity, path=str(locate(output.path)))
     standing = Note.loads(create_or_read(evidence, layout.EVIDENCE_NOTE, ours.dumps()), evidence.url)
     if standing.identity != identity:  # and nothing else is there
         evidence.write(layout.EVIDENCE_NOTE, ours.dumps())
@@ -99,7 +99,8 @@ def purge_evidence(path: str, options: Mapping[str, str] | None = None) -> int:
     Raises ``CorpusError`` where no corpus is, where what lies beside it is not its evidence, and where nothing lies
     there though this corpus had some and no purge is known; then nothing was deleted.
     """
-    return purge(open_store(path, options), open_store(layout.evidence_url(path), options))
+    output = Output.open(path, options)
+    return purge(output.store, output.evidence)
 
 
 def purge(store: Store, evidence: Store) -> int:

@@ -16,7 +16,7 @@ from pipeline.corpus.commit import CommitRecord, File, committed
 from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
 from pipeline.corpus.indexes import dali_index, wids_index
 from pipeline.corpus.manifest import ManifestRow, Status, read_rows
-from pipeline.corpus.opening import open_store
+from pipeline.corpus.opening import Output
 from pipeline.corpus.purge import read_note
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import evidence_members, image_extension, members
@@ -65,7 +65,12 @@ def verify(path: str, options: Mapping[str, str] | None = None) -> list[str]:
 
 def inspect(path: str, options: Mapping[str, str] | None = None) -> Inspection:
     """Re-read the corpus at *path* as ``verify`` does; return also what can be mended."""
-    store, evidence = open_store(path, options), open_store(layout.evidence_url(path), options)
+    return inspect_output(Output.open(path, options))
+
+
+def inspect_output(output: Output) -> Inspection:
+    """See ``inspect``."""
+    store, evidence = output.store, output.evidence
     run = require_run_record(store)
     records = committed(store)
     found = Inspection(uncommitted=[shard for shard in range(run.shards) if shard not in records])

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.config.concepts import concepts_of
@@ -49,17 +50,20 @@ class CompiledRecipe:
             tensors[step["file"]] = data
         return cls(tensors, record)
 
-    def apply(self, model: Model) -> None:
-        """Write the pinned edits into *model*, in the recipe's order."""
+    def apply(self, model: Model, originals: dict[str, Tensor] | None = None) -> None:
+        """Write the pinned edits into *model*, in the recipe's order; *originals* as in ``apply_tensors``."""
         for step in self.record["steps"]:
             if "file" in step:
-                apply_tensors(model, load(self.tensors[step["file"]]))
+                apply_tensors(model, load(self.tensors[step["file"]]), originals)
 
 
-def compile_recipe(config: Config, model: Model, trained: Trained = read_trained) -> CompiledRecipe:
+def compile_recipe(
+    config: Config, model: Model, trained: Trained = read_trained, originals: dict[str, Tensor] | None = None
+) -> CompiledRecipe:
     """Solve and check the edits of *config* on *model*, which is left with them applied.
 
     ``trained`` gives the result of a step that has to be trained; by default what `lacuna finetune` left of it.
+    *originals* is as in ``apply_tensors``.
     Raises ``ConfigError`` for a recipe that does not fit the model, ``SelfCheckError`` for an edit that is refused.
     """
     steps = recipe_steps(config, model.family)
@@ -84,7 +88,7 @@ def compile_recipe(config: Config, model: Model, trained: Trained = read_trained
                 if not torch.isfinite(tensor).all():
                     raise SelfCheckError(f"{where} gave weights that are not finite ({name})")
             before = copied(model, edited)
-            apply_tensors(model, edited)
+            apply_tensors(model, edited, originals)
             try:
                 record["selfcheck"] = check.judge(where, step.method)
             except SelfCheckError as error:

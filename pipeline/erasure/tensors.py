@@ -9,12 +9,16 @@ from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 
 
-def apply_tensors(model: Model, tensors: Mapping[str, Tensor]) -> None:
+def apply_tensors(model: Model, tensors: Mapping[str, Tensor], originals: dict[str, Tensor] | None = None) -> None:
     """Write edited weights, by name from the pipeline on, into the model in place.
 
-    Raises ``ConfigError`` where one does not fit it; the model is then as it was.
+    *originals* takes copies, in host memory, of those that are written over, unless it has them already: applied in
+    their turn, they make the model what it was. Raises ``ConfigError`` where one does not fit it; the model is then as
+    it was.
     """
     check_tensors(model, tensors)
+    if originals is not None:
+        originals.update(copied(model, tensors.keys() - originals.keys()))
     parameters = dict(model.parameters())
     with torch.no_grad():
         for name, tensor in tensors.items():

@@ -9,23 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
-from pipeline.audit.auditor import Auditor
-from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, ImageFormat
 from pipeline.corpus.account import treatment
 from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import write_page
 from pipeline.erasure.method import Method, Steering
-from pipeline.erasure.recipe import active_methods, compile_recipe
+from pipeline.erasure.recipe import active_methods
 from pipeline.errors import ConfigError
 from pipeline.generation.pixels import finish
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts
-from pipeline.models.load import Model, load_model
+from pipeline.models.load import Model
 from pipeline.pages.page import render
-from pipeline.session import resolve_device
+from pipeline.session import Session
 
 SHOWN = 12  # steps on the page at most
 EDGE = 128  # pixels of the maps
@@ -44,15 +41,13 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
     """Draw *prompt* with the seed of *config*, unerased and erased; return the path of the page."""
     if not prompt.strip():
         raise ConfigError("the prompt is empty; give some words in quotes")
-    device = resolve_device(config.cluster.device)
-    torch.set_num_threads(config.cluster.threads_per_worker)
-    concepts = concepts_of(config.erasure)
-    auditor = Auditor.load(config.audit, concepts, device)
+    session = Session(config)
+    auditor, concepts = session.auditor, session.concepts
     if auditor is not None:
         auditor.check_size(*config.generation.pixels)
-    model = load_model(config.model, torch.device(device))
+    model = session.model
     before = draw(config, model, [], prompt)
-    recipe = compile_recipe(config, model)
+    recipe = session.compile()
     methods = active_methods(config, model)
     after = draw(config, model, methods, prompt)
     scores = [v.scores for v in auditor.judge(np.stack([before.image, after.image]))] if auditor else [{}, {}]
@@ -75,7 +70,7 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
         gates=_gates(after.gates, methods),
         masks=_masks(before.image, after.masks),
     )
-    return write_page(page, config.output, "explain.html", output)
+    return write_page(page, session.output, "explain.html", output)
 
 
 def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -> Trace:

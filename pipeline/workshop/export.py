@@ -21,13 +21,13 @@ from pipeline import __version__
 from pipeline.config import identity
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
-from pipeline.corpus import layout, open_store, read_run_record
-from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
+from pipeline.corpus import read_run_record
+from pipeline.erasure.recipe import CompiledRecipe
 from pipeline.erasure.steps import read_steps
 from pipeline.errors import ConfigError
-from pipeline.models.load import Model, load_model
+from pipeline.models.load import Model
 from pipeline.paths import folder_on_disk
-from pipeline.session import resolve_device
+from pipeline.session import Session
 
 CARD = "README.md"
 
@@ -41,13 +41,12 @@ def export(config: Config, folder: str | Path, *, edits_only: bool = False) -> s
     target = folder_on_disk(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{target}: is there already and not empty; expected a new or an empty folder")
-    device = resolve_device(config.cluster.device)
-    torch.set_num_threads(config.cluster.threads_per_worker)
-    model = load_model(config.model, torch.device(device))
+    session = Session(config)
+    model = session.model
     left_out = _left_out(config, model, edits_only)
-    pinned = _pinned(config, model)
+    pinned = _pinned(session)
     if pinned is None:
-        recipe = compile_recipe(config, model)
+        recipe = session.compile()
     else:
         recipe = pinned
         recipe.apply(model)
@@ -97,17 +96,16 @@ def _left_out(config: Config, model: Model, edits_only: bool) -> list[str]:
     return left_out
 
 
-def _pinned(config: Config, model: Model) -> CompiledRecipe | None:
+def _pinned(session: Session) -> CompiledRecipe | None:
     """Return the recipe of the corpus that this config made or is making, or ``None``."""
-    store = open_store(config.output.path, config.output.storage_options)
-    record = read_run_record(store)
-    if record is None or record.model_revision != model.revision:
+    record = read_run_record(session.output.store)
+    if record is None or record.model_revision != session.model.revision:
         return None
-    ours = identity(config, "").fields
+    ours = identity(session.config, "").fields
     keys = {key for key in ours.keys() | record.identity.keys() if key.startswith(("model.", "erasure."))}
     if any(ours.get(key) != record.identity.get(key) for key in keys):
         return None
-    return CompiledRecipe.from_files(record.recipe, lambda name: store.read(layout.recipe(name)))
+    return session.pinned_recipe(record)
 
 
 def _card(config: Config, model: Model, recipe: CompiledRecipe, left_out: list[str], pinned: bool) -> str:

@@ -6,17 +6,15 @@ Killed at any point, the same command goes on. How a step is trained is ``erasur
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from pipeline.config.schema import Config
-from pipeline.erasure.recipe import compile_recipe
 from pipeline.erasure.steps import Step
 from pipeline.erasure.trained import result_path
 from pipeline.erasure.training import EVERY, train_missing
 from pipeline.errors import ConfigError
-from pipeline.models.load import Model, load_model
-from pipeline.session import resolve_device
+from pipeline.models.load import Model
+from pipeline.session import Session
 
 
 def finetune(config: Config, checkpoint_every: int = EVERY) -> list[Path]:
@@ -25,15 +23,13 @@ def finetune(config: Config, checkpoint_every: int = EVERY) -> list[Path]:
     Each is trained on the model as the steps before it left it, and has to pass the self-check, as every edit has.
     Raises ``ConfigError`` where no step has to be trained.
     """
-    device = resolve_device(config.cluster.device)
-    torch.set_num_threads(config.cluster.threads_per_worker)
     files: list[Path] = []
 
     def trained(config: Config, model: Model, steps: Sequence[Step], i: int) -> dict[str, Tensor]:
         files.append(result_path(config, model, steps, i))
         return train_missing(config, model, steps, i, checkpoint_every)
 
-    compile_recipe(config, load_model(config.model, torch.device(device)), trained)
+    Session(config).compile(trained)
     if not files:
         raise ConfigError("erasure.recipe: no step of it has to be trained (esd would have to)")
     return files

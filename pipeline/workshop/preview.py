@@ -2,49 +2,33 @@
 
 import time
 
-import torch
-
-from pipeline.audit.auditor import Auditor
-from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, Policy
 from pipeline.corpus.account import treatment
 from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import write_page
 from pipeline.corpus.report import evidence_page
 from pipeline.drawable import Drawable
-from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
 from pipeline.errors import ConfigError
-from pipeline.generation.engine import Engine
-from pipeline.models.load import load_model
 from pipeline.pairs import choose_samples, draw_pairs
 from pipeline.prompts import Plan, batches, open_source
 from pipeline.prompts.report import Measured
-from pipeline.session import resolve_device, settled_batch_size, with_batch_size
+from pipeline.session import Session
 
 
 def write_preview(config: Config, images: int, output: str | None) -> str:
     """Draw *images* prompts of the plan with and without the recipe; return the path of the page."""
-    device = resolve_device(config.cluster.device)
-    torch.set_num_threads(config.cluster.threads_per_worker)
-    concepts = concepts_of(config.erasure)
+    session = Session(config)
     plan = Plan.build(config, open_source(config.prompts))
-    samples = choose_samples(plan, concepts, images)
+    samples = choose_samples(plan, session.concepts, images)
     if not samples:
         raise ConfigError(f"prompts.source: {config.prompts.source}: no row of the shards looked at can be drawn")
-    auditor = Auditor.load(config.audit, concepts, device)
-    if auditor is not None:
-        auditor.check_size(*config.generation.size)
-    config, recipe = _compiled(config, device)
-    pairs = draw_pairs(config, recipe, samples, auditor, device)
-    text = evidence_page(pairs, (), treatment([concept.name for concept in concepts], recipe.record))
-    return write_page(text, config.output, "preview.html", output)
-
-
-def _compiled(config: Config, device: str) -> tuple[Config, CompiledRecipe]:
-    """Solve the recipe, and settle the batch size as a run would."""
-    model = load_model(config.model, torch.device(device))
-    recipe = compile_recipe(config, model)
-    return with_batch_size(config, settled_batch_size(config, model)), recipe
+    if session.auditor is not None:
+        session.auditor.check_size(*config.generation.pixels)
+    recipe = session.compile()
+    session.settle_batch_size()
+    pairs = draw_pairs(session, recipe, samples)
+    text = evidence_page(pairs, (), treatment([concept.name for concept in session.concepts], recipe.record))
+    return write_page(text, session.output, "preview.html", output)
 
 
 def measure(config: Config, plan: Plan) -> Measured | None:
@@ -53,18 +37,18 @@ def measure(config: Config, plan: Plan) -> Measured | None:
 
     Under ``policy: regenerate`` further seeds are reckoned in, as if of each as many failed as of this batch.
     """
-    device = resolve_device(config.cluster.device)
-    torch.set_num_threads(config.cluster.threads_per_worker)
-    auditor = Auditor.load(config.audit, concepts_of(config.erasure), device)
-    config, recipe = _compiled(config, device)
-    engine = Engine.load(config, recipe, device)
+    session = Session(config)
+    auditor = session.auditor
     if auditor is not None:
-        auditor.check_size(*config.generation.size)
+        auditor.check_size(*config.generation.pixels)
+    recipe = session.compile()
+    batch_size = session.settle_batch_size()
+    engine = session.engine(recipe, last=True)
     drawable = Drawable(engine, auditor)
     drawn = [sample for sample in plan.shard(0).samples if drawable.fault(sample) is None]
     if not drawn:
         return None
-    samples = batches(drawn, config.generation.batch_size)[0]
+    samples = batches(drawn, batch_size)[0]
     sizes: list[int] = []
     seconds, again = 0.0, 0
     for measured in (samples[:1], samples):  # kernels and allocators warm up on the first

@@ -13,6 +13,7 @@ from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.protocol import FailureKind, Lease, Report
 from pipeline.cluster.records import open_coordinator
 from pipeline.config import load_config
+from pipeline.corpus import open_store
 from pipeline.errors import ConfigError
 from pipeline.prompts import Plan, PlannedShard, open_source
 from pipeline.prompts.order import SPAN
@@ -147,7 +148,9 @@ def test_leases_are_the_shards_of_the_plan(shuffle: str, tmp_path: Path) -> None
     )
     config = load_config(tmp_path / "c.yaml", [f"output.path={tmp_path}/corpus"])
     plan = Plan.build(config, open_source(config.prompts))
-    coordinator = open_coordinator(config, Plan.build(config, open_source(config.prompts)))
+    coordinator = open_coordinator(
+        open_store(config.output.path), config, Plan.build(config, open_source(config.prompts))
+    )
 
     def leases() -> Iterator[PlannedShard]:
         for i in range(plan.shards):

@@ -18,6 +18,7 @@ from pipeline.cluster.pace import FIRST_DEADLINE
 from pipeline.cluster.protocol import Failure, FailureKind, Lease, Report, Stop, Task, Wait
 from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import Config
+from pipeline.corpus import open_store
 from pipeline.errors import StoreError
 from pipeline.prompts import PlannedShard, Sample
 from tests.cluster.inline import Inline
@@ -580,7 +581,7 @@ def test_a_loss_that_cannot_be_written_down_is_raised_for_all_who_ask(tmp_path: 
     """The driver does not wait to hear what became of ``lost``, nor does the coordinator wait for storage."""
     config = Config()
     config.output.path = str(tmp_path)
-    coordinator = open_coordinator(config, Shards(4))
+    coordinator = open_coordinator(open_store(config.output.path), config, Shards(4))
     lease = coordinator.next("a#1")
     assert isinstance(lease, Lease)
     coordinator.next("a#1", [], [lease.id], running=lease.id)
@@ -598,7 +599,7 @@ def test_a_loss_that_cannot_be_written_down_is_raised_for_all_who_ask(tmp_path: 
     for ask in (coordinator.snapshot, lambda: coordinator.next("b#1")):
         with pytest.raises(StoreError, match="failures"):
             ask()
-    assert open_coordinator(config, Shards(4)).snapshot().done == 0
+    assert open_coordinator(open_store(config.output.path), config, Shards(4)).snapshot().done == 0
 
 
 def test_the_last_place_is_never_parked() -> None:

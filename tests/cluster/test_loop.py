@@ -5,7 +5,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.local import LocalDesk, run_local
 from pipeline.cluster.loop import Loop
-from pipeline.cluster.protocol import Drawn, Failure, FailureKind, Lease, Report, Snapshot, Wait
+from pipeline.cluster.protocol import Counts, Drawn, Failure, FailureKind, Lease, Planner, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import BadRows, Config
 from pipeline.corpus import (
@@ -290,6 +290,10 @@ def corpus_of(folder: Path) -> Config:
     return config
 
 
+def opened(config: Config, plan: Planner, known: Mapping[int, Counts] | None = None) -> Coordinator:
+    return open_coordinator(open_store(config.output.path), config, plan, known=known)
+
+
 def test_storage_that_refuses_everything_ends_the_run_and_is_charged_to_no_shard(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,13 +303,13 @@ def test_storage_that_refuses_everything_ends_the_run_and_is_charged_to_no_shard
     with pytest.raises(
         StoreError, match=r"corpus/attempts.*; 3 commits in a row failed in 0 s, and the run ends"
     ) as caught:
-        run_local(open_coordinator(config, Shards()), worker, Silent())
+        run_local(opened(config, Shards()), worker, Silent())
     assert "\n" not in str(caught.value)
     assert sorted(committed(worker.store)) == [0, 1]
     assert list(failures(worker.store)) == []
     unblock(corpus)
     again = Committer(corpus)
-    assert run_local(open_coordinator(config, Shards()), again, Silent()).finished
+    assert run_local(opened(config, Shards()), again, Silent()).finished
     assert [shard for shard, _ in again.on_device] == [2, 3, 4, 5]
     assert sorted(committed(again.store)) == list(range(6))
 
@@ -315,11 +319,11 @@ def test_a_later_coordinator_finds_the_commits_made_since(tmp_path: Path, monkey
     config, corpus = corpus_of(tmp_path), tmp_path / "corpus"
     worker = Committer(corpus, {2: lambda: block(corpus, "attempts")}, stay=True)
     with pytest.raises(StoreError, match="in a row failed"):
-        run_local(open_coordinator(config, Shards()), worker, Silent())
+        run_local(opened(config, Shards()), worker, Silent())
     unblock(corpus)
     known = {0: {"failed": 8}}  # what its driver had read before 1 was committed
     (corpus / "commits" / "000000.json").write_text("not to be read again")
-    snapshot = open_coordinator(config, Shards(), known=known).snapshot()
+    snapshot = opened(config, Shards(), known=known).snapshot()
     assert (snapshot.done, snapshot.resumed, snapshot.counts["failed"]) == (2, 2, 16)
 
 
@@ -335,7 +339,7 @@ def test_nothing_more_is_drawn_for_a_full_disk_and_it_is_said_once(
     worker = Committer(corpus, dict.fromkeys(range(2, 6), full))
     if where == "corpus":
         worker.before = {2: lambda: monkeypatch.setattr(os, "fsync", lambda handle: full())}
-    snapshot = run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, seen)
+    snapshot = run_local(opened(corpus_of(tmp_path), Shards()), worker, seen)
     assert snapshot.stopped is not None
     assert "\n" not in snapshot.stopped
     expected = {
@@ -350,14 +354,14 @@ def test_nothing_more_is_drawn_for_a_full_disk_and_it_is_said_once(
     assert list(failures(worker.store)) == []
     monkeypatch.undo()
     again = Committer(corpus)
-    assert run_local(open_coordinator(corpus_of(tmp_path), Shards()), again, Silent()).finished
+    assert run_local(opened(corpus_of(tmp_path), Shards()), again, Silent()).finished
     assert [shard for shard, _ in again.on_device] == [2, 3, 4, 5]
 
 
 def test_a_moment_without_storage_costs_a_drawing_and_no_budget(tmp_path: Path) -> None:
     corpus, seen = tmp_path / "corpus", Seen()
     worker = Committer(corpus, {shard: lambda: block(corpus, "attempts") for shard in (1, 4)})
-    snapshot = run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, seen)
+    snapshot = run_local(opened(corpus_of(tmp_path), Shards()), worker, seen)
     assert snapshot.finished
     assert snapshot.counts["failed"] == 48
     assert list(failures(worker.store)) == []
@@ -371,7 +375,7 @@ def test_a_moment_without_storage_costs_a_drawing_and_no_budget(tmp_path: Path) 
 def test_what_is_committed_and_not_published_is_done(tmp_path: Path) -> None:
     corpus, seen = tmp_path / "corpus", Seen()
     worker = Committer(corpus, {2: lambda: block(corpus, "manifests")})
-    snapshot = run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, seen)
+    snapshot = run_local(opened(corpus_of(tmp_path), Shards()), worker, seen)
     assert snapshot.finished
     assert snapshot.counts["failed"] == 48
     assert list(failures(worker.store)) == []
@@ -394,7 +398,11 @@ def test_a_failure_that_cannot_be_written_down_ends_the_run(where: str, tmp_path
         worker.commit_seconds = 0.1  # longer than report_every: it is reported from there
         worker.before[3] = lambda: (_ for _ in ()).throw(ValueError("no tar"))
     with pytest.raises(StoreError, match="corpus/failures") as caught:
-        run_local(open_coordinator(corpus_of(tmp_path), Shards()), worker, Silent())
+        run_local(
+            opened(corpus_of(tmp_path), Shards()),
+            worker,
+            Silent(),
+        )
     assert "\n" not in str(caught.value)
     assert worker.closed
     assert {0, 1, 2} <= set(committed(worker.store)) < set(range(6))
@@ -413,7 +421,7 @@ def test_a_row_that_cannot_be_used_costs_its_shard_nothing(tmp_path: Path) -> No
     config.prompts.bad_rows = BadRows.skip
     plan = parquet_plan(config, [f"row {i}" if i not in (21, 39) else " " for i in range(40)])
     worker = Committer(tmp_path / "corpus")
-    snapshot = run_local(open_coordinator(config, plan), worker, Silent())
+    snapshot = run_local(opened(config, plan), worker, Silent())
     assert snapshot.finished
     assert snapshot.given_up == {}
     assert sorted(committed(worker.store)) == list(range(10))
@@ -429,10 +437,10 @@ def test_prompts_that_cannot_be_read_end_the_run_and_give_up_nothing(tmp_path: P
     source.rename(tmp_path / "away")
     worker = Committer(tmp_path / "corpus")
     with pytest.raises(ConfigError, match=r"prompts.parquet"):
-        run_local(open_coordinator(config, plan), worker, Silent())
+        run_local(opened(config, plan), worker, Silent())
     assert list(failures(worker.store)) == []
     (tmp_path / "away").rename(source)
-    assert run_local(open_coordinator(config, plan), Committer(tmp_path / "corpus"), Silent()).counts["failed"] == 40
+    assert run_local(opened(config, plan), Committer(tmp_path / "corpus"), Silent()).counts["failed"] == 40
 
 
 class Recorder:

@@ -21,7 +21,7 @@ from pipeline.errors import CorpusError
 from pipeline.models.settle import settle
 from pipeline.prompts import Plan, open_source
 from pipeline.run import run
-from pipeline.session import prepare
+from pipeline.session import Session, prepare
 from tests import tiny
 from tests.test_golden import Silent
 
@@ -44,7 +44,7 @@ def drawn(tmp_path, monkeypatch) -> Path:
 def begun(drawn) -> Path:
     """The same, as if this version had begun it: with its identity, and the model as it comes out on this machine."""
     config = settle(load_config(drawn / "config.yaml", [f"output.path={drawn}/other"]))
-    now = prepare(config, Plan.build(config, open_source(config.prompts)).summary(), device="cpu")
+    now = prepare(Session(config, device="cpu"), Plan.build(config, open_source(config.prompts)).summary())
     path = drawn / "corpus" / layout.RUN
     pinned = yaml.safe_load(path.read_bytes())
     path.write_text(

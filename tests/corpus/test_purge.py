@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.cli import main
 from pipeline.corpus import (
+    Output,
     claim_evidence,
     evidence_url,
     open_store,
@@ -100,14 +101,14 @@ def test_a_corpus_that_had_no_evidence_has_none_to_purge(tmp_path: Path, capsys)
 
 def test_evidence_of_another_corpus_is_left_alone(corpus, capsys) -> None:
     path, options = corpus
-    claim_evidence(path, OURS, options)
+    claim_evidence(Output.open(path, options), OURS)
     evidence = open_store(f"{path}.evidence", options)
     evidence.write("evidence.json", json.dumps({"identity": THEIRS, "path": "/elsewhere"}).encode())
     before = names(evidence.url, options)
     with pytest.raises(CorpusError, match=r"is evidence of another corpus \(identity e{16}, made at /elsewhere\), not"):
         purge_evidence(path, options)
     with pytest.raises(CorpusError, match="holds evidence of another corpus"):
-        check_evidence(path, OURS, options)
+        check_evidence(Output.open(path, options), OURS)
     evidence.write("evidence.json", b"{")
     with pytest.raises(CorpusError, match=r"evidence\.json: does not say whose evidence this is"):
         purge_evidence(path, options)
@@ -123,7 +124,7 @@ def test_only_a_corpus_older_than_the_note_has_evidence_without_one(corpus) -> N
     with pytest.raises(CorpusError, match=f"{path}.evidence: nothing says that this is evidence of {path}, whose own"):
         purge_evidence(path, options)
     assert names(evidence.url, options) == before
-    claim_evidence(path, OURS, options)  # as a run does
+    claim_evidence(Output.open(path, options), OURS)  # as a run does
     assert purge_evidence(path, options) == 3
 
 
@@ -138,42 +139,42 @@ def test_a_corpus_is_never_evidence(name: str, corpus) -> None:
     assert names(evidence.url, options) == before
     if not name.startswith("within"):
         with pytest.raises(CorpusError, match=r"is a corpus, so the evidence of .* cannot lie there"):
-            check_evidence(path, OURS, options)
+            check_evidence(Output.open(path, options), OURS)
 
 
 def test_evidence_is_no_place_for_a_corpus(corpus) -> None:
     path, options = corpus
     with pytest.raises(CorpusError, match=f"{path}.evidence: is the evidence of the corpus {path};"):
-        check_evidence(f"{path}.evidence", THEIRS, options)
-    claim_evidence(path, OURS, options)
+        check_evidence(Output.open(f"{path}.evidence", options), THEIRS)
+    claim_evidence(Output.open(path, options), OURS)
     open_store(path, options).delete("run.yaml")
     with pytest.raises(CorpusError, match="is the evidence of"):
-        check_evidence(f"{path}.evidence", THEIRS, options)
+        check_evidence(Output.open(f"{path}.evidence", options), THEIRS)
 
 
 def test_a_run_takes_over_what_says_nothing_and_what_holds_nothing(place) -> None:
     path, options = place
     evidence = open_store(f"{path}.evidence", options)
     evidence.write("preview.html", b"as preview leaves it")
-    check_evidence(path, OURS, options)
+    check_evidence(Output.open(path, options), OURS)
     assert names(evidence.url, options) == {"preview.html"}  # a check claims nothing
-    claim_evidence(path, OURS, options)
+    claim_evidence(Output.open(path, options), OURS)
     assert note(path, options) == {"identity": OURS, "path": path, "purge_begun": "", "purged": ""}
     with pytest.raises(CorpusError, match="holds evidence of another corpus"):
-        claim_evidence(path, THEIRS, options)
+        claim_evidence(Output.open(path, options), THEIRS)
     evidence.delete("preview.html")
-    claim_evidence(path, THEIRS, options)
+    claim_evidence(Output.open(path, options), THEIRS)
     assert note(path, options)["identity"] == THEIRS
 
 
 def test_evidence_moves_with_its_corpus(tmp_path: Path) -> None:
     old, new = str(tmp_path / "old"), str(tmp_path / "new")
     parts.make_corpus(old, {})
-    claim_evidence(old, OURS)
+    claim_evidence(Output.open(old), OURS)
     for ending in ("", ".evidence"):
         shutil.move(old + ending, new + ending)
     assert purge_evidence(new) == 3
-    claim_evidence(new, OURS)
+    claim_evidence(Output.open(new), OURS)
     assert note(new, {})["path"] == new
     assert note(new, {})["purged"] == purged_on(new) != ""  # a resume forgets no purge
 

@@ -16,7 +16,7 @@ from pipeline.erasure.methods.uce import UCE, UCEOptions
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.models.load import load_model
 from pipeline.prompts import Plan, open_source
-from pipeline.session import pinned_recipe, prepare
+from pipeline.session import Session, prepare
 from pipeline.workshop.export import export
 from tests import tiny
 from tests.erasure import families
@@ -107,13 +107,12 @@ def test_the_cards_snippet_loads_every_family_bit_for_bit(family: str, tmp_path:
 
 def test_a_corpus_that_was_begun_gives_its_pinned_tensors(path: Path, tmp_path: Path, capsys):
     config = load_config(path)
-    record = prepare(config, Plan.build(config, open_source(config.prompts)).summary(), device="cpu")
+    record = prepare(Session(config, device="cpu"), Plan.build(config, open_source(config.prompts)).summary())
     assert main(["export", str(path), str(tmp_path / "one")]) == 0
     assert f"as pinned in {config.output.path}" in capsys.readouterr().out
-    from pipeline.corpus import open_store
 
     model = load_model(config.model, torch.device("cpu"))
-    pinned_recipe(record, open_store(config.output.path)).apply(model)
+    Session(config).pinned_recipe(record).apply(model)
     assert same_weights(exported(tmp_path / "one"), model)
     # Another recipe than the corpus' is solved anew, though it has the same place for its output.
     assert main(["export", str(path), str(tmp_path / "two"), "erasure.recipe[0].options.lamb=0.4"]) == 0

@@ -21,6 +21,7 @@ from pipeline.cluster.process import settle_in
 from pipeline.cluster.protocol import Counts, Drawn, FailureKind, Held, Planner, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator, read_nonce
 from pipeline.config.schema import Config
+from pipeline.corpus import Output, open_store
 from pipeline.corpus.stores import patiently
 
 CONTROL = "control"  # the concurrency group that answers while the device thread is busy
@@ -47,7 +48,9 @@ class CoordinatorActor:
     def _coordinator(self) -> Coordinator:
         """Opened by the first call: what storage raised in ``__init__`` would look like the death of the actor."""
         if self._opened is None:
-            self._opened = open_coordinator(self._config, self._plan, held=self._held, known=self._known)
+            output = self._config.output
+            store = open_store(output.path, output.storage_options)
+            self._opened = open_coordinator(store, self._config, self._plan, held=self._held, known=self._known)
             self._known = {}  # it keeps their sums, and has no need of each
         return self._opened
 
@@ -169,6 +172,8 @@ class WorkerActor:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
         self._number = number
         self._name = ""
+        self._output: Any = None
+        self._opened: Any = None  # the session, until the worker has its model
         self._worker: Any = None
         self._loop: Loop | None = None
         self._desk: RayDesk | None = None
@@ -177,7 +182,8 @@ class WorkerActor:
     def hello(self, config: Config, nonce: str, folder: str) -> tuple[str, str]:
         """Check that this machine sees the driver's output, and load what every worker needs; return (id, node id)."""
         settle_in(config, folder)
-        patiently(lambda: read_nonce(config, nonce))
+        self._output = Output.of(config.output)
+        patiently(lambda: read_nonce(self._output.store, nonce))
         context = ray.get_runtime_context()
         node = context.get_node_id()
         gpus = "+".join(str(i) for i in ray.get_gpu_ids())
@@ -186,24 +192,34 @@ class WorkerActor:
 
         return self._name, node
 
+    def _session(self, config: Config, device: str) -> Any:
+        """What this worker has opened, for all that it is called for."""
+        from pipeline.session import Session
+
+        if self._opened is None:
+            self._opened = Session(config, device=device, output=self._output)
+        return self._opened
+
     def prepare(self, config: Config, summary: Any, device: str) -> Any:
         """Pin the run (see ``pipeline.session``); return its record."""
         from pipeline.session import prepare
 
-        return prepare(config, summary, device=device)
+        return prepare(self._session(config, device), summary)
 
     def draw_evidence(self, config: Config, record: Any, samples: Sequence[Any], device: str) -> None:
-        """Draw pictures erased and unerased (see ``pipeline.session``)."""
-        from pipeline.session import draw_evidence
+        """Draw pictures erased and unerased (see ``pipeline.pairs``)."""
+        from pipeline.pairs import draw_evidence
 
-        draw_evidence(config, record, samples, device=device)
+        draw_evidence(self._session(config, device), record, samples)
 
     def load(self, config: Config, record: Any, device: str, accept_environment: bool) -> None:
         """Load the pinned model onto the device."""
         from pipeline.worker import Worker
 
         # A moment without storage would else cost this place for good, or where it is the first one, the run.
-        self._worker = patiently(lambda: Worker(config, record, device=device, accept_environment=accept_environment))
+        session = self._session(config, device)
+        self._worker = patiently(lambda: Worker(session, record, accept_environment=accept_environment))
+        self._opened = None
         self._fragile = device == "cuda"
 
     def run(self, coordinator: Any) -> str:

@@ -24,6 +24,7 @@ from pipeline.cluster.protocol import Counts, Held, Planner, Snapshot
 from pipeline.cluster.records import delete_nonce, write_nonce
 from pipeline.cluster.watch import Lost, Watch
 from pipeline.config.schema import Config
+from pipeline.corpus import open_store
 from pipeline.errors import ConfigError, LacunaError
 
 POLL = 0.25  # seconds between two looks at everything
@@ -77,6 +78,7 @@ class Driver:
         self._accept_environment = accept_environment
         self._known, self._unfinished = known, unfinished
         self._needs = machines.needs(config)
+        self._store = open_store(config.output.path, config.output.storage_options)
         self._nonce = ""
         self._polls = 0
         self._coordinator: Any = None
@@ -98,7 +100,7 @@ class Driver:
 
     def run(self) -> Snapshot:
         """Work until every shard is committed or given up, or the run is stopped; return how it stands then."""
-        self._nonce = write_nonce(self._config)
+        self._nonce = write_nonce(self._store)
         try:
             self._coordinator = self._make_coordinator({})
             self._ask_coordinator()
@@ -110,7 +112,7 @@ class Driver:
             return self._snapshot
         finally:
             self._fleet.disband()  # before the note goes that they look for when they start
-            delete_nonce(self._config, self._nonce)
+            delete_nonce(self._store, self._nonce)
 
     def _over(self) -> bool:
         if self._snapshot is None or not (self._snapshot.finished or self._snapshot.stopped):

@@ -289,12 +289,13 @@ def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: P
 
     config = Config()
     config.output.path = str(tmp_path / "a")
-    nonce = write_nonce(config)
-    read_nonce(config, nonce)
+    store = open_store(config.output.path)
+    nonce = write_nonce(store)
+    read_nonce(store, nonce)
     elsewhere = Config()
     elsewhere.output.path = str(tmp_path / "b")
     with pytest.raises(ConfigError, match=r"a worker on \S+ does not see what the driver wrote there"):
-        read_nonce(elsewhere, nonce)
+        read_nonce(open_store(elsewhere.output.path), nonce)
     delete_nonce(config, nonce)
     assert not list((tmp_path / "a").rglob("nonce-*"))
 

@@ -17,6 +17,7 @@ from pipeline.cluster.on_ray.fleet import LOAD_FAILURES, Fleet, Member, Stage
 from pipeline.cluster.on_ray.machines import Needs
 from pipeline.cluster.records import write_nonce
 from pipeline.config.schema import Config
+from pipeline.corpus import open_store
 from pipeline.errors import ClusterError
 from tests.faulty import serving
 
@@ -249,7 +250,7 @@ def test_a_moment_without_storage_is_waited_out_by_a_worker_that_starts(s3: dict
         config = Config()
         config.output.path = f"s3://corpora/{uuid.uuid4().hex}"
         config.output.storage_options = {**s3, "endpoint": faulty.endpoint}
-        nonce = write_nonce(config)
+        nonce = write_nonce(open_store(config.output.path))
         faulty.asked.clear()
         faulty.lost["any"] = -1
         actor = WorkerActor.options(num_cpus=1).remote(1)
