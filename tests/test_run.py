@@ -22,12 +22,23 @@ import pytest
 import yaml
 
 from pipeline.cli import main
-from pipeline.cluster import records
 from pipeline.cluster.process import terminable
 from pipeline.cluster.protocol import Snapshot
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
-from pipeline.corpus import Status, Store, committed, failures, open_store, read_run_record, remote, status, verify
+from pipeline.corpus import (
+    Output,
+    Status,
+    Store,
+    committed,
+    failures,
+    open_store,
+    opening,
+    read_run_record,
+    remote,
+    status,
+    verify,
+)
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.manifest import read_rows
 from pipeline.errors import ConfigError, CorpusError, LacunaError
@@ -35,8 +46,9 @@ from pipeline.models.dtype import fast_dtype
 from pipeline.prompts import tables
 from pipeline.run import _stopped, run
 from pipeline.version import this_version
-from tests import tiny, tiny_families
+from tests import opened, tiny, tiny_families
 from tests.counted import Counted
+from tests.erasure.conftest import uce_step
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
@@ -130,17 +142,46 @@ def test_a_resume_reads_each_commit_once_and_an_interrupt_none(
         stores.append(Counted(open_store(*args)))
         return stores[-1]
 
-    for module in (sys.modules["pipeline.run"], records):
-        monkeypatch.setattr(module, "open_store", counted)
+    monkeypatch.setattr(opening, "open_store", counted)
     outcome = run(load(path), progress=Silent())
     assert "3 of 3 shards, 10 ok" in outcome.message, "what was read by the run is counted by its coordinator"
-    read = [name for store in stores for name in store.read_under("commits")]
+    corpus = next(store for store in stores if store.url == f"{tmp_path}/corpus")
+    begun = corpus.calls.index(("create", "commits/000001.json"))  # afterwards it finishes, for which it reads all
+    read = [name for method, name in corpus.calls[:begun] if method == "read" and name.startswith("commits/")]
     assert sorted(read) == ["commits/000000.json", "commits/000002.json"]
     assert run(load(path), progress=Silent()).message.startswith(f"{tmp_path}/corpus: 3 of 3 shards, 10 ok")
 
     stores.clear()
-    assert _stopped(load(path)).startswith("stopped: 3 of 3 shards")
+    assert _stopped(Output.of(load(path).output)).startswith("stopped: 3 of 3 shards")
     assert [name for store in stores for name in store.read_under("commits")] == []
+
+
+def test_a_local_run_loads_and_digests_its_model_once_and_opens_each_store_once(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path, model, prompts=4)
+    cat = {"name": "cat", "aliases": ["kitten"], "anchor": "dog", "preserve": ["tiger", "lion"]}
+    erasure = {"concepts": [cat], "recipe": [{"method": "uce", "options": uce_step().options}, {"method": "cease"}]}
+    config = load(path, f"erasure={json.dumps(erasure)}", "audit={detector: diorama}", "generation.size=[64, 64]")
+    noted: list[str] = []
+    opened.watch(noted.append, monkeypatch.setattr)
+    assert run(config, progress=Silent()).exit_code == 0
+    assert len(read_pairs(open_store(f"{tmp_path}/corpus.evidence"))) == 4
+    assert sorted(noted) == ["detector", "digest", "model", "store", "store", "store"]  # the last is this test's own
+
+
+@pytest.mark.parametrize(
+    "override", ["generation.size=[36, 36]", "audit={detector: nudenet}", "prompts.source=none.txt", "model.path=none"]
+)
+def test_a_run_that_is_refused_leaves_no_folder(model: str, tmp_path: Path, override: str) -> None:
+    path = write(tmp_path, model)
+    with pytest.raises(LacunaError):
+        run(load(path, "output.path=" + f"{tmp_path}/new/corpus", "erasure.concepts=[{name: cat}]", override))
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "new").mkdir()  # what was there stays
+    with pytest.raises(LacunaError):
+        run(load(path, "output.path=" + f"{tmp_path}/new/corpus", "erasure.concepts=[{name: cat}]", override))
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 BAD_ROWS = {
@@ -470,7 +511,7 @@ def test_an_interrupt_while_storage_is_away_says_so_at_once(
     options = {"endpoint": "http://127.0.0.1:1", "access_key_id": "x", "secret_access_key": "y", "region": "z"}
     config = load(write(tmp_path, model), "output.path=s3://corpora/x", f"output.storage_options={json.dumps(options)}")
     said = "stopped; how much is committed is not known (s3://corpora/x/run.yaml: no answer (Connection refused)"
-    assert _stopped(config).startswith(said)
+    assert _stopped(Output.of(config.output)).startswith(said)
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(model: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from pipeline.cluster.protocol import Snapshot
 from pipeline.config import load_config
 from pipeline.corpus import committed, failures, open_store, verify
+from pipeline.corpus.evidence import read_pairs
 from pipeline.errors import ConfigError, StoreError
 from pipeline.run import run
 from tests import tiny
@@ -296,8 +297,20 @@ def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: P
     elsewhere.output.path = str(tmp_path / "b")
     with pytest.raises(ConfigError, match=r"a worker on \S+ does not see what the driver wrote there"):
         read_nonce(open_store(elsewhere.output.path), nonce)
-    delete_nonce(config, nonce)
+    delete_nonce(store, nonce)
     assert not list((tmp_path / "a").rglob("nonce-*"))
+
+
+def test_a_worker_loads_its_model_once_whatever_it_is_called_for(cluster: Any, model: str, tmp_path: Path) -> None:
+    path, notes = write(tmp_path, model, ["a photo of a cat", "a photo of a dog"], steps=1), tmp_path / "notes"
+    step = f'erasure.recipe=[{{method: "tests.opened:Noting", options: {{file: {notes}}}}}]'
+    config = load_config(path, [f"output.path={tmp_path / 'corpus'}", step, "audit={detector: diorama}"])
+    assert run(config, progress=Lines()).exit_code == 0
+    assert len(read_pairs(open_store(f"{tmp_path / 'corpus'}.evidence"))) == 2
+    noted = [line.split() for line in notes.read_text().splitlines()]
+    assert len({process for process, _ in noted}) == 1
+    # It has opened the stores before: by them it was seen to share the driver's folder.
+    assert sorted(what for _, what in noted) == ["detector", "digest", "model"]
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(cluster: Any, model: str, tmp_path: Path) -> None:
