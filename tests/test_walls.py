@@ -27,9 +27,8 @@ ORDER = (
     "generation audit",
     "corpus",
     "drawable",
-    "pairs",
     "session",
-    "worker",
+    "pairs worker",
     "cluster",
     "evaluation",
     "diorama",  # known by a line in the registry alone
