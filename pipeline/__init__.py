@@ -54,7 +54,7 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: importing the package must wait neither for webdataset nor for torch."""
+    """Import on first use: importing the package must not wait for torch."""
     if name in _PLACES:
         return getattr(importlib.import_module(_PLACES[name]), name)
     raise AttributeError(f"module 'pipeline' has no attribute {name!r}")
