@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"pipeline", "jobs", "tests"}
 STUBS = {"_typeshed"}  # mypy brings it
-# Tools that nobody imports, and where it is written what they do.
+# What nobody imports, and where it is written what it is for: tools, and what only lines of the card import.
 TOOLS = {
     "mypy": ("Makefile", "/mypy"),
     "pre-commit": (".pre-commit-config.yaml", "hooks:"),
@@ -22,6 +22,7 @@ TOOLS = {
     "ruff": ("Makefile", "/ruff"),
     "types-pyyaml": ("pyproject.toml", '"pyyaml>'),
     "types-tqdm": ("pyproject.toml", '"tqdm>'),
+    "wids": ("pipeline/corpus/readers.py", "import wids"),
 }
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
