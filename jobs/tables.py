@@ -289,6 +289,18 @@ def coordinator(page: Path) -> str:
     return markdown(head, rows) + more + made_by(page, name)
 
 
+def gpu(page: Path) -> str:
+    name = f"{SPEED}/gpu_check.json"
+    if not (ROOT / name).exists():
+        return "Not measured yet. `make gpu-check` measures it, on a machine with a GPU."
+    found = result(name)
+    rows = [
+        [recipe, f"{row['images_per_second']:.2f}", f"{row['busy']:.0%}", f"{row['roofline']:.0%}"]
+        for recipe, row in found["figures"]["recipes"].items()
+    ]
+    return markdown(["recipe", "images/s", "busy", "of the roofline"], rows) + made_by(page, name)
+
+
 def small(page: Path) -> str:
     """Measurements of a figure or two each."""
     plan, chaos, make = (f"{SPEED}/{name}.json" for name in ("bench_plan", "chaos", "make_run"))
@@ -361,6 +373,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed": speed,
     "cease cost": cease_cost,
     "coordinator": coordinator,
+    "gpu": gpu,
     "small": small,
 }
 
