@@ -11,7 +11,7 @@ from typing import Any
 from pipeline.config.schema import AUTO, Config, DType
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import settle_dtype, with_dtype
-from pipeline.models.find import Found, find_model, is_here
+from pipeline.models.find import find_model, is_here
 
 UNTOLD = {"FluxPipeline": 128}  # sides of latents that diffusers' pipelines know and no config of their parts tells
 
@@ -48,20 +48,25 @@ def settle_size(config: Config) -> Config:
     fetched. Raises ``ConfigError`` as ``find_model`` does, and where the model tells no size."""
     if config.generation.size != AUTO:
         return config
-    return _with_size(config, list(own_size(find_model(config.model), config.model.path)))
-
-
-def own_size(found: Found, name: str) -> tuple[int, int]:
-    """Return width and height, in pixels, of the pictures that the model, called *name* in messages, was trained on."""
+    found = find_model(config.model)
     denoiser = "transformer" if "transformer" in found.index else "unet"
-    sample = found.part_config(denoiser).get("sample_size") or UNTOLD.get(found.class_name)
-    channels = found.part_config("vae").get("block_out_channels")
-    if not sample or not channels:
+    size = own_size(found.class_name, found.part_config(denoiser), found.part_config("vae"))
+    if size is None:
         raise ConfigError(
-            f"generation.size: auto is the model's own, and {name} tells none in the configs of {denoiser} and vae; "
-            "expected [width, height] in pixels"
+            f"generation.size: auto is the model's own, and {config.model.path} tells none in the configs of "
+            f"{denoiser} and vae; expected [width, height] in pixels"
         )
-    height, width = sample if isinstance(sample, list) else (sample, sample)
+    return _with_size(config, list(size))
+
+
+def own_size(class_name: str, denoiser: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return width and height, in pixels, of the pictures that a model was trained on, by its pipeline's class and the
+    configs of two of its parts; None where they tell none."""
+    sample = denoiser.get("sample_size") or UNTOLD.get(class_name)  # of the latents: a side, or height and width
+    channels = vae.get("block_out_channels")
+    if not sample or not channels:
+        return None
+    height, width = (sample, sample) if isinstance(sample, int) else sample
     factor = 2 ** (len(channels) - 1)
     return width * factor, height * factor
 

@@ -11,7 +11,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import ModelConfig
 from pipeline.erasure.methods.esd import ESD
 from pipeline.erasure.methods.esd.options import ESDOptions
-from pipeline.erasure.methods.esd.training import ESDTraining, _Sampled, native_size, trainable
+from pipeline.erasure.methods.esd.training import ESDTraining, _Sampled, trainable, training_size
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
@@ -194,9 +194,9 @@ def test_a_model_that_tells_no_size_is_asked_for_one_and_two_sides_are_read(mode
     config = model.family.denoiser.config
     monkeypatch.setattr(type(model.family.denoiser), "config", type(config)({**config, "sample_size": None}))
     with pytest.raises(ConfigError, match="tells no sample_size"):
-        native_size(model)
+        training_size(model, ESDOptions())
     monkeypatch.setattr(type(model.family.denoiser), "config", type(config)({**config, "sample_size": [8, 16]}))
-    width, height = native_size(model)
+    width, height = training_size(model, ESDOptions())
     assert width == 2 * height
 
 

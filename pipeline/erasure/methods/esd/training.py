@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.load import Model
 from pipeline.models.scheduler import step_options
+from pipeline.models.settle import own_size
 
 # Of float16, whose least number is 6e-8: the mean over a picture's latents makes gradients so small that some are 0.
 LOSS_SCALE = 1024.0
@@ -56,7 +57,7 @@ class ESDTraining:
         self.loss_scale = LOSS_SCALE if model.dtype == torch.float16 else 1.0
         self.predict = _Prediction(model.family)
         self.scheduler = copy.deepcopy(model.pipe.scheduler)
-        width, height = options.size or native_size(model)
+        width, height = training_size(model, options)
         try:
             self.shape = model.family.latent_shape(width, height)
         except ConfigError as error:
@@ -180,7 +181,7 @@ class _Sampled:
         self.both = Conditioning.cat([empty, concept])
         self.family, self.scheduler = training.model.family, copy.deepcopy(training.scheduler)
         self.guidance = training.options.guidance
-        width, height = training.options.size or native_size(training.model)
+        width, height = training_size(training.model, training.options)
         self.timesteps = self.family.set_timesteps(self.scheduler, training.options.steps, width, height)
         self.latents = [noise * getattr(self.scheduler, "init_noise_sigma", 1.0)]  # before each step, unscaled
         self.step_options = step_options(self.scheduler, generator)
@@ -215,11 +216,13 @@ class _Prediction(nn.Module):
         return self.family.predict(latents, timestep, conditioning, guidance=1.0)
 
 
-def native_size(model: Model) -> tuple[int, int]:
-    """Return the width and height in pixels that the model was trained for."""
+def training_size(model: Model, options: ESDOptions) -> tuple[int, int]:
+    """Return width and height in pixels of what is sampled to learn from; ``ConfigError`` where nothing tells them."""
+    if options.size:
+        width, height = options.size
+        return width, height
     denoiser = getattr(model.pipe, model.family.denoiser_name)
-    sample = denoiser.config.sample_size  # of the latents: a side, or height and width
-    if sample is None:
+    size = own_size(type(model.pipe).__name__, denoiser.config, model.pipe.vae.config)
+    if size is None:
         raise ConfigError("esd: the model's config tells no sample_size; give the option size, [width, height]")
-    height, width = (sample, sample) if isinstance(sample, int) else sample
-    return width * model.pipe.vae_scale_factor, height * model.pipe.vae_scale_factor
+    return size
