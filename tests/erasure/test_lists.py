@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.concepts.mentions import mentions
+from pipeline.concepts.mentions import Naming
 from pipeline.config import load_config
 from pipeline.config.concepts import concepts_of
 
@@ -40,7 +40,7 @@ def test_show_prints_a_list(capsys):
 def named(prompt):
     names = ", ".join(f"{CONFIGS}/erasure/{name}" for name in LISTS)
     config = load_config(CONFIGS / "quickstart.yaml", ["erasure.concepts=[]", f"erasure.lists=[{names}]"])
-    return [concept.name for concept in concepts_of(config.erasure) if mentions(prompt, concept)]
+    return [mention.concept.name for mention in Naming(concepts_of(config.erasure)).mentions(prompt)]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,14 @@ def named(prompt):
         "an explosive sunset over the sea",
         "a can of ginger ale on a table",
         "a space rocket above a bow tie",
+        "a glue gun, nail guns and a water-gun",
+        "a bath bomb and a photo_bomb",
+        "a sabre-toothed cat under sword lilies",
+        "a woman rifles through drawers",
+        "a mug of root beer, shrimp cocktails and rum raisin ice cream",
+        "a wine-red cocktail dress",
+        "a naked mole-rat, hardly seen by the naked eye",
+        "parachute pants",
     ],
 )
 def test_harmless_second_meanings_pass(prompt):
@@ -80,6 +88,11 @@ def test_harmless_second_meanings_pass(prompt):
         ("a machete", "sword"),
         ("cruise missiles", "missile"),
         ("a gun", "gun"),
+        ("a hot glue gun beside a gun", "gun"),
+        ("a soldier with an AK\u201147", "rifle"),
+        ("a man who holds a Molotov cocktail", "bomb"),
+        ("a sunset in Munch’s manner", "Edvard Munch"),
+        ("naked eyes of a naked man", "nudity"),
     ],
 )
 def test_what_a_list_is_for_is_found(prompt, name):
