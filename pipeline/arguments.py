@@ -60,6 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
     plan = with_config("plan", "dry run: what would be generated, its size, time and cost")
     plan.add_argument("--no-measure", action="store_true", help="do not generate a batch to estimate time and bytes")
     plan.add_argument("--price", type=_price, metavar="X", help="price of one worker per hour, for the cost")
+    words = with_config("words", "show which words the erasure list acts on, and what a dictionary knows beside them")
+    words.add_argument("--json", action="store_true", help="print it as JSON, for programs")
     preview = with_config("preview", "draw erased beside unerased pictures of this config as one page")
     preview.add_argument("-n", "--images", type=_positive, default=16, help="how many prompts to draw (default 16)")
     preview.add_argument("-o", "--output", metavar="FILE", help="the page (default: preview.html in the evidence)")

@@ -157,6 +157,17 @@ def _plan(args: argparse.Namespace) -> int:
     return 0
 
 
+def _words(args: argparse.Namespace) -> int:
+    import json
+
+    from pipeline.config import load_config
+    from pipeline.workshop.words import words_report
+
+    report = words_report(load_config(args.config, args.overrides))
+    tell(json.dumps(report.json(), ensure_ascii=False, indent=2) if args.json else report.text())
+    return 0
+
+
 def _preview(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pipeline.workshop.preview import write_preview
@@ -292,6 +303,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "show": _show,
     "plan": _plan,
+    "words": _words,
     "preview": _preview,
     "explain": _explain,
     "finetune": _finetune,

@@ -86,7 +86,6 @@ def check_concepts(streams: Sequence[TextStream], concepts: Sequence[Concept], l
     end is beyond what an encoder reads; and a neighbour that is one of the erased words, in the plural too, or has one
     in it. (That a word of the concept has a neighbour in it is no fault: "sneaker" may stay where one maker's goes.)
     """
-    erased = Naming(concepts)
     for concept in concepts:
         roles = [("word", word) for word in concept.words] + [("anchor", concept.anchor)] * bool(concept.anchor)
         roles += [("neighbour", word) for word in concept.preserve]
@@ -95,6 +94,8 @@ def check_concepts(streams: Sequence[TextStream], concepts: Sequence[Concept], l
             for stream in streams:
                 if fault := _unread(stream, word):
                     raise ConfigError(f"{label}: the {role} {word!r} of concept {concept.name!r} {fault}")
+    erased = Naming(concepts)
+    for concept in concepts:
         for kept in concept.preserve:
             if found := erased.mentions(kept):
                 named = kept[found[0].start : found[0].stop]

@@ -1,0 +1,170 @@
+"""`lacuna words`: what a config's list acts on, and what a dictionary knows beside it. Draws nothing, loads no weights.
+
+Of each concept its listed words and exceptions; which of them a tokenizer of the model reads in pieces, or not at all;
+and for each sense of its name the kinds and synonyms that no concept lists, with the gloss by which a person tells one
+sense from another, and siblings, which are something else. Nothing of the dictionary is acted on before it is listed.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.concepts.concept import Concept
+from pipeline.concepts.dictionary import Dictionary, dictionary
+from pipeline.concepts.mentions import Naming
+from pipeline.config.concepts import concepts_of
+from pipeline.config.schema import Config
+from pipeline.errors import ConfigError
+from pipeline.models.find import find_model, is_here
+
+SHOWN = 12  # words of a kind on a line
+
+
+@dataclass(frozen=True, kw_only=True)
+class SenseReport:
+    """A sense of a concept's name. ``listed`` are the words of the list that are of it; ``kinds`` and ``synonyms`` are
+    those that no concept lists, ``siblings`` other kinds of the same."""
+
+    id: str
+    gloss: str
+    listed: list[str]
+    synonyms: list[str]
+    kinds: list[str]
+    siblings: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConceptReport:
+    """``pieces``: of each listed word that a tokenizer reads in several pieces or not at all, what it reads, by the
+    tokenizer's name. The senses are in the dictionary's order, but that of the most listed words comes first."""
+
+    name: str
+    words: list[str]
+    anchor: str
+    preserve: list[str]
+    keep: list[str]
+    pieces: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    senses: list[SenseReport] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsReport:
+    """What ``lacuna words`` prints. ``tokenizers`` are those of the model that were asked, or why none was."""
+
+    concepts: list[ConceptReport]
+    tokenizers: list[str]
+    unasked: str
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return the report, a line each, plain text."""
+        asked = f"tokenizers {', '.join(self.tokenizers)}" if self.tokenizers else f"tokenizers {self.unasked}"
+        lines = [f"concepts   {len(self.concepts)}", asked]
+        for concept in self.concepts:
+            lines += ["", f"{concept.name}", f"  words      {', '.join(concept.words)}"]
+            lines += [f"  anchor     {concept.anchor or 'nothing'}"]
+            if concept.keep:
+                lines += [f"  keep       {', '.join(concept.keep)}"]
+            if concept.preserve:
+                lines += [f"  preserve   {', '.join(concept.preserve)}"]
+            for tokenizer, pieces in concept.pieces.items():
+                read = ", ".join(f"{word} ({' '.join(parts) or 'nothing'})" for word, parts in pieces.items())
+                lines += [f"  in pieces  {read}, by {tokenizer}"]
+            if not concept.senses:
+                lines += ["  dictionary has no such word"]
+            for sense in concept.senses:
+                lines += [f"  {sense.id}  {sense.gloss}"]
+                for what in ("listed", "synonyms", "kinds", "siblings"):
+                    if words := getattr(sense, what):
+                        lines += [f"    {what:<9}{_some(words)}"]
+        return lines
+
+    def text(self) -> str:
+        """Return ``lines`` joined."""
+        return "\n".join(self.lines())
+
+
+def words_report(config: Config) -> WordsReport:
+    """Look over the list of *config*. Raises ``ConfigError`` for a model that is here and cannot be read."""
+    concepts = concepts_of(config.erasure)
+    naming = Naming(concepts)
+    tokenizers = _tokenizers(config) if is_here(config.model) else {}
+    return WordsReport(
+        concepts=[
+            ConceptReport(
+                name=concept.name,
+                words=list(concept.words),
+                anchor=concept.anchor,
+                preserve=list(concept.preserve),
+                keep=list(concept.keep),
+                pieces=_in_pieces(concept.words, tokenizers),
+                senses=_senses(concept, naming, dictionary()),
+            )
+            for concept in concepts
+        ],
+        tokenizers=list(tokenizers),
+        unasked="" if tokenizers else f"not asked, as {config.model.path} is not on this machine",
+    )
+
+
+def _senses(concept: Concept, naming: Naming, known: Dictionary) -> list[SenseReport]:
+    found = []
+    for sense in known.senses(concept.name):
+        kinds = known.kinds(sense)
+        found.append(
+            SenseReport(
+                id=sense.id,
+                gloss=sense.gloss,
+                listed=_listed(concept, [*sense.words, *kinds]),
+                synonyms=_unlisted(sense.words, naming),
+                kinds=_unlisted(kinds, naming),
+                siblings=_unlisted(known.siblings(sense), naming),
+            )
+        )
+    return sorted(found, key=lambda sense: -len(sense.listed))
+
+
+def _listed(concept: Concept, words: Sequence[str]) -> list[str]:
+    """Return the aliases of *concept* that are among *words*, in any writing."""
+    among = Naming.of_words(list(words))
+    return [alias for alias in concept.aliases if among.is_word(alias)]
+
+
+def _unlisted(words: Iterable[str], naming: Naming) -> list[str]:
+    """Return those of *words* in which nothing is named: "water pistol" is found by its pistol already."""
+    return [word for word in words if not naming.names(word)]
+
+
+def _in_pieces(words: Sequence[str], tokenizers: dict[str, Any]) -> dict[str, dict[str, list[str]]]:
+    """Return, by tokenizer, the words of which a blank-separated part is read in several pieces, or in none."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, tokenizer in tokenizers.items():
+        read = {word: tokenizer.tokenize(word) for word in words}
+        broken = {word: parts for word, parts in read.items() if len(parts) != len(word.split())}
+        if broken:
+            found[name] = {word: [part.replace("</w>", "_") for part in parts] for word, parts in broken.items()}
+    return found
+
+
+def _tokenizers(config: Config) -> dict[str, Any]:
+    """Return the model's tokenizers by their names in its index."""
+    from transformers import AutoTokenizer
+
+    found = find_model(config.model)
+    names = [part for part in found.parts() if part.startswith("tokenizer")]
+    tokenizers = {}
+    for name in names:
+        try:
+            tokenizers[name] = AutoTokenizer.from_pretrained(Path(found.location) / name)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"model.path: {config.model.path}: its {name} cannot be read: {reason[:200]}") from error
+    return tokenizers
+
+
+def _some(words: Sequence[str]) -> str:
+    more = len(words) - SHOWN
+    return ", ".join(words[:SHOWN]) + (f" and {more:,} more (--json has all)" if more > 0 else "")
