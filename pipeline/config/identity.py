@@ -17,6 +17,7 @@ from pipeline.config.schema import AUTO, Config, DType, settings
 
 # What the code does with a config. Raise it by hand, with the reason here, whenever the same config gives other bytes
 # than before: a golden test of the corpus fails until that is done (of what it draws: nothing is erased in it).
+# What depends on a corpus's format alone (see corpus.layout) is no reason: a run goes on in the format of its begin.
 # 2: CEASE's text gate lets a listed neighbour take away only what it is nearer by, so gates, and with them pictures,
 #    came out otherwise; its look and gather may overlap.
 # 3: with CEASE a word that implies several concepts of the list brings all of them into play, not the nearest alone.

@@ -33,11 +33,11 @@ def picture(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8)
 
 
-def shard_rows(shard: int) -> tuple[list[ManifestRow], dict[str, bytes]]:
-    """Six samples: four kept, one quarantined, one failed; and their pictures."""
+def shard_rows(shard: int, kept: bool = True) -> tuple[list[ManifestRow], dict[str, bytes]]:
+    """Six samples: four kept, or quarantined too, one quarantined, one failed; and their pictures."""
     rows, images = [], {}
     for i in range(SAMPLES):
-        status = {4: Status.quarantined, 5: Status.failed}.get(i, Status.ok)
+        status = {4: Status.quarantined, 5: Status.failed}.get(i, Status.ok if kept else Status.quarantined)
         reason = {4: "cat", 5: "nan"}.get(i, "")
         key, scores = f"{shard:06d}{i:05d}", {} if i == 5 else {"cat": 0.9 if i == 4 else 0.1}
         rows.append(
@@ -74,8 +74,8 @@ def run_record(shards: int) -> RunRecord:
     )  # fmt: skip
 
 
-def commit(store, evidence, shard: int, attempt: str):
-    rows, images = shard_rows(shard)
+def commit(store, evidence, shard: int, attempt: str, kept: bool = True):
+    rows, images = shard_rows(shard, kept)
     return commit_shard(
         store, evidence, shard=shard, attempt=attempt, rows=rows, images=images, columns=passing(len(rows)),
         identity="d" * 64, corpus_format=layout.FORMAT, environment={"device": "cpu"},

@@ -80,23 +80,32 @@ def stores(path, options):
     return open_store(path, options), open_store(f"{path}.evidence", options)
 
 
-def reference(tmp_path):
+def reference(tmp_path, kept=True):
     store, evidence = stores(str(tmp_path / "reference"), {})
-    parts.commit(store, evidence, 0, "undisturbed")
+    parts.commit(store, evidence, 0, "undisturbed", kept)
     return published(store, evidence)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_at_every_store_call_is_mended_by_a_resume(place, tmp_path, after):
-    expected = reference(tmp_path)
-    path, options = place
+    crash_everywhere(*place, reference(tmp_path), after, kept=True)
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_crash_while_a_shard_without_anything_to_train_on_is_committed_is_mended_too(tmp_path, after):
+    expected = reference(tmp_path, kept=False)
+    assert expected["train/000000.tar"] == bytes(10_240), "an archive without members"
+    crash_everywhere(str(tmp_path / "corpus"), {}, expected, after, kept=False)
+
+
+def crash_everywhere(path, options, expected, after, kept):
     crashes = 0
     for number in range(1, 100):
         store, evidence = stores(f"{path}-{number}-{after}", options)
         create_run_record(store, parts.run_record(1))
         fuse = [number]
         try:
-            parts.commit(Mortal(store, fuse, after), Mortal(evidence, fuse, after), 0, "first")
+            parts.commit(Mortal(store, fuse, after), Mortal(evidence, fuse, after), 0, "first", kept)
         except Crash:
             crashes += 1
         else:
@@ -106,7 +115,7 @@ def test_a_crash_at_every_store_call_is_mended_by_a_resume(place, tmp_path, afte
             assert data == expected[name]
         publish_all(store, evidence)
         if 0 not in committed(store):  # the resume generates what is not committed, and nothing else
-            parts.commit(store, evidence, 0, "second")
+            parts.commit(store, evidence, 0, "second", kept)
         publish_all(store, evidence)
         assert published(store, evidence) == expected
         assert verify(f"{path}-{number}-{after}", options) == []
