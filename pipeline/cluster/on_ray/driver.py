@@ -6,19 +6,20 @@ storage. What the loop survives: workers and nodes that die, hang, join or drain
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipeline.cluster.coordinator import FINISHED
 from pipeline.cluster.on_ray import machines
 from pipeline.cluster.on_ray.actor import CoordinatorActor
-from pipeline.cluster.on_ray.fleet import Death, Fleet, Member, Stage
+from pipeline.cluster.on_ray.fleet import Death, Fleet, Member, Stage, ask_all
 from pipeline.cluster.on_ray.metrics import Metrics
-from pipeline.cluster.pace import FIRST_DEADLINE
+from pipeline.cluster.on_ray.patience import OPENING, longest, waited_for
 from pipeline.cluster.progress import Progress
 from pipeline.cluster.protocol import Counts, Held, Planner, Snapshot
 from pipeline.cluster.records import delete_nonce, write_nonce
@@ -31,20 +32,11 @@ POLL = 0.25  # seconds between two looks at everything
 LOOK_AROUND = 8  # polls between two looks at the cluster's machines
 COORDINATOR_DEATHS = 5  # without a shard committed between: not bad luck
 FAREWELL = 30.0  # seconds for workers to commit what they hold once there is no more to give out
-OPENING = 3600.0  # seconds for a coordinator to list what is committed, and then
-ANSWERING = 120.0  # to answer: it waits for storage where a shard is given up or a sample left out, and nowhere else
-SLACK = 60.0  # seconds beyond the time in which others would have found that nothing happens
+# Seconds for a coordinator that has listed what is committed to answer: it waits for storage where a shard is given up
+# or a sample left out, and nowhere else.
+ANSWERING = 120.0
 DRAWINGS = 2  # attempts at the evidence's pairs: a prompt among them may kill whoever draws it
-DETACH = 30.0  # seconds for workers to say what they hold; of one that does not answer, the shard may be done twice
-
 UNANSWERED = 5.0  # seconds: an answer is usually there at the next poll
-WORK = {  # what the members at a stage are waited for
-    Stage.running: "to draw and store",
-    Stage.loading: "to load the model",
-    Stage.drawing: "to draw the evidence",
-    Stage.preparing: "to prepare the recipe",
-    Stage.starting: "to start",
-}
 
 _coordinator_actor: Any = CoordinatorActor  # ray.remote makes more of the class than its type says
 
@@ -145,38 +137,16 @@ class Driver:
         if drawn != self._drawn:
             self._drawn = drawn
             self._watch.happened()
-        stages = (self._coordinator, *((member.name, member.stage) for member in self._fleet.members))
-        if stages != self._stages:
-            self._stages = stages
+        news = (self._coordinator, *((member.name, member.stage) for member in self._fleet.members))
+        if news != self._stages:
+            self._stages = news
             self._watch.happened(shown=False)
-        self._watch.look(self._waited_for, self._bound())
-
-    def _bound(self) -> float:
-        """Seconds after which something must have happened: a worker died, or was found to hang and killed."""
-        stages = {member.stage for member in self._fleet.members}
-        bounds = [self._config.cluster.startup_timeout]  # where nobody works, for machines
-        if stages & {Stage.preparing, Stage.drawing, Stage.loading}:
-            bounds.append(self._config.cluster.load_timeout)
-        if Stage.running in stages:
-            bounds.append(self._snapshot.patience if self._snapshot is not None else FIRST_DEADLINE)
-        if self._opening:
-            bounds.append(OPENING)
-        return max(bounds) + SLACK
-
-    def _waited_for(self) -> str:
-        parts, snapshot = [], self._snapshot
         silent = time.monotonic() - self._asked
-        if silent > UNANSWERED:
-            parts.append(f"the coordinator to {'list what is committed' if self._opening else 'answer'}")
-        for stage, what in WORK.items():
-            number = len(self._fleet.at(stage))
-            if number:
-                parts.append(f"{number} worker{'s' * (number != 1)} {what}")
-        if self._fleet.at(Stage.starting):
-            parts[-1] += f" (each needs {self._needs}; the cluster has {machines.resources()})"
-        if snapshot is not None and snapshot.in_doubt:
-            parts.append(f"storage to say whether {snapshot.in_doubt} shards are committed")
-        return ", ".join(parts) or "workers"
+        stages = Counter(member.stage for member in self._fleet.members)
+        self._watch.look(
+            lambda: waited_for(stages, snapshot, silent if silent > UNANSWERED else None, self._opening, self._needs),
+            longest(self._config.cluster, stages, snapshot, self._opening),
+        )
 
     # Workers
 
@@ -316,21 +286,9 @@ class Driver:
         self._opening = True
         ray.kill(self._coordinator)
         members = self._fleet.at(Stage.running)
-        held = dict(zip([m.name for m in members], self._ask_all(members, "detach"), strict=True))
+        held = dict(zip([m.name for m in members], ask_all(members, "detach"), strict=True))
         self._coordinator = self._make_coordinator(
             {name: leases for name, leases in held.items() if leases is not None}
         )
-        self._ask_all(members, "attach", self._coordinator)
+        ask_all(members, "attach", self._coordinator)
         self._draining = set()
-
-    def _ask_all(self, members: Sequence[Member], method: str, *args: Any) -> list[Any]:
-        """Call a control method of each; None for those that are dead or do not answer."""
-        calls = [getattr(member.actor, method).remote(*args) for member in members]
-        answers: list[Any] = []
-        ray.wait(calls, num_returns=len(calls), timeout=DETACH) if calls else None
-        for call in calls:
-            try:
-                answers.append(ray.get(call, timeout=0))
-            except (RayActorError, GetTimeoutError):
-                answers.append(None)
-        return answers

@@ -5,13 +5,13 @@ Knows nothing of shards: what a dead worker held is the coordinator's affair, to
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayTaskError
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 
 from pipeline.cluster.judgement import place
 from pipeline.cluster.on_ray.actor import WorkerActor
@@ -22,6 +22,7 @@ from pipeline.errors import ClusterError, LacunaError, StoreError
 
 DEATHS_ON_STARTING = 5  # in a row, nobody having come further meanwhile: it is not bad luck
 LOAD_FAILURES = 5  # deaths and errors in a row at one place: it is the place, and is left out
+DETACH = 30.0  # seconds for workers to say what they hold; of one that does not answer, the shard may be done twice
 REST = 10.0  # seconds before another is started, where one died before it could say where it was
 # Seconds in which news of a node's death may follow that of its actor: Ray notices a dead process at once, but takes
 # 14 s (measured) to give up a machine, whose actors are "unavailable" meanwhile.
@@ -256,3 +257,16 @@ def _reason(error: BaseException) -> str:
 def _with_reasons(message: str) -> str:
     """One line of what Ray says of a death and what the dead said."""
     return "; ".join(text for text in (" ".join(message.split()), last_words()) if text)
+
+
+def ask_all(members: Sequence[Member], method: str, *args: Any) -> list[Any]:
+    """Call a control method of each; None for those that are dead or do not answer."""
+    calls = [getattr(member.actor, method).remote(*args) for member in members]
+    answers: list[Any] = []
+    ray.wait(calls, num_returns=len(calls), timeout=DETACH) if calls else None
+    for call in calls:
+        try:
+            answers.append(ray.get(call, timeout=0))
+        except (RayActorError, GetTimeoutError):
+            answers.append(None)
+    return answers
