@@ -21,13 +21,12 @@ and a worker that reports, or the driver that mourns one, does not wait to hear 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
 
 from pipeline.cluster.ahead import Ahead
 from pipeline.cluster.aside import Aside, Found
 from pipeline.cluster.book import SILENCE, Book, Open
 from pipeline.cluster.fates import Fates
+from pipeline.cluster.final import final_failure
 from pipeline.cluster.history import History
 from pipeline.cluster.judgement import FirstTasks, Places, place
 from pipeline.cluster.pace import Pace
@@ -54,26 +53,6 @@ SHORTEST_WAIT = 0.2  # seconds
 WAIT_OF_THE_PARKED = 30.0  # seconds
 STALL = 10.0  # seconds between two calls: the driver makes four a second
 LOOKED_AT = 100  # workers a call, whether they are late: 10,000 in half a minute, of the driver's calls alone
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _final(method: "Callable[Concatenate[Coordinator, P], R]") -> "Callable[Concatenate[Coordinator, P], R]":
-    """First take in what time and storage have brought. After an exception in one call, every call raises it."""
-
-    @wraps(method)
-    def call(self: "Coordinator", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if self._broken is not None:
-            raise self._broken
-        try:
-            self._notice()
-            return method(self, *args, **kwargs)
-        except Exception as error:
-            self._broken = error
-            raise
-
-    return call
 
 
 class Coordinator:
@@ -134,13 +113,13 @@ class Coordinator:
         self._attempts = 0
         self._largest = 1  # lease, in shards
         self._images, self._device_seconds = 0, 0.0
-        self._broken: Exception | None = None
+        self.broken: Exception | None = None
         self._ahead = ahead
         self._plan.expect(self._triage.due(ahead))
 
     # What workers call
 
-    @_final
+    @final_failure
     def next(
         self, worker: str, done: Sequence[Report] = (), holding: Sequence[str] = (), running: str | None = None
     ) -> Lease | Wait | Stop:
@@ -173,7 +152,7 @@ class Coordinator:
             return Stop(reason="draining" if state.draining else "no work left for this worker")
         return Wait(seconds=max(SHORTEST_WAIT, len(self._idle) / CALLS_OF_THE_IDLE))
 
-    @_final
+    @final_failure
     def report(self, worker: str, done: Sequence[Report], drawn: Drawn | None = None) -> None:
         """Take in reports, and how far the task at work has come, without asking for work."""
         if drawn is not None:
@@ -190,7 +169,7 @@ class Coordinator:
             else:
                 self._fates.ended_badly(opened, report)
 
-    @_final
+    @final_failure
     def leave(self, worker: str) -> None:
         """The worker goes of its own accord, and does no more of what it holds."""
         for opened in self._forget(worker):
@@ -198,7 +177,7 @@ class Coordinator:
 
     # What the owner of the workers calls
 
-    @_final
+    @final_failure
     def lost(self, worker: str, kind: FailureKind, message: str) -> None:
         """A worker is gone by ``crash``, ``node_loss`` or ``timeout``."""
         self._gone.add(worker)
@@ -217,14 +196,14 @@ class Coordinator:
         self._plan.close()
         self._aside.close()
 
-    @_final
+    @final_failure
     def tick(self) -> None:
         """Let go of workers past their deadline."""
         for worker in self._book.late(self._now(), self._pace.deadline, LOOKED_AT):
             self._hung.add(worker)
             self.lost(worker, FailureKind.timeout, "past its deadline, counted as hung")
 
-    @_final
+    @final_failure
     def snapshot(self) -> Snapshot:
         """How the run stands; empties the log."""
         log, self._triage.log = self._triage.log, []
@@ -284,7 +263,7 @@ class Coordinator:
 
     # Its own
 
-    def _notice(self) -> None:
+    def notice(self) -> None:
         """Take in what storage has answered, and where nobody was heard because the coordinator itself stood still,
         count that time for nobody: reports wait to be heard."""
         now = self._clock()
