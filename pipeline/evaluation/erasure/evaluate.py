@@ -128,7 +128,7 @@ class Evaluation:
             if NONE in found and len(found) > 1:
                 # What the unerased model has not drawn yet cannot be paired.
                 most = len(found[NONE].seen)
-                paired = {recipe: _first(pictures, most) for recipe, pictures in found.items()}
+                paired = {recipe: pictures.first(most) for recipe, pictures in found.items()}
                 scored.append((score_task(task, asked[name], paired), paired))
         timing = self.folder.read_json("timing.json", ("of", "seconds"))
         findings = Findings(
@@ -159,7 +159,7 @@ class Evaluation:
             least = min((sum(i < len(found[name].seen) for i in plain[name]) for name in found), default=0)
             for name, pictures in found.items():
                 most = plain[name][least] if least < len(plain[name]) and recipe != NONE else len(pictures.seen)
-                drawn[name][recipe] = _first(pictures, most)
+                drawn[name][recipe] = pictures.first(most)
         return drawn
 
     def _draw(self, batches: Mapping[str, Sequence[Batch]]) -> None:
@@ -287,21 +287,15 @@ class Evaluation:
         stale = []
         for task in self.tasks:
             for recipe in self.recipes:
-                record = self.folder.record(task, recipe)
-                origins = (self.folder.origin(task, recipe, batch) for batch, _ in self._ordered(task))
-                codes = {origin.code for origin in origins if origin} | ({record["code"]} if record else set())
-                if codes - {now}:
-                    stale.append(f"{task}: {recipe} (code {', '.join(sorted(codes - {now}))})")
+                other = self.folder.codes(task, recipe, [batch for batch, _ in self._ordered(task)]) - {now}
+                if other:
+                    stale.append(f"{task}: {recipe} (code {', '.join(sorted(other))})")
         return [f"drawn by other code than the present {now}: {'; '.join(stale)}"] if stale else []
 
 
 def _early(batches: list[Batch], share: float) -> list[Batch]:
     """The first *share* of a task's batches; at least one."""
     return batches[: max(1, round(share * len(batches)))]
-
-
-def _first(found: Seen, most: int) -> Seen:
-    return Seen(found.images[:most], found.seen[:most], found.places[:most])
 
 
 def _duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class Seen:
     images: np.ndarray
     seen: np.ndarray
     places: np.ndarray
+
+    def first(self, most: int) -> "Seen":
+        """Return the first *most* of them."""
+        return Seen(self.images[:most], self.seen[:most], self.places[:most])
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,12 @@ class Folder:
     def record(self, task: str, recipe: str) -> Any:
         """Return what was kept of a recipe that was solved for a task; None where it was not."""
         return self.read_json(f"recipes/{task}/{recipe}/record.json", ("steps", "code"))
+
+    def codes(self, task: str, recipe: str, batches: Iterable[str]) -> set[str]:
+        """Return the digests of all code that solved a recipe for a task or drew of its *batches* what is there."""
+        record = self.record(task, recipe)
+        origins = (self.origin(task, recipe, batch) for batch in batches)
+        return {origin.code for origin in origins if origin} | ({record["code"]} if record else set())
 
     def edited(self, task: str, recipe: str) -> set[str] | None:
         """Return the names of the weights that a recipe edits; None where it was not solved for the task."""
