@@ -190,7 +190,7 @@ def judge_generated(detectors: dict[str, DioramaDetector], pictures: np.ndarray,
             "kappa per object": kappa(seen, by_a),
         },
     }
-    if FONT.exists():
+    if FONT.exists() and pick("caption").sum() > 1:  # one picture has no spread to compare
         ours = judge.features(images[torch.from_numpy(pick("caption"))]).numpy()
         real = [
             judge.features(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import canonical
 from pipeline.diorama.suite import evaluate as module
 from pipeline.diorama.suite.card import from_json, scores_text
@@ -28,6 +29,15 @@ def test_a_synonym_is_said_and_the_plain_name_is_not():
     word = item.prompt.split()[1]
     assert word != item.objects[0]
     assert canonical(word) == item.objects[0]
+
+
+def test_too_few_pictures_for_a_distance_of_distributions_are_scored_without_it():
+    asked = demands(8)
+    assert sum(item.cell == "caption" for item in asked) <= 1
+    detectors = {"A": DioramaDetector.load("a"), "B": DioramaDetector.load("b")}
+    scores = module.judge_generated(detectors, np.zeros((len(asked), 64, 64, 3), np.uint8), asked)
+    assert "frechet" not in scores
+    assert scores["all objects asked for are there"]["one object"].hits == 0
 
 
 def test_evaluates_resumes_and_refuses_other_settings(tmp_path, monkeypatch):
