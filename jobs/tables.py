@@ -12,7 +12,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -289,16 +289,23 @@ def coordinator(page: Path) -> str:
     return markdown(head, rows) + more + made_by(page, name)
 
 
-def gpu(page: Path) -> str:
-    name = f"{SPEED}/gpu_check.json"
-    if not (ROOT / name).exists():
-        return "Not measured yet. `make gpu-check` measures it, on a machine with a GPU."
-    found = result(name)
-    rows = [
-        [recipe, f"{row['images_per_second']:.2f}", f"{row['busy']:.0%}", f"{row['roofline']:.0%}"]
-        for recipe, row in found["figures"]["recipes"].items()
-    ]
-    return markdown(["recipe", "images/s", "busy", "of the roofline"], rows) + made_by(page, name)
+def every_figure(name: str, command: str) -> Callable[[Path], str]:
+    """All figures of a results file by the names that they have there; or that *command* has not measured them."""
+
+    def leaves(value: Any) -> Iterator[tuple[list[str], float]]:
+        if isinstance(value, Mapping):
+            for key, part in value.items():
+                yield from (([key, *names], figure) for names, figure in leaves(part))
+        elif isinstance(value, int | float):
+            yield [], value
+
+    def render(page: Path) -> str:
+        if not (ROOT / name).exists():
+            return f"Not measured yet; `{command}` measures it."
+        rows = [[", ".join(names), f"{figure:,.4g}"] for names, figure in leaves(result(name)["figures"])]
+        return markdown(["what", "figure"], rows) + made_by(page, name)
+
+    return render
 
 
 def small(page: Path) -> str:
@@ -373,7 +380,8 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "speed": speed,
     "cease cost": cease_cost,
     "coordinator": coordinator,
-    "gpu": gpu,
+    "gpu": every_figure(f"{SPEED}/gpu_check.json", "make gpu-check"),
+    "loader": every_figure(f"{SPEED}/bench_loader.json", "python jobs/bench_loader.py"),
     "small": small,
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.evaluation.results import read_result
+from pipeline.evaluation.results import machine, read_result, write_result
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = sorted([*ROOT.glob("pipeline/evaluation/results/*.json"), *ROOT.glob("jobs/results/*.json")])
@@ -38,6 +38,14 @@ def test_every_table_stands_on_a_page_and_every_page_has_one(tables):
     assert sorted(name for names in used.values() for name in names) == sorted(tables.TABLES)
 
 
+def test_every_result_stands_in_a_table(tables, monkeypatch):
+    read = []
+    monkeypatch.setattr(tables, "read_result", lambda path: read.append(path) or read_result(path))
+    for render in tables.TABLES.values():
+        render(ROOT / "README.md")
+    assert set(RESULTS) <= set(read)
+
+
 def test_every_result_is_whole_and_dated():
     assert RESULTS
     for path in RESULTS:
@@ -61,6 +69,21 @@ def test_what_was_transcribed_is_said_so(tables):
     for path in RESULTS:
         found = read_result(path)
         assert ("transcribed" in tables.measured(found)) == bool(found.get("transcribed")), path
+
+
+def test_figures_without_a_table_of_their_own_are_all_told_and_missing_ones_too(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    render = tables.every_figure("one.json", "make one")
+    assert render(tmp_path / "README.md") == "Not measured yet; `make one` measures it."
+    figures = {"speed": {"ours": 1234.56, "theirs": {"with jpeg": 0.012345}}, "rows": 1000, "seconds": [1.0, 2.0]}
+    write_result(tmp_path / "one.json", what="one", config={}, figures=figures, environment=machine())
+    table, made_by = render(tmp_path / "README.md").split("\n\n")
+    assert table.splitlines()[2:] == [
+        "| speed, ours | 1,235 |",
+        "| speed, theirs, with jpeg | 0.01235 |",
+        "| rows | 1,000 |",
+    ]
+    assert made_by.startswith(f"[one.json](one.json): {read_result(tmp_path / 'one.json')['date']}, ")
 
 
 @pytest.mark.parametrize(
