@@ -2,8 +2,10 @@
 
 import argparse
 import math
+from collections.abc import Sequence
 
 from pipeline import __version__
+from pipeline.errors import LacunaError
 from pipeline.registry import SUITES
 
 SHELLS = ("bash", "zsh", "fish")
@@ -149,6 +151,14 @@ def build_parser() -> argparse.ArgumentParser:
     completion.add_argument("shell", metavar="SHELL", choices=SHELLS, help=" or ".join(SHELLS))
     completion.set_defaults(command="completion")
     return parser
+
+
+def storage_options(given: Sequence[str]) -> dict[str, str]:
+    """Return what ``--storage`` was given as a mapping; ``LacunaError`` for what is no KEY=VALUE."""
+    for option in given:
+        if "=" not in option:
+            raise LacunaError(f"--storage {option}: expected KEY=VALUE")
+    return dict(option.split("=", 1) for option in given)
 
 
 def completion(shell: str) -> str:

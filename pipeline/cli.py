@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from pipeline.arguments import build_parser, completion
+from pipeline.arguments import build_parser, completion, storage_options
 from pipeline.errors import LacunaError
 from pipeline.terminal import READER_GONE, ReaderGone, busy, is_text, printable, settle_streams, tell, use_utf8
 
@@ -201,24 +201,17 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _storage(args: argparse.Namespace) -> dict[str, str]:
-    for option in args.storage:
-        if "=" not in option:
-            raise LacunaError(f"--storage {option}: expected KEY=VALUE")
-    return dict(option.split("=", 1) for option in args.storage)
-
-
 def _status(args: argparse.Namespace) -> int:
     from pipeline.corpus import status
 
-    tell(status(args.path, _storage(args)).text())
+    tell(status(args.path, storage_options(args.storage)).text())
     return 0
 
 
 def _verify(args: argparse.Namespace) -> int:
     from pipeline.corpus import inspect
 
-    found = inspect(args.path, _storage(args))
+    found = inspect(args.path, storage_options(args.storage))
     count = len(found.problems)
     verdict = f"{count} problem{'s' * (count != 1)}" if count else "sound"
     same = " with the same --storage" if args.storage else ""
@@ -238,7 +231,7 @@ def _repair(args: argparse.Namespace) -> int:
     elif args.overrides:
         raise LacunaError(f"{args.what}: is no config file, so it takes no {args.overrides[0]}")
     else:
-        config = recorded_config(args.what, _storage(args))
+        config = recorded_config(args.what, storage_options(args.storage))
     done = repair(config, accept_environment=args.accept_environment)
     lines = [*done.mended, *done.left, *([done.message] if done.message else [])]
     count = f"{len(done.mended)} mended, {len(done.left)} left" if done.mended or done.left else "nothing to repair"
@@ -250,7 +243,7 @@ def _repair(args: argparse.Namespace) -> int:
 def _finish(args: argparse.Namespace) -> int:
     from pipeline.corpus import finish
 
-    finished = finish(args.path, _storage(args))
+    finished = finish(args.path, storage_options(args.storage))
     for path in finished.written:
         tell(path)
     for line in finished.damaged:
@@ -261,8 +254,8 @@ def _finish(args: argparse.Namespace) -> int:
 def _purge(args: argparse.Namespace) -> int:
     from pipeline.corpus import evidence_url, purge_evidence, purged_on
 
-    before, where = purged_on(args.path, _storage(args)), evidence_url(args.path)
-    if deleted := purge_evidence(args.path, _storage(args)):
+    before, where = purged_on(args.path, storage_options(args.storage)), evidence_url(args.path)
+    if deleted := purge_evidence(args.path, storage_options(args.storage)):
         tell(f"{deleted} files of evidence deleted below {where}")
     else:
         tell(f"{where}: was purged on {before}" if before else f"{where}: there was no evidence to delete")

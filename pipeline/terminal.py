@@ -40,6 +40,16 @@ def printable(text: str, *, lines: bool = False) -> str:
     return text.translate(_ESCAPES_BUT_BREAKS if lines else _ESCAPES)
 
 
+def duration(seconds: float) -> str:
+    """Return *seconds* as a person would tell them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def tell(text: str) -> None:
     """Print *text*, of one line or several, to standard output.
 

@@ -13,6 +13,7 @@ from pipeline.paths import is_hub_id, locate
 from pipeline.prompts.plan import Plan
 from pipeline.prompts.sample import Sample
 from pipeline.statistics import wilson
+from pipeline.terminal import duration
 
 SURVEYED = 10_000  # prompts looked at for concepts
 PLACES = 100  # of the source from which they are read: at most so many row groups are decoded
@@ -120,7 +121,7 @@ class PlanReport:
             pace = f"{self.measured.seconds_per_image:.3g} s per image"
             plural = "s" * (self.workers > 1)
             lines.append(
-                f"time      about {_duration(self.seconds)} on {self.workers} worker{plural} ({pace}, start-up aside)"
+                f"time      about {duration(self.seconds)} on {self.workers} worker{plural} ({pace}, start-up aside)"
             )
             hours = self.worker_hours
             assert hours is not None
@@ -233,15 +234,6 @@ def _bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60:,} h {minutes % 60} min"
 
 
 def _shown(sample: Sample) -> str:

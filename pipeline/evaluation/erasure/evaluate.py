@@ -41,7 +41,7 @@ from pipeline.generation.environment import environment
 from pipeline.models.dtype import fast_dtype
 from pipeline.paths import folder_on_disk
 from pipeline.session import resolve_device
-from pipeline.terminal import printable
+from pipeline.terminal import duration, printable
 
 _ROUNDS = (0.1, 0.2)  # shares of the pictures that all recipes have before the attacks and before the rest
 _REPORT_EVERY = 300.0  # seconds between the reports of a round that goes on
@@ -233,7 +233,7 @@ class Evaluation:
         timed = self.config.timing.repeats * 2 * len(self.recipes) * self.config.timing.batch_size
         print(
             f"{pictures:,} pictures to draw ({len(self.tasks)} tasks, {len(self.recipes)} recipes with the unerased "
-            f"model, {self.config.cell} prompts a cell): about {_duration((pictures + attacks + timed) * pace)} at "
+            f"model, {self.config.cell} prompts a cell): about {duration((pictures + attacks + timed) * pace)} at "
             f"{1 / pace:.2f} pictures/s, if all recipes were as fast as {recipe!r}",
             file=sys.stderr,
         )
@@ -296,9 +296,3 @@ class Evaluation:
 def _early(batches: list[Batch], share: float) -> list[Batch]:
     """The first *share* of a task's batches; at least one."""
     return batches[: max(1, round(share * len(batches)))]
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
