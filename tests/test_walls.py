@@ -36,6 +36,7 @@ ORDER = (
     "repair",
     "workshop",
     "arguments",
+    "commands",
     "cli",
 )
 

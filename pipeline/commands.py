@@ -1,0 +1,260 @@
+"""What each `lacuna` command does with its arguments.
+
+Every one imports what it needs when it runs, so that `show`, `plan` and `status` do not wait for torch (but where
+`model.dtype: auto` makes it look for a GPU, or a recipe has steps that are checked against the model's family).
+"""
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.arguments import completion, storage_options
+from pipeline.errors import LacunaError
+from pipeline.terminal import ReaderGone, tell
+
+if TYPE_CHECKING:
+    from pipeline.config.schema import Config
+
+LATER = "settled when the run begins"  # in place of an identity
+
+
+def _need_docstrings() -> None:
+    """Refuse to draw without docstrings: ``transformers`` makes some of its own from others when it is imported."""
+    if sys.flags.optimize > 1:
+        raise LacunaError(
+            "python -OO takes away the docstrings that transformers needs when it is imported: run this command with "
+            "python or python -O, and without PYTHONOPTIMIZE=2"
+        )
+
+
+def _load(args: argparse.Namespace) -> "Config":
+    """Read the config, refuse a recipe that its model cannot do, and settle what is "auto" as a run would."""
+    from pipeline.audit.compatibility import check_detector
+    from pipeline.config import load_config
+    from pipeline.corpus import open_store
+    from pipeline.corpus.resume import follow
+    from pipeline.erasure.compatibility import check_recipe
+    from pipeline.models.settle import settle
+
+    config = load_config(args.config, args.overrides)
+    check_recipe(config)
+    check_detector(config)
+    return settle(follow(config, open_store(config.output.path, config.output.storage_options)))
+
+
+def _run(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    from pipeline.config import load_config
+    from pipeline.run import run
+
+    config = load_config(args.config, args.overrides)  # a dtype of auto is for the workers' devices to settle
+    outcome = run(config, accept_environment=args.accept_environment)
+    with contextlib.suppress(ReaderGone):  # what it did stands, whoever hears of it
+        tell(outcome.message)
+    return outcome.exit_code
+
+
+def _show(args: argparse.Namespace) -> int:
+    from pipeline.audit.compatibility import check_detector_here
+    from pipeline.config import identity, load_config, to_public_yaml
+    from pipeline.erasure.compatibility import check_recipe_here
+    from pipeline.models.settle import is_settled, settle_here
+    from pipeline.prompts import open_source
+
+    config = load_config(args.config, args.overrides)
+    check_recipe_here(config)
+    check_detector_here(config)
+    config = settle_here(config)
+    fingerprint = open_source(config.prompts).fingerprint
+    name = identity(config, fingerprint).digest if is_settled(config) else LATER
+    tell(f"{to_public_yaml(config)}# identity: {name}")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from pipeline.audit.compatibility import check_detector
+    from pipeline.config import load_config
+    from pipeline.corpus import open_store
+    from pipeline.corpus.outlook import outlook
+    from pipeline.corpus.resume import follow
+    from pipeline.erasure.compatibility import check_recipe
+    from pipeline.models.settle import is_settled, settle, settle_here, stand_in
+    from pipeline.prompts import Plan, open_source
+    from pipeline.prompts.report import plan_report
+
+    config = load_config(args.config, args.overrides)
+    check_recipe(config)
+    check_detector(config)
+    config = follow(config, open_store(config.output.path, config.output.storage_options))
+    config = settle_here(config) if args.no_measure else settle(config)
+    settled = is_settled(config)
+    plan = Plan.build(stand_in(config), open_source(config.prompts))
+    there = outlook(config, plan.summary(), settled=settled)
+    measured = None
+    if not args.no_measure:
+        _need_docstrings()
+        from pipeline.workshop.preview import measure
+
+        measured = measure(config, plan)
+    report = plan_report(config, plan, measured=measured, price=args.price, there=there)
+    tell(report.text() if settled else replace(report, identity=LATER).text())
+    return 0
+
+
+def _words(args: argparse.Namespace) -> int:
+    import json
+
+    from pipeline.config import load_config
+    from pipeline.workshop.words import words_report
+
+    report = words_report(load_config(args.config, args.overrides))
+    tell(json.dumps(report.json(), ensure_ascii=False, indent=2) if args.json else report.text())
+    return 0
+
+
+def _preview(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    from pipeline.workshop.preview import write_preview
+
+    tell(write_preview(_load(args), args.images, args.output))
+    return 0
+
+
+def _explain(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    from pipeline.workshop.explain import write_explanation
+
+    tell(write_explanation(_load(args), args.prompt, args.output))
+    return 0
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    from pipeline.workshop.finetune import finetune
+
+    for path in finetune(_load(args), args.checkpoint_every):
+        tell(str(path))
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    from pipeline.workshop.export import export
+
+    tell(str(export(_load(args), args.folder, edits_only=args.edits_only)))
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    from pipeline.corpus import status
+
+    tell(status(args.path, storage_options(args.storage)).text())
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from pipeline.corpus import inspect
+
+    found = inspect(args.path, storage_options(args.storage))
+    count = len(found.problems)
+    verdict = f"{count} problem{'s' * (count != 1)}" if count else "sound"
+    same = " with the same --storage" if args.storage else ""
+    remedies = [f"{line}{same}" for line in found.remedies(args.path)]
+    tell("\n".join([*found.problems, f"{args.path}: {verdict}", *remedies]))
+    return 1 if count else 0
+
+
+def _repair(args: argparse.Namespace) -> int:
+    from pipeline.config import load_config
+    from pipeline.repair import recorded_config, repair
+
+    if Path(args.what).is_file() or args.what.endswith((".yaml", ".yml")):
+        if args.storage:
+            raise LacunaError("--storage is for a corpus; a config says it itself: output.storage_options={KEY: VALUE}")
+        config = load_config(args.what, args.overrides)
+    elif args.overrides:
+        raise LacunaError(f"{args.what}: is no config file, so it takes no {args.overrides[0]}")
+    else:
+        config = recorded_config(args.what, storage_options(args.storage))
+    done = repair(config, accept_environment=args.accept_environment)
+    lines = [*done.mended, *done.left, *([done.message] if done.message else [])]
+    count = f"{len(done.mended)} mended, {len(done.left)} left" if done.mended or done.left else "nothing to repair"
+    with contextlib.suppress(ReaderGone):  # what it did stands, whoever hears of it
+        tell("\n".join([*lines, f"{config.output.path}: {count}"]))
+    return 1 if done.left else done.exit_code
+
+
+def _finish(args: argparse.Namespace) -> int:
+    from pipeline.corpus import finish
+
+    finished = finish(args.path, storage_options(args.storage))
+    for path in finished.written:
+        tell(path)
+    for line in finished.damaged:
+        tell(f"left out: {line}")
+    return 1 if finished.damaged else 0
+
+
+def _purge(args: argparse.Namespace) -> int:
+    from pipeline.corpus import evidence_url, purge_evidence, purged_on
+
+    before, where = purged_on(args.path, storage_options(args.storage)), evidence_url(args.path)
+    if deleted := purge_evidence(args.path, storage_options(args.storage)):
+        tell(f"{deleted} files of evidence deleted below {where}")
+    else:
+        tell(f"{where}: was purged on {before}" if before else f"{where}: there was no evidence to delete")
+    return 0
+
+
+def _results(args: argparse.Namespace) -> Path | None:
+    from pipeline.evaluation.results import results_file
+
+    return results_file(args.results) if args.results else None
+
+
+def _evaluate_suite(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    from pipeline.registry import SUITES, load_function
+
+    tell(load_function("suite", args.suite, SUITES)(args.output, args.images, results=_results(args)))
+    return 0
+
+
+def _evaluate_erasure(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    from pipeline.evaluation.erasure.config import load_evaluation
+
+    config = load_evaluation(args.config, args.overrides)
+    from pipeline.evaluation.erasure.evaluate import evaluate_erasure
+
+    tell(evaluate_erasure(config, args.output or f"out/evaluate-{Path(args.config).stem}", _results(args)))
+    return 0
+
+
+def _completion(args: argparse.Namespace) -> int:
+    tell(completion(args.shell))
+    return 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "show": _show,
+    "plan": _plan,
+    "words": _words,
+    "preview": _preview,
+    "explain": _explain,
+    "finetune": _finetune,
+    "export": _export,
+    "status": _status,
+    "verify": _verify,
+    "repair": _repair,
+    "finish": _finish,
+    "purge": _purge,
+    "evaluate suite": _evaluate_suite,
+    "evaluate erasure": _evaluate_erasure,
+    "completion": _completion,
+}
