@@ -233,12 +233,11 @@ def _recipe(store: Store, recipe: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _strays(store: Store, evidence: Store, records: Mapping[int, CommitRecord], corpus_format: int) -> Iterator[str]:
     """Files at final names that no commit names, and attempts that were not removed."""
     named = {file.name for record in records.values() for file in record.files}
-    if corpus_format == 1:
-        named |= {layout.SIZES, *(layout.dali(shard, corpus_format) for shard in records)}
+    indexes = (".idx", layout.SIZES) if corpus_format == 1 else ()  # there also those that other tools make
     for where, folders in ((store, (layout.TRAIN, layout.MANIFESTS)), (evidence, (layout.QUARANTINE,))):
         for folder in folders:
             for entry in where.list(folder):
-                if entry.path not in named:
+                if entry.path not in named and not entry.path.endswith(indexes):
                     yield f"{entry.path}: no commit names it"
         for entry in where.list(layout.ATTEMPTS):
             attempt = layout.attempt_of(entry.path)
