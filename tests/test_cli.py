@@ -210,6 +210,7 @@ def test_overrides_are_not_called_required(capsys) -> None:
     assert capsys.readouterr().err.endswith("the following arguments are required: CONFIG\n")
 
 
+@pytest.mark.slow
 def test_without_docstrings_what_reads_works_and_what_draws_says_that_it_cannot(folder: Path, tmp_path: Path) -> None:
     script = "from pipeline.cli import entry; entry()"
 

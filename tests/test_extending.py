@@ -14,6 +14,8 @@ import pytest
 import pipeline
 from pipeline.cli import main
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(pipeline.__file__).parent
 PAGE = (PACKAGE / "EXTENDING.md").read_text()
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))

@@ -98,6 +98,7 @@ def on_a_terminal(command: list[str], folder: Path, columns: int, **changed: str
     return process.wait(), seen.decode()
 
 
+@pytest.mark.slow
 def test_with_ray_below_uv_without_home_and_with_a_long_tmpdir_read_by_nobody(
     folder: Path, expected: dict[str, bytes]
 ) -> None:

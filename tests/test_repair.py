@@ -111,6 +111,7 @@ def corpus(made, tmp_path):
     return config, open_store(tmp_path / "corpus"), open_store(tmp_path / "corpus.evidence")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", EVERYTHING)
 def test_each_kind_of_damage_is_mended(kind, corpus):
     config, store, evidence = corpus
@@ -130,6 +131,7 @@ def damage_all(store, evidence) -> None:
     flip(store, tensors(store))
 
 
+@pytest.mark.slow
 def test_all_at_once_on_an_object_store_from_the_path_alone(made, s3, capsys):
     path = f"s3://corpora/{uuid.uuid4().hex}"
     given = [f"{key}={value}" for key, value in s3.items()]
@@ -171,6 +173,7 @@ def test_run_status_and_finish_agree_on_what_is_damaged_and_name_the_command(cor
     assert main(["run", str(made / "c.yaml"), f"output.path={store.url}"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_killed_at_any_write_it_is_whole_after_the_next(after, corpus, monkeypatch):
     config, store, evidence = corpus
@@ -237,6 +240,7 @@ def test_evidence_that_was_purged_stays_away(corpus):
     assert not list(evidence.list("quarantine"))
 
 
+@pytest.mark.slow
 def test_a_sample_that_was_left_out_is_left_out_again(made, tmp_path):
     """The manifest names it, or where that is gone too the record of the failure."""
     config = settle(load_config(made / "c.yaml", [f"output.path={tmp_path}/corpus"]))

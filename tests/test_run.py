@@ -191,6 +191,7 @@ BAD_ROWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", BAD_ROWS)
 def test_a_bad_row_that_is_met_only_while_drawing_fails_alone(
     kind: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -270,6 +271,7 @@ def test_a_size_that_the_loaded_model_refuses_makes_a_bad_row(tmp_path: Path) ->
     assert (rows[1].width, rows[1].height) == (32, 32)
 
 
+@pytest.mark.slow
 def test_a_run_to_s3_is_killed_and_goes_on_to_the_bytes_of_one_on_disk(
     model: str, tmp_path: Path, s3: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -514,6 +516,7 @@ def test_an_interrupt_while_storage_is_away_says_so_at_once(
     assert _stopped(Output.of(config.output)).startswith(said)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(model: str, tmp_path: Path) -> None:
     path = write(tmp_path, model, prompts=32, steps=15)
     commits = tmp_path / "corpus" / "commits"
@@ -553,6 +556,7 @@ def test_an_interrupt_while_the_pages_are_written_says_how_to_go_on(model: str, 
     assert run(load(path), progress=Silent()).exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_while_ray_starts_says_how_to_go_on(number: int, model: str, tmp_path: Path) -> None:
     """A dtype of auto is asked of Ray before there is a plan."""

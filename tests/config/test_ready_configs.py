@@ -17,6 +17,7 @@ CLASSES = {
 CONFIGS = sorted(str(path) for path in Path("configs").glob("*.yaml"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CONFIGS)
 def test_show_and_plan(path: str, capsys, tmp_path: Path, monkeypatch):
     hub.use(tmp_path, monkeypatch)

@@ -86,6 +86,7 @@ def reference(tmp_path, kept=True):
     return published(store, evidence)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_at_every_store_call_is_mended_by_a_resume(place, tmp_path, after):
     crash_everywhere(*place, reference(tmp_path), after, kept=True)
@@ -122,6 +123,7 @@ def crash_everywhere(path, options, expected, after, kept):
     assert crashes == 9  # three writes, the create, three copies, two deletes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_while_repairing_is_mended_by_the_next_repair(place, tmp_path, after):
     expected = reference(tmp_path)
@@ -170,6 +172,7 @@ def test_attempts_are_repaired_together(tmp_path):
     assert verify(path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_crash_while_several_attempts_are_repaired_is_mended_by_the_next_repair(tmp_path, after):
     crashes = 0

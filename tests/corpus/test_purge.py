@@ -38,6 +38,7 @@ def note(path: str, options: dict[str, str]) -> dict[str, str]:
     return json.loads(open_store(evidence_url(path), options).read("evidence.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", "s3"])
 @pytest.mark.parametrize("text", [text for text in MEANINGFUL if text in "#?% +\\é" or text == "%23"])
 def test_a_corpus_of_any_name_is_sound_and_keeps_all_but_its_evidence(kind: str, text: str, tmp_path, request) -> None:
@@ -179,6 +180,7 @@ def test_evidence_moves_with_its_corpus(tmp_path: Path) -> None:
     assert note(new, {})["purged"] == purged_on(new) != ""  # a resume forgets no purge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_a_purge_that_was_killed_is_ended_by_the_next(after: bool, place) -> None:
     path, options = place

@@ -17,6 +17,8 @@ from pipeline.corpus import finish, layout, open_store
 from pipeline.corpus.readers import braces
 from tests.corpora import make_corpus
 
+pytestmark = pytest.mark.slow
+
 PICTURES = [0, 3, 0, 0, 4, 5, 0]
 KEPT = sum(PICTURES)
 HELD = [shard for shard, pictures in enumerate(PICTURES) if pictures]

@@ -84,6 +84,7 @@ def test_being_writable_leaves_nothing_behind(store: Store) -> None:
     assert list(store.list()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", "s3"])
 @pytest.mark.parametrize("text", MEANINGFUL)
 def test_every_character_of_a_corpus_name_means_itself(kind: str, text: str, tmp_path: Path, request) -> None:
@@ -109,6 +110,7 @@ def test_every_character_of_a_corpus_name_means_itself(kind: str, text: str, tmp
         assert _keys(options, root) == {f"{name}/{path}" for name in found for path in ("copy", "created", "x#y/z")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "bucket"), [("gs", "bucket"), ("az", "container_name")])
 @pytest.mark.parametrize("text", MEANINGFUL)
 def test_googles_and_azures_clients_are_given_a_name_as_it_stands(scheme: str, bucket: str, text: str) -> None:

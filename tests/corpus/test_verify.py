@@ -191,6 +191,7 @@ def test_pinned_tensors_that_are_there_are_no_fault(sealed):
     assert verify(path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGE)
 def test_damage_is_found_and_named(corpus, kind):
     path, options = corpus

@@ -14,6 +14,8 @@ from pipeline.diorama.train import main
 from pipeline.diorama.train_unet import draw_timesteps, train_unet
 from pipeline.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 def settings_in(folder, steps):
     for part in ("tokenizer", "text_encoder", "vae"):

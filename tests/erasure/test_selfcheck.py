@@ -80,6 +80,7 @@ def test_an_edit_in_the_wrong_direction_is_refused(model: Model) -> None:
         check.judge("step one")
 
 
+@pytest.mark.slow
 def test_an_edit_of_many_concepts_is_judged_by_a_few_evenly_over_the_list(model: Model, capsys) -> None:
     many = [Concept(name=f"cat {i}", anchor="dog") for i in range(3 * CHECKED)]
     few = checked(many)

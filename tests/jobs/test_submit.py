@@ -12,6 +12,8 @@ import pytest
 
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 model: {{path: {model}, dtype: float32}}

@@ -90,6 +90,7 @@ def path_of(family: str) -> str:
     return tiny.path() if family == "sd" else tiny_families.path(family)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alphas", [(1, 8, 2), (1, None), (8, 4, None, 1, 1)])
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_each_layer_has_its_own_alpha_over_its_own_rank(family: str, alphas: Sequence[float | None], tmp_path: Path):

@@ -22,6 +22,8 @@ from tests import tiny
 from tests.erasure import families
 from tests.erasure.conftest import KEEP
 
+pytestmark = pytest.mark.slow
+
 UCE_STEP = {"method": "uce", "options": {"keep": KEEP, "templates": ["{}", "a {}", "a photo of a {}"]}}
 
 

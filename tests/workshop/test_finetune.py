@@ -26,6 +26,8 @@ from pipeline.workshop.finetune import finetune
 from tests import tiny
 from tests.erasure.conftest import QUICK_ESD as QUICK
 
+pytestmark = pytest.mark.slow
+
 
 def write_config(folder: Path, **options) -> Path:
     path = folder / "config.yaml"

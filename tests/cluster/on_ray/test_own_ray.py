@@ -8,12 +8,15 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from pipeline.config import load_config
 from pipeline.corpus import failures, open_store, verify
 from pipeline.run import run
 from tests import tiny
 from tests.cluster.on_ray.test_ray import ROOT, Lines, bytes_of, shards_done, write
+
+pytestmark = pytest.mark.slow
 
 
 def descendant(run: int, title: str) -> psutil.Process:

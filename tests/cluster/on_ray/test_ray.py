@@ -25,6 +25,8 @@ from pipeline.errors import ConfigError, StoreError
 from pipeline.run import run
 from tests import tiny
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = """
 model: {{path: {model}, dtype: float32}}

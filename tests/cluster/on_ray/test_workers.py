@@ -21,6 +21,8 @@ from pipeline.corpus import open_store
 from pipeline.errors import ClusterError
 from tests.faulty import serving
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

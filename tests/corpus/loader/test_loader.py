@@ -70,6 +70,7 @@ def at_epoch(loader, epoch):
     return loader
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_a_resume_is_exact_at_any_other_ranks_workers_and_batches(numbers, seed):
     """No sample twice, none lost but a remainder smaller than ranks x workers x batch; through several resumes."""

@@ -17,6 +17,8 @@ from tests import trainers
 from tests.corpora import make_corpus
 from tests.trainers import BATCH, EPOCHS, run
 
+pytestmark = pytest.mark.slow
+
 TOTAL = 344
 USES = {  # by name: the way, its kind, and what has to be installed
     "loader": ("loader", {}, ()),

@@ -94,6 +94,7 @@ def test_variants_train_what_they_say(model):
     assert any("conv_in" in name for name in names["u"])
 
 
+@pytest.mark.slow
 def test_x_on_sdxl_trains_attention_to_text_and_a_run_takes_the_result(tmp_path: Path):
     # Milder than QUICK: x trains the layers' output as well, which all texts share. At 30 iterations erased .22, others
     # moved by .55 of what the cat moved (the self-check wants .1 and .7).

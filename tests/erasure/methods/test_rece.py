@@ -69,6 +69,7 @@ def test_options_that_cannot_work(options):
         RECEOptions(**options)
 
 
+@pytest.mark.slow
 def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
     # Three kinds jointly: erased .94 to .95, neighbours .03 to .07 of the concept's own shift. The self-check's
     # unrelated texts move by .60 to .66 (cat alone: .42), below its limit of .7, or this raises.

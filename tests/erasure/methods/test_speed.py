@@ -142,6 +142,7 @@ def test_what_cannot_be_solved_is_refused(model):
         method(model, (Concept(name="cat"),), keep=[]).edit()
 
 
+@pytest.mark.slow
 def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
     recipe = diorama.compiled("speed", diorama.CAT, diorama.GUN)  # the self-check is passed, or this raises
     for figures in diorama.figures(recipe).values():

@@ -152,6 +152,7 @@ def test_a_singular_system_is_refused(model):
         method(model, lamb=1e-30, tokens="subject", templates=["{}"], keep=[]).edit()
 
 
+@pytest.mark.slow
 def test_what_must_move_moves_on_the_diorama_and_neighbours_do_not():
     # A gun to nothing, at the official lamb of 0.5, moves the self-check's unrelated texts by 0.70 of what the cat
     # moves, and is refused; at 2 by 0.54, and cat and gun are as gone (erased 0.94 and 0.81). At 300 objects that are

@@ -67,6 +67,7 @@ def test_what_it_hands_in_is_nearest_to_the_concept_under_the_edited_weights():
         assert least < objective(found - step)
 
 
+@pytest.mark.slow
 def test_it_succeeds_against_plain_uce_in_half_of_the_cases_and_goes_on_with_more(config_file, tmp_path):
     def leaks():
         recipes = json.loads((tmp_path / "scores.json").read_text())["tasks"]["two objects"]["recipes"]

@@ -12,6 +12,8 @@ from pipeline.evaluation.erasure.evaluate import Evaluation, evaluate_erasure
 from pipeline.evaluation.erasure.store import Folder
 from pipeline.evaluation.results import read_result
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 model: {path: diorama, dtype: float32}
 tasks:
