@@ -1,6 +1,5 @@
 """From prompts to a plan: sources, their order, and the samples of every shard with keys and seeds."""
 
-from pipeline.concepts.mentions import mentions
 from pipeline.prompts.plan import Plan, PlanSummary
 from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed, unplanned
 from pipeline.prompts.source import Looked, RowSource
@@ -15,7 +14,6 @@ __all__ = [
     "Sample",
     "batches",
     "further_seed",
-    "mentions",
     "open_source",
     "unplanned",
 ]

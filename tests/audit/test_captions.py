@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.audit.captions import caption
 from pipeline.concepts.concept import Concept
+from pipeline.concepts.mentions import mentions
 from pipeline.config.schema import CaptionPolicy
-from pipeline.prompts import mentions
 
 CAT = Concept(name="cat", aliases=("kitten", "tabby cat"), anchor="dog")
 KNIFE = Concept(name="knife")

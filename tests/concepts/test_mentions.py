@@ -3,9 +3,8 @@
 import pytest
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.mentions import Naming
+from pipeline.concepts.mentions import Naming, mentions
 from pipeline.concepts.words import plurals
-from pipeline.prompts import mentions
 
 CAT = Concept(name="cat", aliases=("kitty", "tabby cat"))
 KNIFE = Concept(name="knife", aliases=("glass",))
