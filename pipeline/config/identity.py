@@ -32,6 +32,7 @@ from pipeline.config.schema import AUTO, Config, DType, settings
 #    A model's folder is known by the files that are loaded.
 # 6: What names a concept is told in one normal form of text (cat_ears, 1cat, full-width letters, AK‑47), of overlapping
 #    words the longest, everywhere; phrases may be excepted. Captions drop the syntax of weights and choices.
+#    SAFREE reads no padding where the text encoder of Stable Diffusion was trained not to.
 SEMANTICS = 6
 
 

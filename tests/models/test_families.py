@@ -10,7 +10,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.family import Family
 from pipeline.models.load import load_model
 from pipeline.registry import FAMILIES, load_class
-from tests import tiny_families
+from tests import tiny, tiny_families
 
 CPU = torch.device("cpu")
 
@@ -101,6 +101,18 @@ def test_sdxl_encodes_ids_as_it_does_the_text_that_they_spell():
     texts = ["a cat by a tree", ""]
     ids = stream.tokenizer(texts, padding="max_length", max_length=stream.length, return_tensors="pt").input_ids
     assert torch.equal(driver.encode_ids(ids), driver.encode(texts).embeds)
+
+
+def test_ids_are_encoded_without_their_padding_where_texts_are():
+    driver = load_model(ModelConfig(path=tiny.path()), torch.device("cpu")).family
+    (stream,) = driver.streams
+    texts = ["a cat by a tree", ""]
+    ids = stream.tokenizer(texts, padding="max_length", max_length=stream.length, return_tensors="pt").input_ids
+    whole = driver.encode_ids(ids)
+    assert torch.equal(whole, driver.encode(texts).embeds)
+    driver.pipe.text_encoder.config.use_attention_mask = True
+    assert torch.equal(driver.encode_ids(ids), driver.encode(texts).embeds)
+    assert not torch.allclose(driver.encode_ids(ids), whole, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
