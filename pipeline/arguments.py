@@ -63,6 +63,18 @@ def build_parser() -> argparse.ArgumentParser:
     plan.add_argument("--no-measure", action="store_true", help="do not generate a batch to estimate time and bytes")
     plan.add_argument("--price", type=_price, metavar="X", help="price of one worker per hour, for the cost")
     words = with_config("words", "show which words the erasure list acts on, and what a dictionary knows beside them")
+    words.add_argument(
+        "--prove",
+        nargs="?",
+        const="near",
+        choices=("near", "all"),
+        help="have the unerased model draw words and the detector look: those near to the concepts, or all of the "
+        "vocabulary; what was drawn before is not drawn again",
+    )
+    words.add_argument(
+        "--budget", type=_positive, metavar="N", help="draw at most N pictures, of what matters most first"
+    )
+    words.add_argument("--write", metavar="FILE", help="write what --prove found as an erasure list")
     words.add_argument("--json", action="store_true", help="print it as JSON, for programs")
     preview = with_config("preview", "draw erased beside unerased pictures of this config as one page")
     preview.add_argument("-n", "--images", type=_positive, default=16, help="how many prompts to draw (default 16)")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.arguments import completion, storage_options
 from pipeline.errors import LacunaError
-from pipeline.terminal import ReaderGone, tell
+from pipeline.terminal import ReaderGone, printable, tell
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
@@ -32,6 +32,15 @@ def _need_docstrings() -> None:
 
 
 def _load(args: argparse.Namespace) -> "Config":
+    """Read the config, refuse a recipe that its model cannot do, and settle what a run would, its words among it."""
+    from pipeline.corpus import open_store
+    from pipeline.evaluation.words.settle import with_proved_words
+
+    config = _load_as_listed(args)
+    return with_proved_words(config, open_store(config.output.path, config.output.storage_options))[0]
+
+
+def _load_as_listed(args: argparse.Namespace) -> "Config":
     """Read the config, refuse a recipe that its model cannot do, and settle what is "auto" as a run would."""
     from pipeline.audit.compatibility import check_detector
     from pipeline.config import load_config
@@ -61,7 +70,9 @@ def _run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from pipeline.audit.compatibility import check_detector_here
     from pipeline.config import identity, load_config, to_public_yaml
+    from pipeline.corpus import open_store
     from pipeline.erasure.compatibility import check_recipe_here
+    from pipeline.evaluation.words.settle import with_proved_words
     from pipeline.models.settle import is_settled, settle_here
     from pipeline.prompts import open_source
 
@@ -69,6 +80,8 @@ def _show(args: argparse.Namespace) -> int:
     check_recipe_here(config)
     check_detector_here(config)
     config = settle_here(config)
+    if is_settled(config):
+        config, _ = with_proved_words(config, open_store(config.output.path, config.output.storage_options))
     fingerprint = open_source(config.prompts).fingerprint
     name = identity(config, fingerprint).digest if is_settled(config) else LATER
     tell(f"{to_public_yaml(config)}# identity: {name}")
@@ -82,6 +95,7 @@ def _plan(args: argparse.Namespace) -> int:
     from pipeline.corpus.outlook import outlook
     from pipeline.corpus.resume import follow
     from pipeline.erasure.compatibility import check_recipe
+    from pipeline.evaluation.words.settle import with_proved_words
     from pipeline.models.settle import is_settled, settle, settle_here, stand_in
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report
@@ -91,7 +105,9 @@ def _plan(args: argparse.Namespace) -> int:
     check_detector(config)
     config = follow(config, open_store(config.output.path, config.output.storage_options))
     config = settle_here(config) if args.no_measure else settle(config)
-    settled = is_settled(config)
+    settled, words = is_settled(config), ""
+    if settled:
+        config, words = with_proved_words(config, open_store(config.output.path, config.output.storage_options))
     plan = Plan.build(stand_in(config), open_source(config.prompts))
     there = outlook(config, plan.summary(), settled=settled)
     measured = None
@@ -102,6 +118,8 @@ def _plan(args: argparse.Namespace) -> int:
         measured = measure(config, plan)
     report = plan_report(config, plan, measured=measured, price=args.price, there=there)
     tell(report.text() if settled else replace(report, identity=LATER).text())
+    if words:
+        tell(words)
     return 0
 
 
@@ -111,9 +129,33 @@ def _words(args: argparse.Namespace) -> int:
     from pipeline.config import load_config
     from pipeline.workshop.words import words_report
 
+    if args.prove:
+        return _prove(args)
+    for option in ("budget", "write"):
+        if getattr(args, option):
+            raise LacunaError(f"--{option} is for --prove")
     report = words_report(load_config(args.config, args.overrides))
     tell(json.dumps(report.json(), ensure_ascii=False, indent=2) if args.json else report.text())
     return 0
+
+
+def _prove(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    import json
+
+    from pipeline.files import write_whole
+    from pipeline.workshop.prove import as_list, prove
+
+    config = _load_as_listed(args)
+    proof = prove(config, everything=args.prove == "all", budget=args.budget, say=_say)
+    if args.write:
+        write_whole(Path(args.write), as_list(config, proof).encode())
+    tell(json.dumps(proof.record(), ensure_ascii=False, indent=2) if args.json else proof.text())
+    return proof.exit_code
+
+
+def _say(line: str) -> None:
+    print(f"lacuna: {printable(line)}", file=sys.stderr)
 
 
 def _preview(args: argparse.Namespace) -> int:

@@ -41,6 +41,7 @@ from pipeline.corpus.stores import hastily
 from pipeline.corpus.summary import Summary
 from pipeline.erasure.compatibility import check_recipe_here
 from pipeline.errors import ConfigError, CorpusError, StoreError
+from pipeline.evaluation.words.settle import with_proved_words
 from pipeline.models.dtype import settle_dtype, with_dtype
 from pipeline.models.settle import is_settled, settle_size
 from pipeline.paths import is_relative, locate
@@ -79,7 +80,8 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
         check_detector_here(config)
         with leaving_no_folder(locate(config.output.path)), terminable(), Supervisor(config) as on_ray:
             check_writable(output.store)  # before anything takes long
-            return _run(_settled(config, output, on_ray), output, on_ray, accept_environment, progress)
+            config, words = with_proved_words(_settled(config, output, on_ray), output.store)
+            return _run(config, output, on_ray, accept_environment, progress, words)
     except KeyboardInterrupt:
         return RunOutcome(exit_code=130, failed=(), message=_stopped(output))
     except Lost as lost:
@@ -103,7 +105,12 @@ def _settled(config: Config, output: Output, on_ray: Supervisor) -> Config:
 
 
 def _run(
-    config: Config, output: Output, on_ray: Supervisor, accept_environment: bool, progress: Progress | None
+    config: Config,
+    output: Output,
+    on_ray: Supervisor,
+    accept_environment: bool,
+    progress: Progress | None,
+    words: str,
 ) -> RunOutcome:
     plan = Plan.build(config, open_source(config.prompts))
     store, evidence = output.store, output.evidence
@@ -122,7 +129,7 @@ def _run(
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
     unfinished = plan.shards - len(given_up | known.keys())
     shown = progress or open_progress()
-    for line in source_lines(config, plan, notable=True):
+    for line in (*source_lines(config, plan, notable=True), *filter(None, [words])):
         shown.say(line)
     try:
         snapshot = _generate(config, output, plan, on_ray, shown, known, unfinished, accept_environment)

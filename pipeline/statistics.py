@@ -1,6 +1,7 @@
 """Intervals for shares. Arithmetic only."""
 
 import math
+from collections.abc import Callable
 
 Z95 = 1.959964  # of a 95 % interval
 
@@ -22,3 +23,30 @@ def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
     # The ends are exact where rounding would leave them a hair off.
     low = 0.0 if hits == 0 else max(0.0, (centre - half) / scale)
     return low, 1.0 if hits == trials else min(1.0, (centre + half) / scale)
+
+
+def binomial_tail(hits: int, trials: int, share: float) -> float:
+    """Return the chance of *hits* or more in *trials*, each of which succeeds with probability *share* in 0..1."""
+    if hits <= 0:
+        return 1.0
+    return min(1.0, sum(math.comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(hits, trials + 1)))
+
+
+def clopper_pearson(hits: int, trials: int, level: float) -> tuple[float, float]:
+    """Return the lower and the upper bound of a share, each wrong with a chance of at most *level* (one-sided).
+
+    Clopper & Pearson 1934, Biometrika 26:404: exact, whatever the share; (0, 1) where there were no trials. By
+    bisection, to 2^-40.
+    """
+    low = 0.0 if hits == 0 else _crossing(lambda share: binomial_tail(hits, trials, share) >= level)
+    high = 1.0 if hits == trials else _crossing(lambda share: 1 - binomial_tail(hits + 1, trials, share) < level)
+    return low, high
+
+
+def _crossing(above: Callable[[float], bool]) -> float:
+    """Return the least share in 0..1 from which on *above* holds."""
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if above(middle) else (middle, high)
+    return high

@@ -32,23 +32,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     (folder / "prompts.txt").write_text("".join(f"a light and a dog {i}\n" for i in range(8)))
     (folder / "config.yaml").write_text(CONFIG.format(model=tiny.path(), output=folder / "corpus"))
-    assert main(["run", str(folder / "config.yaml")]) == 0
+    kept = CONFIG.replace("policy: quarantine", "policy: keep").format(model=tiny.path(), output=folder / "kept")
+    (folder / "kept.yaml").write_text(kept)
+    assert main(["run", str(folder / "config.yaml")]) == 1, "nothing is kept"
     return folder
 
 
 def test_run_says_what_came_of_it_and_a_second_one_finds_nothing_to_do(folder: Path, capsys) -> None:
-    assert main(["run", str(folder / "config.yaml")]) == 0
+    assert main(["run", str(folder / "config.yaml")]) == 1
     assert f"{folder}/corpus: 2 of 2 shards, 8 quarantined" in capsys.readouterr().out
 
 
 def test_make_run_shows_the_status_of_its_own_config(folder: Path) -> None:
     binaries = Path(sys.executable).parent
     done = subprocess.run(  # -o: what is installed already is not installed again
-        ["make", "-C", str(ROOT), "-o", ".venv/.run", "run", f"BIN={binaries}", f"CONFIG={folder / 'config.yaml'}"],
+        ["make", "-C", str(ROOT), "-o", ".venv/.run", "run", f"BIN={binaries}", f"CONFIG={folder / 'kept.yaml'}"],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert f"corpus      {folder}/corpus\n" in done.stdout
+    assert f"corpus      {folder}/kept\n" in done.stdout
 
 
 def test_show_prints_a_config_that_loads_again_and_its_identity(folder: Path, capsys, tmp_path: Path) -> None:

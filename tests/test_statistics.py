@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.statistics import wilson
+from pipeline.statistics import binomial_tail, clopper_pearson, wilson
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,25 @@ def test_wilson_is_exact_at_its_ends_and_refuses_what_cannot_be():
     assert wilson(0, 0) == (0, 1)
     with pytest.raises(ValueError, match="5 hits in 4"):
         wilson(5, 4)
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "expected"),
+    [  # Newcombe 1998 (Statist. Med. 17:857), table I, method 5: 2.5 % on either side
+        (81, 263, (0.2527, 0.3676)),
+        (15, 148, (0.0578, 0.1617)),
+        (0, 20, (0.0, 0.1684)),
+        (1, 29, (0.0009, 0.1776)),
+    ],
+)
+def test_clopper_pearson_is_the_published_interval(hits, trials, expected):
+    assert clopper_pearson(hits, trials, 0.025) == pytest.approx(expected, abs=5e-5)
+
+
+def test_exact_bounds_and_tails_at_their_ends():
+    assert clopper_pearson(4, 4, 0.05) == (pytest.approx(0.05**0.25), 1.0)
+    assert clopper_pearson(0, 0, 0.05) == (0.0, 1.0)
+    assert binomial_tail(0, 5, 0.1) == 1
+    assert binomial_tail(6, 5, 0.1) == 0
+    assert binomial_tail(1, 5, 0.1) == pytest.approx(1 - 0.9**5)
+    assert binomial_tail(3, 3, 1.0) == 1

@@ -9,6 +9,9 @@ class Concept:
 
     ``anchor`` is the words that take its place (empty: nothing). ``preserve`` are neighbours to leave unharmed, and
     ``keep`` phrases that have one of its words in them and mean something else: "hot dog" of a dog.
+    ``proven`` are words that nobody listed and whose pictures show the concept about as often as those of its name,
+    ``implied`` words whose pictures show it now and then, ``ignore`` words that are to be neither, whatever they show:
+    of these the gate alone knows.
     ``everywhere`` says that it has no place in a picture but is all over it, as a style is.
     """
 
@@ -17,6 +20,9 @@ class Concept:
     anchor: str = ""
     preserve: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
+    proven: tuple[str, ...] = ()
+    implied: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     everywhere: bool = False
 
     @property

@@ -42,11 +42,13 @@ class _Form(NamedTuple):
 class Naming:
     """Finds what names *concepts*. Its words are found in any text at the cost of a look-up a word of that text."""
 
-    def __init__(self, concepts: Iterable[Concept]):
+    def __init__(self, concepts: Iterable[Concept], *, proven: bool = False):
+        """With *proven* also by the words that pictures proved."""
         self.concepts = tuple(concepts)
         self._trie: Trie[_Form] = Trie()
         for i, concept in enumerate(self.concepts):
-            for words, kept in ((concept.words, False), (concept.keep, True)):
+            own = (*concept.words, *concept.proven) if proven else concept.words
+            for words, kept in ((own, False), (concept.keep, True)):
                 for word in words:
                     singular = normal(word)
                     for form in {singular: word} | {normal(p): p for p in plurals(word) if normal(p) != singular}:

@@ -53,6 +53,9 @@ def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
             _check_anchor(f"{key}.anchor", own, naming)
         for j, kept in enumerate(own.preserve):
             _check_neighbour(f"{key}.preserve[{j}]", kept, own, j, naming)
+        for part in ("proven", "implied", "ignore"):
+            for j, word in enumerate(getattr(own, part)):
+                _check_unlisted(f"{key}.{part}[{j}]", word, naming)
     return [concept.name for concept in concepts]
 
 
@@ -63,6 +66,9 @@ def _concept(c: ConceptConfig) -> Concept:
         anchor=c.anchor,
         preserve=tuple(c.preserve),
         keep=tuple(c.keep),
+        proven=tuple(c.proven),
+        implied=tuple(c.implied),
+        ignore=tuple(c.ignore),
         everywhere=c.everywhere,
     )
 
@@ -113,6 +119,13 @@ def _check_neighbour(key: str, kept: str, concept: Concept, place: int, naming: 
         )
     if _plain(kept) in map(_plain, concept.preserve[:place]):
         raise Problem(key, f"{kept!r} is listed already; expected every neighbour once")
+
+
+def _check_unlisted(key: str, word: str, naming: Naming) -> None:
+    """A word that only the gate is to know, or to leave alone, is no listed one."""
+    _check_word(key, word)
+    if naming.is_word(word):
+        raise Problem(key, f"{word!r} is listed among the words of a concept; expected one that no list has")
 
 
 def _check_anchor(key: str, concept: Concept, naming: Naming) -> None:

@@ -10,7 +10,7 @@ from pipeline.config.interpolation import Interpolated, resolve
 from pipeline.config.overrides import apply_overrides, overrider
 from pipeline.config.places import FolderOf, place_model, place_recipe
 from pipeline.config.problem import Problem
-from pipeline.config.schema import AUTO, CaptionPolicy, Config, DType, ErasureList, Policy
+from pipeline.config.schema import AUTO, VOCABULARIES, CaptionPolicy, Config, DType, ErasureList, Policy
 from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
@@ -50,6 +50,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         validate_static(config)
         if config.prompts.source is not None and not is_class_name(config.prompts.source):
             config.prompts.source = read_path(config.prompts.source, folder_of("prompts.source"))
+        if config.words.vocabulary not in VOCABULARIES:
+            config.words.vocabulary = read_path(config.words.vocabulary, folder_of("words.vocabulary"))
         config.written = place_model(config.model, folder_of) | place_recipe(config.erasure.recipe, folder_of)
         if config.erasure.concepts and "recipe" not in data["erasure"]:
             raise Problem("erasure.recipe", _no_recipe(config))

@@ -117,6 +117,9 @@ class ConceptConfig:
     anchor: str = identity("")
     preserve: list[str] = identity(factory=list)
     keep: list[str] = identity(factory=list)  # phrases with one of its words that mean something else: hot dog
+    proven: list[str] = identity(factory=list)  # words that draw it, as `lacuna words --prove` found
+    implied: list[str] = identity(factory=list)  # words that draw it now and then; likewise
+    ignore: list[str] = identity(factory=list)  # words that are to be neither, whatever they draw
     everywhere: bool = identity(False)  # it has no place in a picture but is all over it, as a style is
 
 
@@ -157,6 +160,20 @@ class PromptsConfig:
     images_per_prompt: int = identity(1)
     limit: int | None = identity(None)  # use only the first rows
     shuffle: bool = identity(False)
+
+
+VOCABULARIES = ("builtin", "prompts")
+
+
+@dataclass(kw_only=True)
+class WordsConfig:
+    """What words draw, as ``lacuna words --prove`` found it. Operational: what a run takes from it is written into the
+    concepts, and so is in the identity."""
+
+    vocabulary: str = operational("builtin")  # builtin, prompts (this config's), or a text file with a word a line
+    cache: str = operational("out/words")  # folder or URL of the pictures, which lists share; as output.path
+    pictures: int = operational(4)  # of each word in the first round
+    require: bool = operational(False)  # refuse to run where no words were proved for this model and detector
 
 
 @dataclass(kw_only=True)
@@ -223,6 +240,7 @@ class ClusterConfig:
 class Config:
     model: ModelConfig = section(ModelConfig)
     erasure: ErasureConfig = section(ErasureConfig)
+    words: WordsConfig = section(WordsConfig)
     prompts: PromptsConfig = section(PromptsConfig)
     generation: GenerationConfig = section(GenerationConfig)
     audit: AuditConfig = section(AuditConfig)

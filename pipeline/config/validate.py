@@ -21,6 +21,7 @@ from pipeline.config.schema import (
     Policy,
     PromptsConfig,
     StepConfig,
+    WordsConfig,
 )
 from pipeline.errors import ConfigError, nearest
 from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
@@ -38,6 +39,7 @@ def validate_static(config: Config) -> None:
     _model(config.model)
     names = check_concepts(config.erasure.concepts)
     _recipe(config.erasure.recipe, names)
+    _words(config.words)
     _prompts(config.prompts)
     _generation(config.generation)
     _audit(config.audit, names)
@@ -151,6 +153,13 @@ def _prompts(prompts: PromptsConfig) -> None:
     shortest = {name: min(values, key=lambda value: len(value.strip())) for name, values in prompts.values.items()}
     if not string.Formatter().vformat(prompts.template, (), shortest).strip():
         raise Problem("prompts.template", "makes a blank prompt where each field is blank; expected a text beside them")
+
+
+def _words(words: WordsConfig) -> None:
+    _in_range("words.pictures", words.pictures, 1)
+    for name in ("vocabulary", "cache"):
+        if not getattr(words, name).strip():
+            raise Problem(f"words.{name}", "is empty; expected a path")
 
 
 def _columns(prompts: PromptsConfig) -> None:

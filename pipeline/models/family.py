@@ -143,14 +143,18 @@ class Family(ABC):
         """Encode negative prompts. Families in which no negative prompt is not the empty text override it."""
         return self.encode(texts)
 
-    @torch.no_grad()
     def summary(self, text: str) -> Tensor:
         """Return one vector for the whole *text*: the pooled one where there is one, else its end-of-text token's."""
-        encoded, stream = self.encode([text]), self.streams[0]
+        return self.summaries([text])[0]
+
+    @torch.no_grad()
+    def summaries(self, texts: Sequence[str]) -> Tensor:
+        """Return the ``summary`` of each of *texts*, encoded as one batch: ``(B, D)``."""
+        encoded, stream = self.encode(list(texts)), self.streams[0]
         if encoded.pooled is not None:
-            return encoded.pooled[0]
-        ids = stream.tokenizer(text, truncation=True, max_length=stream.length).input_ids
-        return encoded.embeds[0, stream.offset + len(ids) - 1]
+            return encoded.pooled
+        ids = stream.tokenizer(list(texts), truncation=True, max_length=stream.length).input_ids
+        return torch.stack([row[stream.offset + len(own) - 1] for row, own in zip(encoded.embeds, ids, strict=True)])
 
     def encode_ids(self, ids: Tensor) -> Tensor:
         """Return the ``embeds`` of token ids ``(B, length)`` of the first stream, for texts that no words spell."""

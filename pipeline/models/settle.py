@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.schema import AUTO, Config, DType
+from pipeline.config.schema import AUTO, ConceptConfig, Config, DType
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import settle_dtype, with_dtype
 from pipeline.models.find import find_model, is_here
@@ -22,10 +22,22 @@ def is_settled(config: Config) -> bool:
 
 
 def as_begun(config: Config, identity: Mapping[str, Any]) -> Config:
-    """Return *config* with ``auto`` replaced by what a corpus of these fields was begun with."""
+    """Return *config* with ``auto`` replaced by what a corpus of these fields was begun with, and its proved words."""
+    concepts = [
+        _as_begun(concept, f"erasure.concepts[{i}]", identity) for i, concept in enumerate(config.erasure.concepts)
+    ]
+    config = replace(config, erasure=replace(config.erasure, concepts=concepts))
     if config.model.dtype is DType.auto:
         config = with_dtype(config, DType(identity["model.dtype"]))
     return _with_size(config, identity["generation.size"]) if config.generation.size == AUTO else config
+
+
+def _as_begun(concept: ConceptConfig, key: str, identity: Mapping[str, Any]) -> ConceptConfig:
+    return replace(
+        concept,
+        proven=concept.proven or list(identity.get(f"{key}.proven", ())),
+        implied=concept.implied or list(identity.get(f"{key}.implied", ())),
+    )
 
 
 def settle(config: Config, device: str | None = None) -> Config:

@@ -4,6 +4,7 @@ Draws nothing itself: seconds and bytes per image come from whoever measured a b
 need them are left out.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.concepts.mentions import Naming
@@ -12,6 +13,7 @@ from pipeline.config.schema import AUTO, Config
 from pipeline.paths import is_hub_id, locate
 from pipeline.prompts.plan import Plan
 from pipeline.prompts.sample import Sample
+from pipeline.prompts.source import Row
 from pipeline.statistics import wilson
 from pipeline.terminal import duration
 
@@ -209,15 +211,20 @@ def survey(config: Config, plan: Plan) -> tuple[dict[str, Share], Share]:
     naming = Naming(concepts_of(config.erasure))
     hits = dict.fromkeys((concept.name for concept in naming.concepts), 0)
     any_hits = trials = 0
-    for run in _spread(plan.prompts):
-        for row in plan.source.read(run.start, run.stop).rows:
-            named = {mention.concept.name for mention in naming.mentions(row.prompt)}
-            trials += 1
-            any_hits += bool(named)
-            for name in named:
-                hits[name] += 1
+    for row in surveyed(plan):
+        named = {mention.concept.name for mention in naming.mentions(row.prompt)}
+        trials += 1
+        any_hits += bool(named)
+        for name in named:
+            hits[name] += 1
     exact = trials == plan.prompts
     return {name: Share(count, trials, exact) for name, count in hits.items()}, Share(any_hits, trials, exact)
+
+
+def surveyed(plan: Plan) -> Iterator[Row]:
+    """Yield the rows of *plan*: all where there are at most ``SURVEYED``, else ``PLACES`` evenly spread runs."""
+    for run in _spread(plan.prompts):
+        yield from plan.source.read(run.start, run.stop).rows
 
 
 def _spread(rows: int) -> list[range]:

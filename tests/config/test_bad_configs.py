@@ -138,6 +138,13 @@ SPOILT = {
         "keep: cat burglar, anchor: dog",
         "keep: is 'cat burglar'; expected",
     ),
+    "a proved word that is listed": (
+        "anchor: dog",
+        "implied: [Kittens], anchor: dog",
+        "implied[0]: 'Kittens' is listed among the words of a concept; expected one that no list has",
+    ),
+    "an ignored word that is none": ("anchor: dog", "ignore: ['?'], anchor: dog", "ignore[0]: is '?'; expected a word"),
+    "words without a first round": ("audit:", "words: {pictures: 0}\naudit:", "words.pictures: is 0; expected"),
     "exception without a word": ("anchor: dog", "keep: ['!'], anchor: dog", "keep[0]: is '!'; expected a word"),
     "alias that is only signs": ("tabby]", "'++']", "aliases[1]: is '++'; expected a word"),
     "alias in another writing": (

@@ -35,10 +35,10 @@ def encode_chunked(family: Family, texts: Sequence[str]) -> Conditioning:
     return Conditioning.cat(parts)
 
 
-def swap_pooled(family: Family, prompts: Prompts, hits: Sequence[Sequence[Hit]], means: float) -> Prompts:
+def swap_pooled(family: Family, prompts: Prompts, hits: Sequence[Sequence[Hit]]) -> Prompts:
     """Return *prompts* with the pooled vectors of those that have *hits*.
 
-    Where words mean a concept (score at least *means*) the vector is that of the text with the anchors in their place.
+    Where words mean a concept the vector is that of the text with the anchors in their place.
     A concept that is only implied is taken from the vector x, so far as x lies beyond its anchor a in the direction u
     from anchor to concept: x - relu((x - a) u) u.
     """
@@ -46,7 +46,7 @@ def swap_pooled(family: Family, prompts: Prompts, hits: Sequence[Sequence[Hit]],
     if before is None or not any(hits):
         return prompts
     pooled = before.clone()
-    meant = {i: [hit for hit in found if hit.score >= means] for i, found in enumerate(hits)}
+    meant = {i: [hit for hit in found if hit.meant] for i, found in enumerate(hits)}
     rows = [i for i, found in meant.items() if found]
     if rows:
         others = encode_chunked(family, [replaced(prompts.texts[i], meant[i])[0] for i in rows])

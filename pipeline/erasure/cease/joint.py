@@ -80,7 +80,7 @@ class CEASEJoint(Method):
         check_look(options.look, generation.steps)
 
     def condition(self, prompts: Prompts) -> Prompts:
-        return swap_pooled(self.model.family, prompts, self._hits(prompts), self.options.gate)
+        return swap_pooled(self.model.family, prompts, self._hits(prompts))
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering | None:
         hits = self._hits(prompts)

@@ -82,7 +82,7 @@ class CEASE(Method):
             for found in hits:
                 told = {hit.concept.name for hit in found}
                 found += [Hit(concept, 0, 0, 0.0) for concept in self.concepts if concept.name not in told]
-        return swap_pooled(self.model.family, prompts, hits, self.options.means)
+        return swap_pooled(self.model.family, prompts, hits)
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
         options = self.options
@@ -136,7 +136,7 @@ class CEASE(Method):
     def explain(self, text: str) -> list[str]:
         whole = self._whole(text, self.model.family.encode([text]).embeds[0])
         hits = self._found(text, whole)
-        meant = [hit for hit in hits if hit.score >= self.options.means]
+        meant = [hit for hit in hits if hit.meant]
         lines = []
         for hit in hits:
             if hit.start < hit.stop:
@@ -196,7 +196,7 @@ class CEASE(Method):
     def _alternatives(
         self, texts: list[str], hits: list[list[Hit]], prompts: Prompts, rows: list[int]
     ) -> list[Alternative]:
-        meant = [[hit for hit in found if hit.score >= self.options.means] for found in hits]
+        meant = [[hit for hit in found if hit.meant] for found in hits]
         others = [replaced(text, found) for text, found in zip(texts, meant, strict=True)]
         encoded = encode_chunked(self.model.family, [other for other, _ in others])
         alternatives = []

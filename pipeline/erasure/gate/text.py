@@ -21,6 +21,7 @@ Every word is encoded alone, as a batch of one, and remembered: its score does n
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,7 +48,8 @@ _WORD = re.compile(r"[^\W\d_]{3,}")  # shorter ones are articles and preposition
 class Hit:
     """Characters ``start:stop`` of a prompt that bring a concept into play, and how surely (``score`` in 0..1).
 
-    ``plural`` says that they are a listed word in the plural.
+    ``plural`` says that they are a listed word in the plural, ``meant`` that they mean the concept and do not only
+    imply it.
     """
 
     concept: Concept
@@ -55,6 +57,7 @@ class Hit:
     stop: int
     score: float
     plural: bool = False
+    meant: bool = False
 
 
 class Context:
@@ -109,13 +112,25 @@ class Context:
         return self.family.encode([text]).embeds[0, end_of_text(self.stream, text)].float()
 
 
+class _Scored(NamedTuple):
+    """Characters ``start:stop`` of a text and their scores for each concept."""
+
+    start: int
+    stop: int
+    scores: tuple[float, ...]
+    plural: bool = False
+    implied: bool = False
+
+
 class TextGate:
     """Scores prompts against concepts."""
 
     def __init__(self, family: Family, concepts: Sequence[Concept]):
         self.family = family
         self.concepts = tuple(concepts)
-        self._naming = Naming(concepts)
+        self._naming = Naming(concepts, proven=True)
+        self._implied = [Naming.of_words(concept.implied) for concept in concepts]
+        self._ignored = [Naming.of_words(concept.ignore) for concept in concepts]
         self._scores: dict[str, tuple[float, ...]] = {}
         self._mean = torch.stack([self._embed(word) for word in EVERYDAY]).mean(0)
         self._words = [torch.stack([self._direction(word) for word in concept.words]) for concept in concepts]
@@ -128,35 +143,49 @@ class TextGate:
         A word of at least *means* means the concept it comes nearest to, and no other; below, it may imply several.
         """
         hits = []
-        for start, stop, scores, mention in self._scored(text):
-            plural = mention is not None and mention.plural
-            near = [Hit(c, start, stop, score, plural) for c, score in zip(self.concepts, scores, strict=True)]
-            near = sorted((hit for hit in near if hit.score >= threshold), key=lambda hit: -hit.score)
-            hits += near[:1] if near and near[0].score >= means else near
+        for found in self._scored(text):
+            near = [
+                Hit(c, found.start, found.stop, score, found.plural, score >= means and not found.implied)
+                for c, score in zip(self.concepts, found.scores, strict=True)
+                if score >= threshold
+            ]
+            near.sort(key=lambda hit: -hit.score)
+            hits += near[:1] if near and near[0].meant else near
         return sorted(hits, key=lambda hit: hit.start)
 
     def scores(self, text: str) -> list[float]:
         """Return, per concept, the score of the nearest word of *text*, 0..1."""
-        words = [scores for _, _, scores, _ in self._scored(text)]
+        words = [found.scores for found in self._scored(text)]
         return [max([0.0, *(scores[i] for scores in words)]) for i in range(len(self.concepts))]
 
-    def _scored(self, text: str) -> Iterator[tuple[int, int, tuple[float, ...], Mention | None]]:
-        """Yield the words of *text* and their scores for each concept: listed ones first, then all others.
+    def _scored(self, text: str) -> Iterator[_Scored]:
+        """Yield the words of *text* and their scores for each concept: listed and proved ones, then all others.
 
-        Within an exception to a concept no word comes near that concept.
+        A word that is said to imply a concept scores 1 for it and goes on to imply it, whatever it scores. Within an
+        exception to a concept, and in a word that it ignores, nothing comes near it.
         """
         listed = self._naming.mentions(text)
         for mention in listed:
-            yield mention.start, mention.stop, tuple(float(c is mention.concept) for c in self.concepts), mention
-        exceptions = self._naming.exceptions(text)
+            scores = tuple(float(c is mention.concept) for c in self.concepts)
+            yield _Scored(mention.start, mention.stop, scores, mention.plural)
+        implied = [naming.mentions(text) for naming in self._implied]
+        for span in sorted({(m.start, m.stop) for mentions in implied for m in mentions}):
+            if not any(_overlap(span, mention) for mention in listed):
+                scores = tuple(float(any((m.start, m.stop) == span for m in mentions)) for mentions in implied)
+                yield _Scored(*span, scores, implied=True)
+        told = [*listed, *(mention for mentions in implied for mention in mentions)]
+        exceptions = [(mention.concept, mention) for mention in self._naming.exceptions(text)]
+        exceptions += [
+            (c, m) for c, naming in zip(self.concepts, self._ignored, strict=True) for m in naming.mentions(text)
+        ]
         for match in _WORD.finditer(text):
-            if any(_overlap(match, mention) for mention in listed):
+            if any(_overlap(match.span(), mention) for mention in told):
                 continue
             scores = self._score(match[0].lower())
-            excepted = [mention.concept for mention in exceptions if _overlap(match, mention)]
+            excepted = [concept for concept, mention in exceptions if _overlap(match.span(), mention)]
             if excepted:
                 scores = tuple(0.0 if c in excepted else s for c, s in zip(self.concepts, scores, strict=True))
-            yield match.start(), match.end(), scores, None
+            yield _Scored(match.start(), match.end(), scores)
 
     def _score(self, word: str) -> tuple[float, ...]:
         if word not in self._scores:
@@ -176,5 +205,5 @@ class TextGate:
         return torch.nn.functional.normalize(self._embed(word) - self._mean, dim=0)
 
 
-def _overlap(match: re.Match[str], mention: Mention) -> bool:
-    return match.start() < mention.stop and match.end() > mention.start
+def _overlap(span: tuple[int, int], mention: Mention) -> bool:
+    return span[0] < mention.stop and span[1] > mention.start

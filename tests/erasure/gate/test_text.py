@@ -5,7 +5,7 @@ import torch
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import ModelConfig
-from pipeline.erasure.gate.text import Context, TextGate
+from pipeline.erasure.gate.text import Context, Hit, TextGate
 from pipeline.models.load import Model, load_model
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
@@ -170,3 +170,14 @@ def test_within_an_exception_no_word_comes_near_its_concept(diorama):
     context = Context(diorama.family, [listed])
     text = "a hot dog"
     assert context.scores(text, diorama.family.encode([text]).embeds[0])[0] < WHOLE
+
+
+def test_proved_words_are_acted_on_and_ignored_ones_are_not(diorama: Model) -> None:
+    guns = Concept(name="gun", proven=("zibble",), implied=("guitar",), ignore=("war",))
+    beer = Concept(name="beer", implied=("guitar",))
+    family = diorama.family
+    gate = TextGate(family, [guns, beer])
+    assert gate.hits("two zibbles by a war", 0.55, 0.85) == [Hit(guns, 4, 11, 1.0, plural=True, meant=True)]
+    assert gate.hits("a guitar", 0.55, 0.85) == [Hit(guns, 2, 8, 1.0), Hit(beer, 2, 8, 1.0)], "implied, both of them"
+    assert gate.scores("a guitar") == [1.0, 1.0]
+    assert TextGate(family, [Concept(name="gun")]).hits("a war", 0.55, 0.85) != [], "which comes near by itself"

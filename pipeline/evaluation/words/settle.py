@@ -1,0 +1,79 @@
+"""What a run takes from the sweeps that are there: proved words become part of its concepts, before it is named.
+
+A run never draws a sweep. It asks the cache once, when it begins; what it found is in its identity, and a resume takes
+it from there, whatever the cache holds by then.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.concepts.mentions import Naming
+from pipeline.config.concepts import concepts_of
+from pipeline.config.schema import ConceptConfig, Config
+from pipeline.corpus import Store, open_store, read_run_record
+from pipeline.errors import ConfigError
+from pipeline.evaluation.words.cache import WordCache
+from pipeline.evaluation.words.questions import without_article
+from pipeline.evaluation.words.verdict import ROUNDS, Table, Verdict
+
+
+def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
+    """Return *config* with what its words' pictures showed, where any were drawn, and a line that says what was found.
+
+    *config* is settled otherwise; a corpus that *store* holds already has the words with which it was begun. Raises
+    ``ConfigError`` where ``words.require`` asks for a sweep and there is none.
+    """
+    if not config.erasure.recipe or config.audit.detector is None or read_run_record(store) is not None:
+        return config, ""
+    if not any(open_store(config.words.cache, config.output.storage_options).list("")):
+        return _unproved(config)
+    names = [concept.name for concept in config.erasure.concepts]
+    tally = WordCache(config, config.words.cache).tally(names)
+    if not set(names) <= set(tally.words):
+        return _unproved(config)
+    table = tally.table(tally.words, ROUNDS)
+    concepts = extended(config, tally.words, table)
+    means, implies = (sum(len(getattr(concept, kind)) for concept in concepts) for kind in ("proven", "implied"))
+    unproved = [name for name, provable in zip(names, table.provable.tolist(), strict=True) if not provable]
+    line = (
+        f"words     {len(tally.words):,} drawn; of those not listed {means:,} mean a concept and {implies:,} imply one"
+    )
+    if unproved:
+        line += f"; not provable: {', '.join(unproved)}"
+    return replace(config, erasure=replace(config.erasure, concepts=concepts)), line
+
+
+def _unproved(config: Config) -> tuple[Config, str]:
+    if config.words.require:
+        raise ConfigError(
+            f"words.require: no words were drawn for this model, detector and list in {config.words.cache}; "
+            "`lacuna words CONFIG --prove` draws them"
+        )
+    return config, ""
+
+
+def extended(config: Config, words: Sequence[str], table: Table) -> list[ConceptConfig]:
+    """Return the concepts with each proved word at one of them, the one that its pictures show most surely.
+
+    Left alone is what the list has an answer for: its own words, what it preserves, keeps, puts in place or ignores.
+    """
+    concepts = [
+        replace(concept, proven=[*concept.proven], implied=[*concept.implied]) for concept in config.erasure.concepts
+    ]
+    listed = concepts_of(config.erasure)
+    told = Naming.of_words(
+        [word for concept in listed for word in (*concept.words, *concept.unharmed, concept.anchor) if word]
+    )
+    for phrase, row in zip(words, table.judge(), strict=True):
+        word = without_article(phrase)
+        if told.names(word):
+            continue
+        shown = [(judged, i) for i, judged in enumerate(row) if word not in concepts[i].ignore]
+        meant = [(judged.low, -i) for judged, i in shown if judged.verdict is Verdict.means]
+        if meant:
+            concepts[-max(meant)[1]].proven.append(word)
+            continue
+        for judged, i in shown:
+            if judged.verdict is Verdict.implies:
+                concepts[i].implied.append(word)
+    return concepts
