@@ -537,6 +537,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(model: str, tmp_path: 
     assert len(list(commits.glob("*.json"))) == 8
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_the_pages_are_written_says_how_to_go_on(model: str, tmp_path: Path) -> None:
     path = write(tmp_path, model)
     (tmp_path / "corpus.evidence" / "pairs").mkdir(parents=True)

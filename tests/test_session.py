@@ -45,6 +45,7 @@ def overtaken(folder: Path) -> Config:
     return configure(folder, StepConfig(method="tests.rivals:OvertakenUCE", options=uce_step().options))
 
 
+@pytest.mark.slow
 def test_of_two_configs_on_one_new_path_the_later_is_refused(tmp_path: Path):
     first, second = overtaken(tmp_path), overtaken(tmp_path)
     first.seed, second.seed = 1, 2
@@ -54,6 +55,7 @@ def test_of_two_configs_on_one_new_path_the_later_is_refused(tmp_path: Path):
     assert start(first).config["seed"] == 1
 
 
+@pytest.mark.slow
 def test_of_two_starts_at_once_the_recipe_that_was_pinned_stays(tmp_path: Path):
     config = overtaken(tmp_path)
     pinned: list[RunRecord] = []
