@@ -6,7 +6,7 @@ CONFIG ?= configs/quickstart.yaml
 # files go in their order, because the longest (those with a cluster) are among the first.
 TEST_PROCESSES ?= 2
 
-.PHONY: run job test test-fast lint bench gpu-check chaos tables diorama clean
+.PHONY: run job test test-fast lint bench bench-loader gpu-check chaos tables diorama clean
 
 run: .venv/.run  ## generate a corpus with an erased concept through Ray, and say where to look
 	$(BIN)/lacuna run $(CONFIG)
@@ -27,6 +27,9 @@ lint: .venv/.dev
 bench: .venv/.dev  ## ours, a tuned diffusers loop, Ray Data and the ceiling, side by side
 	$(BIN)/python jobs/bench.py --results jobs/results/bench.json
 	$(BIN)/python jobs/tables.py
+
+bench-loader: .venv/.dev  ## reading a corpus into training, beside other loaders of the same shards
+	$(BIN)/python jobs/bench_loader.py --results jobs/results/bench_loader.json
 
 gpu-check: .venv/.run  ## the engine on this machine's GPU: images/s, busy share, share of the roofline
 	$(BIN)/python jobs/gpu_check.py --results jobs/results/gpu_check.json

@@ -16,6 +16,7 @@ from pipeline.corpus.loader import BatchSampler, Stream
 
 BATCH = 4
 EPOCHS = 2
+LIMIT = 280  # seconds; a rank that waits for another for ever is a failure
 
 
 def as_it_is(samples):
@@ -36,7 +37,7 @@ def run(way: str, path: str, world: int, workers: int, start: str, folder: Path,
     for rank in ranks:
         rank.start()
     for rank in ranks:
-        rank.join(120)
+        rank.join(LIMIT)
         rank.kill()
     assert [rank.exitcode for rank in ranks] == [0] * world
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]
