@@ -63,7 +63,8 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
             "|---|---|---|---|---|",
         ]
     for concept in concepts:
-        words, preserved = ", ".join(concept["aliases"]), ", ".join(concept["preserve"])
+        stays = [*concept["preserve"], *(f"{phrase} (not meant)" for phrase in concept.get("keep", []))]
+        words, preserved = ", ".join(concept["aliases"]), ", ".join(stays)
         steps = ", then ".join(by[concept["name"]]) or "nothing: only listed"
         cells = (concept["name"], words or "-", steps, concept["anchor"] or "-", preserved or "-")
         lines.append(f"| {' | '.join(cells)} |")

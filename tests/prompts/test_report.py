@@ -105,3 +105,13 @@ def test_what_columns_mean_and_which_rows_are_bad_is_said(tmp_path):
         "columns   'id' is the prompt; passing on: prompt, seed, width, height (as prompts.columns says)",
         "bad rows  none (2 of 2 rows looked at)",
     ]
+
+
+def test_words_count_as_people_write_them_and_exceptions_do_not(tmp_path):
+    keep = CONFIG.replace("name: cat,", "name: cat, keep: [cat burglar],")
+    assert keep != CONFIG
+    (tmp_path / "c.yaml").write_text(keep)
+    (tmp_path / "prompts.txt").write_text("black_cat\n1cat\na c\u00adat\na cat burglar\na wildcat\n")
+    config = load_config(tmp_path / "c.yaml")
+    report = plan_report(config, Plan.build(config, open_source(config.prompts)))
+    assert report.shares["cat"].hits == report.any_share.hits == 3

@@ -12,7 +12,7 @@ from pipeline.config.concepts import concepts_of
 from pipeline.erasure.least_squares import Moments, Targets
 from pipeline.erasure.methods.uce import UCE, UCEOptions, text_map
 from pipeline.erasure.recipe import compile_recipe
-from pipeline.erasure.targets import TokenTargets
+from pipeline.erasure.targets import TargetOptions, TokenTargets
 from pipeline.erasure.templates import fill
 from pipeline.errors import ConfigError
 from pipeline.models.load import load_model
@@ -122,6 +122,17 @@ def test_solves_jointly_and_does_not_preserve_what_it_erases(model):
     pairs = pairs_of(model, (CAT, dog))
     kept = pairs.inputs[(pairs.inputs == pairs.targets).all(1)]
     assert (kept - embedding).norm(dim=1).min() > 1e-3
+
+
+def test_exceptions_are_texts_to_preserve_unless_they_name_what_is_erased(model):
+    cat = Concept(name="cat", anchor="dog", keep=("cat burglar", "cat knife"))
+    knife = Concept(name="knife")
+    texts = TokenTargets(model.family, [cat, knife], TargetOptions(), label="uce").keeps()
+    assert {"a cat burglar", "a photo of a cat burglar", "two cat burglars"} <= {*texts}
+    assert not [text for text in texts if "knife" in text]
+    assert (
+        "a cat burglar" not in TokenTargets(model.family, [Concept(name="cat")], TargetOptions(), label="uce").keeps()
+    )
 
 
 def test_fill():
