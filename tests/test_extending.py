@@ -115,7 +115,7 @@ def test_a_detector(reader: Reader):
     assert re.search(
         r"audit\.detector: the weights of my_detector:Brightness are now sha256:\w+, but the corpus", changed
     )
-    assert main(["run", "detector.yaml", "output.path=out/strict"]) == 0
+    assert main(["run", "detector.yaml", "output.path=out/strict"]) == 1  # nothing was kept
     assert "2 quarantined" in reader.capsys.readouterr().out
     typo = ["plan", "detector.yaml", "--no-measure", "audit.options={weigths: brightness.json}"]
     assert "audit.options.weigths: my_detector:Brightness has no such option (did you mean" in reader.refused(*typo)
