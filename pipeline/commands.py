@@ -31,16 +31,16 @@ def _need_docstrings() -> None:
         )
 
 
-def _load(args: argparse.Namespace) -> "Config":
+def read_settled(args: argparse.Namespace) -> "Config":
     """Read the config, refuse a recipe that its model cannot do, and settle what a run would, its words among it."""
     from pipeline.corpus import open_store
     from pipeline.evaluation.words.settle import with_proved_words
 
-    config = _load_as_listed(args)
+    config = read_settled_as_listed(args)
     return with_proved_words(config, open_store(config.output.path, config.output.storage_options))[0]
 
 
-def _load_as_listed(args: argparse.Namespace) -> "Config":
+def read_settled_as_listed(args: argparse.Namespace) -> "Config":
     """Read the config, refuse a recipe that its model cannot do, and settle what is "auto" as a run would."""
     from pipeline.audit.compatibility import check_detector
     from pipeline.config import load_config
@@ -146,7 +146,7 @@ def _prove(args: argparse.Namespace) -> int:
     from pipeline.files import write_whole
     from pipeline.workshop.prove import as_list, prove
 
-    config = _load_as_listed(args)
+    config = read_settled_as_listed(args)
     proof = prove(config, everything=args.prove == "all", budget=args.budget, say=_say)
     if args.write:
         write_whole(Path(args.write), as_list(config, proof).encode())
@@ -162,7 +162,7 @@ def _preview(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pipeline.workshop.preview import write_preview
 
-    tell(write_preview(_load(args), args.images, args.output))
+    tell(write_preview(read_settled(args), args.images, args.output))
     return 0
 
 
@@ -170,7 +170,7 @@ def _explain(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pipeline.workshop.explain import write_explanation
 
-    tell(write_explanation(_load(args), args.prompt, args.output))
+    tell(write_explanation(read_settled(args), args.prompt, args.output))
     return 0
 
 
@@ -178,7 +178,7 @@ def _finetune(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pipeline.workshop.finetune import finetune
 
-    for path in finetune(_load(args), args.checkpoint_every):
+    for path in finetune(read_settled(args), args.checkpoint_every):
         tell(str(path))
     return 0
 
@@ -187,7 +187,7 @@ def _export(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pipeline.workshop.export import export
 
-    tell(str(export(_load(args), args.folder, edits_only=args.edits_only)))
+    tell(str(export(read_settled(args), args.folder, edits_only=args.edits_only)))
     return 0
 
 
