@@ -44,6 +44,7 @@ def unerased(family: str) -> Engine:
     return Engine(config(family), load(family), ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "method"), EDITS)
 def test_an_edit_changes_the_layers_that_text_enters_and_moves_the_concept(family: str, method: str):
     erased, recipe = edited(family, method)

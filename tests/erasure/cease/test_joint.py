@@ -34,6 +34,7 @@ def test_unsteered_is_bit_identical_to_diffusers(family: str):
         assert torch.equal(plain, driver.predict(noise, torch.tensor(500.0), conditioning, 3.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["look and threshold 0", "a concept that is everywhere"])
 @pytest.mark.parametrize("family", JOINT)
 def test_switched_everywhere_it_draws_the_anchors_picture(family: str, how: str):

@@ -158,6 +158,7 @@ def test_several_concepts_are_each_replaced_by_their_own_anchor(model):
     assert changed.any((1, 2, 3)).tolist() == [True, True, False]
 
 
+@pytest.mark.slow
 def test_stacks_with_uce():
     steps = [uce_step(), StepConfig(method="cease", options=LISTED)]
     both, edit = config(*steps), config(steps[0])
@@ -284,6 +285,7 @@ def scene(request):
     return before, after, detector, cat, shown, kept, [step[0] for step in masks]
 
 
+@pytest.mark.slow
 def test_the_concept_goes_and_the_rest_of_the_scene_stays(scene):
     before, after, detector, cat, shown, kept, _ = scene
     assert not (detector.probabilities(after)[shown, cat] >= 0.5).any()

@@ -125,6 +125,7 @@ def test_student_starts_as_the_teacher_and_leaves_the_model_alone(model):
     assert sum(losses[-4:]) < sum(losses[:4])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheduler", "calls"), [("DDIMScheduler", 3), ("HeunDiscreteScheduler", 5)])
 def test_every_call_of_a_sampling_is_learnt_from_also_where_a_step_has_two(scheduler, calls):
     model = load_model(ModelConfig(path=tiny.path(), scheduler=scheduler), torch.device("cpu"))

@@ -17,6 +17,7 @@ from tests.erasure.steering import engine
 PROMPTS = ["a cat on the beach", "a red car", "two people by a tree", "a kitten at night"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("preset", "prediction"), [*((preset, "epsilon") for preset in PRESETS), ("strong", "v_prediction")]
 )
