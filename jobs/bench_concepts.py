@@ -64,7 +64,10 @@ def main() -> int:
                 print(f"| {method} | {count} | {figures['refused']} | | |", flush=True)
                 continue
             batch = figures.get("batch")
-            share = "" if batch is None else f"{figures['seconds'] / batch:+.1%}"
+            share = ""
+            if batch is not None:
+                figures["share"] = figures["seconds"] / batch
+                share = f"{figures['share']:+.1%}"
             print(f"| {method} | {count} | {figures['seconds']:.2f} | {share} | {figures['mb']:.0f} |", flush=True)
             if before:
                 linear = SLACK * count / before["count"]

@@ -264,7 +264,7 @@ def growth(page: Path) -> str:
             return ""
         if "refused" in values:
             return "refused"
-        cost = f"{values['seconds']:.2f} s" if "batch" not in values else f"{values['seconds'] / values['batch']:+.1%}"
+        cost = f"{values['share']:+.1%}" if "share" in values else f"{values['seconds']:.2f} s"
         return f"{cost}, {values['mb']:.0f} MB"
 
     rows = [[f"`{method}`", *(cell(cells.get(str(count))) for count in counts)] for method, cells in found.items()]
@@ -381,6 +381,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "gates": gates,
     "speed": speed,
     "cease cost": cease_cost,
+    "growth": growth,
     "coordinator": coordinator,
     "gpu": every_figure(f"{SPEED}/gpu_check.json", "make gpu-check"),
     "loader": every_figure(f"{SPEED}/bench_loader.json", "python jobs/bench_loader.py"),
