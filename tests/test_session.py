@@ -10,7 +10,7 @@ import yaml
 from huggingface_hub import constants
 
 from pipeline.audit.detector import Detector
-from pipeline.config.schema import Backend, ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.config.schema import Backend, ConceptConfig, Config, ErasureConfig, Policy, StepConfig
 from pipeline.corpus import RunRecord, open_store, read_run_record
 from pipeline.errors import ConfigError
 from pipeline.pairs import draw_evidence
@@ -174,6 +174,7 @@ def watched(folder: Path) -> Config:
     config = configure(folder)
     (folder / "eye.bin").write_bytes(b"as it was")
     config.audit.detector, config.audit.options = f"{__name__}:Eye", {"weights": str(folder / "eye.bin")}
+    config.audit.policy = Policy.keep
     config.cluster.backend = Backend.local
     return config
 
