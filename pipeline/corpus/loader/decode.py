@@ -38,9 +38,8 @@ def decode_into(data: bytes, pixels: np.ndarray) -> None:
     """Write the picture *data* to *pixels* (H, W, 3), uint8. Raises ``Undecodable``, also for one of another size."""
     with _errors():
         if data.startswith(JPEG):
-            height, width, _, _ = simplejpeg.decode_jpeg_header(data)
-            _expect_size((height, width), pixels)
-            simplejpeg.decode_jpeg(data, "RGB", buffer=pixels)
+            # One that is larger than its place is an error of the decoder.
+            _expect_size(simplejpeg.decode_jpeg(data, "RGB", buffer=pixels).shape[:2], pixels)
         else:
             image = _opened(data)
             _expect_size((image.height, image.width), pixels)
