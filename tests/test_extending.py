@@ -71,10 +71,14 @@ class Reader:
 
 
 @pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Reader:
+def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    return Reader(tmp_path, capsys)
+    known = set(sys.modules)
+    yield Reader(tmp_path, capsys)
+    for name in set(sys.modules) - known:  # others may have modules of the same names
+        if name.startswith("my_"):
+            del sys.modules[name]
 
 
 def test_the_page_has_the_five_recipes_and_names_only_what_is_there():
