@@ -205,7 +205,7 @@ def _verify(args: argparse.Namespace) -> int:
     count = len(found.problems)
     verdict = f"{count} problem{'s' * (count != 1)}" if count else "sound"
     same = " with the same --storage" if args.storage else ""
-    remedies = [f"{line}{same}" for line in found.remedies(args.path)]
+    remedies = (f"{line}{same}" for line in found.remedies(args.path))
     tell("\n".join([*found.problems, f"{args.path}: {verdict}", *remedies]))
     return 1 if count else 0
 
@@ -234,10 +234,7 @@ def _finish(args: argparse.Namespace) -> int:
     from pipeline.corpus import finish
 
     finished = finish(args.path, storage_options(args.storage))
-    for path in finished.written:
-        tell(path)
-    for line in finished.damaged:
-        tell(f"left out: {line}")
+    tell("\n".join([*finished.written, *(f"left out: {line}" for line in finished.damaged)]))
     return 1 if finished.damaged else 0
 
 
