@@ -68,6 +68,7 @@ class PlaceMask:
         self.size = grid(positions, latent_shape)
         self.sum = torch.zeros((rows, 1, *self.size), device=device)
         self.maps = 0  # gathered so far
+        self.begun = False  # later than the first step where a concept was heard only then
         self.placeless = list(everywhere)
         self._at: dict[int, Tensor] = {}
 
@@ -100,15 +101,16 @@ class PlaceMask:
     def begin(self, step: int, looks: bool, gathered: bool) -> None:
         """Make the mask of a step: nothing while the method only *looks*, else where it is, if there is news of it.
 
-        Raises ``ConfigError`` where the first step has shown nothing at all: the mask would stay empty.
+        Raises ``ConfigError`` where its first step has shown nothing at all: the mask would stay empty.
         """
-        if step > 0 and not self.maps and len(self.placeless) < len(self.sum):
+        if self.begun and not self.maps and len(self.placeless) < len(self.sum):
             _, height, width = self.latent_shape
             raise ConfigError(
                 f"no layer of the model shows where the concept is: maps are gathered from those of at most "
                 f"{most_positions(self.latent_shape):,} positions, and in latents of {width}x{height} it has none; "
                 "choose another generation.size, or another method than cease"
             )
+        self.begun = True
         if looks:
             self.nowhere()
         elif step == 0:
