@@ -1,7 +1,11 @@
 """Files on this machine that are there whole or not at all, whatever dies."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, Any
 
 from pipeline.errors import StoreError
 
@@ -16,6 +20,17 @@ def write_whole(path: Path, data: bytes) -> None:
         replace_synced(path, data, path.with_name(path.name + ".partial"))
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+@contextmanager
+def held(file: IO[Any]) -> Iterator[None]:
+    """Hold *file*, opened for writing and for this alone, as the only one among the processes of this machine."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_UN)  # closing is not enough: a process forked meanwhile has it open too
 
 
 def replace_synced(path: Path, data: bytes, temporary: Path) -> None:

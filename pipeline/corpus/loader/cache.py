@@ -5,7 +5,6 @@ One process fetches it, the others wait. Whoever puts one in removes those that 
 bound.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from io import FileIO
 from pathlib import Path
 
 from pipeline.errors import ConfigError, StoreError
+from pipeline.files import held
 
 DEAD_AFTER = 3600.0  # seconds after which what was being fetched has lost its fetcher
 PART = ".part"  # behind the name of what is being fetched; locked by whoever fetches it
@@ -54,8 +54,7 @@ class Cache:
     def _fetched(self, path: Path, fetch: Callable[[], bytes]) -> FileIO | None:
         """Fetch the range, unless another process is found to have done so meanwhile: then None."""
         part = path.with_name(path.name + PART)
-        with open(part, "ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with open(part, "ab") as file, held(file):
             if path.exists() or not _is_at(part, file.fileno()):
                 return None
             data = fetch()

@@ -16,7 +16,7 @@ from pipeline.corpus.loader.arguments import expect_one_of
 from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.collate import collate, column, new_batch
 from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode, decode_into
-from pipeline.corpus.loader.index import Index, open_index
+from pipeline.corpus.loader.index import Index, Predicate, open_index
 from pipeline.corpus.loader.order import Mixed, Sequential, Shuffled
 from pipeline.corpus.loader.pictures import Pictures
 from pipeline.corpus.loader.snapshot import open_snapshot
@@ -62,6 +62,8 @@ class Corpus(Dataset[dict[str, Any]]):
     ):
         expect_one_of("decode", decode, DECODES)
         expect_one_of("on_error", on_error, ("raise", "skip"))
+        if where is not None and not isinstance(where, str):
+            raise ConfigError(f"where is {where!r}; expected a text such as 'width >= 512'")
         self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
         self.decode, self.on_error, self.skipped = decode, on_error, 0
         location = locate(path)
@@ -74,7 +76,7 @@ class Corpus(Dataset[dict[str, Any]]):
             if name != IMAGE and name not in names.names:
                 hint = nearest(name, [IMAGE, *names.names])
                 raise ConfigError(f"columns: {name!r} is no column of {self.url}{hint}")
-        predicate = parse_where(where, names) if where is not None else None
+        predicate = Predicate(*parse_where(where, names), where) if where is not None else None
         home = kept.home if kept else default_home()
         columns = [name for name in self.columns if name != IMAGE]
         self.index: Index = open_index(store, run.digest, records, predicate, columns, home)

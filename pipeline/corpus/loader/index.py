@@ -5,7 +5,6 @@ machine; 16 bytes a row, and a file for each column that was asked for. A row is
 and keys. Rows of one shard that lie near each other form a *block*: what is read together.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +26,8 @@ from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import repair_command, sound_manifest
 from pipeline.corpus.manifest import Status, read_manifest
 from pipeline.corpus.stores import Store
-from pipeline.errors import CorpusError, StoreError
+from pipeline.errors import ConfigError, CorpusError, StoreError
+from pipeline.files import held
 from pipeline.parallel import in_parallel
 
 SPAN = 5 << 20  # bytes of a block, within a half, where there are as many: what one request asks for
@@ -42,6 +42,17 @@ ROW = np.dtype([("offset", "<i8"), ("length", "<u4"), ("height", "<u2"), ("width
 BLOCK = np.dtype([("row", "<i8"), ("start", "<i8"), ("end", "<i8"), ("shard", "<i4")])
 SHARD = np.dtype([("row", "<i8"), ("number", "<i8"), ("tar", "S32")])  # ``tar``: the head of its sha256
 _NEEDED = ("status", "offset", "length", "height", "width")
+
+
+class Predicate(NamedTuple):
+    """Which rows are read: an expression, the columns that it reads, and the text that it was made of.
+
+    The text is what tells predicates apart: Arrow's own of an expression leaves out the middle of a long list.
+    """
+
+    expression: pc.Expression
+    columns: Sequence[str]
+    text: str
 
 
 class Index:
@@ -99,17 +110,17 @@ def open_index(
     store: Store,
     digest: str,
     records: Sequence[CommitRecord],
-    where: tuple[pc.Expression, Sequence[str]] | None,
+    where: Predicate | None,
     columns: Sequence[str],
     home: Path,
 ) -> Index:
     """Open the index of *records* under the folder *home*; what is not there yet is made of their manifests.
 
-    *digest* is the corpus's identity, *where* a predicate and the columns that it reads. Raises ``CorpusError`` where
-    a manifest is damaged, ``StoreError`` where *home* cannot be written.
+    *digest* is the corpus's identity. Raises ``ConfigError`` where Arrow cannot tell what *where* is of a row,
+    ``CorpusError`` where a manifest is damaged, ``StoreError`` where *home* cannot be written.
     """
     snapshot = [(record.shard, _sha256(record, layout.manifest(record.shard))) for record in records]
-    facts = [VERSION, SPAN, GAP, digest, snapshot, str(where[0]) if where else ""]
+    facts = [VERSION, SPAN, GAP, digest, snapshot, where.text if where else ""]
     folder = home / "index" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     try:
         with locked(folder):
@@ -132,11 +143,11 @@ def _sha256(record: CommitRecord, name: str) -> str:
 def _tables(
     store: Store,
     records: Sequence[CommitRecord],
-    where: tuple[pc.Expression, Sequence[str]] | None,
+    where: Predicate | None,
     columns: Sequence[str],
 ) -> Iterator[tuple[CommitRecord, pa.Table]]:
     """Yield the manifests in the order of their shards, with the rows that may be trained on and fulfil *where*."""
-    names = list(dict.fromkeys([*_NEEDED, *(where[1] if where else ()), *columns]))
+    names = list(dict.fromkeys([*_NEEDED, *(where.columns if where else ()), *columns]))
 
     def load(record: CommitRecord) -> pa.Table:
         data, why = sound_manifest(store, record)
@@ -146,7 +157,14 @@ def _tables(
         table = table.filter(
             pc.equal(table["status"], str(Status.ok))
         )  # an expression would take a millisecond a shard
-        return table.filter(where[0]) if where else table
+        if where is None:
+            return table
+        try:
+            return table.filter(where.expression)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            why = str(error).splitlines()[0]
+            name = layout.manifest(record.shard)
+            raise ConfigError(f"where: {where.text!r} cannot be told of the rows of {name} ({why})") from error
 
     held = [record for record in records if record.counts.get("ok")]
     yield from zip(held, in_parallel(load, held, title="index"), strict=True)
@@ -226,8 +244,7 @@ def _file_of(column: str) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Make *folder* and hold it alone among the processes of this machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with open(folder / "lock", "w") as file, held(file):
         yield
 
 

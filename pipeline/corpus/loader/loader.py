@@ -72,6 +72,7 @@ class Loader:
         self.skipped = 0
         self._ranks, self._pad = Ranks(rank, world_size), remainder == "pad"
         self._source = source
+        self._transform = transform
         self._order = self._ordered(buckets)
         if buckets is not None and transform is None:
             transform = to_bucket
@@ -96,6 +97,8 @@ class Loader:
             return order
         if not isinstance(self._source, Corpus):
             raise ConfigError("buckets: expected one Corpus, not a mixture")
+        if self._transform is None and (IMAGE not in self._source.columns or self._source.decode == "bytes"):
+            raise ConfigError("buckets: expected pictures that are decoded, or a transform of what is read instead")
         rows = self._source.index.rows
         return Bucketed(order, rows["height"], rows["width"], buckets, self.batch_size, self._pad)
 

@@ -13,7 +13,8 @@ from pipeline.errors import ConfigError
 class Ranks:
     """``rank`` of ``world_size`` processes that train together, both given or both asked of torch.distributed.
 
-    Pickled, as into a spawned worker where torch.distributed is not initialised, it takes the answer along.
+    Pickled, as into a spawned worker where torch.distributed is not initialised, it takes the answer along; where there
+    is none yet, as before the processes of a training are spawned, each of them asks anew.
     """
 
     rank: int | None = None
@@ -43,4 +44,4 @@ class Ranks:
         return 0, 1
 
     def __reduce__(self) -> Any:
-        return Ranks, self.settled()
+        return Ranks, self.settled() if dist.is_available() and dist.is_initialized() else (self.rank, self.world_size)

@@ -4,8 +4,8 @@ Both divide an epoch as ``Loader`` does. Their states, which torchdata's ``State
 exactly at equal numbers of ranks, workers and samples a batch, and are refused at others.
 """
 
-import fcntl
 import json
+import multiprocessing
 import os
 import tempfile
 import weakref
@@ -21,6 +21,7 @@ from pipeline.corpus.loader.order import Rounds, Share
 from pipeline.corpus.loader.progress import Progress, check_state
 from pipeline.corpus.loader.ranks import Ranks
 from pipeline.corpus.loader.source import Source
+from pipeline.files import held
 
 
 class _Deal:
@@ -192,18 +193,20 @@ class _Samples(Iterator[dict[str, Any]]):
 class _Epochs:
     """Which epoch a pass is of, agreed upon by workers that know nothing of each other and may live for one pass only.
 
-    A small file that they lock: the last pass, its epoch, and the workers that have begun it. A pass is another one
-    where torch's seed for its workers is another, or where a worker begins again.
+    A small file that they lock: of each training process the last pass, its epoch, and the workers that have begun it.
+    A pass is another one where torch's seed for its workers is another, or where a worker begins again. Processes of a
+    training that are spawned with one dataset each count from where it stood.
     """
 
     def __init__(self) -> None:
+        self._maker = str(os.getpid())
         descriptor, self._path = tempfile.mkstemp(prefix="lacuna-epoch-")
         os.close(descriptor)
         self.set(0)
         weakref.finalize(self, _remove, self._path, os.getpid())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_path": self._path}
+        return {"_path": self._path, "_maker": self._maker}
 
     def set(self, epoch: int) -> None:
         self._change(lambda _: {"next": epoch})
@@ -222,14 +225,21 @@ class _Epochs:
         self._change(lambda last: {**last, "epoch": epoch, "next": epoch + 1})
 
     def _change(self, change: Any) -> dict[str, Any]:
-        with open(self._path, "r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            written = file.read()
-            now: dict[str, Any] = change(json.loads(written) if written else {})
+        with open(self._path, "r+") as file, held(file):
+            passes = json.loads(file.read() or "{}")
+            begin = {"next": passes.get(self._maker, {"next": 0})["next"]}
+            here = _training_process()
+            passes[here] = now = change(passes.get(here, begin))
             file.seek(0)
             file.truncate()
-            file.write(json.dumps(now))
-        return now
+            file.write(json.dumps(passes))
+        return dict(now)
+
+
+def _training_process() -> str:
+    """Return the id of the process that this is, or that this is a worker of."""
+    parent = multiprocessing.parent_process() if get_worker_info() else None
+    return str(parent.pid if parent else os.getpid())
 
 
 def _remove(path: str, process: int) -> None:

@@ -15,6 +15,7 @@ A name that is no plain word is written in "..." or `...`. In a pattern ``%`` is
 SQL a comparison with null is null, and rows of which the predicate is null are left out. Knows nothing of corpora.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ _TOKEN = re.compile(
     r"""|(?P<quoted>"[^"]+"|`[^`]+`)|(?P<word>[^\W\d][\w.]*)|(?P<sign><=|>=|<>|!=|==|[=<>(),]))"""
 )
 _WORDS = {"and", "or", "not", "in", "is", "null", "like", "true", "false"}
+DEPTH = 100  # of what is nested, far below what Python's stack holds
 _COMPARISONS = {"=": "==", "==": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -63,7 +65,7 @@ class _Parser:
     def __init__(self, text: str, schema: pa.Schema):
         self._text, self._schema = text, schema
         self._tokens = self._split()
-        self._at = 0
+        self._at = self._depth = 0
         self.columns: set[str] = set()
 
     @property
@@ -118,13 +120,18 @@ class _Parser:
         return left
 
     def _negation(self) -> pc.Expression:
+        if self._depth > DEPTH:
+            raise self.error(f"'not' and '(' are nested deeper than {DEPTH}")
+        self._depth += 1
         if self._take("not"):
-            return ~self._negation()
-        if self._take("("):
-            inner = self.predicate()
+            found = ~self._negation()
+        elif self._take("("):
+            found = self.predicate()
             self._need(")")
-            return inner
-        return self._test()
+        else:
+            found = self._test()
+        self._depth -= 1
+        return found
 
     def _test(self) -> pc.Expression:
         left, token = self._operand(), self.now
@@ -172,6 +179,8 @@ class _Parser:
         self._at += 1
         if token.kind == "number":
             if not re.fullmatch(r"[+-]?\d+", token.text):
+                if math.isinf(float(token.text)):
+                    raise self.error(f"{token.text} is no 64-bit number", token)
                 return _Operand(token, float(token.text))
             if abs(int(token.text)) >= 1 << 63:
                 raise self.error(f"{token.text} is no 64-bit number", token)
@@ -197,6 +206,8 @@ class _Parser:
         self._check(left, right)
         a = pc.field(left.value)
         b = pc.scalar(right.value) if right.type is None else pc.field(right.value)
+        if _fractional(left) != _fractional(right):  # Arrow refuses an integer that the other type does not hold
+            a, b = (side.cast(pa.float64(), safe=False) for side in (a, b))
         match sign:
             case "==":
                 return a == b
@@ -229,10 +240,15 @@ def _is_in(field: pc.Expression, type_: pa.DataType, values: list[Any]) -> pc.Ex
     if pa.types.is_floating(type_):
         test = field.cast(pa.float64()).isin(pa.array(values, pa.float64()))
     elif pa.types.is_integer(type_):
-        test = field.cast(pa.int64()).isin(pa.array([int(v) for v in values if v == int(v)], pa.int64()))
+        whole = [int(v) for v in values if v == int(v) and abs(v) < 1 << 63]
+        test = field.cast(pa.int64()).isin(pa.array(whole, pa.int64()))
     else:
         test = field.isin(pa.array(values, type_))
     return pc.if_else(field.is_valid(), test, pa.scalar(None, pa.bool_()))
+
+
+def _fractional(operand: _Operand) -> bool:
+    return isinstance(operand.value, float) if operand.type is None else bool(pa.types.is_floating(operand.type))
 
 
 def _kind(type_: pa.DataType | None) -> str | None:

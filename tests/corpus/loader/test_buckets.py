@@ -76,5 +76,8 @@ def test_what_are_no_buckets_is_refused_in_a_line(corpus):
     for buckets in ([], [(8, 8), (8, 8)], [(8, 0)], [(8,)], [(8.0, 8)]):
         with pytest.raises(ConfigError, match="buckets: "):
             Loader(corpus, 4, buckets=buckets)
+    for columns, decode in ((["caption"], "uint8"), (["image"], "bytes")):
+        with pytest.raises(ConfigError, match="buckets: expected pictures that are decoded"):
+            Loader(Corpus(corpus.url, columns=columns, decode=decode), 4, buckets=BUCKETS)
     with pytest.raises(ConfigError, match="expected one Corpus"):
         Loader(Mixture([(corpus, 1)]), 4, buckets=BUCKETS)

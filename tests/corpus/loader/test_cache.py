@@ -1,5 +1,6 @@
 """The cache: bounded, shared by processes, whole or not there, and kept after a restart."""
 
+import fcntl
 import multiprocessing
 import os
 import time
@@ -74,3 +75,23 @@ def test_a_folder_or_size_that_cannot_be_is_a_line(tmp_path):
         Cache(tmp_path / "file").open("a", lambda: b"")
     with pytest.raises(ConfigError, match=r"cache: size is 0; expected a number of bytes"):
         Cache(tmp_path, size=0)
+
+
+def test_a_process_that_is_forked_during_a_fetch_does_not_hold_its_lock(tmp_path):
+    ends, go = os.pipe()
+    children = []
+
+    def fetch() -> bytes:
+        if not (pid := os.fork()):
+            os.close(go)
+            os.read(ends, 1)
+            os._exit(0)
+        children.append(pid)
+        return b"range"
+
+    with Cache(tmp_path).open("a", fetch) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(go)
+            os.waitpid(children[0], 0)

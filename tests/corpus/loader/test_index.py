@@ -56,6 +56,13 @@ def test_a_row_takes_less_than_forty_bytes_and_none_when_pickled(corpus):
     assert pickle.loads(pickle.dumps(opened))[5]["caption"] == "number 5"
 
 
+def test_predicates_that_differ_in_the_middle_of_a_list_alone_are_not_one(corpus):
+    lists = [", ".join(map(str, [*range(40), 50 + i, *range(200, 240)])) for i in range(2)]
+    numbers = [Corpus(corpus, where=f"number in ({numbers})", columns=["number"]) for numbers in lists]
+    assert numbers[0].fingerprint != numbers[1].fingerprint
+    assert [opened[40]["number"] for opened in numbers] == [50, 51]
+
+
 def test_it_is_made_once_and_further_columns_are_added(corpus, monkeypatch):
     reads = []
     monkeypatch.setattr(

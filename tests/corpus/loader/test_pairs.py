@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from pipeline import open_corpus
 from pipeline.corpus import layout, open_store, read_commit
+from pipeline.corpus.loader.pairs import Pairs
 from pipeline.errors import ConfigError, CorpusError, StoreError
 from tests.corpus.conftest import make_corpus
 from tests.corpus.test_verify import replace_picture
@@ -95,7 +96,7 @@ def test_a_forked_reader_of_an_object_store_says_so_instead_of_hanging(corpus):
         next(iter(loader))
 
 
-def read_as_rank(rank: int, world: int, path: str, folder: str) -> None:
+def read_as_rank(rank: int, world: int, path: str, folder: str, made: Pairs) -> None:
     """One training process; no variable of the environment tells it its rank."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     seen = {}
@@ -103,6 +104,10 @@ def read_as_rank(rank: int, world: int, path: str, folder: str) -> None:
         pairs = open_corpus(path, shuffle=100, keys=True, decode=None)
         loader = DataLoader(pairs, batch_size=2, num_workers=workers, multiprocessing_context=context, collate_fn=list)
         seen[context] = [[key for key, *_ in batch] for batch in loader]
+    # One that was made before there were ranks, pass by pass the same epoch on all of them.
+    seen["made"] = [[key for key, *_ in made] for _ in range(2)]
+    loader = DataLoader(made, batch_size=2, num_workers=2, multiprocessing_context="fork", collate_fn=list)
+    seen["made, workers"] = [[key for batch in loader for key, *_ in batch] for _ in range(2)]
     with open(f"{folder}/{rank}.json", "w") as file:
         json.dump(seen, file)
     dist.destroy_process_group()
@@ -114,11 +119,16 @@ def test_ranks_that_torch_alone_knows_get_equal_parts_in_workers_of_both_kinds(s
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     world = 2
-    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path)), world)
+    made = open_corpus(path, shuffle=100, keys=True, decode=None)
+    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path), made), world)
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world)]
     for context in ("fork", "spawn"):
         assert len(seen[0][context]) == len(seen[1][context])
         assert sorted(key for rank in seen for batch in rank[context] for key in batch) == KEYS
+    for way in ("made", "made, workers"):
+        for parts in zip(*(rank[way] for rank in seen), strict=True):
+            assert sorted(key for part in parts for key in part) == KEYS
+        assert seen[0][way][0] != seen[0][way][1]
 
 
 def test_ranks_are_given_or_known_and_never_guessed(sealed, monkeypatch):

@@ -35,3 +35,12 @@ def test_a_pickled_one_takes_along_what_the_training_process_knows(monkeypatch, 
     finally:
         dist.destroy_process_group()
     assert pickle.loads(taken).settled() == (2, 3)
+
+
+def test_one_that_is_pickled_before_there_are_ranks_asks_where_it_comes_to(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    given, asking = (pickle.loads(pickle.dumps(ranks)) for ranks in (Ranks(1, 3), Ranks()))
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda: 2)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 4)
+    assert (given.settled(), asking.settled()) == ((1, 3), (2, 4))

@@ -14,6 +14,7 @@ TABLE = pa.table(
         "good": [True, False, None],
         "a name": ["x", "y", "z"],
         "scores": [[1], [2], [3]],
+        "large": [1, 1 << 62, None],
     }
 )
 
@@ -41,6 +42,11 @@ TABLE = pa.table(
         ("(width = 256 or width = 512) AND good = FALSE", [1]),
         ("width < 99999999999", [0, 1]),
         ("width > -1e3", [0, 1]),
+        ("large > 1.5 and large < 1e30", [1]),  # of which Arrow says that they are not in the range of the other
+        ("1e6 >= large or large = 2.5", [0]),
+        ("large > share", [0, 1]),
+        ("width in (1e30, 512)", [1]),
+        ("(" * 50 + "width = 512" + ")" * 50, [1]),
     ],
 )
 def test_rows_that_are_kept(where, kept):
@@ -69,6 +75,9 @@ def test_rows_that_are_kept(where, kept):
         ("3 = 3", 1, "two literals are compared"),
         ("width $ 3", 7, "'$' has no meaning here"),
         ("width = 99999999999999999999", 9, "no 64-bit number"),
+        ("width < 1e999", 9, "no 64-bit number"),
+        ("(" * 5000 + "width = 3", 102, "nested deeper than 100"),
+        ("not " * 5000 + "width = 3", 405, "nested deeper than 100"),
         ("width = 3 4", 11, "expected 'and', 'or' or the end"),
         ("", 1, "not 'the end'"),
     ],
