@@ -2,8 +2,6 @@
 
 import io
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -14,6 +12,10 @@ from PIL import Image
 Decode = Literal["uint8", "pil", "bytes"]
 DECODES: tuple[str, ...] = get_args(Decode)
 JPEG = b"\xff\xd8\xff"
+
+
+# What decoders raise on damaged bytes.
+_ERRORS = (ValueError, OSError, SyntaxError, struct.error, Image.DecompressionBombError)
 
 
 class Undecodable(ValueError):
@@ -27,23 +29,30 @@ def decode(data: bytes, how: Decode) -> Any:
     """
     if how == "bytes":
         return data
-    with _errors():
+    try:
         if how == "uint8" and data.startswith(JPEG):
             return torch.from_numpy(simplejpeg.decode_jpeg(data, "RGB"))
         image = _opened(data)
+    except _ERRORS as error:
+        raise _undecodable(error) from error
     return image if how == "pil" else torch.from_numpy(np.array(image))
 
 
 def decode_into(data: bytes, pixels: np.ndarray) -> None:
     """Write the picture *data* to *pixels* (H, W, 3), uint8. Raises ``Undecodable``, also for one of another size."""
-    with _errors():
+    try:
         if data.startswith(JPEG):
             # One that is larger than its place is an error of the decoder.
-            _expect_size(simplejpeg.decode_jpeg(data, "RGB", buffer=pixels).shape[:2], pixels)
+            size = simplejpeg.decode_jpeg(data, "RGB", buffer=pixels).shape
         else:
-            image = _opened(data)
-            _expect_size((image.height, image.width), pixels)
-            pixels[:] = np.asarray(image)
+            image = np.asarray(_opened(data))
+            size = image.shape
+            if size == pixels.shape:
+                pixels[:] = image
+    except _ERRORS as error:
+        raise _undecodable(error) from error
+    if size != pixels.shape:
+        raise Undecodable(f"is {size[0]}x{size[1]}, and its manifest says {pixels.shape[0]}x{pixels.shape[1]}")
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -51,16 +60,5 @@ def _opened(data: bytes) -> Image.Image:
         return opened.convert("RGB")
 
 
-def _expect_size(size: tuple[int, int], pixels: np.ndarray) -> None:
-    if size != pixels.shape[:2]:
-        raise Undecodable(f"is {size[0]}x{size[1]}, and its manifest says {pixels.shape[0]}x{pixels.shape[1]}")
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except Undecodable:
-        raise
-    except (ValueError, OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise Undecodable(str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+def _undecodable(error: Exception) -> Undecodable:
+    return Undecodable(str(error).splitlines()[0] if str(error) else type(error).__name__)
