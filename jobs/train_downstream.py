@@ -25,6 +25,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from pipeline import Corpus, Loader
+from pipeline.corpus.loader.arguments import expect_count
 from pipeline.corpus.loader.transforms import resize
 from pipeline.errors import LacunaError
 
@@ -96,6 +97,7 @@ def main() -> None:
 
 def train(path: str, epochs: int, batch: int, workers: int, options: dict[str, str]) -> tuple[float, float]:
     """Train over the corpus *epochs* times; return the mean loss of the first and of the last epoch."""
+    expect_count("epochs", epochs, 1)
     corpus = Corpus(path, options=options)
     pictures = len(corpus)
     loader = Loader(corpus, batch, workers=workers, remainder="pad", transform=small)

@@ -73,3 +73,8 @@ def test_an_option_of_the_store_without_a_value_is_one_line(tmp_path):
     done = run(str(tmp_path), "--storage", "endpoint")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "train_downstream.py: error: --storage endpoint: expected KEY=VALUE"
+
+
+def test_no_epochs_are_one_line(tmp_path):
+    done = run(str(tmp_path), "--epochs", "0")
+    assert (done.returncode, done.stderr) == (1, "train_downstream: epochs is 0; expected a whole number, 1 or more\n")

@@ -65,6 +65,8 @@ class Corpus(Dataset[dict[str, Any]]):
         if where is not None and not isinstance(where, str):
             raise ConfigError(f"where is {where!r}; expected a text such as 'width >= 512'")
         self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
+        if not self.columns:
+            raise ConfigError("columns: expected one at least, such as 'image' or 'caption'")
         self.decode, self.on_error, self.skipped = decode, on_error, 0
         location = locate(path)
         kept = Cache(cache) if isinstance(cache, (str, Path)) else cache

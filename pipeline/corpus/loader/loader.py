@@ -9,13 +9,14 @@ from torch.utils.data import DataLoader, Sampler
 from pipeline.corpus.loader.arguments import expect_count, expect_one_of
 from pipeline.corpus.loader.buckets import Bucketed, Size
 from pipeline.corpus.loader.corpus import IMAGE, Corpus
+from pipeline.corpus.loader.mixture import Mixture
 from pipeline.corpus.loader.order import Order, Rounds, Share
 from pipeline.corpus.loader.progress import Progress, check_state
 from pipeline.corpus.loader.ranks import Ranks
 from pipeline.corpus.loader.reading import SIZE, Reader, Received, Transform
 from pipeline.corpus.loader.source import Source
 from pipeline.corpus.loader.transforms import fit
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LacunaError
 
 Remainder = Literal["drop", "pad"]
 REMAINDERS = ("drop", "pad")
@@ -60,6 +61,8 @@ class Loader:
         prefetch: int = 2,
         pin_memory: bool = False,
     ):
+        if not isinstance(source, (Corpus, Mixture)):
+            raise ConfigError(f"a loader is of {source!r}; expected a Corpus or a Mixture")
         expect_count("batch_size", batch_size, 1)
         expect_count("workers", workers, 0)
         expect_count("prefetch", prefetch, 1)
@@ -129,8 +132,10 @@ class Loader:
                 yield self._order.share(epoch, at, at + rounds.step, rank, rounds.world)
 
         self._shares.now = shares()
-        received: Received
+        received: Received | LacunaError
         for step, received in enumerate(self._loader, 1):
+            if isinstance(received, LacunaError):
+                raise received
             # Counted before it is given: whoever asks for the state in the loop's body has this batch.
             self._progress.position = start + step * rounds.step
             self.skipped += received.skipped

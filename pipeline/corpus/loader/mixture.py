@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from pipeline.corpus.loader.arguments import expect_count
 from pipeline.corpus.loader.collate import collate
 from pipeline.corpus.loader.corpus import Corpus
 from pipeline.corpus.loader.order import Mixed, wrapped
@@ -28,6 +29,9 @@ class Mixture(Dataset[dict[str, Any]]):
         if not parts:
             raise ConfigError("a mixture is of one corpus at least")
         self.parts = [part for part, _ in parts]
+        for part in self.parts:
+            if not isinstance(part, Corpus):
+                raise ConfigError(f"a mixture is of {part!r}; expected (Corpus, weight) for each part")
         for part in self.parts[1:]:
             if part.columns != self.parts[0].columns:
                 raise ConfigError(
@@ -37,9 +41,9 @@ class Mixture(Dataset[dict[str, Any]]):
         self.quotas = _quotas([weight for _, weight in parts])
         self._rows = np.cumsum([0, *(len(part) for part in self.parts)])
         self._blocks = np.cumsum([0, *(len(part.index.blocks) for part in self.parts)])
+        if length is not None:
+            expect_count("length", length, 1)
         self.length = len(self) if length is None else length
-        if self.length < 1:
-            raise ConfigError(f"length is {length}; expected a number of samples")
         facts = [[part.fingerprint for part in self.parts], self.quotas.tolist(), self.length]
         self.fingerprint = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
@@ -134,6 +138,9 @@ class _Mixing(Mixed):
 
 def _quotas(weights: Sequence[float]) -> np.ndarray:
     """Return how many of STRETCH positions each weight has, by largest remainder. Raises ``ConfigError``."""
+    for weight in weights:
+        if not isinstance(weight, (int, float)):
+            raise ConfigError(f"a weight is {weight!r}; expected a number")
     total = sum(weights)
     for weight in weights:
         if not weight > 0 or weight / total < 1 / STRETCH:

@@ -41,6 +41,7 @@ _MEANS = {
     "shuffle": "of another shuffle",
     "buckets": "of other aspect buckets or, with them, of another batch_size",
 }
+_COUNTS = ("epoch", "position", "given")
 _FIXED = ("world_size", "workers", "batch_size")
 
 
@@ -52,6 +53,9 @@ def check_state(state: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
     for key, meaning in _MEANS.items():
         if state[key] != ours[key]:
             raise CorpusError(f"state: is {meaning} ({key}: {state[key]}, here {ours[key]})")
+    for key in _COUNTS:
+        if key in ours and (not isinstance(state[key], int) or state[key] < 0):
+            raise CorpusError(f"state: {key} is {state[key]!r}; expected what state_dict gave")
     for key in _FIXED:
         if key in ours and state[key] != ours[key]:
             raise CorpusError(

@@ -10,6 +10,7 @@ from torch.utils.data import Dataset, get_worker_info
 from pipeline.corpus.loader.collate import collate
 from pipeline.corpus.loader.order import Share
 from pipeline.corpus.loader.source import Source
+from pipeline.errors import LacunaError
 from pipeline.prompts.seeds import hashed
 
 SIZE = "size"  # the column that says which size a batch of an aspect bucket has
@@ -25,14 +26,25 @@ class Received(NamedTuple):
     skipped: int
 
 
-class Reader(Dataset[Received]):
+class Reader(Dataset[Received | LacunaError]):
     """Turns shares into batches. What is drawn at random in a transform depends on *seed*, epoch and position alone,
-    so that it is the same at any number of ranks and workers."""
+    so that it is the same at any number of ranks and workers.
+
+    A worker hands its errors on as they are: raised in it, torch would make a page of each.
+    """
 
     def __init__(self, source: Source, transform: Transform | None, seed: int):
         self._source, self._transform, self._seed = source, transform, seed
 
-    def __getitems__(self, share: Share) -> Received:
+    def __getitems__(self, share: Share) -> Received | LacunaError:
+        try:
+            return self._received(share)
+        except LacunaError as error:
+            if get_worker_info() is None:
+                raise
+            return error
+
+    def _received(self, share: Share) -> Received:
         before = self._source.skipped
         self._source.prefetch(share.ahead)
         if self._transform is None:

@@ -83,6 +83,7 @@ def test_with_a_cache_what_was_seen_is_read_while_the_server_is_away(s3, tmp_pat
         ({"decode": "unit8"}, "decode is 'unit8' .*did you mean 'uint8'"),
         ({"on_error": "ignore"}, "on_error is 'ignore'; expected one of raise, skip"),
         ({"where": "numbr = 3"}, "did you mean 'number'"),
+        ({"columns": []}, "columns: expected one at least"),
         ({"where": 3}, "where is 3; expected a text"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,8 +223,26 @@ def test_wrong_arguments_are_refused_in_a_line(numbers, arguments, said):
         Loader(numbers, **{"batch_size": 4, **arguments})
 
 
+def test_what_is_no_source_is_refused_in_a_line(corpus):
+    with pytest.raises(ConfigError, match="expected a Corpus or a Mixture"):
+        Loader(corpus, 4)
+
+
+def test_a_worker_s_error_is_the_line_that_it_would_be_without_workers(corpus):
+    opened = Corpus(corpus)
+    offset, length, _, _ = opened.index.rows[0].item()
+    with open(Path(corpus, "train", "000000.tar"), "r+b") as tar:
+        tar.seek(offset)
+        tar.write(bytes(length))
+    with pytest.raises(CorpusError, match=r"^\S+train/000000.tar: the picture at byte \d+ is damaged [^\n]*$"):
+        next(iter(Loader(opened, 4, workers=1, shuffle=False)))
+
+
 def test_states_of_something_else_are_refused_in_a_line(corpus, numbers):
     state = Loader(numbers, 5).state_dict()
+    for name, value in (("position", -4), ("position", "3"), ("epoch", 2.5)):
+        with pytest.raises(CorpusError, match=f"state: {name} is {value!r}; expected what state_dict gave"):
+            Loader(numbers, 5).load_state_dict({**state, name: value})
     with pytest.raises(CorpusError, match=r"of another seed .seed: 0, here 1"):
         Loader(numbers, 5, seed=1).load_state_dict(state)
     with pytest.raises(CorpusError, match="of another shuffle"):

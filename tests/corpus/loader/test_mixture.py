@@ -96,3 +96,7 @@ def test_what_cannot_be_mixed_is_refused_in_a_line(parts, tmp_path):
         Mixture([])
     with pytest.raises(ConfigError, match="length is 0"):
         Mixture([(a, 1)], length=0)
+    with pytest.raises(ConfigError, match="a weight is '1'; expected a number"):
+        Mixture([(a, "1")])
+    with pytest.raises(ConfigError, match=r"a mixture is of .*; expected \(Corpus, weight\)"):
+        Mixture([(a.url, 1)])
