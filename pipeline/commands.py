@@ -18,6 +18,7 @@ from pipeline.terminal import ReaderGone, printable, tell
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
+    from pipeline.corpus import Store
 
 LATER = "settled when the run begins"  # in place of an identity
 
@@ -33,15 +34,20 @@ def _need_docstrings() -> None:
 
 def read_settled(args: argparse.Namespace) -> "Config":
     """Read the config, refuse a recipe that its model cannot do, and settle what a run would, its words among it."""
-    from pipeline.corpus import open_store
     from pipeline.evaluation.words.settle import with_proved_words
 
-    config = read_settled_as_listed(args)
-    return with_proved_words(config, open_store(config.output.path, config.output.storage_options))[0]
+    _, config, store = _read(args)
+    return with_proved_words(config, store)[0]
 
 
 def read_settled_as_listed(args: argparse.Namespace) -> "Config":
-    """Read the config, refuse a recipe that its model cannot do, and settle what is "auto" as a run would."""
+    """Read the config likewise, with its concepts as they are listed."""
+    listed, config, _ = _read(args)
+    return replace(config, erasure=listed.erasure)
+
+
+def _read(args: argparse.Namespace) -> "tuple[Config, Config, Store]":
+    """Return the config as it is written, as the corpus at its output was begun, without "auto", and that store."""
     from pipeline.audit.compatibility import check_detector
     from pipeline.config import load_config
     from pipeline.corpus import open_store
@@ -52,7 +58,8 @@ def read_settled_as_listed(args: argparse.Namespace) -> "Config":
     config = load_config(args.config, args.overrides)
     check_recipe(config)
     check_detector(config)
-    return settle(follow(config, open_store(config.output.path, config.output.storage_options)))
+    store = open_store(config.output.path, config.output.storage_options)
+    return config, settle(follow(config, store)), store
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -71,6 +78,7 @@ def _show(args: argparse.Namespace) -> int:
     from pipeline.audit.compatibility import check_detector_here
     from pipeline.config import identity, load_config, to_public_yaml
     from pipeline.corpus import open_store
+    from pipeline.corpus.resume import follow
     from pipeline.erasure.compatibility import check_recipe_here
     from pipeline.evaluation.words.settle import with_proved_words
     from pipeline.models.settle import is_settled, settle_here
@@ -79,9 +87,10 @@ def _show(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     check_recipe_here(config)
     check_detector_here(config)
-    config = settle_here(config)
+    store = open_store(config.output.path, config.output.storage_options)
+    config = settle_here(follow(config, store))
     if is_settled(config):
-        config, _ = with_proved_words(config, open_store(config.output.path, config.output.storage_options))
+        config, _ = with_proved_words(config, store)
     fingerprint = open_source(config.prompts).fingerprint
     name = identity(config, fingerprint).digest if is_settled(config) else LATER
     tell(f"{to_public_yaml(config)}# identity: {name}")
@@ -148,7 +157,7 @@ def _prove(args: argparse.Namespace) -> int:
 
     config = read_settled_as_listed(args)
     proof = prove(config, everything=args.prove == "all", budget=args.budget, say=_say)
-    if args.write:
+    if args.write and not proof.exit_code:
         write_whole(Path(args.write), as_list(config, proof).encode())
     tell(json.dumps(proof.record(), ensure_ascii=False, indent=2) if args.json else proof.text())
     return proof.exit_code

@@ -29,7 +29,7 @@ def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
         seen: set[str] = set()
         for part, word in words.items():
             key = f"erasure.concepts[{i}].{part}"
-            _check_word(key, word)
+            check_word(key, word)
             if part == "name" and word in names:
                 raise Problem(key, f"{word!r} is listed already; expected every concept once, over all lists")
             for form in sorted(forms(word)):
@@ -73,7 +73,8 @@ def _concept(c: ConceptConfig) -> Concept:
     )
 
 
-def _check_word(key: str, word: str) -> None:
+def check_word(key: str, word: str) -> None:
+    """Raise ``Problem`` for what no concept could be called by."""
     # A pictograph is a word too, other signs and punctuation are none.
     if not any(unicodedata.category(piece.text[0])[0] in "LN" or _is_pictograph(piece.text) for piece in pieces(word)):
         raise Problem(key, f"is {show(word)}; expected a word")
@@ -89,7 +90,7 @@ def _is_pictograph(piece: str) -> bool:
 
 def _check_exception(key: str, phrase: str, concept: Concept, place: int) -> None:
     """An exception has a word of its own concept in it, and more."""
-    _check_word(key, phrase)
+    check_word(key, phrase)
     own = Naming([replace(concept, keep=())])
     if own.is_word(phrase):
         raise Problem(key, f"{phrase!r} is a word for this concept; expected a phrase that means something else")
@@ -104,7 +105,7 @@ def _check_exception(key: str, phrase: str, concept: Concept, place: int) -> Non
 
 
 def _check_neighbour(key: str, kept: str, concept: Concept, place: int, naming: Naming) -> None:
-    _check_word(key, kept)
+    check_word(key, kept)
     for mention in naming.mentions(kept):
         own = mention.concept == concept
         what = "this concept itself" if own else f"the erased concept {mention.concept.name!r}"
@@ -123,7 +124,7 @@ def _check_neighbour(key: str, kept: str, concept: Concept, place: int, naming: 
 
 def _check_unlisted(key: str, word: str, naming: Naming) -> None:
     """A word that only the gate is to know, or to leave alone, is no listed one."""
-    _check_word(key, word)
+    check_word(key, word)
     if naming.is_word(word):
         raise Problem(key, f"{word!r} is listed among the words of a concept; expected one that no list has")
 
@@ -131,7 +132,7 @@ def _check_unlisted(key: str, word: str, naming: Naming) -> None:
 def _check_anchor(key: str, concept: Concept, naming: Naming) -> None:
     """What stands in a concept's place is drawn and captioned: no erased word, of whatever concept, may be in it."""
     anchor = concept.anchor
-    _check_word(key, anchor)
+    check_word(key, anchor)
     for mention in naming.mentions(anchor):
         other, found = mention.concept, anchor[mention.start : mention.stop]
         if found != anchor:

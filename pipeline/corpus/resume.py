@@ -6,16 +6,14 @@ from pipeline.corpus import layout
 from pipeline.corpus.run_record import RunRecord, read_run_record
 from pipeline.corpus.stores import Store
 from pipeline.errors import ConfigError
-from pipeline.models.settle import as_begun, is_settled
+from pipeline.models.settle import as_begun
 from pipeline.prompts import PlanSummary
 from pipeline.version import how_to_get
 
 
 def follow(config: Config, store: Store) -> Config:
-    """Return *config* with each ``auto`` as the corpus in *store* was begun with, whatever this machine would make of
-    it; as it is where nothing is ``auto`` or no corpus was begun."""
-    if is_settled(config):
-        return config
+    """Return *config* with each ``auto`` and the proved words as the corpus in *store* was begun with, whatever this
+    machine or the cache of words would make of it; as it is where no corpus was begun."""
     record = read_run_record(store)
     return config if record is None else as_begun(config, record.identity)
 

@@ -35,9 +35,14 @@ def as_begun(config: Config, identity: Mapping[str, Any]) -> Config:
 def _as_begun(concept: ConceptConfig, key: str, identity: Mapping[str, Any]) -> ConceptConfig:
     return replace(
         concept,
-        proven=concept.proven or list(identity.get(f"{key}.proven", ())),
-        implied=concept.implied or list(identity.get(f"{key}.implied", ())),
+        proven=_with_proved(concept.proven, identity.get(f"{key}.proven")),
+        implied=_with_proved(concept.implied, identity.get(f"{key}.implied")),
     )
+
+
+def _with_proved(given: list[str], begun: Any) -> list[str]:
+    """Return *begun*, the words of a corpus, where they are those *given* by hand and then what pictures proved."""
+    return list(begun) if isinstance(begun, list) and begun[: len(given)] == given else given
 
 
 def settle(config: Config, device: str | None = None) -> Config:

@@ -47,6 +47,9 @@ class Proof:
         lines = []
         for c, concept in enumerate(self.concepts):
             rate = self.table.rates[c]
+            if not self.table.pictures[self.words.index(concept), c]:
+                lines.append(f"{concept}: of its own name nothing is drawn yet")
+                continue
             lines.append(f"{concept}: shows in {100 * rate:.0f} % of the pictures of its own name")
             if not self.table.provable[c]:
                 lines.append("  not provable with this model and detector: list, dictionary and score decide")
@@ -62,7 +65,7 @@ class Proof:
             f"it where they do more often than others' (false discoveries: {100 * DISCOVERY:.0f} %)",
         ]
         if self.unreached:
-            lines.append(f"beyond the budget: {len(self.unreached):,} words, {', '.join(self.unreached[:SHOWN])}, ...")
+            lines.append(f"beyond the budget: {len(self.unreached):,} words, {_some(self.unreached)}")
         return "\n".join(lines)
 
     def record(self) -> dict[str, Any]:
@@ -130,15 +133,14 @@ def _drawn(
     say: Callable[[str], None],
 ) -> Proof:
     rounds = looks(config.words.pictures)
-    tally, unreached, exit_code, told = cache.tally(concepts), [], 0, False
+    tally, exit_code, told = cache.tally(concepts), 0, False
     left, still_open = budget, list(words)
     for look in rounds:
         asked = [Question(name, number) for name in concepts for number in range(rounds[-1])]
         asked += [Question(word, number) for word in still_open for number in range(look)]
         missing = tally.missing(asked)
         if left is not None:
-            missing, beyond = _within(missing, words, left)
-            unreached += beyond
+            missing = _within(missing, words, left)
             left -= len(missing)
         if missing:
             sweep = cache.sweep(missing, concepts)
@@ -151,11 +153,12 @@ def _drawn(
                 say(outcome.message)
                 break
         still_open = tally.table(words, len(rounds)).open_words(words)
+    unreached = tally.missing(Question(word, 0) for word in words) if left is not None and not exit_code else []
     return Proof(
         words=tuple(words),
         concepts=tuple(concepts),
         table=tally.table(words, len(rounds)),
-        unreached=tuple(unreached),
+        unreached=tuple(sorted((question.word for question in unreached), key=words.index)),
         exit_code=exit_code,
     )
 
@@ -170,16 +173,17 @@ def _cost(sweep: Config, words: Sequence[str], missing: Sequence[Question], most
     )
 
 
-def _within(missing: Sequence[Question], words: Sequence[str], budget: int) -> tuple[list[Question], list[str]]:
-    """Return the questions of the first words that fit into *budget*, and the words that are not asked at all."""
+def _within(missing: Sequence[Question], words: Sequence[str], budget: int) -> list[Question]:
+    """Return the questions of the first words that fit into *budget*."""
     place = {word: i for i, word in enumerate(words)}
-    ordered = sorted(missing, key=lambda question: (place[question.word], question.number))
-    fits, beyond = ordered[:budget], ordered[budget:]
-    reached = {question.word for question in fits}
-    return fits, list(dict.fromkeys(question.word for question in beyond if question.word not in reached))
+    return sorted(missing, key=lambda question: (place[question.word], question.number))[:budget]
 
 
 def _listed(found: Sequence[tuple[str, Judged]]) -> str:
     best = sorted(found, key=lambda item: (-item[1].low, item[0]))
-    shown = ", ".join(f"{word} {judged.hits}/{judged.pictures}" for word, judged in best[:SHOWN])
-    return f"{shown or 'none'}{f' and {len(best) - SHOWN:,} more' if len(best) > SHOWN else ''}"
+    return _some([f"{word} {judged.hits}/{judged.pictures}" for word, judged in best])
+
+
+def _some(words: Sequence[str]) -> str:
+    more = len(words) - SHOWN
+    return (", ".join(words[:SHOWN]) or "none") + (f" and {more:,} more" if more > 0 else "")

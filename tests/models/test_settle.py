@@ -1,6 +1,7 @@
 """What is "auto": the size is the model's own, the dtype the device's; a corpus that was begun keeps both."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ from pipeline.commands import read_settled
 from pipeline.config import identity, load_config
 from pipeline.config.schema import DType
 from pipeline.corpus import RunRecord, create_run_record, open_store
+from pipeline.corpus.resume import follow
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.settle import as_begun, is_settled, settle, settle_here
+from pipeline.prompts import open_source
 from tests import hub, tiny, tiny_families
 
 CONFIG = """\
@@ -22,6 +25,7 @@ prompts: {{template: "a {{animal}}", values: {{animal: [cat, dog]}}}}
 output: {{path: {output}}}
 cluster: {{device: cpu}}
 """
+LISTED = "erasure={concepts: [{name: cat, proven: [kitty]}], recipe: [{method: cease}]}"
 
 
 def config(folder: Path, model: str, *overrides: str):
@@ -99,3 +103,25 @@ def test_what_draws_beside_a_run_follows_the_corpus_that_was_begun(tmp_path: Pat
     )  # fmt: skip
     create_run_record(open_store(found.output.path), record)
     assert read_settled(args) == as_begun(found, begun)
+
+
+@pytest.mark.parametrize("overrides", [[], ["model.dtype=float32", "generation.size=[64, 64]"]])
+def test_proved_words_are_those_of_the_corpus_that_was_begun_whatever_else_is_settled(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], overrides: list[str]
+):
+    found = config(tmp_path, "diorama", LISTED, *overrides)
+    cat = replace(found.erasure.concepts[0], proven=["kitty", "tomcat"], implied=["whiskers"])
+    begun = settle(replace(found, erasure=replace(found.erasure, concepts=[cat])))
+    named = identity(begun, open_source(begun.prompts).fingerprint)
+    record = RunRecord(
+        digest=named.digest, identity=named.fields, config={}, batch_size=1, recipe={}, model_revision="r",
+        environment={}, samples=1, shards=1, samples_per_shard=1,
+    )  # fmt: skip
+    store = open_store(found.output.path)
+    create_run_record(store, record)
+    assert follow(found, store) == begun
+    command = ["show", str(tmp_path / "c.yaml"), LISTED, *overrides]
+    assert main(command) == 0
+    assert capsys.readouterr().out.endswith(f"# identity: {named.digest}\n")
+    other = replace(found, erasure=replace(found.erasure, concepts=[replace(cat, proven=["moggy"])]))
+    assert follow(other, store).erasure.concepts[0].proven == ["moggy"], "it is another list"

@@ -73,6 +73,15 @@ def test_nothing_is_drawn_twice_and_other_lists_share_what_was_drawn(
     assert prove(one, everything=False, budget=0, say=lambda line: None).record()["concepts"]["cat"]["rate"] == 1
 
 
+def test_what_a_budget_leaves_out_is_named_once(config: Config, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.evaluation.words.selection.KINDS", 3)
+    monkeypatch.setattr(module, "run", None)
+    more = replace(config, words=replace(config.words, vocabulary=str(Path(config.words.vocabulary))))
+    with Path(config.words.vocabulary).open("a") as file:
+        file.write("zebra\nanchor\n")
+    assert prove(more, everything=True, budget=0, say=lambda line: None).unreached == ("zebra", "anchor")
+
+
 def test_a_run_takes_what_was_proved_and_a_resume_what_it_began_with(
     config: Config, proof: Proof, tmp_path: Path
 ) -> None:
@@ -88,6 +97,19 @@ def test_a_run_takes_what_was_proved_and_a_resume_what_it_began_with(
     begun = identity(settled, "source")
     assert begun.digest != identity(steered, "source").digest
     assert identity(as_begun(steered, begun.fields), "source").digest == begun.digest
+
+
+def test_what_the_list_says_of_a_word_by_hand_stands(config: Config, proof: Proof, tmp_path: Path) -> None:
+    cat, beer = with_steps(config).erasure.concepts
+    cat, beer = replace(cat, proven=["Lager"], ignore=["KITTEN"]), replace(beer, implied=["party"])
+    by_hand = replace(with_steps(config), erasure=replace(with_steps(config).erasure, concepts=[cat, beer]))
+    settled, _ = with_proved_words(by_hand, open_store(str(tmp_path / "corpus")))
+    cat, beer = settled.erasure.concepts
+    assert "kitten" not in cat.proven + cat.implied + beer.proven + beer.implied, "it is ignored, in another writing"
+    assert cat.proven[0] == "Lager"
+    assert "lager" not in cat.proven + beer.proven, "it is proven by hand, of another concept"
+    assert beer.implied.count("party") == 1
+    assert "party" not in beer.proven
 
 
 def test_without_a_sweep_a_run_goes_on_unless_one_is_required(config: Config, tmp_path: Path) -> None:

@@ -33,11 +33,11 @@ def standardised(vectors: Tensor, basis: Tensor) -> Tensor:
     scales its dimensions or adds a vector to all; then the principal directions are scaled by 1/sqrt(variance + ridge),
     since in every encoder a few of them, in which all words are alike or differ by how frequent they are, rule.
     """
-    mean, spread = basis.mean(0), basis.std(0).clamp_min(1e-12)
+    mean, spread = basis.mean(0), basis.std(0, correction=0).clamp_min(1e-12)  # of one word too
     centred = (basis - mean) / spread
     _, sizes, directions = torch.linalg.svd(centred, full_matrices=False)
     variance = sizes.square() / len(basis)
-    scale = (variance + RIDGE * variance.median()).rsqrt()
+    scale = (variance + RIDGE * variance.median()).clamp_min(1e-12).rsqrt()
     return torch.nn.functional.normalize(((vectors - mean) / spread) @ directions.T * scale, dim=-1)
 
 

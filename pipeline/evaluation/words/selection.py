@@ -12,6 +12,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.concepts.dictionary import dictionary
 from pipeline.concepts.normal import normal
 from pipeline.config.schema import Config
+from pipeline.errors import ConfigError
 from pipeline.evaluation.words.candidates import encoded, nearest, nearness
 from pipeline.evaluation.words.vocabulary import BUILTIN, read_vocabulary, words_of_prompts
 from pipeline.models.family import Family
@@ -29,7 +30,10 @@ def vocabulary(config: Config) -> list[str]:
         return read_vocabulary(BUILTIN)
     if config.words.vocabulary == "prompts":
         plan = Plan.build(config, open_source(config.prompts))
-        return words_of_prompts(row.prompt for row in surveyed(plan))
+        words = words_of_prompts(row.prompt for row in surveyed(plan))
+        if not words:
+            raise ConfigError("words.vocabulary: the prompts have no words of three letters or more; expected some")
+        return words
     return read_vocabulary(Path(config.words.vocabulary))
 
 

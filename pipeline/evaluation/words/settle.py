@@ -55,7 +55,8 @@ def _unproved(config: Config) -> tuple[Config, str]:
 def extended(config: Config, words: Sequence[str], table: Table) -> list[ConceptConfig]:
     """Return the concepts with each proved word at one of them, the one that its pictures show most surely.
 
-    Left alone is what the list has an answer for: its own words, what it preserves, keeps, puts in place or ignores.
+    Left alone is what the list has an answer for: its own words, whoever proved them, what it preserves, keeps, puts in
+    place or ignores.
     """
     concepts = [
         replace(concept, proven=[*concept.proven], implied=[*concept.implied]) for concept in config.erasure.concepts
@@ -64,11 +65,13 @@ def extended(config: Config, words: Sequence[str], table: Table) -> list[Concept
     told = Naming.of_words(
         [word for concept in listed for word in (*concept.words, *concept.unharmed, concept.anchor) if word]
     )
+    by_hand = Naming.of_words([word for concept in listed for word in (*concept.proven, *concept.implied)])
+    ignored = [Naming.of_words(concept.ignore) for concept in listed]
     for phrase, row in zip(words, table.judge(), strict=True):
         word = without_article(phrase)
-        if told.names(word):
+        if told.names(word) or by_hand.is_word(word):
             continue
-        shown = [(judged, i) for i, judged in enumerate(row) if word not in concepts[i].ignore]
+        shown = [(judged, i) for i, judged in enumerate(row) if not ignored[i].is_word(word)]
         meant = [(judged.low, -i) for judged, i in shown if judged.verdict is Verdict.means]
         if meant:
             concepts[-max(meant)[1]].proven.append(word)

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.concepts.normal import Kind, normal, pieces
+from pipeline.config.concepts import check_word
+from pipeline.config.problem import Problem
 from pipeline.errors import ConfigError
 
 BUILTIN = Path(__file__).with_name("vocabulary.txt")
@@ -13,14 +15,23 @@ BUILTIN = Path(__file__).with_name("vocabulary.txt")
 def read_vocabulary(path: Path) -> list[str]:
     """Return the words of a file, a word or a phrase a line, each once; lines that begin with "#" are no words.
 
-    Raises ``ConfigError`` for a file that cannot be read, is not UTF-8 or has no words.
+    Raises ``ConfigError`` for a file that cannot be read, is not UTF-8, has no words or has lines that no concept could
+    be called by.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
         raise ConfigError(f"words.vocabulary: {path}: {why}; expected a text file with a word a line") from error
-    words = _once(line.strip() for line in lines if not line.startswith("#"))
+    words = []
+    for number, line in enumerate(lines, 1):
+        if (word := line.strip()) and not line.startswith("#"):
+            words.append(word)
+            try:
+                check_word(f"line {number}", word)
+            except Problem as problem:
+                raise ConfigError(f"words.vocabulary: {path}: {problem}") from None
+    words = _once(words)
     if not words:
         raise ConfigError(f"words.vocabulary: {path}: has no words; expected a word a line")
     return words

@@ -57,3 +57,9 @@ def test_the_diorama_puts_a_synonym_among_the_nearest() -> None:
     basis = encoded(family, words)
     cat = encoded(family, ["cat"])
     assert words[nearest(nearness(basis, [cat], basis))[0]] == "kitten"
+
+
+def test_of_one_word_or_of_words_that_are_alike_nearness_is_a_number() -> None:
+    one = torch.ones(1, 8)
+    for basis in (one, one.expand(3, 8), torch.eye(2, 8)):
+        assert torch.isfinite(nearness(basis, [one], basis)).all()
