@@ -5,7 +5,7 @@ It knows nothing of prompts, policies or files, so that its eye cannot be swayed
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,17 @@ def weights_digest(detector: Detector, options: Mapping[str, Any]) -> str:
     These are ``Detector.files`` and what *options* name: a file, or all in a folder that is written with a "/", as a
     word may be a folder's name by chance. Where they lie does not matter.
     """
-    paths = list(map(Path, detector.files()))
-    for value in options.values():
-        if isinstance(value, str) and (Path(value).is_file() or ("/" in value and Path(value).is_dir())):
-            paths.append(Path(value))
+    return files_digest([*map(Path, detector.files()), *named_files(options.values())])
+
+
+def named_files(values: Iterable[Any]) -> list[Path]:
+    """Return those of *values* that are a file, or a folder that is written with a "/"."""
+    texts = [value for value in values if isinstance(value, str)]
+    return [Path(text) for text in texts if Path(text).is_file() or ("/" in text and Path(text).is_dir())]
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """Return "sha256:…" over the names and bytes of the files *paths* and of those in its folders; "" of none."""
     files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     lines = []
     for file in dict.fromkeys(file.resolve() for file in files if not file.is_dir()):

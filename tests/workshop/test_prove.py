@@ -124,13 +124,20 @@ def with_steps(config: Config) -> Config:
     return replace(config, erasure=replace(config.erasure, recipe=[StepConfig(method="cease")]))
 
 
-def test_another_way_of_sampling_or_looking_is_another_cache(config: Config) -> None:
+def test_another_way_of_sampling_or_looking_is_another_cache(config: Config, tmp_path: Path) -> None:
     url = WordCache(config, "cache").url
     assert WordCache(replace(config, seed=5), "cache").url == url
     other = replace(config, generation=replace(config.generation, steps=5))
     assert WordCache(other, "cache").url != url
     strict = replace(config, audit=replace(config.audit, thresholds={"cat": 0.9}))
     assert WordCache(strict, "cache").url != url
+    weights = tmp_path / "weights.bin"
+    looking = replace(config, audit=replace(config.audit, options={"weights": str(weights)}))
+    weights.write_bytes(b"one")
+    before = WordCache(looking, "cache").url
+    assert WordCache(looking, "cache").url == before
+    weights.write_bytes(b"two")
+    assert WordCache(looking, "cache").url != before
 
 
 def test_nothing_listed_and_nobody_who_looks_are_refused(config: Config) -> None:

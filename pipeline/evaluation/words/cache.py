@@ -3,9 +3,10 @@
     CACHE/KEY/questions/DIGEST.parquet   what was asked, as a source of prompts
     CACHE/KEY/sweeps/DIGEST/             the corpus of it: unerased, audited, everything kept
 
-KEY stands for all that decides what is drawn of a word and what is seen in it: the model's bytes, how it is sampled,
-the detector. So every list of concepts, every vocabulary and every round finds what others drew. A sweep is a corpus
-like any other, so whatever dies while it is drawn, the same command goes on.
+KEY stands for all that decides what is drawn of a word and what is seen in it: the bytes of the model and its adapters,
+how it is sampled, the detector and the files that its options name. So every vocabulary, every round and every list of
+concepts that were looked for finds what others drew. A sweep is a corpus like any other, so whatever dies while it is
+drawn, the same command goes on.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.audit.detector import files_digest, named_files
 from pipeline.config.identity import SEMANTICS, leaves
 from pipeline.config.schema import (
     CaptionPolicy,
@@ -101,6 +103,8 @@ class WordCache:
         settings = {key: value for key, value, is_identity in leaves(self.config) if is_identity}
         what = {key: value for key, value in settings.items() if key.startswith(DECIDE) and key not in DECIDE_NOT}
         what["revision"] = find_model(self.config.model).revision(self.config.model.variant)
+        adapters = [adapter.path for adapter in self.config.model.adapters]
+        what["files"] = files_digest(named_files([*adapters, *self.config.audit.options.values()]))
         what["semantics"] = SEMANTICS
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
