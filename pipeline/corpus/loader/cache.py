@@ -35,12 +35,16 @@ class Cache:
     def home(self) -> Path:
         return Path(self.folder).expanduser().absolute()
 
+    def path(self, name: str) -> Path:
+        """Return where the range *name* lies once it was fetched."""
+        return self.home / "ranges" / name
+
     def open(self, name: str, fetch: Callable[[], bytes]) -> FileIO:
         """Return the range *name* as a file; *fetch* gets it where it is not there.
 
         Raises what *fetch* raises, and ``StoreError`` where the folder cannot be written.
         """
-        path = self.home / "ranges" / name
+        path = self.path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             while (found := _opened(path)) is None:

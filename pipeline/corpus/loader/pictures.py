@@ -21,7 +21,7 @@ from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.index import Index
 from pipeline.corpus.local import LocalStore
 from pipeline.corpus.stores import Store
-from pipeline.errors import CorpusError
+from pipeline.errors import CorpusError, StoreError
 
 AT_ONCE = 16  # requests under way
 OPEN = 256  # files held open
@@ -103,7 +103,11 @@ class Pictures:
         assert self._cache is not None
         _, start, end, shard = self._index.blocks[block].item()
         tar = self._index.shards[shard]["tar"].item().decode()
-        return self._cache.open(f"{tar}-{start}-{end}", lambda: self._range(shard, start, end - start))
+        name = f"{tar}-{start}-{end}"
+        file = self._cache.open(name, lambda: self._range(shard, start, end - start))
+        if os.fstat(file.fileno()).st_size != end - start:
+            raise StoreError(f"{self._cache.path(name)}: was cut since it was cached; delete it, it is fetched again")
+        return file
 
     def _range(self, shard: int, start: int, length: int) -> bytes:
         name = layout.tar(self._number(shard))

@@ -1,6 +1,7 @@
 """A corpus by number: what a sample holds, what is read for it, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_with_a_cache_what_was_seen_is_read_while_the_server_is_away(s3, tmp_pat
     assert "opened as it was when it was last seen" in caplog.text
     assert again.fingerprint == corpus.fingerprint
     assert [number_of(again[i]["image"]) for i in range(33)] == list(range(33))
+
+
+def test_a_cached_file_that_was_cut_is_not_taken_for_a_damaged_corpus(corpus, tmp_path):
+    cached = Corpus(corpus, cache=tmp_path / "cache", columns=["image", "number"])
+    assert cached[0]["number"] == 0
+    (path,) = Path(tmp_path, "cache", "ranges").iterdir()
+    os.truncate(path, 100)
+    again = Corpus(corpus, cache=tmp_path / "cache", columns=["image", "number"])
+    with pytest.raises(StoreError, match=f"^{path}: was cut since it was cached; delete it"):
+        again[0]
+    path.unlink()
+    assert number_of(again[0]["image"]) == 0
 
 
 @pytest.mark.parametrize(
