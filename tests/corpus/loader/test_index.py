@@ -5,11 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from pipeline import Corpus
+from pipeline.corpus import committed, open_store
 from pipeline.corpus.loader import index
-from pipeline.errors import StoreError
+from pipeline.errors import ConfigError, StoreError
 from tests.corpora import make_corpus
 
 
@@ -61,6 +63,13 @@ def test_predicates_that_differ_in_the_middle_of_a_list_alone_are_not_one(corpus
     numbers = [Corpus(corpus, where=f"number in ({numbers})", columns=["number"]) for numbers in lists]
     assert numbers[0].fingerprint != numbers[1].fingerprint
     assert [opened[40]["number"] for opened in numbers] == [50, 51]
+
+
+def test_what_arrow_cannot_tell_of_a_row_is_one_line(corpus, home):
+    store = open_store(corpus)
+    asked = index.Predicate(pc.field("number").cast(pa.int8()) > 3, ["number"], "number > 3")
+    with pytest.raises(ConfigError, match=r"^where: 'number > 3' cannot be told of .*/000003.parquet \([^\n]*\)$"):
+        index.open_index(store, "d", list(committed(store).values()), asked, ["number"], home)
 
 
 def test_it_is_made_once_and_further_columns_are_added(corpus, monkeypatch):
