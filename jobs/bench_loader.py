@@ -45,6 +45,7 @@ from pipeline import Corpus, Loader
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus import ManifestRow, RunRecord, Status, commit_shard, create_run_record, layout, open_store
 from pipeline.corpus.encode import encode_image
+from pipeline.errors import nearest
 from pipeline.evaluation.results import add_results_option, machine, write_result
 
 BATCH = 32
@@ -62,6 +63,12 @@ def main() -> None:
     parser.add_argument("--child", choices=("first", "open", "memory"), help=argparse.SUPPRESS)
     parser.add_argument("--corpus", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    for part in args.only.split(","):
+        if part not in PARTS:
+            parser.error(f"--only {part}: expected some of {','.join(PARTS)}{nearest(part, PARTS)}")
+    for name, least in (("samples", 64), ("rounds", 1)):
+        if getattr(args, name) < least:
+            parser.error(f"--{name} {getattr(args, name)}: expected {least} or more")
     torch.set_num_threads(1)
     os.environ["XDG_CACHE_HOME"] = str(args.folder.absolute() / "home")
     if args.child:
