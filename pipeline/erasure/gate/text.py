@@ -168,16 +168,23 @@ class TextGate:
         for mention in listed:
             scores = tuple(float(c is mention.concept) for c in self.concepts)
             yield _Scored(mention.start, mention.stop, scores, mention.plural)
-        implied = [naming.mentions(text) for naming in self._implied]
+        exceptions = [(mention.concept, mention) for mention in self._naming.exceptions(text)]
+        exceptions += [
+            (c, m) for c, naming in zip(self.concepts, self._ignored, strict=True) for m in naming.mentions(text)
+        ]
+        implied = [
+            [
+                m
+                for m in naming.mentions(text)
+                if not any(c is k and _overlap((m.start, m.stop), e) for k, e in exceptions)
+            ]
+            for c, naming in zip(self.concepts, self._implied, strict=True)
+        ]
         for span in sorted({(m.start, m.stop) for mentions in implied for m in mentions}):
             if not any(_overlap(span, mention) for mention in listed):
                 scores = tuple(float(any((m.start, m.stop) == span for m in mentions)) for mentions in implied)
                 yield _Scored(*span, scores, implied=True)
         told = [*listed, *(mention for mentions in implied for mention in mentions)]
-        exceptions = [(mention.concept, mention) for mention in self._naming.exceptions(text)]
-        exceptions += [
-            (c, m) for c, naming in zip(self.concepts, self._ignored, strict=True) for m in naming.mentions(text)
-        ]
         for match in _WORD.finditer(text):
             if any(_overlap(match.span(), mention) for mention in told):
                 continue

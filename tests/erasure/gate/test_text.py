@@ -180,4 +180,8 @@ def test_proved_words_are_acted_on_and_ignored_ones_are_not(diorama: Model) -> N
     assert gate.hits("two zibbles by a war", 0.55, 0.85) == [Hit(guns, 4, 11, 1.0, plural=True, meant=True)]
     assert gate.hits("a guitar", 0.55, 0.85) == [Hit(guns, 2, 8, 1.0), Hit(beer, 2, 8, 1.0)], "implied, both of them"
     assert gate.scores("a guitar") == [1.0, 1.0]
+    excepted = Concept(name="gun", keep=("gun guitar",), implied=("guitar",), ignore=("guitar shop",))
+    gate = TextGate(family, [excepted])
+    assert gate.scores("a guitar") == [1.0]
+    assert gate.scores("a gun guitar") == gate.scores("a guitar shop") == [0.0], "an exception, and an ignored phrase"
     assert TextGate(family, [Concept(name="gun")]).hits("a war", 0.55, 0.85) != [], "which comes near by itself"
