@@ -74,7 +74,7 @@ class Session:
         pinned = None if self._pinned is None else self._pinned.detector_revision
         if pinned is not None and self.detector_revision != pinned:
             raise ConfigError(
-                f"audit.detector: the weights of {self.config.audit.detector} are now "
+                f"audit.detector: weights and code of {self.config.audit.detector} are now "
                 f"{self.detector_revision or 'none'}, but the corpus was begun with {pinned or 'none'}; put back the "
                 "files that it had, or begin anew elsewhere"
             )

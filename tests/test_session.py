@@ -187,16 +187,34 @@ def test_a_detectors_weights_are_pinned_and_other_ones_are_refused(tmp_path: Pat
     session.pin(record)
     assert session.auditor.revision == record.detector_revision
     (tmp_path / "eye.bin").write_bytes(b"changed")
-    reason = r"^audit\.detector: the weights of .*Eye are now sha256:\w+, but the corpus was begun with sha256:\w+; put"
+    reason = (
+        r"^audit\.detector: weights and code of .*Eye are now sha256:\w+, but the corpus was begun with sha256:\w+; put"
+    )
     with pytest.raises(ConfigError, match=reason):
         run(config)
     with pytest.raises(ConfigError, match=reason):
         draw_evidence(Session(config, device="cpu"), record, [])
     (tmp_path / "eye.bin").unlink()
-    with pytest.raises(ConfigError, match=r"Eye are now none, but the corpus was begun with sha256:"):
+    with pytest.raises(ConfigError, match=reason):
         run(config)
     (tmp_path / "eye.bin").write_bytes(b"as it was")
     assert run(config).exit_code == 0
+
+
+def test_a_detectors_code_is_pinned_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    code = (
+        "import numpy as np\nfrom pipeline import Detector\n\n\nclass Blind(Detector):\n"
+        "    def knows(self, term): return True\n    def threshold(self, term): return 0.5\n"
+        "    def score(self, images, terms): return np.zeros((len(images), len(terms)), np.float32)\n"
+    )
+    (tmp_path / "blind_eye.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = watched(tmp_path)
+    config.audit.detector, config.audit.options = "blind_eye:Blind", {}
+    start(config)
+    (tmp_path / "blind_eye.py").write_text(code.replace("0.5", "0.6"))
+    with pytest.raises(ConfigError, match="weights and code of blind_eye:Blind are now sha256:"):
+        run(config)
 
 
 def test_corpora_that_were_begun_without_that_pin_go_on(tmp_path: Path):

@@ -32,7 +32,7 @@ class Auditor:
     ):
         """Raise ``ConfigError`` if a concept cannot be judged: a list that is not checked is not a promise."""
         self.detector = detector
-        self.revision = revision  # of the detector's weights, as ``weights_digest`` tells it
+        self.revision = revision  # of the detector's weights and code, as ``weights_digest`` tells it
         self.concepts = tuple(concepts)
         for concept in self.concepts:
             if not detector.knows(concept.name):

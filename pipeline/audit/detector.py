@@ -4,6 +4,7 @@ It knows nothing of prompts, policies or files, so that its eye cannot be swayed
 """
 
 import hashlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -71,12 +72,16 @@ def load_detector(config: AuditConfig, device: str) -> Detector:
 
 
 def weights_digest(detector: Detector, options: Mapping[str, Any]) -> str:
-    """Return "sha256:…" over the files of the detector's weights, or "" where it has none.
+    """Return "sha256:…" over the files of the detector's weights and of its code, or "" where there are none.
 
-    These are ``Detector.files`` and what *options* name: a file, or all in a folder that is written with a "/", as a
-    word may be a folder's name by chance. Where they lie does not matter.
+    Weights are ``Detector.files`` and what *options* name: a file, or all in a folder that is written with a "/", as a
+    word may be a folder's name by chance. Code is the file of the class, unless it is one of ours, whose commit is on
+    record. Where they lie does not matter.
     """
-    return files_digest([*map(Path, detector.files()), *named_files(options.values())])
+    code = sys.modules[type(detector).__module__]
+    ours = code.__name__.partition(".")[0] == __name__.partition(".")[0]
+    files = [] if ours or not code.__file__ else [Path(code.__file__)]
+    return files_digest([*files, *map(Path, detector.files()), *named_files(options.values())])
 
 
 def named_files(values: Iterable[Any]) -> list[Path]:

@@ -18,8 +18,8 @@ class RunRecord:
     """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
     ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
     ``pipeline.version`` told when it was begun, ``paths`` where what the config names by relative paths lay, by key,
-    and ``detector_revision`` which weights looked at its pictures ("" where the detector has none, or there is none);
-    older corpora have none of it. ``format`` is the corpus's (see ``layout``), which it keeps: no part of the
+    and ``detector_revision`` which weights and code looked at its pictures ("": none that are no part of
+    Lacuna); older corpora have none of it. ``format`` is the corpus's (see ``layout``), which it keeps: no part of the
     identity, because what is drawn does not depend on it."""
 
     digest: str

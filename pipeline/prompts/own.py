@@ -3,9 +3,11 @@
 What a source is for a plan is made of it here, so that columns, bad rows and limits are those of any other source.
 """
 
+import json
 import pickle
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -61,7 +63,7 @@ class OwnRows:
         fingerprint: object = source.fingerprint
         if not isinstance(fingerprint, str) or not fingerprint:
             raise ConfigError(f"prompts.source: {name}.fingerprint is {fingerprint!r}; expected a text")
-        self.fingerprint = f"own:{fingerprint}"
+        self.fingerprint = f"own:{fingerprint}{_told(prompts.options)}"
         schema = self._table(0, min(len(self), TYPED)).schema
         self.names: Sequence[str] = schema.names
         parts = [(name, schema)]
@@ -117,3 +119,9 @@ class OwnRows:
         if len(table) != stop - start:
             raise ConfigError(f"{what} gave {len(table)} rows; expected {stop - start}")
         return table
+
+
+def _told(options: Mapping[str, Any]) -> str:
+    """Return what the fingerprint says of *options*: all that name no file, whose place is not its content."""
+    told = {key: value for key, value in options.items() if not (isinstance(value, str) and Path(value).exists())}
+    return f":{json.dumps(told, sort_keys=True, default=str)}" if told else ""

@@ -38,6 +38,10 @@ class Numbered(Source):
         return pa.table({"prompt": prompts, "seed": seeds, "number": pa.array(list(numbers), pa.int16())})
 
 
+class Same(Numbered):
+    fingerprint = "always the same"
+
+
 class Unnamed(Numbered):
     fingerprint = 7
 
@@ -70,7 +74,7 @@ def own(name: str = "Numbered", **settings):
 def test_rows_and_columns_are_as_of_any_source():
     source = own(options={"count": 9, "word": "dog"})
     assert len(source) == 9
-    assert source.fingerprint == "own:dog 9 False"
+    assert source.fingerprint == 'own:dog 9 False:{"count": 9, "word": "dog"}'
     assert source.schema == pa.schema([("number", pa.int16())])
     found = source.read(2, 5)
     assert [(row.prompt, row.seed) for row in found.rows] == [("a dog 2", None), ("a dog 3", 3), ("a dog 4", None)]
@@ -78,6 +82,14 @@ def test_rows_and_columns_are_as_of_any_source():
     assert [len(rows.rows) for rows in source.read_blocks([range(2), range(4, 9)])] == [2, 5]
     looked = own(options={"count": 9}, limit=7).look()
     assert (looked.rows, looked.bad, looked.seeds) == (7, 0, 3)
+
+
+def test_options_are_part_of_what_names_it_but_for_the_place_of_a_file(tmp_path):
+    assert own("Same", options={"word": "a"}).fingerprint != own("Same", options={"word": "b"}).fingerprint
+    here, there = tmp_path / "here.txt", tmp_path / "there.txt"
+    for place in (here, there):
+        place.write_text("the same")
+    assert own("Same", options={"word": str(here)}).fingerprint == own("Same", options={"word": str(there)}).fingerprint
 
 
 def test_columns_mean_what_the_config_says():
