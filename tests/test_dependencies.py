@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 OURS = {"pipeline", "jobs", "tests"}
 STUBS = {"_typeshed"}  # mypy brings it
-# What nobody imports, and where it is written what it is for: tools, and what only lines of the card import.
+# What nobody imports, and where it is written what it is for.
 TOOLS = {
     "mypy": ("Makefile", "/mypy"),
     "pre-commit": (".pre-commit-config.yaml", "hooks:"),
@@ -22,8 +22,9 @@ TOOLS = {
     "ruff": ("Makefile", "/ruff"),
     "types-pyyaml": ("pyproject.toml", '"pyyaml>'),
     "types-tqdm": ("pyproject.toml", '"tqdm>'),
-    "wids": ("pipeline/corpus/readers.py", "import wids"),
 }
+# What a job asks for by itself, in a line, as nothing else needs it.
+ASKED = {"wordfreq": ("jobs/make_vocabulary.py", "pip install wordfreq")}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -61,7 +62,10 @@ def test_what_the_package_imports_is_declared():
 
 def test_what_jobs_and_tests_import_is_declared():
     everything = declared().union(*(declared(group) for group in PROJECT["optional-dependencies"]))
-    assert not {name: file for name, file in imported("jobs", "tests").items() if name not in everything}
+    undeclared = {name: file for name, file in imported("jobs", "tests").items() if name not in everything}
+    assert undeclared == {name: file for name, (file, _) in ASKED.items()}
+    for file, text in ASKED.values():
+        assert text in (ROOT / file).read_text()
 
 
 @pytest.mark.parametrize("group", [None, "hf", "nudenet"])
