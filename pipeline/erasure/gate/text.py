@@ -161,7 +161,8 @@ class TextGate:
     def _scored(self, text: str) -> Iterator[_Scored]:
         """Yield the words of *text* and their scores for each concept: listed and proved ones, then all others.
 
-        A word that is said to imply a concept scores 1 for it and goes on to imply it, whatever it scores. Within an
+        A word that is said to imply a concept scores 1 for it and goes on to imply it, whatever it scores; to others it
+        comes as near as any word. Within an
         exception to a concept, and in a word that it ignores, nothing comes near it.
         """
         listed = self._naming.mentions(text)
@@ -184,9 +185,9 @@ class TextGate:
             if not any(_overlap(span, mention) for mention in listed):
                 scores = tuple(float(any((m.start, m.stop) == span for m in mentions)) for mentions in implied)
                 yield _Scored(*span, scores, implied=True)
-        told = [*listed, *(mention for mentions in implied for mention in mentions)]
+        exceptions += [(c, m) for c, mentions in zip(self.concepts, implied, strict=True) for m in mentions]  # told
         for match in _WORD.finditer(text):
-            if any(_overlap(match.span(), mention) for mention in told):
+            if any(_overlap(match.span(), mention) for mention in listed):
                 continue
             scores = self._score(match[0].lower())
             excepted = [concept for concept, mention in exceptions if _overlap(match.span(), mention)]

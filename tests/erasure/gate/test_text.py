@@ -180,6 +180,13 @@ def test_proved_words_are_acted_on_and_ignored_ones_are_not(diorama: Model) -> N
     assert gate.hits("two zibbles by a war", 0.55, 0.85) == [Hit(guns, 4, 11, 1.0, plural=True, meant=True)]
     assert gate.hits("a guitar", 0.55, 0.85) == [Hit(guns, 2, 8, 1.0), Hit(beer, 2, 8, 1.0)], "implied, both of them"
     assert gate.scores("a guitar") == [1.0, 1.0]
+    cats, drinks = Concept(name="cat", implied=("lager",)), Concept(name="beer")
+    alone = TextGate(family, [drinks]).scores("a lager")
+    assert TextGate(family, [cats, drinks]).scores("a lager") == [1.0, *alone], "what implies one may mean another"
+    assert TextGate(family, [cats, drinks]).hits("a lager", 0.55, 0.85) == [
+        Hit(cats, 2, 7, 1.0),
+        Hit(drinks, 2, 7, alone[0], meant=True),
+    ]
     excepted = Concept(name="gun", keep=("gun guitar",), implied=("guitar",), ignore=("guitar shop",))
     gate = TextGate(family, [excepted])
     assert gate.scores("a guitar") == [1.0]
