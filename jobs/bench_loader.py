@@ -5,7 +5,8 @@
 - decode: samples per CPU second of one process, uint8 tensors of 256x256 and 1024x1024 JPEG, shuffled and batched. Each
   of the others once with our decoder (simplejpeg), and once with the one that it has by itself (Pillow).
 - index: seconds from nothing to the first sample of 10^6 rows, and from nothing to an opened corpus of 10^7 rows, in
-  shards of 1,024; then the same again with the index that is there. In a process of its own, imports not counted.
+  shards of 1,024: of a corpus that is not finished, of one that is (10^6), and again with the index that is there. In a
+  process of its own, imports not counted.
 - memory: what the index of 10^6 rows adds, as proportional set size, to one process and to one with 4 forked workers.
 - s3: pictures of a server that answers after 20 ms and gives 200 MB/s in all, as bytes: MB/s and requests per 100 MB,
   beside webdataset's `pipe:curl` over the same server.
@@ -43,7 +44,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from pipeline import Corpus, Loader
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import ManifestRow, RunRecord, Status, commit_shard, create_run_record, layout, open_store
+from pipeline.corpus import ManifestRow, RunRecord, Status, commit_shard, create_run_record, finish, layout, open_store
 from pipeline.corpus.encode import encode_image
 from pipeline.errors import nearest
 from pipeline.evaluation.results import add_results_option, machine, write_result
@@ -129,8 +130,13 @@ def make(path: Path, side: int, samples: int, shards: int, kept: int | None = No
 
 
 def run_record(shards: int, samples: int) -> RunRecord:
+    config = {
+        "model": {"path": "none", "dtype": "float32"}, "generation": {"steps": 1, "guidance": 1.0},
+        "erasure": {"concepts": []}, "output": {"path": "none", "image_format": "jpg"},
+        "audit": {"detector": None, "policy": "keep", "captions": "keep"},
+    }  # fmt: skip
     return RunRecord(
-        digest="d" * 64, identity={}, config={}, batch_size=1, recipe={}, model_revision="", environment={},
+        digest="d" * 64, identity={}, config=config, batch_size=1, recipe={}, model_revision="", environment={},
         samples=samples, shards=shards, samples_per_shard=-(-samples // shards), column_schema=pa.schema([]),
     )  # fmt: skip
 
@@ -264,8 +270,13 @@ def indexes(folder: Path) -> dict[str, Any]:
     result = {}
     for rows, what in ((1_000_000, "first"), (10_000_000, "open")):
         path = repeated(folder / f"rows-{rows}", -(-rows // 1024))
+        shutil.rmtree(f"{path}/{layout.INDEX}", ignore_errors=True)
         shutil.rmtree(folder / "home", ignore_errors=True)
-        result[f"{rows}"] = {"new": child(folder, what, path), "again": child(folder, what, path)}
+        result[f"{rows}"] = {"unfinished": child(folder, what, path), "again": child(folder, what, path)}
+        if what == "first":
+            finish(path)
+            shutil.rmtree(folder / "home")
+            result[f"{rows}"]["finished"] = child(folder, what, path)
     return result
 
 

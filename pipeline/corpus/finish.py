@@ -3,7 +3,8 @@
 Never rereads pixels but those it shows; can be run again at any time, on a corpus that is not complete too.
 """
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
 from pipeline.corpus.manifest import read_manifest, read_rows
 from pipeline.corpus.opening import Output
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
+from pipeline.corpus.rows import CAPTION, NEEDED, keep, trainable
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import NotAPicture
 from pipeline.corpus.summary import COLUMNS, Summary, naming_of
@@ -56,23 +58,33 @@ def finish_output(output: Output) -> Finished:
             except NotAPicture as error:
                 return None, f"{layout.tar(record.shard)}: {error}"
             store.write(layout.dali(record.shard, run.format), dali)
-        return read_manifest(manifest, columns=COLUMNS), ""
+        return read_manifest(manifest, columns=tuple({*COLUMNS, *NEEDED, CAPTION})), ""
 
-    records = []
-    for record, (manifest, why) in zip(
-        whole.values(), in_parallel(index, list(whole.values()), title="finish"), strict=True
-    ):
-        if manifest is None:
-            damaged.append(why)
-        else:
-            summary.add(manifest, naming)
-            records.append(record)
+    records: list[CommitRecord] = []
+
+    def counted() -> Iterator[tuple[CommitRecord, pa.Table]]:
+        """Count each manifest, and yield it with the rows that may be trained on."""
+        for record, (manifest, why) in zip(
+            whole.values(), in_parallel(index, list(whole.values()), title="finish"), strict=True
+        ):
+            if manifest is None:
+                damaged.append(why)
+            else:
+                summary.add(manifest, naming)
+                records.append(record)
+                yield record, trainable(manifest)
+
     if run.format == 1:
+        deque(counted(), maxlen=0)
         store.write(layout.SIZES, sizes_index(records))
+    else:
+        keep(store, run.digest, records, counted())
     store.write(layout.wids(run.format), wids_index(records, run.format))
     store.write(layout.CARD, card(output.path, run, records, summary).encode())
     store.write(layout.REPORT, report_page(run, records, summary, contact_sheet(store, records)).encode())
     written = [f"{store.url}/{name}" for name in layout.derived(run.format)]
+    if run.format > 1:
+        written.append(f"{store.url}/{layout.ROWS}")
     pairs, shown = read_pairs(evidence), quarantined(store, evidence, records)
     if pairs or shown:
         concepts = [concept["name"] for concept in run.config["erasure"]["concepts"]]

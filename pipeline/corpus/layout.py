@@ -2,7 +2,7 @@
 
     run.yaml  recipe/*.safetensors  train/000000.tar  manifests/000000.parquet  commits/000000.json
     failures/000000-0001.json       attempts/000000-ATTEMPT/   (only while a shard is being committed)
-    README.md  report.html  index/wids.json  index/000000.idx   (from finish)
+    README.md  report.html  index/wids.json  index/000000.idx  index/rows.json  index/rows/   (from finish)
 
 ``run.yaml`` says of which format a corpus is, and it is finished, resumed and repaired as that:
 
@@ -34,6 +34,7 @@ EVIDENCE_NOTE = "evidence.json"  # there too: whose it is (see purge.py)
 CARD = "README.md"
 REPORT = "report.html"
 INDEX = "index"
+ROWS = "index/rows.json"  # on the files of ``index/rows/``: what Lacuna's loader reads, from format 2 on
 SIZES = "train/sizes.json"  # in format 1
 
 
@@ -61,6 +62,11 @@ def tar(shard: int) -> str:
 def wids(corpus_format: int) -> str:
     """Return the index that wids reads."""
     return "wids-train.json" if corpus_format == 1 else f"{INDEX}/wids.json"
+
+
+def rows(name: str) -> str:
+    """Return a file that Lacuna's own loader reads (see ``rows.py``)."""
+    return f"{INDEX}/rows/{name}"
 
 
 def dali(shard: int, corpus_format: int) -> str:

@@ -11,14 +11,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
 from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
 from pipeline.corpus.indexes import dali_index, wids_index
-from pipeline.corpus.manifest import ManifestRow, Status, read_rows
+from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows
 from pipeline.corpus.opening import Output
 from pipeline.corpus.purge import read_note
-from pipeline.corpus.run_record import require_run_record
+from pipeline.corpus.rows import CAPTION, NEEDED, disagreeing, trainable
+from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.shard import evidence_members, image_extension, members
 from pipeline.corpus.stores import Store
 from pipeline.errors import CorpusError
@@ -111,7 +114,7 @@ def inspect_output(output: Output) -> Inspection:
         problems += strays
     else:
         found.others += strays
-    derived = list(_derived(store, records, sound, run.format)) if len(records) == run.shards else []
+    derived = list(_derived(store, records, sound, run)) if len(records) == run.shards else []
     found.derived = bool(derived)
     problems += derived + found.others
     return found
@@ -248,10 +251,11 @@ def _strays(store: Store, evidence: Store, records: Mapping[int, CommitRecord], 
 
 
 def _derived(
-    store: Store, records: Mapping[int, CommitRecord], sound: Sequence[CommitRecord], corpus_format: int
+    store: Store, records: Mapping[int, CommitRecord], sound: Sequence[CommitRecord], run: RunRecord
 ) -> Iterator[str]:
     """What ``finish`` derives of a corpus that is complete, where it has been at work. Indexes are held against shards
     that are sound themselves."""
+    corpus_format = run.format
     there = {name: store.exists(name) for name in layout.derived(corpus_format)}
     if not any(there.values()):
         return
@@ -274,3 +278,15 @@ def _derived(
 
     full = [record for record in sound if record.counts["ok"]]
     yield from (line for line in in_parallel(check, full, title="indexes") if line is not None)
+    if len(sound) == len(records) and corpus_format > 1:
+        for path in disagreeing(store, run.digest, sound, _kept(store, sound)):
+            yield f"{path}: does not agree with the manifests; derive it anew with `lacuna finish`"
+
+
+def _kept(store: Store, records: Sequence[CommitRecord]) -> Iterator[tuple[CommitRecord, pa.Table]]:
+    """Yield the manifests, with the rows that may be trained on."""
+
+    def load(record: CommitRecord) -> pa.Table:
+        return trainable(read_manifest(store.read(layout.manifest(record.shard)), columns=(*NEEDED, CAPTION)))
+
+    yield from zip(records, in_parallel(load, records, title="rows"), strict=True)

@@ -128,6 +128,11 @@ def test_a_shard_of_which_nothing_is_kept_has_an_empty_tar_in_format_2(drawn):
     assert [entry.path for entry in store.list("index")] == [
         "index/000000.idx",
         "index/000003.idx",
+        "index/rows.json",
+        "index/rows/blocks.bin",
+        "index/rows/column-caption.arrow",
+        "index/rows/rows.bin",
+        "index/rows/shards.bin",
         "index/wids.json",
     ]
     assert store.read(layout.tar(1)) == bytes(tarfile.RECORDSIZE)

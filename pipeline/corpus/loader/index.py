@@ -1,21 +1,17 @@
 """Which samples a reader has and where they lie: arrays on this machine's disk, mapped into memory, never read whole.
 
-They are made once of the manifests, for a snapshot of the corpus and a predicate, and shared by all processes of the
-machine; 16 bytes a row, and a file for each column that was asked for. A row is a number from 0, in the order of shards
-and keys. Rows of one shard that lie near each other form a *block*: what is read together.
+They are those that ``finish`` keeps in the corpus, or made of the manifests (see ``rows``), once for a snapshot of the
+corpus and a predicate, and shared by all processes of the machine.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import time
-import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,24 +20,26 @@ import pyarrow.compute as pc
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import repair_command, sound_manifest
-from pipeline.corpus.manifest import Status, read_manifest
+from pipeline.corpus.manifest import read_manifest
+from pipeline.corpus.rows import (
+    ARRAYS,
+    BLOCK,
+    NEEDED,
+    ROW,
+    SHARD,
+    build,
+    file_of,
+    fingerprint,
+    take,
+    trainable,
+)
 from pipeline.corpus.stores import Store
 from pipeline.errors import ConfigError, CorpusError, StoreError
 from pipeline.files import held
 from pipeline.parallel import in_parallel
 
-SPAN = 5 << 20  # bytes of a block, within a half, where there are as many: what one request asks for
-GAP = 512 << 10  # bytes that are read for nothing rather than asked around, as a request takes their time too
 KEPT = 30 * 86400.0  # seconds after which an index that nobody has opened is removed
-VERSION = 1  # of the files below
 DONE = "done"  # there where the arrays are whole
-_ARRAYS = ("rows.bin", "blocks.bin", "shards.bin")
-
-ROW = np.dtype([("offset", "<i8"), ("length", "<u4"), ("height", "<u2"), ("width", "<u2")])
-# ``row`` is the first of a block; ``start`` and ``end`` are bytes of its shard's tar; ``shard`` counts in SHARD.
-BLOCK = np.dtype([("row", "<i8"), ("start", "<i8"), ("end", "<i8"), ("shard", "<i4")])
-SHARD = np.dtype([("row", "<i8"), ("number", "<i8"), ("tar", "S32")])  # ``tar``: the head of its sha256
-_NEEDED = ("status", "offset", "length", "height", "width")
 
 
 class Predicate(NamedTuple):
@@ -61,7 +59,7 @@ class Index:
     def __init__(self, folder: Path):
         self.folder = folder
         self.rows, self.blocks, self.shards = (
-            _mapped(folder / name, dtype) for name, dtype in zip(_ARRAYS, (ROW, BLOCK, SHARD), strict=True)
+            _mapped(folder / name, dtype) for name, dtype in zip(ARRAYS, (ROW, BLOCK, SHARD), strict=True)
         )
         self._columns: dict[str, _Column] = {}
 
@@ -87,7 +85,7 @@ class Index:
     def values(self, column: str, rows: np.ndarray) -> list[Any]:
         """Return what the manifests have in *column* for *rows*, as Python objects."""
         if column not in self._columns:
-            self._columns[column] = _Column(self.folder / _file_of(column))
+            self._columns[column] = _Column(self.folder / file_of(column))
         shards = self.shard_of(rows)
         return self._columns[column].values(shards, rows - self.shards["row"][shards])
 
@@ -114,30 +112,31 @@ def open_index(
     columns: Sequence[str],
     home: Path,
 ) -> Index:
-    """Open the index of *records* under the folder *home*; what is not there yet is made of their manifests.
+    """Open the index of *records* under the folder *home*; what is neither there nor in the corpus is made of their
+    manifests.
 
     *digest* is the corpus's identity. Raises ``ConfigError`` where Arrow cannot tell what *where* is of a row,
     ``CorpusError`` where a manifest is damaged, ``StoreError`` where *home* cannot be written.
     """
-    snapshot = [(record.shard, _sha256(record, layout.manifest(record.shard))) for record in records]
-    facts = [VERSION, SPAN, GAP, digest, snapshot, where.text if where else ""]
-    folder = home / "index" / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    folder = home / "index" / fingerprint(digest, records, where.text if where else "")
     try:
         with locked(folder):
             os.utime(folder)
-            missing = [name for name in columns if not (folder / _file_of(name)).exists()]
+            missing = [name for name in columns if not (folder / file_of(name)).exists()]
             rows = not (folder / DONE).exists()
             if missing or rows:
                 _remove_old(folder.parent)
-                _build(folder, _tables(store, records, where, missing), missing, rows)
+                if where is None:
+                    names = [*(ARRAYS if rows else ()), *map(file_of, missing)]
+                    taken = take(store, folder.name, folder, names)
+                    rows = rows and not taken.issuperset(ARRAYS)
+                    missing = [name for name in missing if file_of(name) not in taken]
+                if missing or rows:
+                    build(folder, _tables(store, records, where, missing), missing, rows)
+                (folder / DONE).touch()
     except OSError as error:
         raise StoreError(f"{home}: cannot hold the corpus's index ({error.strerror}); give cache=FOLDER") from error
     return Index(folder)
-
-
-def _sha256(record: CommitRecord, name: str) -> str:
-    file = record.file(name)
-    return file.sha256 if file else ""
 
 
 def _tables(
@@ -147,16 +146,13 @@ def _tables(
     columns: Sequence[str],
 ) -> Iterator[tuple[CommitRecord, pa.Table]]:
     """Yield the manifests in the order of their shards, with the rows that may be trained on and fulfil *where*."""
-    names = list(dict.fromkeys([*_NEEDED, *(where.columns if where else ()), *columns]))
+    names = list(dict.fromkeys([*NEEDED, *(where.columns if where else ()), *columns]))
 
     def load(record: CommitRecord) -> pa.Table:
         data, why = sound_manifest(store, record)
         if why:
             raise CorpusError(f"{store.url}/{why}; repair it: {repair_command(store.url)}")
-        table = read_manifest(data, columns=names)
-        table = table.filter(
-            pc.equal(table["status"], str(Status.ok))
-        )  # an expression would take a millisecond a shard
+        table = trainable(read_manifest(data, columns=names))
         if where is None:
             return table
         try:
@@ -170,74 +166,10 @@ def _tables(
     yield from zip(held, in_parallel(load, held, title="index"), strict=True)
 
 
-def _build(folder: Path, tables: Iterable[tuple[CommitRecord, pa.Table]], columns: Sequence[str], rows: bool) -> None:
-    """Write the index's own files (with *rows*) and *columns*; each has its name when all of it is on the disk."""
-    count = shards = 0
-    with ExitStack() as opened:
-        files = {name: opened.enter_context(_new(folder / name)) for name in (_ARRAYS if rows else ())}
-        sinks = {name: opened.enter_context(_new(folder / _file_of(name))) for name in columns}
-        writers: dict[str, Any] = {}
-        for record, table in tables:
-            if not len(table):
-                continue
-            table = table.combine_chunks()  # so that it is written as one batch
-            if rows:
-                placed, blocks = _placed(table, count, shards)
-                tar = _sha256(record, layout.tar(record.shard))[:32].encode()
-                own = np.array([(count, record.shard, tar)], SHARD)
-                for name, array in zip(_ARRAYS, (placed, blocks, own), strict=True):
-                    files[name].write(array.tobytes())
-            for name in columns:
-                part = table.select([name])
-                if name not in writers:
-                    writers[name] = opened.enter_context(pa.ipc.new_file(sinks[name], part.schema))
-                writers[name].write_table(part)
-            count, shards = count + len(table), shards + 1
-    if rows:
-        (folder / DONE).touch()
-
-
-def _placed(table: pa.Table, first: int, shard: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return ROW and BLOCK arrays of one shard's rows, the first of which has the number *first*."""
-    rows = np.empty(len(table), ROW)
-    for name in ROW.names or ():
-        rows[name] = table[name].to_numpy()
-    start = rows["offset"]
-    end = start + rows["length"]
-    # Rows are divided by a gap, and what lies between two gaps into equal pieces of about SPAN bytes.
-    new = np.ones(len(rows), bool)
-    new[1:] = start[1:] - end[:-1] > GAP
-    firsts = np.flatnonzero(new)
-    lengths = end[np.append(firsts[1:], len(rows)) - 1] - start[firsts]
-    origin, length = (values[np.cumsum(new) - 1] for values in (start[firsts], lengths))
-    piece = (end - origin - 1) * np.maximum(1, np.rint(length / SPAN).astype(np.int64)) // length
-    new[1:] |= piece[1:] != piece[:-1]
-    at = np.flatnonzero(new)
-    blocks = np.empty(len(at), BLOCK)
-    blocks["row"], blocks["shard"], blocks["start"] = first + at, shard, start[at]
-    blocks["end"] = end[np.append(at[1:], len(rows)) - 1]
-    return rows, blocks
-
-
-@contextmanager
-def _new(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that will be *path* when it is closed, unless an exception ends it."""
-    temporary = path.with_name(f"{path.name}.part")
-    with open(temporary, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:
     size = path.stat().st_size
     # As a plain array: np.memmap's own indexing costs more than what is read.
     return np.memmap(path, dtype, "r").view(np.ndarray) if size else np.empty(0, dtype)
-
-
-def _file_of(column: str) -> str:
-    return f"column-{urllib.parse.quote(column, safe='')}.arrow"
 
 
 @contextmanager

@@ -11,12 +11,13 @@ import pytest
 from pipeline import Corpus
 from pipeline.corpus import committed, open_store
 from pipeline.corpus.loader import index
+from pipeline.corpus.rows import ROW, SPAN, placed_in_blocks
 from pipeline.errors import ConfigError, StoreError
 from tests.corpora import make_corpus
 
 
 def test_blocks_divide_the_rows_of_each_shard_and_hold_their_bytes(corpus, monkeypatch, home):
-    monkeypatch.setattr(index, "SPAN", 9000)
+    monkeypatch.setattr("pipeline.corpus.rows.SPAN", 9000)
     opened = Corpus(corpus).index
     rows, blocks, shards = opened.rows, opened.blocks, opened.shards
     assert shards["number"].tolist() == [0, 1, 3, 4]  # nothing of 2 may be trained on
@@ -35,22 +36,22 @@ def test_a_block_does_not_read_over_a_gap():
     table = pa.table(
         {"offset": [512, 3000, 900_000, 902_000], "length": [2000] * 4, "height": [8] * 4, "width": [8] * 4}
     )
-    _, blocks = index._placed(table, 10, 0)
+    _, blocks = placed_in_blocks(table, 10, 0)
     assert blocks["row"].tolist() == [10, 12]
     assert blocks["start"].tolist() == [512, 900_000]
     assert blocks["end"].tolist() == [5000, 904_000]
 
 
 def test_a_picture_larger_than_a_block_is_one():
-    size = index.SPAN * 3
+    size = SPAN * 3
     table = pa.table({"offset": [0, size, 2 * size], "length": [size] * 3, "height": [8] * 3, "width": [8] * 3})
-    _, blocks = index._placed(table, 0, 0)
+    _, blocks = placed_in_blocks(table, 0, 0)
     assert blocks["row"].tolist() == [0, 1, 2]
 
 
 def test_a_row_takes_less_than_forty_bytes_and_none_when_pickled(corpus):
     opened = Corpus(corpus)
-    assert index.ROW.itemsize == 16
+    assert ROW.itemsize == 16
     assert all(
         isinstance(array.base, np.memmap) for array in (opened.index.rows, opened.index.blocks, opened.index.shards)
     )
