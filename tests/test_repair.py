@@ -51,6 +51,7 @@ EVERYTHING = {
     "a changed bit of a manifest": lambda s, e: flip(s, "manifests/000000.parquet"),
     "tensors": lambda s, e: s.delete(tensors(s)),
     "an index": lambda s, e: s.delete("index/000001.idx"),
+    "what the loader reads": lambda s, e: flip(s, "index/rows/rows.bin"),
     "the report": lambda s, e: s.delete("report.html"),
     "the card": lambda s, e: s.delete("README.md"),
     "a commit record": lambda s, e: s.delete("commits/000001.json"),
