@@ -165,6 +165,8 @@ def _copied(store: Store, name: str, path: Path, size: int, sha256: str) -> bool
     digest = hashlib.sha256()
     try:
         with _new(path) as file:
+            if store.size(layout.rows(name)) != size:
+                raise _OtherBytes
             for start in range(0, size, CHUNK):
                 data = store.read_range(layout.rows(name), start, min(CHUNK, size - start))
                 file.write(data)

@@ -105,6 +105,10 @@ def test_what_is_not_of_these_commits_is_not_taken(kind, sealed, reads, home):
 FAULTS = {
     "a missing file": (lambda s: s.delete("index/rows/blocks.bin"), "index/rows/blocks.bin: does not agree"),
     "a changed file": (lambda s: s.write("index/rows/rows.bin", b"x"), "index/rows/rows.bin: does not agree"),
+    "a file with more behind it": (
+        lambda s: s.write("index/rows/rows.bin", s.read("index/rows/rows.bin") + b"x"),
+        "index/rows/rows.bin: does not agree",
+    ),
     "a note of other commits": (
         lambda s: s.write("index/rows.json", s.read("index/rows.json").replace(b'nt": "', b'nt": "0')),
         "index/rows.json: does not agree",
