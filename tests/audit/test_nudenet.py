@@ -25,7 +25,7 @@ def load(**options) -> Detector:
         ({"labels": {"nudity": []}}, "audit.options.labels.nudity: expected a list of NudeNet's labels"),
         ({"labels": {"nudity": "FACE_MALE"}}, "audit.options.labels.nudity: expected a list of NudeNet's labels"),
         ({"labels": ["FACE_MALE"]}, "audit.options.labels: expected a list of NudeNet's labels for each concept"),
-        ({"label": {}}, "'label'"),
+        ({"label": {}}, "audit.options.label: nudenet has no such option (did you mean 'labels'?)"),
     ],
 )
 def test_bad_options_give_one_line(options, message):

@@ -6,6 +6,7 @@ it from there, whatever the cache holds by then.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import concepts_of
@@ -15,6 +16,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.words.cache import WordCache
 from pipeline.evaluation.words.questions import without_article
 from pipeline.evaluation.words.verdict import ROUNDS, Table, Verdict
+from pipeline.paths import locate
 
 
 def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
@@ -25,7 +27,7 @@ def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
     """
     if not config.erasure.recipe or config.audit.detector is None or read_run_record(store) is not None:
         return config, ""
-    if not any(open_store(config.words.cache, config.output.storage_options).list("")):
+    if _is_empty(config):
         return _unproved(config)
     names = [concept.name for concept in config.erasure.concepts]
     tally = WordCache(config, config.words.cache).tally(names)
@@ -41,6 +43,14 @@ def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
     if unproved:
         line += f"; not provable: {', '.join(unproved)}"
     return replace(config, erasure=replace(config.erasure, concepts=concepts)), line
+
+
+def _is_empty(config: Config) -> bool:
+    """Was nothing ever drawn into the cache? So nothing is asked of the model's files, which may be large."""
+    place = locate(config.words.cache)
+    if place.on_disk:
+        return not Path(place.path).is_dir()
+    return not any(open_store(place, config.output.storage_options).list(""))
 
 
 def _unproved(config: Config) -> tuple[Config, str]:

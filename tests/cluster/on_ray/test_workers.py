@@ -252,7 +252,7 @@ def test_a_moment_without_storage_is_waited_out_by_a_worker_that_starts(s3: dict
         config = Config()
         config.output.path = f"s3://corpora/{uuid.uuid4().hex}"
         config.output.storage_options = {**s3, "endpoint": faulty.endpoint}
-        nonce = write_nonce(open_store(config.output.path))
+        nonce = write_nonce(open_store(config.output.path, config.output.storage_options))
         faulty.asked.clear()
         faulty.lost["any"] = -1
         actor = WorkerActor.options(num_cpus=1).remote(1)
