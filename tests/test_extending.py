@@ -117,7 +117,7 @@ def test_a_detector(reader: Reader):
     (reader.folder / "out/detector/commits/000000.json").unlink()  # so that there is something left to draw
     changed = reader.refused("run", "detector.yaml")
     assert re.search(
-        r"audit\.detector: the weights of my_detector:Brightness are now sha256:\w+, but the corpus", changed
+        r"audit\.detector: weights and code of my_detector:Brightness are now sha256:\w+, but the corpus", changed
     )
     assert main(["run", "detector.yaml", "output.path=out/strict"]) == 1  # nothing was kept
     assert "2 quarantined" in reader.capsys.readouterr().out
