@@ -139,6 +139,7 @@ def _load(kind: str, name: str, table: Mapping[str, str], what: str) -> Any:
     module_name, _, attribute = table.get(name, name).partition(":")
     if name not in table and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last: nothing that stands there may take the place of what is installed
+    importlib.invalidate_caches()  # the file may have been written a moment ago, as in a notebook
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
