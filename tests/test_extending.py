@@ -74,11 +74,16 @@ class Reader:
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Reader]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    known = set(sys.modules)
+    forget_modules()
     yield Reader(tmp_path, capsys)
-    for name in set(sys.modules) - known:  # others may have modules of the same names
-        if name.startswith("my_"):
-            del sys.modules[name]
+    forget_modules()
+
+
+def forget_modules() -> None:
+    """Modules outlive a test, and others of the page's names may have been imported."""
+    for section in SECTIONS.values():
+        for block in blocks(section):
+            sys.modules.pop(block.file.removesuffix(".py"), None)
 
 
 def test_the_page_has_the_five_recipes_and_names_only_what_is_there():

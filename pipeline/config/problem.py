@@ -1,10 +1,11 @@
 """What is wrong with a config: the key it is about, and one line that says what was expected."""
 
 import re
+from collections.abc import Iterable
 
 from pipeline.config import scalars
 from pipeline.config.scalars import Plain
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, nearest
 
 
 class Problem(ConfigError):
@@ -38,3 +39,16 @@ def show(value: object, limit: int = 60) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     text = str(value) if isinstance(value, Plain) else repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def check_range(key: str, value: float, low: float, high: float | None = None) -> None:
+    """Raise ``Problem`` for a *value* below *low* or above *high*."""
+    if value < low or (high is not None and value > high):
+        expected = f"at least {low:,}" if high is None else f"{low:,} to {high:,}"
+        raise Problem(key, f"is {value}; expected {expected}")
+
+
+def unknown(key: str, value: str, choices: Iterable[str]) -> Problem:
+    """Return the ``Problem`` of a *value* that is none of *choices*."""
+    choices = list(choices)
+    return Problem(key, f"unknown {value!r}{nearest(value, choices)}; expected one of {', '.join(choices)}")

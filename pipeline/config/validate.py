@@ -3,12 +3,10 @@
 Only what is known without loading a model or opening the prompts. Each check raises ``Problem`` with its key path.
 """
 
-import string
-from collections.abc import Iterable
-
 from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import check_concepts, concepts_of
-from pipeline.config.problem import Problem, show, under
+from pipeline.config.problem import Problem, check_range, show, under, unknown
+from pipeline.config.prompts import check_prompts
 from pipeline.config.schema import (
     AUTO,
     AuditConfig,
@@ -19,16 +17,14 @@ from pipeline.config.schema import (
     ModelConfig,
     OutputConfig,
     Policy,
-    PromptsConfig,
     StepConfig,
     WordsConfig,
 )
 from pipeline.errors import ConfigError, nearest
 from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
-from pipeline.registry import DETECTORS, FAMILIES, METHODS, SCHEDULERS, check_name, is_class_name
+from pipeline.registry import DETECTORS, FAMILIES, METHODS, SCHEDULERS, check_name
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-STEERING = ("prompt", "seed", "negative_prompt", "size", "width", "height")  # what a column can be, beside passing on
 MOST_SAMPLES_PER_SHARD = 100_000  # a key has five digits for the place in the shard
 MOST_SHARDS = 1_000_000  # and six for the shard
 MOST_IN_BATCH = 4096  # what a batch lacks is filled up, so a slip of the finger would fill the memory with padding
@@ -40,15 +36,15 @@ def validate_static(config: Config) -> None:
     names = check_concepts(config.erasure.concepts)
     _recipe(config.erasure.recipe, names)
     _words(config.words)
-    _prompts(config.prompts)
+    check_prompts(config.prompts)
     _generation(config.generation)
     _audit(config.audit, names)
     _caption_subject(config)
     _output(config.output)
     _cluster(config.cluster)
     if config.log_level not in LOG_LEVELS:
-        raise _unknown("log_level", config.log_level, LOG_LEVELS)
-    _in_range("seed", config.seed, 0, 2**63 - 1)
+        raise unknown("log_level", config.log_level, LOG_LEVELS)
+    check_range("seed", config.seed, 0, 2**63 - 1)
 
 
 def check_size(key: str, width: object, height: object) -> tuple[int, int]:
@@ -64,21 +60,6 @@ def check_size(key: str, width: object, height: object) -> tuple[int, int]:
     return width, height
 
 
-def template_fields(template: str) -> list[str]:
-    """Return the distinct field names of a template in order; ``Problem`` for braces that name none."""
-    names = []
-    try:
-        for _, name, spec, conversion in string.Formatter().parse(template):
-            if name is None:
-                continue
-            if not name.isidentifier() or spec or conversion:
-                raise Problem("prompts.template", f"has the field {{{name}}}; expected a name, such as {{animal}}")
-            names.append(name)
-    except ValueError as error:
-        raise Problem("prompts.template", f"{error}; write {{{{ and }}}} for braces that are no field") from None
-    return list(dict.fromkeys(names))
-
-
 def _model(model: ModelConfig) -> None:
     if not model.path.strip():
         raise Problem("model.path", "is empty; expected 'diorama', a hub id (owner/name) or a local folder")
@@ -88,7 +69,7 @@ def _model(model: ModelConfig) -> None:
         except ConfigError as error:
             raise Problem("model.family", str(error)) from None
     if model.scheduler is not None and model.scheduler not in SCHEDULERS:
-        raise _unknown("model.scheduler", model.scheduler, SCHEDULERS)
+        raise unknown("model.scheduler", model.scheduler, SCHEDULERS)
     if model.scheduler_options and model.scheduler is None:
         raise Problem("model.scheduler_options", "are given without model.scheduler; name the scheduler they are for")
     for i, adapter in enumerate(model.adapters):
@@ -121,82 +102,16 @@ def _recipe(recipe: list[StepConfig], names: list[str]) -> None:
                 raise Problem(f"{key}.concepts[{j}]", f"{name!r} is named twice in this step")
 
 
-def _prompts(prompts: PromptsConfig) -> None:
-    if prompts.source is not None and prompts.template is not None:
-        raise Problem("prompts", "has both source and template; expected one of them")
-    if prompts.source is None and prompts.template is None:
-        raise Problem("prompts", "has neither source nor template; expected one of them")
-    if prompts.source is not None and not prompts.source.strip():
-        raise Problem("prompts.source", "is empty; expected a file, a URL, hf://NAME or module:Class")
-    if prompts.options and not (prompts.source and is_class_name(prompts.source)):
-        raise Problem("prompts.options", "are given, but only a source that is module:Class takes any")
-    _columns(prompts)
-    _in_range("prompts.images_per_prompt", prompts.images_per_prompt, 1)
-    if prompts.limit is not None:
-        _in_range("prompts.limit", prompts.limit, 1)
-    if prompts.template is None:
-        if prompts.values:
-            raise Problem("prompts.values", "are given without prompts.template; a source takes none")
-        return
-    if not prompts.template.strip():
-        raise Problem("prompts.template", "is empty; expected a text such as 'a {animal} on the {place}'")
-    wanted = template_fields(prompts.template)
-    for name in wanted:
-        if name not in prompts.values:
-            near = nearest(name, prompts.values)
-            raise Problem("prompts.template", f"{{{name}}} has no list in prompts.values{near}; expected one there")
-    for name, values in prompts.values.items():
-        if name not in wanted:
-            raise Problem(f"prompts.values.{name}", f"is no field of the template{nearest(name, wanted)}")
-        if not values:
-            raise Problem(f"prompts.values.{name}", "is an empty list; expected at least one value")
-    shortest = {name: min(values, key=lambda value: len(value.strip())) for name, values in prompts.values.items()}
-    if not string.Formatter().vformat(prompts.template, (), shortest).strip():
-        raise Problem("prompts.template", "makes a blank prompt where each field is blank; expected a text beside them")
-
-
 def _words(words: WordsConfig) -> None:
-    _in_range("words.pictures", words.pictures, 1)
+    check_range("words.pictures", words.pictures, 1)
     for name in ("vocabulary", "cache"):
         if not getattr(words, name).strip():
             raise Problem(f"words.{name}", "is empty; expected a path")
 
 
-def _columns(prompts: PromptsConfig) -> None:
-    columns = prompts.columns
-    if columns and prompts.template is not None:
-        raise Problem("prompts.columns", "are given with prompts.template, whose columns are its fields")
-    for key, value in columns.items():
-        here = f"prompts.columns.{key}"
-        if key == "pass":
-            if value != "all" and not isinstance(value, list):
-                raise Problem(here, f"is {show(value)}; expected all, or a list of column names")
-            for i, name in enumerate(value if isinstance(value, list) else []):
-                if name in value[:i]:
-                    raise Problem(f"{here}[{i}]", f"{name!r} is named twice")
-        elif key not in STEERING:
-            known = (*STEERING, "pass")
-            raise Problem(here, f"unknown key{nearest(key, known)}; expected one of {', '.join(known)}")
-        elif value == "" or isinstance(value, list) or (value is None and key == "prompt"):
-            or_null = "" if key == "prompt" else " or null"
-            raise Problem(here, f"is {show(value)}; expected the name of a column{or_null}")
-    meant = {"prompt": "prompt", **columns} if columns else {}
-    roles: dict[str, str] = {}  # column -> what it is
-    for role in STEERING:
-        column = str(meant.get(role) or "")
-        if column and {roles.setdefault(column, role), role} not in ({role}, {"width", "height"}):
-            raise Problem(
-                f"prompts.columns.{role}", f"{column!r} is the {roles[column]} already; expected another column"
-            )
-    if (columns.get("width") is None) != (columns.get("height") is None):
-        raise Problem("prompts.columns", "names width or height alone; expected both, or size")
-    if columns.get("width") is not None and columns.get("size") is not None:
-        raise Problem("prompts.columns", "names size beside width and height; expected one of them")
-
-
 def _generation(generation: GenerationConfig) -> None:
-    _in_range("generation.steps", generation.steps, 1, 1000)
-    _in_range("generation.guidance", generation.guidance, 0)
+    check_range("generation.steps", generation.steps, 1, 1000)
+    check_range("generation.guidance", generation.guidance, 0)
     if generation.size != AUTO:
         if isinstance(generation.size, str) or len(generation.size) != 2:
             raise Problem("generation.size", f"is {generation.size}; expected [width, height] in pixels, or auto")
@@ -205,7 +120,7 @@ def _generation(generation: GenerationConfig) -> None:
     if batch != "auto" and (isinstance(batch, bool) or not isinstance(batch, int) or batch < 1):
         raise Problem("generation.batch_size", f"is {show(batch)}; expected auto, or a whole number of at least 1")
     if batch != "auto":
-        _in_range("generation.batch_size", batch, 1, MOST_IN_BATCH)
+        check_range("generation.batch_size", batch, 1, MOST_IN_BATCH)
     if generation.negative_prompt and generation.guidance <= 1:
         raise Problem(
             "generation.negative_prompt",
@@ -228,11 +143,11 @@ def _audit(audit: AuditConfig, names: list[str]) -> None:
             check_name("detector", audit.detector, DETECTORS)
         except ConfigError as error:
             raise Problem("audit.detector", str(error)) from None
-    _in_range("audit.attempts", audit.attempts, 1, 100)
+    check_range("audit.attempts", audit.attempts, 1, 100)
     for name, threshold in audit.thresholds.items():
         if name not in names:
             raise Problem(under("audit.thresholds", name), f"is not in the erasure list{nearest(name, names)}")
-        _in_range(under("audit.thresholds", name), threshold, 0, 1)
+        check_range(under("audit.thresholds", name), threshold, 0, 1)
 
 
 def _caption_subject(config: Config) -> None:
@@ -254,7 +169,7 @@ def _output(output: OutputConfig) -> None:
         raise Problem("output.path", "is empty; expected a folder or an s3://, gs:// or az:// URL")
     scheme, rest = split_scheme(output.path)
     if scheme not in ("", "file", *SCHEMES):
-        raise _unknown("output.path", f"{scheme}://", [f"{known}://" for known in SCHEMES])
+        raise unknown("output.path", f"{scheme}://", [f"{known}://" for known in SCHEMES])
     try:
         location = locate(output.path)
     except LocationError as error:
@@ -270,33 +185,22 @@ def _output(output: OutputConfig) -> None:
         raise Problem(
             "output.storage_options", "are given for a local folder; expected only with s3://, gs:// or az://"
         )
-    _in_range("output.quality", output.quality, 1, 100)
-    _in_range("output.samples_per_shard", output.samples_per_shard, 1, MOST_SAMPLES_PER_SHARD)
+    check_range("output.quality", output.quality, 1, 100)
+    check_range("output.samples_per_shard", output.samples_per_shard, 1, MOST_SAMPLES_PER_SHARD)
 
 
 def _cluster(cluster: ClusterConfig) -> None:
-    _in_range("cluster.workers.min", cluster.workers.min, 1)
+    check_range("cluster.workers.min", cluster.workers.min, 1)
     if cluster.workers.max is not None and cluster.workers.max < cluster.workers.min:
         raise Problem(
             "cluster.workers.max", f"is {cluster.workers.max}, less than workers.min, which is {cluster.workers.min}"
         )
-    _in_range("cluster.threads_per_worker", cluster.threads_per_worker, 1)
+    check_range("cluster.threads_per_worker", cluster.threads_per_worker, 1)
     if cluster.cpus_per_worker is not None:
-        _in_range("cluster.cpus_per_worker", cluster.cpus_per_worker, 1)
-    _in_range("cluster.error_budget", cluster.error_budget, 1)
-    _in_range("cluster.node_loss_budget", cluster.node_loss_budget, 1)
+        check_range("cluster.cpus_per_worker", cluster.cpus_per_worker, 1)
+    check_range("cluster.error_budget", cluster.error_budget, 1)
+    check_range("cluster.node_loss_budget", cluster.node_loss_budget, 1)
     timeouts = ("startup_timeout", "load_timeout", "shard_timeout")
     for key, seconds in ((key, getattr(cluster, key)) for key in timeouts):
         if seconds is not None and seconds <= 0:
             raise Problem(f"cluster.{key}", f"is {seconds:g}; expected more than 0 seconds")
-
-
-def _in_range(key: str, value: float, low: float, high: float | None = None) -> None:
-    if value < low or (high is not None and value > high):
-        expected = f"at least {low:,}" if high is None else f"{low:,} to {high:,}"
-        raise Problem(key, f"is {value}; expected {expected}")
-
-
-def _unknown(key: str, value: str, choices: Iterable[str]) -> Problem:
-    choices = list(choices)
-    return Problem(key, f"unknown {value!r}{nearest(value, choices)}; expected one of {', '.join(choices)}")

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from pipeline.config.prompts import STEERING
 from pipeline.config.schema import PromptsConfig
-from pipeline.config.validate import STEERING
 from pipeline.errors import ConfigError, nearest
 
 

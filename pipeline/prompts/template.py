@@ -8,7 +8,7 @@ import sys
 
 import pyarrow as pa
 
-from pipeline.config.validate import template_fields
+from pipeline.config.prompts import template_fields
 from pipeline.prompts.columns import as_table
 from pipeline.prompts.meaning import Meaning
 from pipeline.prompts.source import Looked, Row, Rows, one_by_one

@@ -64,7 +64,7 @@ def test_a_detector_that_gives_nan_is_a_fault_and_not_a_clean_picture():
 
 
 def test_user_detectors_load_by_module_and_class(tmp_path, monkeypatch):
-    (tmp_path / "my_detector.py").write_text(
+    (tmp_path / "eye_with_a_level.py").write_text(
         "from pipeline.audit.detector import Detector\n"
         "class Mine(Detector):\n"
         "    def __init__(self, device, level=1): self.level = level\n"
@@ -73,11 +73,13 @@ def test_user_detectors_load_by_module_and_class(tmp_path, monkeypatch):
         "    def score(self, images, terms): raise AssertionError\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_detector(AuditConfig(detector="my_detector:Mine", options={"level": 3}), "cpu").level == 3
-    with pytest.raises(ConfigError, match=r"^audit\.options\.levle: my_detector:Mine has no .*did you mean 'level'"):
-        load_detector(AuditConfig(detector="my_detector:Mine", options={"levle": 3}), "cpu")
+    assert load_detector(AuditConfig(detector="eye_with_a_level:Mine", options={"level": 3}), "cpu").level == 3
+    with pytest.raises(
+        ConfigError, match=r"^audit\.options\.levle: eye_with_a_level:Mine has no .*did you mean 'level'"
+    ):
+        load_detector(AuditConfig(detector="eye_with_a_level:Mine", options={"levle": 3}), "cpu")
     with pytest.raises(ConfigError, match="has no class 'Yours'"):
-        load_detector(AuditConfig(detector="my_detector:Yours"), "cpu")
+        load_detector(AuditConfig(detector="eye_with_a_level:Yours"), "cpu")
     with pytest.raises(ConfigError, match="no module 'no_such_module'"):
         load_detector(AuditConfig(detector="no_such_module:X"), "cpu")
     with pytest.raises(ConfigError, match="did you mean 'diorama'"):
