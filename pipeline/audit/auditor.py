@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline.audit.detector import Detector, load_detector, weights_digest
 from pipeline.concepts.concept import Concept
+from pipeline.concepts.term import Term
 from pipeline.config.schema import AuditConfig
 from pipeline.errors import ConfigError
 
@@ -35,15 +36,16 @@ class Auditor:
         self.revision = revision  # of the detector's weights and code, as ``weights_digest`` tells it
         self.concepts = tuple(concepts)
         for concept in self.concepts:
-            if not detector.knows(concept.name):
+            if not detector.knows(concept.term):
                 raise ConfigError(
                     f"audit.detector: {type(detector).__name__} cannot judge the concept {concept.name!r}; "
                     "use a detector that knows it, or `audit: {detector: null}` to run without an audit"
                 )
         # An anchor is looked for only to caption what stands there, so one that the detector does not know is no error.
-        self.anchors = tuple({c.anchor: None for c in self.concepts if c.anchor and detector.knows(c.anchor)})
-        self.terms = tuple(c.name for c in self.concepts) + self.anchors
-        self.thresholds = {term: thresholds.get(term, detector.threshold(term)) for term in self.terms}
+        anchors = dict.fromkeys(Term(c.anchor) for c in self.concepts if c.anchor)
+        self.anchors = tuple(anchor for anchor in anchors if detector.knows(anchor))
+        self.terms = tuple(c.term for c in self.concepts) + self.anchors
+        self.thresholds: dict[str, float] = {t: thresholds.get(t, detector.threshold(t)) for t in self.terms}
 
     @classmethod
     def load(cls, config: AuditConfig, concepts: Sequence[Concept], device: str) -> "Auditor | None":
@@ -63,7 +65,7 @@ class Auditor:
 
     def judge(self, images: np.ndarray) -> list[Verdict]:
         """Return one verdict per picture of *images*, uint8 ``(B, H, W, 3)``."""
-        scores = self.detector.score(images, self.terms)
+        scores = self.detector.see(images, self.terms).scores
         if scores.shape != (len(images), len(self.terms)) or not np.isfinite(scores).all():
             raise ValueError(
                 f"{type(self.detector).__name__}.score gave shape {scores.shape} or values that are not finite; "
@@ -72,7 +74,7 @@ class Auditor:
         return [self._verdict(row) for row in scores]
 
     def _verdict(self, row: np.ndarray) -> Verdict:
-        by_term = {term: float(score) for term, score in zip(self.terms, row, strict=True)}
+        by_term: dict[str, float] = dict(zip(self.terms, map(float, row), strict=True))
         seen = {term for term, score in by_term.items() if score >= self.thresholds[term]}
         names = [concept.name for concept in self.concepts]
         return Verdict(

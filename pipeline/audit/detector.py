@@ -7,25 +7,45 @@ import hashlib
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from pipeline.concepts.term import Term
 from pipeline.config.options import read_keywords
 from pipeline.config.schema import AuditConfig
 from pipeline.errors import ConfigError
 from pipeline.registry import DETECTORS, load_class
 
 
+@dataclass(frozen=True)
+class Sight:
+    """What a detector saw in B pictures of T terms.
+
+    ``scores``: probabilities, float32 ``(B, T)`` in [0, 1]. ``boxes``: where each term is seen best, float32
+    ``(B, T, 4)`` as x0, y0, x1, y1 in pixels from the upper left, NaN where there is none; None from a detector that
+    tells no places.
+    """
+
+    scores: np.ndarray
+    boxes: np.ndarray | None = None
+
+
 class Detector(ABC):
-    """Sees terms (a concept's name, an anchor) in pictures.
+    """Sees terms (a concept, an anchor) in pictures. A ``Term`` is a ``str``, the name, and holds words, kind and
+    reference pictures besides.
 
     A subclass is constructed as ``Subclass(device, **options)``, with ``audit.options`` of the config as keywords: they
     are held to the names of its constructor's parameters, and to their types where those are annotated. One that has no
-    options, and loads nothing onto a device, needs no constructor. It must be deterministic: the same
-    pictures give the same scores in one environment, or resumed corpora differ.
+    options, and loads nothing onto a device, needs no constructor. It is deterministic, the same pictures
+    give the same scores in one environment, unless it says otherwise: then nobody promises that a corpus which was
+    gone on with has the bytes of one that was not.
     """
+
+    deterministic: ClassVar[bool] = True
+    licence: str = ""  # of its weights, as SPDX or in words
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -35,8 +55,13 @@ class Detector(ABC):
         refused when it is gone on with. Those that an option names are pinned in any case."""
         return ()
 
+    def about(self) -> dict[str, str]:
+        """Tell what it is: model, revision, dtype and licence, as far as they are known. That goes into the run's
+        record, its card and its report, and a corpus is gone on with only by a detector that tells the same."""
+        return {"licence": self.licence} if self.licence else {}
+
     @abstractmethod
-    def knows(self, term: str) -> bool:
+    def knows(self, term: Term) -> bool:
         """Tell whether *term* can be judged at all."""
 
     def takes(self, width: int, height: int) -> bool:
@@ -44,12 +69,16 @@ class Detector(ABC):
         return True
 
     @abstractmethod
-    def threshold(self, term: str) -> float:
+    def threshold(self, term: Term) -> float:
         """Return the probability from which *term* counts as seen, unless the config sets another."""
 
     @abstractmethod
-    def score(self, images: np.ndarray, terms: Sequence[str]) -> np.ndarray:
+    def score(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
         """Return probabilities, float32 ``(B, len(terms))`` in [0, 1], for *images*, uint8 ``(B, H, W, 3)``."""
+
+    def see(self, images: np.ndarray, terms: Sequence[Term]) -> Sight:
+        """Return scores, as ``score`` does, with boxes where the detector has them. Audits ask this one."""
+        return Sight(self.score(images, terms))
 
 
 def detector_class(config: AuditConfig) -> tuple[type[Detector], dict[str, Any]]:

@@ -6,13 +6,15 @@ prompt may say it (``pipeline.concepts.words``): "cats" asks for the cat too.
 
 import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import Naming
 from pipeline.concepts.normal import normal, pieces
+from pipeline.concepts.term import Kind
 from pipeline.concepts.words import forms
 from pipeline.config.problem import Problem, show
-from pipeline.config.schema import ConceptConfig, ErasureConfig
+from pipeline.config.schema import Audited, ConceptConfig, ErasureConfig
 
 
 def concepts_of(erasure: ErasureConfig) -> tuple[Concept, ...]:
@@ -69,7 +71,10 @@ def _concept(c: ConceptConfig) -> Concept:
         proven=tuple(c.proven),
         implied=tuple(c.implied),
         ignore=tuple(c.ignore),
-        everywhere=c.everywhere,
+        everywhere=c.everywhere or c.kind is Kind.style,
+        kind=c.kind,
+        references=tuple(map(Path, c.references)),
+        audited=c.audit is not Audited.none,
     )
 
 

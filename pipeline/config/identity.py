@@ -56,7 +56,11 @@ def identity(config: Config, source_fingerprint: str) -> Identity:
     """
     if config.model.dtype is DType.auto or config.generation.size == AUTO:
         raise ValueError("model.dtype or generation.size is auto; settle it first (pipeline.models.settle)")
-    values = {key: value for key, value, is_identity in leaves(config, written=config.written) if is_identity}
+    values = {
+        key: value
+        for key, value, is_identity in leaves(config, written=config.written | config.contents)
+        if is_identity
+    }
     values |= {"source": source_fingerprint, "semantics": SEMANTICS}
     return Identity({key: _veiled(key, value, config) for key, value in values.items()}, _sha256(values))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.config.interpolation import Interpolated, resolve
 from pipeline.config.overrides import apply_overrides, overrider
-from pipeline.config.places import FolderOf, place_model, place_recipe
+from pipeline.config.places import FolderOf, content, place_model, place_recipe, place_references
 from pipeline.config.problem import Problem
 from pipeline.config.schema import AUTO, VOCABULARIES, CaptionPolicy, Config, DType, ErasureList, Policy
 from pipeline.config.shape import build
@@ -53,12 +53,23 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if config.words.vocabulary not in VOCABULARIES:
             config.words.vocabulary = read_path(config.words.vocabulary, folder_of("words.vocabulary"))
         config.written = place_model(config.model, folder_of) | place_recipe(config.erasure.recipe, folder_of)
+        _place_contents(config, file, folder_of, origins)
         if config.erasure.concepts and "recipe" not in data["erasure"]:
             raise Problem("erasure.recipe", _no_recipe(config))
     except Problem as problem:
         message = _located(problem, str(file), applied, origins)
         raise ConfigError(_without_secrets(message, interpolated)) from None
     return config
+
+
+def _place_contents(config: Config, file: Path, folder_of: FolderOf, origins: Sequence[tuple[str, int]]) -> None:
+    """Find the files that are in the identity by what is in them."""
+    lists = [None if origin == str(file) else Path(origin).parent.absolute() for origin, _ in origins]
+    found = place_references(config.erasure.concepts, folder_of, lists, file.parent.absolute())
+    config.written |= found
+    for i, concept in enumerate(config.erasure.concepts):
+        for j, path in enumerate(concept.references):
+            config.contents[f"erasure.concepts[{i}].references[{j}]"] = content(path)
 
 
 def _no_recipe(config: Config) -> str:

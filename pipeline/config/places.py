@@ -4,12 +4,14 @@ line to where you stand. (What is written, ``output.path`` and ``erasure.finetun
 A config is loaded with whole paths in it; ``Config.written`` keeps what was written, which is what the identity knows.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.problem import Problem
-from pipeline.config.schema import Config, ModelConfig, StepConfig
+from pipeline.config.schema import ConceptConfig, Config, ModelConfig, StepConfig
 from pipeline.paths import is_hub_id, locate, read_path
 from pipeline.registry import MODELS
 
@@ -45,6 +47,38 @@ def place_recipe(recipe: list[StepConfig], folder_of: FolderOf, where: str = "er
     return written
 
 
+def place_references(
+    concepts: Sequence[ConceptConfig], folder_of: FolderOf, lists: Sequence[Path | None], here: Path
+) -> dict[str, str]:
+    """Give the reference pictures of *concepts* whole paths; return what was written, by key.
+
+    *lists* names the folder of the list that each came from, None for the config's own. What a list said is told as
+    seen from *here*, the config's folder, where its concepts stand once they are merged.
+    """
+    written = {}
+    for i, (concept, folder) in enumerate(zip(concepts, lists, strict=True)):
+        for j, path in enumerate(concept.references):
+            key = f"erasure.concepts[{i}].references[{j}]"
+            whole = place_file(key, path, folder or folder_of(key))
+            written[key] = path if folder is None else os.path.relpath(whole, here)
+            concept.references[j] = whole
+    return written
+
+
+def place_file(key: str, path: str, folder: Path) -> str:
+    """Return the whole path of *path*, relative to *folder*; ``Problem`` where no file is there."""
+    whole = Path(read_path(path, folder)) if path.strip() else folder
+    if not whole.is_file():
+        raise Problem(key, f"{whole}: no such file (a path relative to {folder})")
+    return str(whole)
+
+
+def content(path: str) -> str:
+    """Return "sha256:…" over what is in the file *path*."""
+    with Path(path).open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
 def whole_paths(config: Config) -> dict[str, str]:
     """Return where each path of *config* that is on this machine lies, by key; without those that may hold secrets."""
     found = dict(_read(config))
@@ -61,7 +95,12 @@ def _read(config: Config) -> Iterator[tuple[str, str]]:
         for i, step in enumerate(config.erasure.recipe)
         if step.method in PATH_OPTIONS
     }
-    for key, value in {**values, **adapters, **steps}.items():
+    references = {
+        f"erasure.concepts[{i}].references[{j}]": path
+        for i, concept in enumerate(config.erasure.concepts)
+        for j, path in enumerate(concept.references)
+    }
+    for key, value in {**values, **adapters, **steps, **references}.items():
         if isinstance(value, str) and Path(value).is_absolute():
             yield key, value
 

@@ -11,6 +11,8 @@ from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from pipeline.concepts.term import Kind
+
 
 def identity(default: Any = ..., *, factory: Any = None, silent: bool = False) -> Any:
     """Declare a field that changes the bytes of the corpus. A *silent* one is no part of the identity where it is null:
@@ -71,6 +73,13 @@ class CaptionPolicy(StrEnum):
     anchor = "anchor"  # replaced by the anchor where the detector sees it in the picture, else removed
 
 
+class Audited(StrEnum):
+    """Who judges a concept."""
+
+    detectors = "detectors"  # those that know it
+    none = "none"  # nobody: card and report say so
+
+
 class ImageFormat(StrEnum):
     jpg = "jpg"
     png = "png"
@@ -121,6 +130,10 @@ class ConceptConfig:
     implied: list[str] = identity(factory=list)  # words that draw it now and then; likewise
     ignore: list[str] = identity(factory=list)  # words that are to be neither, whatever they draw
     everywhere: bool = identity(False)  # it has no place in a picture but is all over it, as a style is
+    kind: Kind = identity(Kind.object)  # how it can be seen; a style is everywhere
+    # Pictures that show it, for detectors that go by them. Of these the content is in the identity, not the place.
+    references: list[str] = identity(factory=list)
+    audit: Audited = identity(Audited.detectors)
 
 
 @dataclass(kw_only=True)
@@ -252,6 +265,8 @@ class Config:
     interpolations: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
     # Nor this: key path -> text of each path that is in the identity and was made whole (``config.places``).
     written: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
+    # Nor this: key path -> sha256 of each file that is in the identity by what is in it, wherever it lies.
+    contents: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
 
 
 # Keys that had other names: old -> new.
