@@ -18,7 +18,6 @@ from pipeline.terminal import ReaderGone, printable, tell
 
 if TYPE_CHECKING:
     from pipeline.config.schema import Config
-    from pipeline.corpus import Store
 
 LATER = "settled when the run begins"  # in place of an identity
 
@@ -34,32 +33,44 @@ def _need_docstrings() -> None:
 
 def read_settled(args: argparse.Namespace) -> "Config":
     """Read the config, refuse a recipe that its model cannot do, and settle what a run would, its words among it."""
-    from pipeline.evaluation.words.settle import with_proved_words
-
-    _, config, store = _read(args)
-    return with_proved_words(config, store)[0]
+    return _as_begun(_read(args))[0]
 
 
 def read_settled_as_listed(args: argparse.Namespace) -> "Config":
     """Read the config likewise, with its concepts as they are listed."""
-    listed, config, _ = _read(args)
+    from pipeline.corpus import open_store
+    from pipeline.corpus.resume import follow
+    from pipeline.models.settle import settle
+
+    listed = _read(args)
+    config = settle(follow(listed, open_store(listed.output.path, listed.output.storage_options)))
     return replace(config, erasure=listed.erasure)
 
 
-def _read(args: argparse.Namespace) -> "tuple[Config, Config, Store]":
-    """Return the config as it is written, as the corpus at its output was begun, without "auto", and that store."""
+def _read(args: argparse.Namespace) -> "Config":
+    """Return the config as it is written; ``ConfigError`` where its model cannot do the recipe."""
     from pipeline.audit.compatibility import check_detector
     from pipeline.config import load_config
-    from pipeline.corpus import open_store
-    from pipeline.corpus.resume import follow
     from pipeline.erasure.compatibility import check_recipe
-    from pipeline.models.settle import settle
 
     config = load_config(args.config, args.overrides)
     check_recipe(config)
     check_detector(config)
+    return config
+
+
+def _as_begun(config: "Config", *, here: bool = False) -> "tuple[Config, str]":
+    """Return *config* as the corpus at its output was begun, or as a run would begin it: without "auto" and with proved
+    words, of which the line tells. With *here* no network is used, and what then is not settled has no words either."""
+    from pipeline.corpus import open_store
+    from pipeline.corpus.resume import follow
+    from pipeline.evaluation.words.settle import with_proved_words
+    from pipeline.models.settle import is_settled, settle, settle_here
+
     store = open_store(config.output.path, config.output.storage_options)
-    return config, settle(follow(config, store)), store
+    config = follow(config, store)
+    config = settle_here(config) if here else settle(config)
+    return with_proved_words(config, store) if is_settled(config) else (config, "")
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -77,20 +88,14 @@ def _run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from pipeline.audit.compatibility import check_detector_here
     from pipeline.config import identity, load_config, to_public_yaml
-    from pipeline.corpus import open_store
-    from pipeline.corpus.resume import follow
     from pipeline.erasure.compatibility import check_recipe_here
-    from pipeline.evaluation.words.settle import with_proved_words
-    from pipeline.models.settle import is_settled, settle_here
+    from pipeline.models.settle import is_settled
     from pipeline.prompts import open_source
 
     config = load_config(args.config, args.overrides)
     check_recipe_here(config)
     check_detector_here(config)
-    store = open_store(config.output.path, config.output.storage_options)
-    config = settle_here(follow(config, store))
-    if is_settled(config):
-        config, _ = with_proved_words(config, store)
+    config, _ = _as_begun(config, here=True)
     fingerprint = open_source(config.prompts).fingerprint
     name = identity(config, fingerprint).digest if is_settled(config) else LATER
     tell(f"{to_public_yaml(config)}# identity: {name}")
@@ -98,25 +103,13 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from pipeline.audit.compatibility import check_detector
-    from pipeline.config import load_config
-    from pipeline.corpus import open_store
     from pipeline.corpus.outlook import outlook
-    from pipeline.corpus.resume import follow
-    from pipeline.erasure.compatibility import check_recipe
-    from pipeline.evaluation.words.settle import with_proved_words
-    from pipeline.models.settle import is_settled, settle, settle_here, stand_in
+    from pipeline.models.settle import is_settled, stand_in
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report
 
-    config = load_config(args.config, args.overrides)
-    check_recipe(config)
-    check_detector(config)
-    config = follow(config, open_store(config.output.path, config.output.storage_options))
-    config = settle_here(config) if args.no_measure else settle(config)
-    settled, words = is_settled(config), ""
-    if settled:
-        config, words = with_proved_words(config, open_store(config.output.path, config.output.storage_options))
+    config, words = _as_begun(_read(args), here=args.no_measure)
+    settled = is_settled(config)
     plan = Plan.build(stand_in(config), open_source(config.prompts))
     there = outlook(config, plan.summary(), settled=settled)
     measured = None

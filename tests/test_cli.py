@@ -102,6 +102,9 @@ def test_plan_tells_what_is_at_the_output_and_refuses_what_a_run_would(folder: P
     assert f"output    {copy}: 1 of 2 shards, 1 left\n" in capsys.readouterr().out
     assert main([*plan, "seed=9"]) == 2
     assert f"{folder}/corpus: holds another corpus (seed: 0 -> 9)" in capsys.readouterr().err
+    assert main([*plan, "model.scheduler=DDIMScheduler", "model.scheduler_options={steps_ofset: 1}"]) == 2
+    error = capsys.readouterr().err
+    assert "steps_ofset: DDIMScheduler has no such option (did you mean 'steps_offset'?)" in error, "no other corpus"
     assert main([*plan, f"output.path={tmp_path}/new/one", "seed=9"]) == 0
     assert f"output    {tmp_path}/new/one: nothing is there yet\n" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()

@@ -5,6 +5,7 @@ prompt may say it (``pipeline.concepts.words``): "cats" asks for the cat too.
 """
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,6 +59,7 @@ def check_concepts(concepts: list[ConceptConfig]) -> list[str]:
         for part in ("proven", "implied", "ignore"):
             for j, word in enumerate(getattr(own, part)):
                 _check_unlisted(f"{key}.{part}[{j}]", word, naming)
+    _check_contradictions(erasing)
     return [concept.name for concept in concepts]
 
 
@@ -132,6 +134,42 @@ def _check_unlisted(key: str, word: str, naming: Naming) -> None:
     check_word(key, word)
     if naming.is_word(word):
         raise Problem(key, f"{word!r} is listed among the words of a concept; expected one that no list has")
+
+
+def _check_contradictions(concepts: Sequence[Concept]) -> None:
+    """A word has one answer of a concept, is proven of one concept and implies no other, and nothing that is to stay
+    unharmed, or takes a concept's place, brings one into play."""
+    unharmed = {
+        form: (word, concept)
+        for concept in concepts
+        for word in (*concept.preserve, concept.anchor)
+        if word
+        for form in forms(word)
+    }
+    claims: dict[str, tuple[str, Concept]] = {}  # form -> what it is said to be of which concept
+    for i, concept in enumerate(concepts):
+        answers: dict[str, str] = {}  # form -> the part of this concept that has it
+        for part in ("keep", "proven", "implied", "ignore"):
+            for j, word in enumerate(getattr(concept, part)):
+                key, own = f"erasure.concepts[{i}].{part}[{j}]", sorted(forms(word))
+                for other in (answers[form] for form in own if form in answers):
+                    if other == part:
+                        raise Problem(key, f"{word!r} is listed already; expected every word once")
+                    raise Problem(key, f"{word!r} stands under {other} already; expected it under one of the two")
+                answers |= dict.fromkeys(own, part)
+                if part in ("proven", "implied"):
+                    for kept, whose in (unharmed[form] for form in own if form in unharmed):
+                        place = "the anchor" if kept == whose.anchor else "to be preserved"
+                        raise Problem(
+                            key, f"{word!r} is {place} of {whose.name!r}; expected it there or here, not both"
+                        )
+                    for claim, whose in (claims.setdefault(form, (part, concept)) for form in own):
+                        if whose is not concept and "proven" in (part, claim):
+                            raise Problem(
+                                key,
+                                f"{word!r} is {claim} of {whose.name!r}; expected a word that means one concept to be "
+                                "neither proven nor implied of another",
+                            )
 
 
 def _check_anchor(key: str, concept: Concept, naming: Naming) -> None:

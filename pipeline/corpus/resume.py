@@ -1,10 +1,14 @@
 """May this config go on with what lies at its output? Asked of storage alone, before any device or worker."""
 
+from collections.abc import Sequence
+
+from pipeline.audit.compatibility import check_detector
 from pipeline.config import SEMANTICS, identity_difference
 from pipeline.config.schema import Config
 from pipeline.corpus import layout
 from pipeline.corpus.run_record import RunRecord, read_run_record
 from pipeline.corpus.stores import Store
+from pipeline.erasure.compatibility import check_recipe
 from pipeline.errors import ConfigError
 from pipeline.models.settle import as_begun
 from pipeline.prompts import PlanSummary
@@ -43,10 +47,24 @@ def of_this_corpus(config: Config, summary: PlanSummary, record: RunRecord) -> R
             f"(semantics: {theirs} -> {SEMANTICS}{besides}); choose another output.path, or go on with that version: "
             f"{_of_that_version(record)}"
         )
+    _refuse_misspelt(config, differing)
     raise ConfigError(
         f"{config.output.path}: holds another corpus ({'; '.join(differing)}); "
         "choose another output.path, or give the config that it was begun with"
     )
+
+
+def _refuse_misspelt(config: Config, differing: Sequence[str]) -> None:
+    """Refuse with its nearest name an option that differs because nothing has it."""
+    keys = [line.partition(":")[0] for line in differing]
+    if any(key.startswith("model.scheduler_options") for key in keys):
+        from pipeline.models.scheduler import check_scheduler_options
+
+        check_scheduler_options(config.model)
+    if any(key.startswith("audit.") and key.endswith("options") for key in keys):
+        check_detector(config)
+    if any(key.startswith("erasure.recipe") and key.endswith("options") for key in keys):
+        check_recipe(config)
 
 
 def check_version(path: str, record: RunRecord) -> None:

@@ -78,6 +78,12 @@ def set_scheduler(where: str, pipe: Any, config: ModelConfig, family: type[Famil
     _check_flow(scheduler_key(where, config), pipe.scheduler, family)
 
 
+def check_scheduler_options(config: ModelConfig) -> None:
+    """Raise ``ConfigError`` for an option that the scheduler which *config* names has not; no weights are read."""
+    if config.scheduler is not None:
+        _options(getattr(diffusers, config.scheduler), config)
+
+
 def step_options(scheduler: Any, generators: Sequence[torch.Generator] | torch.Generator) -> dict[str, Any]:
     """Return what the ``step`` of *scheduler* is told besides: who draws its noise, and its ``eta``."""
     taken = inspect.signature(scheduler.step).parameters

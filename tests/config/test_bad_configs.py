@@ -143,6 +143,41 @@ SPOILT = {
         "implied: [Kittens], anchor: dog",
         "implied[0]: 'Kittens' is listed among the words of a concept; expected one that no list has",
     ),
+    "a proven word listed twice": (
+        "anchor: dog",
+        "proven: [moggy, Moggies], anchor: dog",
+        "proven[1]: 'Moggies' is listed already; expected every word once",
+    ),
+    "a word that is proven and ignored": (
+        "anchor: dog",
+        "proven: [moggy], ignore: [MOGGY], anchor: dog",
+        "ignore[0]: 'MOGGY' stands under proven already; expected it under one of the two",
+    ),
+    "an exception that is implied": (
+        "anchor: dog",
+        "keep: [cat burglar], implied: [cat-burglars], anchor: dog",
+        "implied[0]: 'cat-burglars' stands under keep already; expected it under one of the two",
+    ),
+    "a word that is proven of two concepts": (
+        "anchor: dog, preserve: [tiger, lion, dog]}\n    - {name: knife}",
+        "anchor: dog, proven: [claw]}\n    - {name: knife, proven: [claws]}",
+        "erasure.concepts[1].proven[0]: 'claws' is proven of 'cat'; expected a word that means one concept to be",
+    ),
+    "a word that is implied of one and proven of another": (
+        "anchor: dog, preserve: [tiger, lion, dog]}\n    - {name: knife}",
+        "anchor: dog, implied: [claw]}\n    - {name: knife, proven: [claw]}",
+        "erasure.concepts[1].proven[0]: 'claw' is implied of 'cat'; expected a word that means one concept to be",
+    ),
+    "an implied word that is to be preserved": (
+        "{name: knife}",
+        "{name: knife, implied: [tigers]}",
+        "erasure.concepts[1].implied[0]: 'tigers' is to be preserved of 'cat'; expected it there or here, not both",
+    ),
+    "a proven word that is an anchor": (
+        "anchor: dog",
+        "proven: [dog], anchor: dog",
+        "proven[0]: 'dog' is the anchor of 'cat'; expected it there or here, not both",
+    ),
     "an ignored word that is none": ("anchor: dog", "ignore: ['?'], anchor: dog", "ignore[0]: is '?'; expected a word"),
     "words without a first round": ("audit:", "words: {pictures: 0}\naudit:", "words.pictures: is 0; expected"),
     "exception without a word": ("anchor: dog", "keep: ['!'], anchor: dog", "keep[0]: is '!'; expected a word"),

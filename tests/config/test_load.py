@@ -263,3 +263,11 @@ def test_an_exception_may_be_a_word_of_another_concept(sound):
     text = sound.read_text().replace("{name: knife}", "{name: knife, aliases: [cat knife]}")
     sound.write_text(text.replace("anchor: dog", "anchor: dog, keep: [cat knife]"))
     assert len(load_config(sound).erasure.concepts) == 2
+
+
+def test_what_one_concept_leaves_alone_another_may_claim_and_a_scene_may_imply_several(sound):
+    text = sound.read_text()
+    cat = "ignore: [party], keep: [cat o nine tails], implied: [picnic], anchor: dog"
+    knife = "{name: knife, proven: [party], implied: [cat o nine tails, picnics]}"
+    sound.write_text(text.replace("anchor: dog", cat).replace("{name: knife}", knife))
+    assert load_config(sound).erasure.concepts[1].proven == ["party"]

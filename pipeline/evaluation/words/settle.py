@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.concepts.mentions import Naming
+from pipeline.concepts.words import forms
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import ConceptConfig, Config
 from pipeline.corpus import Store, open_store, read_run_record
@@ -72,21 +73,24 @@ def extended(config: Config, words: Sequence[str], table: Table) -> list[Concept
         replace(concept, proven=[*concept.proven], implied=[*concept.implied]) for concept in config.erasure.concepts
     ]
     listed = concepts_of(config.erasure)
-    told = Naming.of_words(
-        [word for concept in listed for word in (*concept.words, *concept.unharmed, concept.anchor) if word]
-    )
-    by_hand = Naming.of_words([word for concept in listed for word in (*concept.proven, *concept.implied)])
-    ignored = [Naming.of_words(concept.ignore) for concept in listed]
+    told = [word for concept in listed for word in (*concept.words, *concept.unharmed, concept.anchor) if word]
+    naming = Naming.of_words(told)
+    by_hand = [word for concept in listed for word in (*concept.proven, *concept.implied)]
+    taken = {form for word in (*told, *by_hand) for form in forms(word)}
+    ignored = [{form for word in concept.ignore for form in forms(word)} for concept in listed]
     for phrase, row in zip(words, table.judge(), strict=True):
         word = without_article(phrase)
-        if told.names(word) or by_hand.is_word(word):
+        own = forms(word)
+        if naming.names(word) or own & taken:  # of "party" and "parties", "a party" and "party" the first
             continue
-        shown = [(judged, i) for i, judged in enumerate(row) if not ignored[i].is_word(word)]
+        shown = [(judged, i) for i, judged in enumerate(row) if not own & ignored[i]]
         meant = [(judged.low, -i) for judged, i in shown if judged.verdict is Verdict.means]
         if meant:
             concepts[-max(meant)[1]].proven.append(word)
+            taken |= own
             continue
         for judged, i in shown:
             if judged.verdict is Verdict.implies:
                 concepts[i].implied.append(word)
+                taken |= own
     return concepts
