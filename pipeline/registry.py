@@ -83,6 +83,7 @@ SOURCES: dict[str, str] = {
 DETECTORS: dict[str, str] = {
     "diorama": "pipeline.diorama.audit:DioramaAudit",
     "nudenet": "pipeline.audit.nudenet:NudeNet",
+    "clip": "pipeline.audit.clip:CLIP",
 }
 
 # The worlds in which ``lacuna evaluate erasure`` can evaluate recipes.

@@ -19,6 +19,7 @@ from functools import cached_property
 from pipeline.concepts.dictionary import Sense, dictionary
 from pipeline.concepts.mentions import Naming
 from pipeline.concepts.normal import normal
+from pipeline.concepts.term import Term
 from pipeline.concepts.words import forms
 from pipeline.errors import ConfigError, nearest
 
@@ -77,25 +78,25 @@ class Labels:
         self._senses = {concept: self._sense(concept, id) for concept, id in (senses or {}).items()}
         self._found: dict[str, tuple[int, ...]] = {}
 
-    def columns(self, term: str, words: Sequence[str] = ()) -> tuple[int, ...]:
-        """Return which outputs stand for *term*, called by *words* too; none for one that cannot be judged.
+    def columns(self, term: Term) -> tuple[int, ...]:
+        """Return which outputs stand for *term*; none for one that cannot be judged.
 
         Raises ``ConfigError`` where labels of that name mean several things.
         """
         if term not in self._found:
-            self._found[term] = self._table.get(term) or self._by_meaning(term, (term, *words))
+            self._found[term] = self._table.get(term) or self._by_meaning(term)
         return self._found[term]
 
-    def texts(self, term: str, words: Sequence[str] = ()) -> list[str]:
+    def texts(self, term: Term) -> list[str]:
         """Return the texts of the labels that stand for *term*."""
-        return [self.labels[column].text for column in self.columns(term, words)]
+        return [self.labels[column].text for column in self.columns(term)]
 
-    def _by_meaning(self, term: str, words: Sequence[str]) -> tuple[int, ...]:
+    def _by_meaning(self, term: Term) -> tuple[int, ...]:
         if term in self._senses:
             return self._kinds(self._senses[term])
-        named = [i for i, label in enumerate(self.labels) if any(_same(w, n) for w in words for n in label.names)]
+        named = [i for i, label in enumerate(self.labels) if _shared(term.words, label.names)]
         meant = {label.sense.id: label.sense for i in named if (label := self.labels[i]).sense is not None}
-        own = [sense for sense in meant.values() if any(_same(term, word) for word in sense.words)]
+        own = [sense for sense in meant.values() if _shared([term], sense.words)]
         if len(own) > 1:
             choices = "; ".join(f"{sense.id}, {sense.gloss.partition(';')[0]}" for sense in own)
             raise ConfigError(
@@ -104,11 +105,11 @@ class Labels:
             )
         if named:
             return tuple(sorted({*named, *(i for sense in meant.values() for i in self._kinds(sense))}))
-        for word in words:
+        for word in term.words:
             senses = [sense for form in (word, *_singulars(word)) for sense in dictionary().senses(form)]
             senses = [sense for sense in senses if self._kinds(sense)]
             if senses:
-                return self._kinds(max(senses, key=lambda sense: _listed(sense, words)))  # the first of equals
+                return self._kinds(max(senses, key=lambda sense: _listed(sense, term.words)))  # the first of equals
         return ()
 
     def _kinds(self, sense: Sense) -> tuple[int, ...]:
@@ -152,9 +153,9 @@ def _lists(where: str, table: Mapping[str, Sequence[str]] | None) -> list[tuple[
     return list((table or {}).items())
 
 
-def _same(one: str, other: str) -> bool:
-    """Are they one word, in the singular or the plural?"""
-    return normal(one) in forms(other) or normal(other) in forms(one)
+def _shared(words: Sequence[str], names: Sequence[str]) -> bool:
+    """Is one of *words* one of *names*, in the singular or the plural?"""
+    return any(normal(word) in forms(name) or normal(name) in forms(word) for word in words for name in names)
 
 
 def _singulars(word: str) -> list[str]:

@@ -42,11 +42,12 @@ def load_networks(
         library, base = LIBRARIES.get(source[0], (None, None))
         network_class = getattr(library, str(source[1]), None)
         if isinstance(network_class, type) and base is not None and issubclass(network_class, base):
-            networks[part] = _load_network(f"{where}: {part}", network_class, folder / part, dtype, variant)
+            networks[part] = load_network(f"{where}: {part}", network_class, folder / part, dtype, variant)
     return networks
 
 
-def _load_network(where: str, network_class: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
+def load_network(where: str, network_class: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:
+    """Load a network of one of the two libraries from its *folder*; ``ConfigError`` from *where* if it is not whole."""
     # Some parts of a model have no file of the variant; theirs is the plain one, as in diffusers.
     has_variant = variant is not None and any(variant_of(path) == variant for path in loaded_files(folder, variant))
     options: dict[str, Any] = {"variant": variant} if has_variant else {}

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.audit.labels import Label, Labels
+from pipeline.concepts.term import Term
 from pipeline.errors import ConfigError
 
 IMAGENET = [
@@ -40,27 +41,27 @@ def labels(table=None, senses=None) -> Labels:
     ],
 )
 def test_labels_of_a_concept(term, words, expected):
-    assert labels().texts(term, words) == expected
+    assert labels().texts(Term(term, (term, *words))) == expected
 
 
 def test_weapons_are_all_that_the_dictionary_calls_so():
     weapons = {"rifle", "revolver, six-gun, six-shooter", "assault rifle, assault gun", "missile", "bow", "cannon"}
-    assert set(labels().texts("weapon")) == weapons  # of artillery it says "armament"
+    assert set(labels().texts(Term("weapon"))) == weapons  # of artillery it says "armament"
 
 
 def test_a_table_decides_before_all_else():
     found = labels(table={"cat": ["tiger cat"], "drink": ["cup", "Espresso", "six-gun"]})
-    assert found.texts("cat") == ["tiger cat"]
-    assert found.texts("drink") == ["revolver, six-gun, six-shooter", "espresso", "cup"]
+    assert found.texts(Term("cat")) == ["tiger cat"]
+    assert found.texts(Term("drink")) == ["revolver, six-gun, six-shooter", "espresso", "cup"]
 
 
 def test_a_name_of_several_things_is_refused_until_a_sense_is_given():
     with pytest.raises(
         ConfigError, match=r"labels called 'crane' mean several things \(n02012849, .*; n03126707, .*\); say"
     ):
-        labels().columns("crane")
-    assert labels(senses={"crane": "n02012849"}).columns("crane") == (16,)
-    assert labels(senses={"gun": "n02746365"}).texts("gun") == ["howitzer"]
+        labels().columns(Term("crane"))
+    assert labels(senses={"crane": "n02012849"}).columns(Term("crane")) == (16,)
+    assert labels(senses={"gun": "n02746365"}).texts(Term("gun")) == ["howitzer"]
 
 
 @pytest.mark.parametrize(
@@ -85,4 +86,4 @@ def test_what_is_wrong_is_one_line(options, message):
 
 def test_a_label_of_an_id_alone_is_called_by_it():
     assert Label.read("n02123045") == Label("n02123045", "n02123045")
-    assert Labels("options", [Label.read("n02123045")]).columns("cat") == (0,)
+    assert Labels("options", [Label.read("n02123045")]).columns(Term("cat")) == (0,)

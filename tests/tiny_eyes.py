@@ -1,0 +1,113 @@
+"""Tiny checkpoints of transformers with random weights, made on the spot and saved like any model, for detectors."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from transformers.models.auto.image_processing_auto import get_image_processor_class_from_name
+
+from pipeline.audit.detector import Detector, load_detector
+from pipeline.config.schema import AuditConfig
+from tests import tiny
+
+SIDE = 32  # pixels that a network looks at
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": SIDE,
+    "patch_size": 8, "projection_dim": 16,
+}  # fmt: skip
+
+
+def text_config() -> dict[str, Any]:
+    words = tiny.tokenizer()
+    return {
+        "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "max_position_embeddings": tiny.LENGTH, "projection_dim": 16,
+        "bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id,
+    }  # fmt: skip
+
+
+def processor(name: str, **settings: Any) -> Any:
+    """An image processor that works with Pillow, by the beginning of its class's name."""
+    return get_image_processor_class_from_name(f"{name}ImageProcessorPil")(**settings)
+
+
+def save(folder: Path, network: Any, *parts: Any) -> Path:
+    """Save a network with its tokenizer and image processor into *folder*."""
+    for part in (network, *parts):
+        part.save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path) -> Path:
+    config = transformers.CLIPConfig(text_config=text_config(), vision_config=VISION, projection_dim=16)
+    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    return save(folder, seeded(transformers.CLIPModel, config), tiny.tokenizer(), processor("CLIP", **size))
+
+
+def siglip(folder: Path) -> Path:
+    config = transformers.SiglipConfig(text_config=text_config(), vision_config=VISION)
+    network = seeded(transformers.SiglipModel, config)
+    torch.nn.init.constant_(network.logit_bias, -2.0)
+    torch.nn.init.constant_(network.logit_scale, 2.0)
+    image = processor("Siglip", size={"height": SIDE, "width": SIDE})
+    return save(folder, network, tiny.tokenizer(), image)
+
+
+def seeded(network_class: Callable[[Any], Any], config: Any) -> Any:
+    """A network of *config* with random weights, the same ones each time, large enough to tell pictures apart."""
+    torch.manual_seed(0)
+    network = network_class(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3.0)
+    return network
+
+
+def load(detector: str, **options: Any) -> Detector:
+    """Load as a config does that names it."""
+    return load_detector(AuditConfig(detector=detector, options=options), "cpu")
+
+
+def pictures(count: int, height: int, width: int) -> np.ndarray:
+    """Different pictures, uint8 ``(count, height, width, 3)``: coarse blots of colour."""
+    coarse = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(picture).resize((width, height))) for picture in coarse])
+
+
+SIZES = [(40, 40), (96, 33), (5, 7), (31, 300)]  # height, width: square, tall, tiny, wide
+
+
+def check(detector: Detector, terms: Any, tolerance: float = 1e-4) -> None:
+    """Hold what every detector promises: scores of the right shape, the same each time, and alone as among others."""
+    for height, width in SIZES:
+        images = pictures(5, height, width)
+        scores = detector.see(images, terms).scores
+        assert scores.dtype == np.float32
+        assert scores.shape == (5, len(terms))
+        assert (scores >= 0).all()
+        assert (scores <= 1).all()
+        assert (detector.see(images, terms).scores == scores).all()
+        alone = np.concatenate([detector.see(images[i : i + 1], terms).scores for i in range(5)])
+        assert np.abs(alone - scores).max() < tolerance
+    assert scores.std(0).max() > 10 * tolerance  # it tells pictures apart, far beyond what batches change
+    empty = detector.see(np.zeros((0, 40, 40, 3), np.uint8), terms)
+    assert empty.scores.shape == (0, len(terms))
+    assert all(0 < detector.threshold(term) < 1 for term in terms)
+    if not torch.are_deterministic_algorithms_enabled():
+        assert detector.deterministic
+
+
+def one_line(detector: str, **options: Any) -> str:
+    """Return what is said to *options* that cannot be."""
+    from pipeline.errors import ConfigError
+
+    with pytest.raises(ConfigError) as caught:
+        load(detector, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
