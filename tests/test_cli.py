@@ -43,6 +43,7 @@ def test_run_says_what_came_of_it_and_a_second_one_finds_nothing_to_do(folder: P
     assert f"{folder}/corpus: 2 of 2 shards, 8 quarantined" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_make_run_shows_the_status_of_its_own_config(folder: Path) -> None:
     binaries = Path(sys.executable).parent
     done = subprocess.run(  # -o: what is installed already is not installed again

@@ -119,6 +119,7 @@ def test_with_ray_below_uv_without_home_and_with_a_long_tmpdir_read_by_nobody(
     check(folder / "ray/données", expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["log", "terminal"])
 def test_where_the_locale_is_ascii_and_the_log_or_the_terminal_is_closed(
     closed: str, folder: Path, expected: dict[str, bytes]
@@ -142,6 +143,7 @@ def test_where_the_locale_is_ascii_and_the_log_or_the_terminal_is_closed(
     check(folder / output, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("term", "columns"), [("dumb", 80), ("xterm", 40)])
 def test_on_terminals(term: str, columns: int, folder: Path, expected: dict[str, bytes]) -> None:
     code, seen = on_a_terminal(run(term, LOCAL), folder, columns, TERM=term)
@@ -156,6 +158,7 @@ def test_on_terminals(term: str, columns: int, folder: Path, expected: dict[str,
     check(folder / term, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_what_is_read_is_escaped_where_it_cannot_be_spelt(
     encoding: str, folder: Path, expected: dict[str, bytes]
@@ -174,6 +177,7 @@ def test_what_is_read_is_escaped_where_it_cannot_be_spelt(
         assert b"\x1b" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_and_a_full_disk(folder: Path, expected: dict[str, bytes]) -> None:
     for words in (["status", "quiet"], ["show", "config.yaml"], ["verify", "quiet"]):
         ours, theirs = os.pipe()

@@ -46,6 +46,7 @@ def test_cross_attention_at_16_and_at_8(pipe):
     assert {16 * 16, 8 * 8} <= sizes
 
 
+@pytest.mark.slow
 def test_shows_what_it_is_asked_for_and_not_what_it_is_not(pipe):
     names = ("cat", "apple", "panda", "bomb", "sunflower", "pill", "burger", "fox")
     images = draw(pipe, [f"a {name} in a meadow" for name in names])

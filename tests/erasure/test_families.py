@@ -75,12 +75,14 @@ def test_sdxl_keeps_the_columns_that_the_sizes_enter_by():
     assert not torch.equal(edited[:, : pooled.width], pooled.weight[:, : pooled.width])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_edit_of_other_layers_is_refused(family: str):
     with pytest.raises(ConfigError, match=r"wronglayers moved (nothing|everything|'cat' by)"):
         compile_recipe(config(family, step("tests.erasure.test_families:WrongLayers", **PAIRS)), load(family))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "method"), EDITS)
 def test_a_saved_edit_is_the_same_bytes_and_draws_the_same(family: str, method: str, tmp_path: Path):
     erased, recipe = edited(family, method)
@@ -95,6 +97,7 @@ def test_a_saved_edit_is_the_same_bytes_and_draws_the_same(family: str, method: 
     assert apart(ours.images[0], draw(unerased(family), PROMPTS).images[0]) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_edit_solved_again_is_the_same_bytes(family: str):
     again = compile_recipe(config(family, step("uce", **PAIRS)), load(family))
@@ -120,6 +123,7 @@ def test_every_stream_and_the_pooled_vector_are_erased_on_sd3():
     assert left(edited[pooled.name], cat.pooled, dog.pooled) < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [("cease",), ("uce", "cease")])
 def test_cease_on_sdxl_leaves_unconcerned_samples_alone(steps: tuple[str, ...]):
     edits = [step("uce", **PAIRS)] if "uce" in steps else []

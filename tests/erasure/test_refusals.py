@@ -142,6 +142,7 @@ HALF = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "column"), [(DType.bfloat16, 0), (DType.float16, 1)])
 @pytest.mark.parametrize(("family", "name"), HALF)
 def test_edits_of_half_precision_models_are_those_of_single(family, name, dtype, column):
@@ -154,6 +155,7 @@ def test_edits_of_half_precision_models_are_those_of_single(family, name, dtype,
         assert (edited[key].float() - weight).norm() < min(0.1, 3 * HALF[family, name][column]) * weight.norm()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cease", "safree", "semantic_surgery", "adavd", "sld", "cease_joint"])
 def test_gates_of_half_precision_models_are_those_of_single(name):
     step = StepConfig(method=name, options=OPTIONS.get(name, {}))

@@ -200,6 +200,7 @@ def listed(*names: str) -> ErasureConfig:
     return ErasureConfig(concepts=[ConceptConfig(name=name) for name in names], recipe=[step])
 
 
+@pytest.mark.slow
 def test_the_entry_of_a_list_that_spoils_its_edit_is_named():
     """The diorama has seen no digit: "007" is refused at every lamb, alone and beside others."""
     settings = tiny.config("diorama", erasure=listed("cat", "007"))

@@ -38,6 +38,7 @@ def plain(family: str) -> Batch:
     return draw(engine(family))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "name"), CASES)
 def test_it_acts_and_a_sample_does_not_depend_on_its_place_in_the_batch(family, name):
     steered = engine(family, FORCED[name])

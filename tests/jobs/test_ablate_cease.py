@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs" / "ablate_cease.py"
 
 
@@ -12,6 +14,7 @@ def run(*args: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, str(SCRIPT), *args], capture_output=True, text=True, cwd=SCRIPT.parents[1])
 
 
+@pytest.mark.slow
 def test_pictures_of_other_weights_are_refused(tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps({"weights": "others"}))
     done = run("--output", str(tmp_path))
@@ -20,6 +23,7 @@ def test_pictures_of_other_weights_are_refused(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["settings.json"]
 
 
+@pytest.mark.slow
 def test_a_bad_size_is_refused():
     done = run("--size", "0")
     assert done.returncode == 2

@@ -9,6 +9,7 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "jobs" / "bench_loader.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -15,6 +15,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_it_says_so_in_a_line():
     done = run()
@@ -23,6 +24,7 @@ def test_without_a_gpu_it_says_so_in_a_line():
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_script_measures_the_engine_with_and_without_cease():
     done = run("--device", "cpu", "--size", "tiny", "--batch", "2", "--batches", "1", "--steps", "2")
     assert done.returncode == 0, done.stderr

@@ -53,6 +53,7 @@ def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_loss_goes_down_with_a_reading_process_of_its_own(corpus):
     done = run(corpus, "--epochs", "4", "--batch", "16", "--workers", "1")
     assert done.returncode == 0, done.stderr

@@ -113,6 +113,7 @@ def read_as_rank(rank: int, world: int, path: str, folder: str, made: Pairs) -> 
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_that_torch_alone_knows_get_equal_parts_in_workers_of_both_kinds(sealed, tmp_path, monkeypatch):
     """A rank that got all samples, or more batches than another, would make DDP hang."""
     path, _ = sealed

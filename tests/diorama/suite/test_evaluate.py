@@ -40,6 +40,7 @@ def test_too_few_pictures_for_a_distance_of_distributions_are_scored_without_it(
     assert scores["all objects asked for are there"]["one object"].hits == 0
 
 
+@pytest.mark.slow
 def test_evaluates_resumes_and_refuses_other_settings(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_STEPS", 1)
     monkeypatch.setattr(module, "_RENDERS_PER_STYLE", 4)

@@ -296,6 +296,7 @@ def test_the_concept_goes_and_the_rest_of_the_scene_stays(scene):
     assert change[outside].mean() < 0.5 * change[~outside].mean()
 
 
+@pytest.mark.slow
 def test_the_mask_lies_on_the_concepts_place(scene):
     before, _, detector, cat, shown, _, masks = scene
     assert "looks" in masks[0]
