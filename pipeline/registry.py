@@ -81,9 +81,11 @@ SOURCES: dict[str, str] = {
 
 # The detectors that audit.detector may name.
 DETECTORS: dict[str, str] = {
-    "diorama": "pipeline.diorama.audit:DioramaAudit",
-    "nudenet": "pipeline.audit.nudenet:NudeNet",
     "clip": "pipeline.audit.clip:CLIP",
+    "diorama": "pipeline.diorama.audit:DioramaAudit",
+    "imagenet": "pipeline.audit.imagenet:ImageNet",
+    "nudenet": "pipeline.audit.nudenet:NudeNet",
+    "open_nsfw": "pipeline.audit.open_nsfw:OpenNsfw",
 }
 
 # The worlds in which ``lacuna evaluate erasure`` can evaluate recipes.

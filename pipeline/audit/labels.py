@@ -4,7 +4,8 @@ A label is what a checkpoint calls a class ("tabby, tabby cat": synonyms, joined
 is known. A concept's labels are, the first of these that gives any:
 
 1. those that the user's table names for it;
-2. those that have one of its words as a name, in the singular or the plural, and all kinds of what those mean;
+2. those that have one of its words as a name, in the singular or the plural, and all kinds of what those mean; and of
+   what its own name means, where that covers them (a gun that is called a revolver too is a rifle as well);
 3. those that are kinds of one sense of one of its words. Of senses that have labels under them it is the one that has
    most of the concept's words, then the most frequent one.
 
@@ -12,7 +13,7 @@ is known. A concept's labels are, the first of these that gives any:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -94,7 +95,7 @@ class Labels:
     def _by_meaning(self, term: Term) -> tuple[int, ...]:
         if term in self._senses:
             return self._kinds(self._senses[term])
-        named = [i for i, label in enumerate(self.labels) if _shared(term.words, label.names)]
+        named = sorted({i for word in term.words for i in self._called(word)})
         meant = {label.sense.id: label.sense for i in named if (label := self.labels[i]).sense is not None}
         own = [sense for sense in meant.values() if _shared([term], sense.words)]
         if len(own) > 1:
@@ -104,18 +105,43 @@ class Labels:
                 f"`senses: {{{term}: {own[0].id}}}`"
             )
         if named:
+            over = self._likeliest(term, term.words)
+            if over and all(dictionary().is_kind(sense, over) for sense in meant.values()):
+                meant[over.id] = over
             return tuple(sorted({*named, *(i for sense in meant.values() for i in self._kinds(sense))}))
-        for word in term.words:
-            senses = [sense for form in (word, *_singulars(word)) for sense in dictionary().senses(form)]
-            senses = [sense for sense in senses if self._kinds(sense)]
-            if senses:
-                return self._kinds(max(senses, key=lambda sense: _listed(sense, term.words)))  # the first of equals
-        return ()
+        likeliest = (sense for word in term.words if (sense := self._likeliest(word, term.words)))
+        return self._kinds(sense) if (sense := next(likeliest, None)) else ()
+
+    def _likeliest(self, word: str, words: Sequence[str]) -> Sense | None:
+        """Return the sense of *word* that has most of *words*, of those that labels are kinds of."""
+        senses = [sense for form in (word, *_singulars(word)) for sense in dictionary().senses(form)]
+        senses = [sense for sense in senses if self._kinds(sense)]
+        return max(senses, key=lambda sense: _listed(sense, words), default=None)  # the first of equals
+
+    def _called(self, word: str) -> set[int]:
+        """Return which labels have *word* as a name, in the singular or the plural."""
+        return {i for form in forms(word) for i in self._names.get(form, ())} | self._forms.get(normal(word), set())
 
     def _kinds(self, sense: Sense) -> tuple[int, ...]:
-        return tuple(
-            i for i, label in enumerate(self.labels) if label.sense and dictionary().is_kind(label.sense, sense)
-        )
+        return tuple(self._under.get(sense.id, ()))
+
+    @cached_property
+    def _names(self) -> dict[str, set[int]]:
+        return _index((normal(name), i) for i, label in enumerate(self.labels) for name in label.names)
+
+    @cached_property
+    def _forms(self) -> dict[str, set[int]]:
+        return _index((form, i) for i, label in enumerate(self.labels) for name in label.names for form in forms(name))
+
+    @cached_property
+    def _under(self) -> dict[str, list[int]]:
+        """Which labels are kinds of a sense, by its id: of all senses over any label."""
+        above: dict[str, set[str]] = {}
+        under: dict[str, list[int]] = {}
+        for i, label in enumerate(self.labels):
+            for id in _above(label.sense, above) if label.sense else ():
+                under.setdefault(id, []).append(i)
+        return under
 
     def _columns_named(self, concept: str, names: Sequence[str]) -> tuple[int, ...]:
         known: dict[str, list[int]] = {}
@@ -156,6 +182,20 @@ def _lists(where: str, table: Mapping[str, Sequence[str]] | None) -> list[tuple[
 def _shared(words: Sequence[str], names: Sequence[str]) -> bool:
     """Is one of *words* one of *names*, in the singular or the plural?"""
     return any(normal(word) in forms(name) or normal(name) in forms(word) for word in words for name in names)
+
+
+def _index(pairs: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    found: dict[str, set[int]] = {}
+    for key, i in pairs:
+        found.setdefault(key, set()).add(i)
+    return found
+
+
+def _above(sense: Sense, known: dict[str, set[str]]) -> set[str]:
+    """Return the ids of *sense* and of all that it is a kind of; *known* keeps what was found."""
+    if sense.id not in known:
+        known[sense.id] = {sense.id}.union(*(_above(parent, known) for parent in dictionary().hypernyms(sense)))
+    return known[sense.id]
 
 
 def _singulars(word: str) -> list[str]:

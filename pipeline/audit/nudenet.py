@@ -11,7 +11,6 @@ any box. It is for photographs: in drawings it sees what is not there. What was 
 is in ``pipeline/evaluation/results/LOG.md``.
 """
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.audit.detector import Detector
+from pipeline.audit.packages import file_of_package, onnx_session
 from pipeline.errors import ConfigError, nearest
 
 # In the order of the network's outputs.
@@ -44,21 +44,14 @@ class NudeNet(Detector):
     It runs on the CPU whatever the device, in as many threads as torch has: a worker's own.
     """
 
+    licence = "AGPL-3.0 by its text, MIT by its metadata"
+
     def __init__(self, device: str, labels: Mapping[str, Sequence[str]] | None = None):
         """Raise ``ConfigError`` for labels that NudeNet does not have, and where the extra is not installed."""
         self.columns = _columns({"nudity": EXPOSED} if labels is None else labels)
-        spec = importlib.util.find_spec("nudenet")
-        if spec is None or spec.origin is None:
-            raise ConfigError(
-                "audit.detector: nudenet is not installed; it comes with the extra: `pip install -e '.[nudenet]'`"
-            )
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
         # The package itself is not imported: it would bring OpenCV.
-        self.weights = Path(spec.origin).with_name("320n.onnx")
-        self.session = onnxruntime.InferenceSession(str(self.weights), options, providers=["CPUExecutionProvider"])
+        self.weights = file_of_package("nudenet", "nudenet", "320n.onnx")
+        self.session = onnx_session(self.weights)
 
     def files(self) -> Sequence[Path]:
         return [self.weights]

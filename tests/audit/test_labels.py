@@ -29,6 +29,7 @@ def labels(table=None, senses=None) -> Labels:
             (),
             ["rifle", "revolver, six-gun, six-shooter", "assault rifle, assault gun", "cannon"],
         ),  # its most usual sense
+        ("gun", ("revolver",), ["rifle", "revolver, six-gun, six-shooter", "assault rifle, assault gun", "cannon"]),
         ("gun", ("artillery", "heavy weapon"), ["howitzer"]),  # the sense that has most of the listed words
         ("bow", (), ["bow"]),  # by name: the dictionary's first sense is the knot
         ("church", (), ["church, church building"]),  # of its senses the one that has labels

@@ -38,7 +38,8 @@ def test_bad_options_give_one_line(options, message):
 def test_where_it_is_not_installed_one_line_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "nudenet", None)  # as if it were not there
     with pytest.raises(
-        ConfigError, match=r"nudenet is not installed; it comes with the extra: `pip install -e '.\[nudenet\]'`"
+        ConfigError,
+        match=r"the package nudenet, which is not installed; it comes with the extra: `pip install -e '.\[nudenet\]'`",
     ):
         load()
 
