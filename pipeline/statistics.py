@@ -29,7 +29,26 @@ def binomial_tail(hits: int, trials: int, share: float) -> float:
     """Return the chance of *hits* or more in *trials*, each of which succeeds with probability *share* in 0..1."""
     if hits <= 0:
         return 1.0
-    return min(1.0, sum(math.comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(hits, trials + 1)))
+    if hits > trials or share <= 0:
+        return 0.0
+    if share >= 1:
+        return 1.0
+    if hits > trials * share:
+        return _falling(hits, trials, share)
+    return 1 - _falling(trials - hits + 1, trials, 1 - share)  # of as many failures
+
+
+def _falling(hits: int, trials: int, share: float) -> float:
+    """Return the chance of *hits* or more, which are more than are expected: each further one is less likely."""
+    ways = math.lgamma(trials + 1) - math.lgamma(hits + 1) - math.lgamma(trials - hits + 1)
+    term = math.exp(ways + hits * math.log(share) + (trials - hits) * math.log1p(-share))
+    total = 0.0
+    for k in range(hits, trials + 1):
+        total += term
+        term *= (trials - k) / (k + 1) * share / (1 - share)
+        if term < total * 1e-17:
+            break
+    return min(1.0, total)
 
 
 def clopper_pearson(hits: int, trials: int, level: float) -> tuple[float, float]:

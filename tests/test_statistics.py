@@ -1,5 +1,8 @@
 """Wilson's interval agrees with published values and with its own limits."""
 
+import math
+from fractions import Fraction
+
 import pytest
 
 from pipeline.statistics import binomial_tail, clopper_pearson, wilson
@@ -46,3 +49,17 @@ def test_exact_bounds_and_tails_at_their_ends():
     assert binomial_tail(6, 5, 0.1) == 0
     assert binomial_tail(1, 5, 0.1) == pytest.approx(1 - 0.9**5)
     assert binomial_tail(3, 3, 1.0) == 1
+
+
+def test_tails_of_many_trials_are_the_exact_sums():
+    share = Fraction(3, 100)
+    for hits, trials in ((1, 40), (3, 40), (40, 40), (90, 2500), (60, 2500), (75, 2500)):
+        terms = (math.comb(trials, k) * share**k * (1 - share) ** (trials - k) for k in range(hits, trials + 1))
+        assert binomial_tail(hits, trials, 0.03) == pytest.approx(float(sum(terms)), rel=1e-9)
+
+
+def test_exact_bounds_of_many_trials():
+    """None in n: 1 - level ** (1 / n); few in a million: the quantile of Poisson's gamma distribution."""
+    assert clopper_pearson(0, 100_000, 0.05)[1] == pytest.approx(1 - 0.05**1e-5)
+    assert clopper_pearson(3, 1_000_000, 0.05)[1] == pytest.approx(7.7537e-6, rel=1e-4)
+    assert clopper_pearson(900_000, 1_000_000, 0.025) == pytest.approx((0.899410, 0.900588), abs=2e-6)

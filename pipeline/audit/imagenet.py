@@ -50,7 +50,7 @@ class ImageNet(Detector):
     ):
         """Raise ``ConfigError`` for labels and senses that are not there, and where the extra is not installed."""
         super().__init__(device)
-        self.labels = Labels("audit.detectors.options", classes(), labels, senses)
+        self.labels = Labels("options", classes(), labels, senses)
         self.weights = file_of_package("imagenet", PACKAGE, WEIGHTS)
         self.network = EfficientNetLite0.load(self.weights).to(device)
 

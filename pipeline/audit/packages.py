@@ -13,13 +13,13 @@ def file_of_package(extra: str, package: str, name: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ConfigError(
-            f"audit.detectors: {extra} needs the package {package}, which is not installed; it comes with the extra: "
+            f"{extra} needs the package {package}, which is not installed; it comes with the extra: "
             f"`pip install -e '.[{extra}]'`"
         )
     path = Path(spec.origin).parent / name
     if not path.is_file():
         raise ConfigError(
-            f"audit.detectors: {extra}: the package {package} in {path.parent} has no file {path.name}; install the "
+            f"{extra}: the package {package} in {path.parent} has no file {path.name}; install the "
             f"version that the extra asks for: `pip install -e '.[{extra}]'`"
         )
     return path

@@ -24,6 +24,6 @@ def test_a_package_that_is_not_there_is_a_line_with_its_pip_command(monkeypatch)
     with pytest.raises(ConfigError) as caught:
         file_of_package("an_extra", "package_of_weights", "weights.bin")
     assert str(caught.value) == (
-        "audit.detectors: an_extra needs the package package_of_weights, which is not installed; it comes with the "
+        "an_extra needs the package package_of_weights, which is not installed; it comes with the "
         "extra: `pip install -e '.[an_extra]'`"
     )
