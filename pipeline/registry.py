@@ -86,6 +86,7 @@ DETECTORS: dict[str, str] = {
     "imagenet": "pipeline.audit.imagenet:ImageNet",
     "nudenet": "pipeline.audit.nudenet:NudeNet",
     "open_nsfw": "pipeline.audit.open_nsfw:OpenNsfw",
+    "open_vocabulary": "pipeline.audit.open_vocabulary:OpenVocabulary",
 }
 
 # The worlds in which ``lacuna evaluate erasure`` can evaluate recipes.

