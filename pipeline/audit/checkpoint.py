@@ -82,9 +82,11 @@ class Checkpoint:
         type_ = str(self.config.get("model_type", "none"))
         network_class = getattr(transformers, classes.get(type_, ""), None)
         if network_class is None:
+            known = sorted(classes)
+            some = ", ".join(known) if len(known) < 10 else f"those of transformers, such as {', '.join(known[::9])}"
             raise ConfigError(
                 f"{self.where} is of the type {type_!r}, which does not {what}{nearest(type_, classes)}; expected one "
-                f"of {', '.join(sorted(classes))}"
+                f"of {some}"
             )
         network = load_network(self.where, network_class, self.folder, dtype, None)
         return network.requires_grad_(False).eval().to(device)
