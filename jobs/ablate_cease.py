@@ -38,6 +38,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, OBJECTS
+from pipeline.erasure.cease.alternatives import marked
 from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
@@ -52,6 +53,7 @@ from pipeline.generation.engine import Engine
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.layers import Layer, split_heads
 from pipeline.models.load import Model, load_model
+from pipeline.models.reading import Kind, Reader
 from pipeline.prompts import unplanned
 
 CONCEPTS = (
@@ -323,9 +325,9 @@ class ProbeKeys(Shown):
         result = super().text(layer, key, value)
         name = self.method.concepts[0].name
         probe = self.method.model.family.encode([f"a {name}"]).embeds
-        marked = self.method._marked(f"a {name}", [(2, 2 + len(name))])
+        marks = marked(Reader(self.method.model.family), f"a {name}", [(2, 2 + len(name))]).to(probe.device)
         self.keys[layer.index] = split_heads(layer.module.to_k(probe), layer.heads).expand_as(self.keys[layer.index])
-        self.tokens = marked.expand_as(self.tokens)
+        self.tokens = marks.expand_as(self.tokens)
         return result
 
 
@@ -362,8 +364,8 @@ class Values(Shown):
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         result = super().text(layer, key, value)
         kept = value[self.rows]  # (rows, heads, T, d)
-        (concept, anchor), *_ = self.method.directions.values()
-        direction = layer.module.to_v((concept - anchor).to(value.dtype))[0]  # at the concept's name
+        concept, anchor = self.method.directions.ends(self.method.concepts[0].name)
+        direction = layer.module.to_v((concept - anchor)[0].to(value.dtype))[Kind.word]  # at the concept's name
         u = torch.nn.functional.normalize(direction.view(layer.heads, 1, -1), dim=-1)
         self.alternative[layer.index] = key[self.rows], kept - (kept * u).sum(-1, keepdim=True).relu() * u
         return result

@@ -89,14 +89,12 @@ def draw_pairs(
 def _draw(
     engine: Engine, samples: Sequence[Sample], auditor: Auditor | None, bar: "tqdm[Any]"
 ) -> tuple[list[np.ndarray], list[dict[str, float]], list[dict[str, float]]]:
-    images: list[np.ndarray] = []
-    scores: list[dict[str, float]] = []
-    gates: list[dict[str, float]] = []
+    drawn: dict[str, tuple[np.ndarray, dict[str, float], dict[str, float]]] = {}  # by key: batches have their own order
     for batch in engine.generate(samples):
-        images.extend(batch.images)
         bar.update(len(batch.images))
-        scores.extend([v.scores for v in auditor.judge(batch.images)] if auditor else [{} for _ in batch.samples])
-        gates.extend(
-            {name: float(values[i]) for name, values in batch.gates.items()} for i in range(len(batch.samples))
-        )
-    return images, scores, gates
+        scores = [v.scores for v in auditor.judge(batch.images)] if auditor else [{} for _ in batch.samples]
+        for i, sample in enumerate(batch.samples):
+            gates = {name: float(values[i]) for name, values in batch.gates.items()}
+            drawn[sample.key] = batch.images[i], scores[i], gates
+    found = [drawn[sample.key] for sample in samples]
+    return [image for image, _, _ in found], [scores for _, scores, _ in found], [gates for _, _, gates in found]

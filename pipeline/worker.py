@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.audit.auditor import Verdict
-from pipeline.audit.captions import caption
-from pipeline.config.schema import Policy
+from pipeline.audit.captions import caption, cut_off
+from pipeline.config.schema import CaptionUnread, Policy
 from pipeline.corpus import (
     NO_CAPTION,
     Attempt,
@@ -39,6 +39,7 @@ from pipeline.drawable import Drawable
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Batch
 from pipeline.generation.environment import environment
+from pipeline.models.reading import Extent
 from pipeline.prompts import PlannedShard, Sample, further_seed
 from pipeline.session import Session
 
@@ -59,6 +60,7 @@ class Outcome:
     verdict: Verdict | None = None
     caption: str | None = None  # None where nothing of the prompt is left
     gates: dict[str, float] = field(default_factory=dict)
+    extent: Extent | None = None  # how far the prompt was read; None where it was not
     attempts: list[Attempt] = field(default_factory=list)
     image: Future[bytes] | None = None  # only of pictures that are kept somewhere
 
@@ -184,9 +186,10 @@ class Worker:
         for i, (sample, verdict) in enumerate(zip(batch.samples, verdicts, strict=True)):
             outcome = outcomes[sample.key]
             outcome.gates = {name: float(scores[i]) for name, scores in batch.gates.items()}
+            outcome.extent = batch.extents[i]
             outcome.verdict = None if batch.faults[i] else verdict
             outcome.status, outcome.reason = self._status(batch.faults[i], outcome.verdict)
-            outcome.caption = self._caption(sample, outcome.verdict)
+            outcome.caption = self._caption(outcome)
             if outcome.caption is None and outcome.status is Status.ok:
                 outcome.status = Status.dropped
                 outcome.reason = ",".join(filter(None, (outcome.reason, NO_CAPTION)))
@@ -212,10 +215,17 @@ class Worker:
             case _:
                 return Status.quarantined, reason
 
-    def _caption(self, sample: Sample, verdict: Verdict | None) -> str | None:
-        anchors = verdict.anchors if verdict else frozenset()
-        audit = self.config.audit
-        text = CONTROL.sub("", BREAK.sub(" ", sample.prompt)).strip()
+    def _caption(self, outcome: Outcome) -> str | None:
+        anchors = outcome.verdict.anchors if outcome.verdict else frozenset()
+        audit, extent = self.config.audit, outcome.extent
+        told, whole = outcome.sample.prompt, True
+        if extent is not None and audit.caption_unread is CaptionUnread.drop:
+            told, whole = extent.whole, not extent.unread
+        text = CONTROL.sub("", BREAK.sub(" ", told)).strip()
+        if not whole:
+            text = cut_off(text)
+            if not text:
+                return audit.caption_subject
         return caption(text, self.concepts, audit.captions, anchors, audit.caption_subject)
 
     def _encode(self, image: np.ndarray) -> bytes:
@@ -275,6 +285,8 @@ class Worker:
             status=outcome.status,
             reason=outcome.reason,
             attempts=tuple(outcome.attempts),
+            tokens_read=None if outcome.extent is None else outcome.extent.read,
+            tokens_unread=None if outcome.extent is None else outcome.extent.unread,
         )
 
 

@@ -174,7 +174,7 @@ def test_families(name: str):
     for projection in projections:
         assert projection.weight is weights[projection.name]
         assert projection.width <= projection.weight.shape[1]
-    known = {"text_projections", "cross_attention", "joint_attention", "guidance", "token_ids"}
+    known = {"text_projections", "cross_attention", "joint_attention", "guidance", "token_ids", "chunks"}
     assert family.offers <= known
     assert not family.offers & family.lacks.keys()
 

@@ -82,6 +82,20 @@ def caption(
     return text[0].upper() + text[1:] if prompt.lstrip()[0].isupper() else text
 
 
+def cut_off(text: str) -> str:
+    """Return *text*, whose rest is gone, without what waits for more at its end: "a cat and a" becomes "a cat"."""
+    while True:
+        left = re.sub(r"[\s,;:/|([{\"“‘&+-]+$", "", text)
+        while grammar.ends_with_determiner(left):
+            left = left.rpartition(" ")[0].rstrip()
+        edge = grammar.ends(left)
+        if edge in (Edge.joint, Edge.place):
+            left = grammar.without_last(left, edge)
+        if left == text:
+            return text
+        text = left
+
+
 def _cut(text: str, mention: Mention, subject: str | None) -> str | None:
     """Cut the noun phrase around *mention* out of *text* and mend the place."""
     tail = re.match(r"['’ʼ`´′]s?(?!\w)", text[mention.stop :]) or _STYLE.match(text[mention.stop :])

@@ -33,6 +33,8 @@ from pipeline.config.schema import AUTO, Config, DType, settings
 # 6: What names a concept is told in one normal form of text (cat_ears, 1cat, full-width letters, AK‑47), of overlapping
 #    words the longest, everywhere; phrases may be excepted. Captions drop the syntax of weights and choices.
 #    SAFREE reads no padding where the text encoder of Stable Diffusion was trained not to.
+#    What a text encoder does not read of a long prompt opens no gate and is in no caption. cease_joint takes the
+#    direction of what is only implied; of what is named too cease takes it from the pooled vector as well.
 SEMANTICS = 6
 
 

@@ -65,10 +65,31 @@ class Policy(StrEnum):
     regenerate = "regenerate"
 
 
+class LongPrompts(StrEnum):
+    """What becomes of a prompt with more tokens than a text encoder reads at once (CLIP: 75 and two special ones)."""
+
+    truncate = "truncate"  # what is beyond is not read
+    chunks = "chunks"  # it is read in chunks of 75, whose embeddings are put one after another
+
+
+class PromptSyntax(StrEnum):
+    """What is more than text in a prompt."""
+
+    plain = "plain"  # nothing
+    a1111 = "a1111"  # weights, (word:1.3) ((word)) [word], escapes and BREAK, as A1111's web UI reads them
+
+
+class CaptionUnread(StrEnum):
+    """What becomes, in the caption, of what the text encoder did not read of a long prompt."""
+
+    drop = "drop"  # the caption ends where the reading ended
+    keep = "keep"
+
+
 class CaptionPolicy(StrEnum):
     """What becomes of an erased concept's words in the caption that may be trained on."""
 
-    keep = "keep"  # the prompt as it was asked
+    keep = "keep"  # the prompt as it was asked (and read: `caption_unread`)
     drop = "drop"  # erased noun phrases removed, with what only hung on them
     anchor = "anchor"  # replaced by the anchor where the detector sees it in the picture, else removed
 
@@ -197,6 +218,8 @@ class GenerationConfig:
     size: list[int] | str = identity(factory=lambda: [64, 64])
     batch_size: Any = identity(32)  # a number, or "auto": probed once, before the run
     negative_prompt: str = identity("")
+    long_prompts: LongPrompts = identity(LongPrompts.truncate)
+    prompt_syntax: PromptSyntax = identity(PromptSyntax.plain)
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -218,6 +241,7 @@ class AuditConfig:
     # What stands where a caption has lost its subject ("a picture in a room"); null: such a sample is dropped, and the
     # reason is "no caption".
     caption_subject: str | None = identity("a picture")
+    caption_unread: CaptionUnread = identity(CaptionUnread.drop)
 
 
 @dataclass(kw_only=True)

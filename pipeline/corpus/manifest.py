@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import CorpusError
 
 BAD_ROW = "bad row: "  # before the fault of a prompt's row, in ``reason``
-SCHEMA = 2  # of manifests that are written now
+SCHEMA = 3  # of manifests that are written now
 SCHEMA_KEY = b"lacuna.manifest"
 ROW_GROUP = 16_384  # rows: one group for a usual shard, whose page index still lets single rows be found
 
@@ -51,7 +51,8 @@ class ManifestRow:
     (bytes) are of the encoded picture inside its tar, the training tar for ``ok`` and the quarantine tar of the
     evidence for ``quarantined``; None where no picture is kept. They are filled in when the tar is written.
     ``reason`` names what is wrong with the picture: concepts joined by commas, or nan, blank, excluded; or, behind
-    ``BAD_ROW``, why the prompt's row cannot be drawn.
+    ``BAD_ROW``, why the prompt's row cannot be drawn. ``tokens_read`` are those of the prompt that the text encoder
+    read, special ones aside, ``tokens_unread`` those that it did not; None where it was given none of it.
     """
 
     key: str
@@ -70,6 +71,8 @@ class ManifestRow:
     sha256: str | None = None
     offset: int | None = None
     length: int | None = None
+    tokens_read: int | None = None
+    tokens_unread: int | None = None
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -124,6 +127,8 @@ COLUMNS = (
     Column(pa.field("gates", _SCORES)),
     Column(pa.field("scores", _SCORES)),
     Column(pa.field("attempts", _ATTEMPTS)),
+    Column(pa.field("tokens_read", pa.int32()), since=3),
+    Column(pa.field("tokens_unread", pa.int32()), since=3),
 )
 _NAMES = frozenset(column.field.name for column in COLUMNS)
 
@@ -229,6 +234,8 @@ def _record(row: ManifestRow) -> dict[str, Any]:
         "sha256": row.sha256,
         "offset": row.offset,
         "length": row.length,
+        "tokens_read": row.tokens_read,
+        "tokens_unread": row.tokens_unread,
         "gates": _pairs(row.gates),
         "scores": _pairs(row.scores),
         "attempts": [

@@ -21,12 +21,13 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import GenerationConfig
+from pipeline.config.schema import GenerationConfig, LongPrompts
 from pipeline.erasure.tokens import check_concepts
 from pipeline.errors import ConfigError
-from pipeline.models.family import Conditioning
+from pipeline.models.family import Conditioning, Family
 from pipeline.models.layers import QKV, JointLayer, Layer
 from pipeline.models.load import Model
+from pipeline.models.reading import PLAIN, Reader, Reading
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,9 @@ class Prompts:
     """Some prompts and what the denoiser will be told of them; row i of every tensor belongs to ``texts[i]``.
 
     ``gates`` collects, per method and concept, float32 ``(B,)`` scores of how far the concept is in play. Slots of
-    padding hold empty texts and are processed like any other.
+    padding hold empty texts and are processed like any other. Texts end where the text encoder's reading ended: what it
+    never read asks for nothing. ``reading`` tells how they were encoded, so that others made of them are likewise
+    (``reader``).
     """
 
     texts: tuple[str, ...]
@@ -42,9 +45,14 @@ class Prompts:
     positive: Conditioning
     negative: Conditioning | None  # None: no guidance, so no negative branch
     gates: Mapping[str, Tensor] = field(default_factory=dict)
+    reading: Reading = PLAIN
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def reader(self, family: Family) -> Reader:
+        """Return what reads texts as these were read, and tells where their tokens lie in ``embeds``."""
+        return Reader(family, self.reading)
 
     def changed(self, **fields: Any) -> "Prompts":
         """Return a copy with some fields replaced; ``gates`` are added to those already there."""
@@ -165,6 +173,7 @@ class Method:
     requires: ClassVar[frozenset[str]] = frozenset()  # see Family.offers
     once: ClassVar[str] = ""  # why a recipe may hold it once only, if so
     separable: ClassVar[bool] = False  # an edit of one of its concepts is quick, and tells of that concept alone
+    chunks: ClassVar[bool] = False  # conditions and steers prompts in chunks and with weights too (``models/reading``)
     stronger: ClassVar[str] = "raise its strength"  # what to do where an edit moved nothing
     weaker: ClassVar[str] = "lower its strength"  # and where it moved everything
 
@@ -196,7 +205,8 @@ class Method:
         return None
 
     def explain(self, text: str) -> list[str]:
-        """Return, a sentence each, what the method makes of prompt *text*; for people, and before sampling."""
+        """Return, a sentence each, what the method makes of prompt *text*, which is read to its end and without syntax;
+        for people, and before sampling."""
         return []
 
     @classmethod
@@ -211,7 +221,14 @@ class Method:
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
-        """Raise ``ConfigError`` where the method could do nothing, as pictures are to be sampled."""
+        """Raise ``ConfigError`` where the method could do nothing, as pictures are to be sampled, or could not be right
+        with prompts that are read so."""
+        if not (cls.chunks or Reading.of(generation).plain) and (cls.has("condition") or cls.has("steer")):
+            key = "long_prompts" if generation.long_prompts is not LongPrompts.truncate else "prompt_syntax"
+            raise ConfigError(
+                f"it knows nothing of prompts in chunks or with weights (Method.chunks), and generation.{key} is "
+                f"{getattr(generation, key)}; leave that out"
+            )
         if "guidance" in cls.requires and generation.guidance <= 1:
             raise ConfigError(
                 f"it needs generation.guidance above 1, which is {generation.guidance:g}: without guidance there is no "

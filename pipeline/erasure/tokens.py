@@ -12,7 +12,7 @@ from pipeline.concepts.mentions import Naming
 from pipeline.errors import ConfigError
 from pipeline.models.family import TextStream
 
-_ARTICLE = re.compile(r"\b(?:an?|the|one)\s+$", re.IGNORECASE)
+_ARTICLE = re.compile(r"\b(?:an?|the|one)\s+([(\[]*)$", re.IGNORECASE)
 
 
 def word_spans(text: str, words: Sequence[str]) -> list[tuple[int, int]]:
@@ -33,7 +33,7 @@ def replace_spans(
     result, new, at = "", [], 0
     for (start, stop), replacement in zip(spans, replacements, strict=True):
         before = text[at:start]
-        result += before if replacement else _ARTICLE.sub("", before)
+        result += before if replacement else _ARTICLE.sub(r"\1", before)
         if replacement:
             new.append((len(result), len(result) + len(replacement)))
         result += replacement

@@ -4,7 +4,7 @@ Batches are consecutive samples, and the last one is padded to full size: what a
 part of the plan, because a batch's shape can change its bytes.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +18,9 @@ from pipeline.erasure.recipe import CompiledRecipe, active_methods
 from pipeline.errors import ConfigError
 from pipeline.generation.pixels import Clock, finish, to_host
 from pipeline.generation.sampler import Sampler
-from pipeline.generation.text import PADDING, PromptPair, encode_texts
+from pipeline.generation.text import PADDING, PromptPair, Texts, encode_texts
 from pipeline.models.load import Model, load_model
+from pipeline.models.reading import Extent, Reader, Reading, check_reading
 from pipeline.prompts import Sample, batches
 
 EXCLUDED = "excluded"
@@ -28,12 +29,14 @@ EXCLUDED = "excluded"
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """``images`` uint8 ``(B, H, W, 3)``; ``faults[i]`` is "nan", "blank", "excluded" or None; ``gates`` float32
-    ``(B,)`` by method and concept. Padding is not in it."""
+    ``(B,)`` by method and concept; ``extents[i]`` tells how far a prompt was read, None of an excluded one. Padding is
+    not in it."""
 
     samples: tuple[Sample, ...]
     images: np.ndarray
     faults: list[str | None]
     gates: dict[str, np.ndarray]
+    extents: list[Extent | None]
     device_seconds: float
 
 
@@ -47,6 +50,8 @@ class Engine:
         self.sampler = Sampler(model, methods)
         generation = config.generation
         self.guided = generation.guidance > 1 and "guidance" in model.family.offers
+        check_reading(generation, model.family)
+        self.reader = Reader(model.family, Reading.of(generation))
         width, height = generation.pixels
         model.family.latent_shape(width, height)  # refuses a size that cannot be made before any work
         model.family.check_steps(model.pipe.scheduler, generation.steps, width, height, "generation.steps")
@@ -73,26 +78,30 @@ class Engine:
         pairs = [(f"a {name}", "") for name in dict.fromkeys(concept.name for concept in concepts)]
         if not pairs:
             return
-        prompts = encode_texts(self.model.family, pairs, self.methods, self.guided).batch(pairs, self.model.device)
+        prompts = self._encode(pairs, 1).batch(pairs, self.model.device)
         generation = self.config.generation
         self.sampler.rehearse(prompts, *generation.pixels, generation.steps, generation.guidance)
 
     def generate(
         self, samples: Sequence[Sample], seeds: Sequence[int] | None = None, excluded: frozenset[str] = frozenset()
     ) -> Iterator[Batch]:
-        """Yield the pictures of *samples* in their order, batch by batch.
+        """Yield the pictures of *samples* batch by batch: in their order, of each size those that ask for few chunks of
+        text first.
 
         ``seeds`` replaces the samples' own. The keys in ``excluded`` are not generated: padding fills their slots, so
         that their neighbours come out as ever.
         """
         used = {s.key: seed for s, seed in zip(samples, seeds or [s.seed for s in samples], strict=True)}
-        pairs = [_pair(sample, excluded) for sample in samples]
-        texts = encode_texts(self.model.family, pairs, self.methods, self.guided)
+        asked = {sample.key: self._chunks(sample) for sample in samples}
+        pairs: dict[int, list[PromptPair]] = defaultdict(list)
+        for sample in samples:
+            pairs[asked[sample.key]].append(_pair(sample, excluded))
+        texts = {chunks: self._encode(some, chunks) for chunks, some in pairs.items()}
         generation = self.config.generation
         ahead: deque[_Launched] = deque()
-        for batch in batches(samples, generation.batch_size):
+        for batch in batches(samples, generation.batch_size, lambda sample: asked[sample.key]):
             padding = generation.batch_size - len(batch)
-            prompts = texts.batch(
+            prompts = texts[asked[batch[0].key]].batch(
                 [_pair(sample, excluded) for sample in batch] + [PADDING] * padding, self.model.device
             )
             seeds_used = [used[sample.key] for sample in batch] + [0] * padding
@@ -102,6 +111,18 @@ class Engine:
                 yield ahead.popleft().wait()
         while ahead:
             yield ahead.popleft().wait()
+
+    def _chunks(self, sample: Sample) -> int:
+        """Return in how many chunks a sample's texts are encoded; an excluded one keeps its place."""
+        texts = (sample.prompt, sample.negative_prompt) if self.guided else (sample.prompt,)
+        return max(map(self.reader.chunks_of, texts))
+
+    def _encode(self, pairs: Sequence[PromptPair], chunks: int) -> Texts:
+        reading = self.reader.filling(chunks).reading
+        return encode_texts(self.model.family, pairs, self.methods, self.guided, reading)
+
+    def _extent(self, sample: Sample, excluded: frozenset[str]) -> Extent | None:
+        return None if sample.key in excluded else self.reader.extent(sample.prompt)
 
     def _launch(
         self, batch: tuple[Sample, ...], prompts: Prompts, seeds: Sequence[int], excluded: frozenset[str]
@@ -113,7 +134,8 @@ class Engine:
         names = list(gates)
         images, finite, blank = finish(pixels)
         rows = torch.stack([finite.float(), blank.float(), *(gates[n].to(pixels.device, torch.float32) for n in names)])
-        launched = _Launched(batch, to_host(images), to_host(rows), names, excluded, clock)
+        extents = [self._extent(sample, excluded) for sample in batch]
+        launched = _Launched(batch, to_host(images), to_host(rows), names, extents, excluded, clock)
         clock.stop()
         return launched
 
@@ -126,6 +148,7 @@ class _Launched:
     images: Tensor  # uint8 (B, H, W, 3)
     rows: Tensor  # float32 (2 + gates, B): finite, blank, gates
     names: list[str]
+    extents: list[Extent | None]
     excluded: frozenset[str]
     clock: Clock
 
@@ -138,6 +161,7 @@ class _Launched:
             images=self.images[:count].numpy().copy(),
             faults=[self._fault(i, finite, blank) for i in range(count)],
             gates=dict(zip(self.names, gates, strict=True)),
+            extents=self.extents,
             device_seconds=seconds,
         )
 

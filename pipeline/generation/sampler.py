@@ -6,6 +6,7 @@ device or on its neighbours. Guidance runs both branches as one doubled batch: a
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,15 @@ from pipeline.models.load import Model
 from pipeline.models.scheduler import step_options
 
 DECODED_PIXELS = 8 << 20  # decoded at once: 8 pictures of 1024x1024, which the VAE's activations make 6 GB of in bf16
+
+
+class _Asked(NamedTuple):
+    """Width and height in pixels, and how to sample."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
 
 
 class Sampler:
@@ -48,7 +58,7 @@ class Sampler:
 
         ``watch`` is called after each run of the denoiser, with the step and the steerings at work.
         """
-        latents, steerings = self._denoise(prompts, seeds, width, height, steps, guidance, watch)
+        latents, steerings = self._denoise(prompts, seeds, _Asked(width, height, steps, guidance), watch)
         gates = dict(prompts.gates)
         for steering in steerings:
             gates |= steering.gates
@@ -60,21 +70,19 @@ class Sampler:
 
         Raises ``ConfigError`` as ``sample`` does, where what is to steer could do nothing on this model, at this size.
         """
-        self._denoise(prompts, [0] * len(prompts), width, height, steps, guidance, most=2)
+        self._denoise(prompts, [0] * len(prompts), _Asked(width, height, steps, guidance), most=2)
 
     def _denoise(
         self,
         prompts: Prompts,
         seeds: Sequence[int],
-        width: int,
-        height: int,
-        steps: int,
-        guidance: float,
+        asked: _Asked,
         watch: Callable[[int, Sequence[Steering]], None] | None = None,
         most: int | None = None,
     ) -> tuple[Tensor, list[Steering]]:
         """Return latents ``(B, C, h, w)`` after the *steps*, or the first *most* of them, and who has steered."""
         family, device = self.model.family, self.model.device
+        width, height, steps, guidance = asked
         shape = family.latent_shape(width, height)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])

@@ -18,14 +18,12 @@ def token_ids(tokenizer: Any, texts: Sequence[str], length: int, device: torch.d
     return ids
 
 
-def clip_tokens_and_pooled(
-    tokenizer: Any, encoder: Any, texts: Sequence[str], length: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
+def clip_tokens_and_pooled(encoder: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
     """Return the last hidden layer but one ``(B, length, D)``, and the projected end-of-text vector ``(B, P)``.
 
     *encoder* may lack a projection (SDXL's first one does); then the vector is the plain pooled output.
     """
-    output = encoder(token_ids(tokenizer, texts, length, device), output_hidden_states=True)
+    output = encoder(ids, output_hidden_states=True)
     pooled = output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
     return output.hidden_states[-2], pooled
 

@@ -100,8 +100,9 @@ class Family(ABC):
 
     ``offers`` lists what methods may ask for: "text_projections" (linear layers fed by text), "cross_attention" (keys
     and values that depend on the prompt alone), "joint_attention" (text and image tokens in one attention),
-    "guidance" (a negative branch), "token_ids" (``encode_ids``). ``lacks`` gives, for what is not offered, the reason
-    that a refused user reads.
+    "guidance" (a negative branch), "token_ids" (``encode_ids``), "chunks" (prompts may be read in several chunks and
+    with weights, as ``reading`` tells; asks for ``encode_ids`` and a single stream). ``lacks`` gives, for what is not
+    offered, the reason that a refused user reads.
     """
 
     name: ClassVar[str]
@@ -140,8 +141,13 @@ class Family(ABC):
         """Encode *texts*, padded to the full length and truncated to it, as one batch on the device."""
 
     def encode_negative(self, texts: Sequence[str]) -> Conditioning:
-        """Encode negative prompts. Families in which no negative prompt is not the empty text override it."""
-        return self.encode(texts)
+        """Encode negative prompts."""
+        return self.as_negative(self.encode(texts), texts)
+
+    def as_negative(self, encoded: Conditioning, texts: Sequence[str]) -> Conditioning:
+        """Return what *texts*, which were *encoded*, say as negative prompts. Families in which no negative prompt is
+        not the empty text override it."""
+        return encoded
 
     def summary(self, text: str) -> Tensor:
         """Return one vector for the whole *text*: the pooled one where there is one, else its end-of-text token's."""
@@ -156,8 +162,8 @@ class Family(ABC):
         ids = stream.tokenizer(list(texts), truncation=True, max_length=stream.length).input_ids
         return torch.stack([row[stream.offset + len(own) - 1] for row, own in zip(encoded.embeds, ids, strict=True)])
 
-    def encode_ids(self, ids: Tensor) -> Tensor:
-        """Return the ``embeds`` of token ids ``(B, length)`` of the first stream, for texts that no words spell."""
+    def encode_ids(self, ids: Tensor) -> Conditioning:
+        """Encode token ids ``(B, length)`` of the first stream as ``encode`` does those of texts."""
         raise NotImplementedError(f"{self.name} does not offer token_ids")
 
     @abstractmethod

@@ -17,6 +17,7 @@ class JointFamily(Family):
     lacks: ClassVar[dict[str, str]] = {
         "cross_attention": "its text tokens change with the image in every layer and step (joint attention), so there "
         "are no keys and values of a prompt to work on; cease_joint steers joint attention",
+        "chunks": "its T5 reads long prompts by itself, and was never trained on texts in pieces or with weights",
         "token_ids": "T5 has a vocabulary of its own, so that ids of one tokenizer alone spell no text",
     }
     denoiser_name = "transformer"

@@ -32,7 +32,11 @@ def check_processor(name: str, attn: Any, expected: Sequence[str]) -> None:
 
 
 def check_unmasked(name: str, mask: Tensor | None) -> None:
-    """Raise ``ConfigError``, beginning with *name*, for a *mask* of tokens in joint attention: no text that is carried
-    beside the batch's own would heed it."""
+    """Raise ``ConfigError``, beginning with *name*, for a *mask* of tokens in joint attention.
+
+    The pipelines of SD3 and FLUX pass none: those models were trained with attention to the padding. One that did would
+    mask text and image as one sequence, in an order of its own, of which ``Conditioning.mask`` tells nothing; what
+    ``cease_joint`` carries beside the batch's own text would attend to what is masked, and no picture would show it.
+    """
     if mask is not None:
         raise ConfigError(f"{name} masks tokens, which is not supported in joint attention")

@@ -20,7 +20,7 @@ class StableDiffusion(Family):
     """``StableDiffusionPipeline``: SD 1.x and 2.x, base and v-prediction."""
 
     name = "Stable Diffusion 1.x/2.x"
-    offers = frozenset({"text_projections", "cross_attention", "guidance", "token_ids"})
+    offers = frozenset({"text_projections", "cross_attention", "guidance", "token_ids", "chunks"})
     lacks: ClassVar[dict[str, str]] = {"joint_attention": "its text enters by cross-attention; cease steers that"}
     load_options: ClassVar[dict[str, Any]] = {
         "safety_checker": None,
@@ -73,13 +73,12 @@ class StableDiffusion(Family):
         return Conditioning(encoder(tokens.input_ids, attention_mask=mask)[0].to(self.dtype))
 
     @torch.no_grad()
-    def encode_ids(self, ids: Tensor) -> Tensor:
+    def encode_ids(self, ids: Tensor) -> Conditioning:
         ids, encoder = ids.to(self.device), self.pipe.text_encoder
         ends = ids == self.pipe.tokenizer.eos_token_id
         read = ends.cumsum(1) - ends.long() == 0  # up to the end of the text
         mask = read.long() if getattr(encoder.config, "use_attention_mask", False) else None
-        encoded: Tensor = encoder(ids, attention_mask=mask)[0].to(self.dtype)
-        return encoded
+        return Conditioning(encoder(ids, attention_mask=mask)[0].to(self.dtype))
 
     @property
     def factor(self) -> int:

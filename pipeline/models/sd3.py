@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pipeline.models.attention import AttentionState
-from pipeline.models.encoders import clip_tokens_and_pooled, t5_tokens
+from pipeline.models.encoders import clip_tokens_and_pooled, t5_tokens, token_ids
 from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
 from pipeline.models.joint import JointFamily
@@ -57,8 +57,9 @@ class StableDiffusion3(JointFamily):
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Conditioning:
         pipe, length = self.pipe, self.pipe.tokenizer.model_max_length
-        first, pooled = clip_tokens_and_pooled(pipe.tokenizer, pipe.text_encoder, texts, length, self.device)
-        second, pooled_2 = clip_tokens_and_pooled(pipe.tokenizer_2, pipe.text_encoder_2, texts, length, self.device)
+        ids, ids_2 = (token_ids(t, texts, length, self.device) for t in (pipe.tokenizer, pipe.tokenizer_2))
+        first, pooled = clip_tokens_and_pooled(pipe.text_encoder, ids)
+        second, pooled_2 = clip_tokens_and_pooled(pipe.text_encoder_2, ids_2)
         clip = torch.cat([first, second], dim=-1)
         width = pipe.transformer.config.joint_attention_dim
         if pipe.text_encoder_3 is None:

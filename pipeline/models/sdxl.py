@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pipeline.models.encoders import clip_tokens_and_pooled
+from pipeline.models.encoders import clip_tokens_and_pooled, token_ids
 from pipeline.models.family import Conditioning, TextProjection
 from pipeline.models.sd import StableDiffusion
 
@@ -43,24 +43,23 @@ class StableDiffusionXL(StableDiffusion):
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Conditioning:
         pipe, length = self.pipe, self.pipe.tokenizer.model_max_length
-        first, _ = clip_tokens_and_pooled(pipe.tokenizer, pipe.text_encoder, texts, length, self.device)
-        second, pooled = clip_tokens_and_pooled(pipe.tokenizer_2, pipe.text_encoder_2, texts, length, self.device)
-        return Conditioning(torch.cat([first, second], dim=-1).to(self.dtype), pooled.to(self.dtype))
+        first, second = (token_ids(t, texts, length, self.device) for t in (pipe.tokenizer, pipe.tokenizer_2))
+        return self._side_by_side(first, second)
 
     @torch.no_grad()
-    def encode_ids(self, ids: Tensor) -> Tensor:
+    def encode_ids(self, ids: Tensor) -> Conditioning:
         ids, (first, second) = ids.to(self.device), (self.pipe.tokenizer, self.pipe.tokenizer_2)
         ended = (ids == first.eos_token_id).cumsum(1) - (ids == first.eos_token_id).long() > 0
-        both = ids, torch.where(ended, second.pad_token_id, ids)  # the second tokenizer pads otherwise
-        outputs = [
-            encoder(own, output_hidden_states=True).hidden_states[-2]
-            for encoder, own in zip((self.pipe.text_encoder, self.pipe.text_encoder_2), both, strict=True)
-        ]
-        return torch.cat(outputs, dim=-1).to(self.dtype)
+        other = torch.where(ended, second.pad_token_id, ids)  # the second tokenizer pads otherwise
+        return self._side_by_side(ids, other)
 
-    def encode_negative(self, texts: Sequence[str]) -> Conditioning:
-        """Encode negative prompts; an empty one is all zeros, where the model was trained so."""
-        encoded = self.encode(texts)
+    def _side_by_side(self, first: Tensor, second: Tensor) -> Conditioning:
+        tokens, _ = clip_tokens_and_pooled(self.pipe.text_encoder, first)
+        tokens_2, pooled = clip_tokens_and_pooled(self.pipe.text_encoder_2, second)
+        return Conditioning(torch.cat([tokens, tokens_2], dim=-1).to(self.dtype), pooled.to(self.dtype))
+
+    def as_negative(self, encoded: Conditioning, texts: Sequence[str]) -> Conditioning:
+        """Return negative prompts, of which an empty one is all zeros where the model was trained so."""
         if not self.pipe.config.force_zeros_for_empty_prompt:
             return encoded
         given = torch.tensor([bool(text) for text in texts], device=self.device)

@@ -27,10 +27,13 @@ OVERHEAD = 3 * 512 + 2 * 512 + 256 + 200
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One measured batch, on one worker."""
+    """One measured batch, on one worker, and what its text encoder made of the prompts: ``unread`` are those that it
+    does not read to their end, at most ``most_unread`` tokens of one."""
 
     seconds_per_image: float
     bytes_per_image: float
+    unread: "Share | None" = None
+    most_unread: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class PlanReport:
             lines.append(f"concepts  {self.any_share.text()} of prompts name a listed concept ({looked} looked at)")
             if len(self.shares) > 1:
                 lines += [f"  {name}: {share.text()}" for name, share in self.shares.items()]
+        if self.measured is not None and self.measured.unread is not None:
+            lines.append(f"tokens    {self.measured.unread.text()} of prompts are not read to their end{self._longest}")
         if self.measured is not None:
             assert self.total_bytes is not None
             assert self.seconds is not None
@@ -132,6 +137,13 @@ class PlanReport:
         lines.append(f"first {len(self.first)} samples: key, seed, prompt")
         lines += [f"  {sample.key}  {sample.seed:19d}  {_shown(sample)}" for sample in self.first]
         return lines
+
+    @property
+    def _longest(self) -> str:
+        """What is to be known of prompts that are not read to their end, if there are any."""
+        if self.measured is None or not self.measured.most_unread:
+            return ""
+        return f": up to {self.measured.most_unread:,} tokens are beyond the text encoder (generation.long_prompts)"
 
     def text(self) -> str:
         """Return ``lines`` joined."""

@@ -1,6 +1,6 @@
 """The pictures of a plan as plain data, and their grouping into batches. Nothing here reads or draws."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
@@ -50,12 +50,18 @@ def unplanned(asked: Iterable[tuple[str, int]], width: int, height: int) -> list
     ]  # fmt: skip
 
 
-def batches(samples: Sequence[Sample], batch_size: int) -> list[tuple[Sample, ...]]:
+def batches(
+    samples: Sequence[Sample], batch_size: int, length: Callable[[Sample], int] = lambda sample: 1
+) -> list[tuple[Sample, ...]]:
     """Cut *samples* into batches of consecutive ones, at most *batch_size*, each of one picture size.
 
-    Which samples share a batch changes their bytes a little, so this rule is part of a corpus's identity.
+    Samples whose texts are of unlike *length* cannot share a batch: of consecutive ones of a size, the shorter come
+    first. Which samples share a batch changes their bytes a little, so this rule is part of a corpus's identity.
     """
-    return [run[i : i + batch_size] for run in map(tuple, _same_size(samples)) for i in range(0, len(run), batch_size)]
+    runs = [
+        tuple(run) for same_size in _same_size(samples) for _, run in groupby(sorted(same_size, key=length), key=length)
+    ]
+    return [run[i : i + batch_size] for run in runs for i in range(0, len(run), batch_size)]
 
 
 def _same_size(samples: Sequence[Sample]) -> Iterator[Iterator[Sample]]:

@@ -21,6 +21,7 @@ from pipeline.generation.pixels import finish
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts
 from pipeline.models.load import Model
+from pipeline.models.reading import Reader, Reading, check_reading
 from pipeline.pages.page import render
 from pipeline.session import Session
 
@@ -51,7 +52,10 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
     methods = active_methods(config, model)
     after = draw(config, model, methods, prompt)
     scores = [v.scores for v in auditor.judge(np.stack([before.image, after.image]))] if auditor else [{}, {}]
-    said = [(method.label, method.explain(prompt)) for method in methods]
+    read = Reader(model.family, Reading.of(config.generation)).extent(prompt)
+    said = [(method.label, method.explain(read.whole)) for method in methods]
+    if read.unread:
+        said.insert(0, ("text encoder", [f"reads {read.read} tokens of the prompt, and not the other {read.unread}"]))
     edits = [(str(step["label"]), _checked(step)) for step in recipe.record["steps"] if "file" in step]
     page = render(
         "explain.html",
@@ -79,7 +83,10 @@ def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -
     width, height = generation.pixels
     guided = generation.guidance > 1 and "guidance" in model.family.offers
     pair = (prompt, generation.negative_prompt)
-    prompts = encode_texts(model.family, [pair], methods, guided).batch([pair], model.device)
+    check_reading(generation, model.family)
+    reader = Reader(model.family, Reading.of(generation))
+    reading = reader.filling(max(map(reader.chunks_of, pair if guided else pair[:1]))).reading
+    prompts = encode_texts(model.family, [pair], methods, guided, reading).batch([pair], model.device)
     masks: list[tuple[int, str, np.ndarray]] = []
 
     def watch(step: int, steerings: Sequence[Steering]) -> None:

@@ -11,7 +11,7 @@ from pipeline.drawable import Drawable
 from pipeline.errors import ConfigError
 from pipeline.pairs import choose_samples, draw_pairs
 from pipeline.prompts import Plan, batches, open_source
-from pipeline.prompts.report import Measured
+from pipeline.prompts.report import Measured, Share, surveyed
 from pipeline.session import Session
 
 
@@ -54,12 +54,18 @@ def measure(config: Config, plan: Plan) -> Measured | None:
     for measured in (samples[:1], samples):  # kernels and allocators warm up on the first
         sizes, again = [], 0
         started = time.perf_counter()
-        (batch,) = engine.generate(measured)
-        verdicts = [None] * len(measured) if auditor is None else auditor.judge(batch.images)
-        for fault, verdict, image in zip(batch.faults, verdicts, batch.images, strict=True):
-            again += bool(fault or (verdict and verdict.found))
-            sizes.append(len(encode_image(image, config.output.image_format, config.output.quality)))
+        for batch in engine.generate(measured):  # one, where all texts are of one length
+            verdicts = [None] * len(batch.samples) if auditor is None else auditor.judge(batch.images)
+            for fault, verdict, image in zip(batch.faults, verdicts, batch.images, strict=True):
+                again += bool(fault or (verdict and verdict.found))
+                sizes.append(len(encode_image(image, config.output.image_format, config.output.quality)))
         seconds = time.perf_counter() - started
     tries = 1 + (config.audit.attempts if config.audit.policy is Policy.regenerate else 0)
     pictures = sum((again / len(samples)) ** attempt for attempt in range(tries))  # per sample
-    return Measured(seconds_per_image=pictures * seconds / len(samples), bytes_per_image=sum(sizes) / len(sizes))
+    unread = [engine.reader.extent(row.prompt).unread for row in surveyed(plan)]
+    return Measured(
+        seconds_per_image=pictures * seconds / len(samples),
+        bytes_per_image=sum(sizes) / len(sizes),
+        unread=Share(sum(map(bool, unread)), len(unread), len(unread) == plan.prompts),
+        most_unread=max(unread),
+    )

@@ -9,7 +9,7 @@ import torch
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.generation.pixels import finish
-from pipeline.generation.text import CHUNK
+from pipeline.generation.text import TOGETHER
 from tests import tiny
 
 PROMPTS = ["a cat on the beach", "a red car", "a tree", "a dog at night", "a lion", "two people"]
@@ -76,7 +76,7 @@ def test_every_text_is_encoded_once_however_many_pictures_batches_and_steps_it_i
     prompts, negatives = calls  # a call for each side, padded with empty texts to the fixed size
     assert [text for text in prompts if text] == PROMPTS[:3]
     assert [text for text in negatives if text] == ["rain"] * 3  # pairs are told apart, not texts
-    assert len(prompts) == len(negatives) == CHUNK
+    assert len(prompts) == len(negatives) == TOGETHER
 
 
 def test_nan_is_blamed_on_the_sample_it_is_in():

@@ -100,7 +100,7 @@ def test_sdxl_encodes_ids_as_it_does_the_text_that_they_spell():
     (stream,) = driver.streams
     texts = ["a cat by a tree", ""]
     ids = stream.tokenizer(texts, padding="max_length", max_length=stream.length, return_tensors="pt").input_ids
-    assert torch.equal(driver.encode_ids(ids), driver.encode(texts).embeds)
+    assert torch.equal(driver.encode_ids(ids).embeds, driver.encode(texts).embeds)
 
 
 def test_ids_are_encoded_without_their_padding_where_texts_are():
@@ -108,11 +108,11 @@ def test_ids_are_encoded_without_their_padding_where_texts_are():
     (stream,) = driver.streams
     texts = ["a cat by a tree", ""]
     ids = stream.tokenizer(texts, padding="max_length", max_length=stream.length, return_tensors="pt").input_ids
-    whole = driver.encode_ids(ids)
+    whole = driver.encode_ids(ids).embeds
     assert torch.equal(whole, driver.encode(texts).embeds)
     driver.pipe.text_encoder.config.use_attention_mask = True
-    assert torch.equal(driver.encode_ids(ids), driver.encode(texts).embeds)
-    assert not torch.allclose(driver.encode_ids(ids), whole, atol=1e-3)
+    assert torch.equal(driver.encode_ids(ids).embeds, driver.encode(texts).embeds)
+    assert not torch.allclose(driver.encode_ids(ids).embeds, whole, atol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])

@@ -12,12 +12,16 @@ attention and feed-forward parts, modulated by its own pooled vector, and per la
 With m = 1 everywhere this is, but for rounding, the picture of the alternative prompt itself (a test holds it), with
 m = 0 that of the prompt, so m decides place by place.
 
-- WHEN (``gate/text.py``): per sample, from the text alone: prompts with a word that means a concept. Words that imply
-  one are not acted on here, for lack of a measurement on an architecture of this kind.
+- WHEN (``gate/text.py``): per sample, from the text alone: prompts with a word that means a concept, or that is known
+  to imply one. Of words that nobody listed and no picture proved only those count that come as near as if they meant
+  it, for lack of a measurement on an architecture of this kind.
+- WHAT: where a word means a concept, the prompt with the anchor in its place; where one only implies it, the prompt's
+  embeddings, of every text encoder, less what they have of the direction from anchor to concept (``alternatives.py``).
 - WHERE (``mask.py``): gathered in the middle layers from how the image attends to the concept's tokens among all text
   tokens. For the first ``look`` share of the steps, and at least the first step, m is 0. ``look: 0`` is for models of
   few steps, which settle what to draw in their first: then m is 1 everywhere in the first step.
-- The pooled vector has no place; it is that of the alternative from the beginning (``alternatives.py``).
+- The pooled vector has no place; it is that of the alternative from the beginning (``alternatives.py``), for the
+  image as for the text that is carried along.
 
 Cost, for concerned samples alone: the text tokens' share of a forward once more and a second attention of the image
 tokens. A further forward would be the simpler way to the same end, at twice the time. Whether a mask from FLUX's
@@ -25,7 +29,7 @@ attention finds the concept has not been measured: no model of that kind ships w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -33,16 +37,23 @@ from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
-from pipeline.erasure.cease.alternatives import encode_chunked, replaced, swap_pooled
+from pipeline.erasure.cease.alternatives import (
+    Directions,
+    encode_together,
+    implied_by,
+    marked,
+    replaced,
+    swap_pooled,
+)
 from pipeline.erasure.cease.mask import PlaceMask, check_look
 from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
-from pipeline.erasure.tokens import end_of_text, token_spans
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
 from pipeline.models.joint import JointFamily
 from pipeline.models.layers import QKV, EnteredText, JointLayer
 from pipeline.models.load import Model
+from pipeline.models.reading import Reader
 
 HEADS = 4  # of a layer's heads so many are looked at for the mask: all 24 of FLUX would take 200 MB a picture
 
@@ -55,9 +66,10 @@ class CEASEJointOptions:
     look: float = 0.15  # until then only maps are gathered
     gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
     threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
+    implied_threshold: float = 0.3  # the same, where words only imply the concept: they look at other things as well
 
     def __post_init__(self) -> None:
-        for name in ("gate", "look", "gather", "threshold"):
+        for name in ("gate", "look", "gather", "threshold", "implied_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
 
@@ -73,6 +85,7 @@ class CEASEJoint(Method):
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEJointOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
         self.gate = TextGate(model.family, concepts)
+        self.directions = Directions(model.family, concepts)
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
@@ -88,11 +101,14 @@ class CEASEJoint(Method):
         scores = torch.tensor([self.gate.scores(text) for text in prompts.texts], dtype=torch.float32)
         steering = Steering()
         if rows:
-            texts = [prompts.texts[i] for i in rows]
-            alternatives = encode_chunked(self.model.family, [replaced(prompts.texts[i], hits[i])[0] for i in rows])
-            tokens = torch.stack([self._marked(text, hits[i]) for i, text in zip(rows, texts, strict=True)])
-            everywhere = [k for k, i in enumerate(rows) if any(hit.concept.everywhere for hit in hits[i])]
-            steering = CEASEJointSteering(self, rows, alternatives, tokens, everywhere, prompts, sampling)
+            chosen = [(prompts.texts[i], hits[i]) for i in rows]
+            alternatives = self._alternatives(prompts, rows, [found for _, found in chosen])
+            reader = prompts.reader(self.model.family)
+            spans = [(text, [(hit.start, hit.stop) for hit in found]) for text, found in chosen]
+            tokens = torch.stack([marked(reader, text, where) for text, where in spans])
+            steering = CEASEJointSteering(
+                self, rows, [found for _, found in chosen], alternatives, tokens, prompts, sampling
+            )
         steering.gates = {f"{self.label}:{c.name}": scores[:, k] for k, c in enumerate(self.concepts)}
         return steering
 
@@ -103,24 +119,32 @@ class CEASEJoint(Method):
         hits = self.gate.hits(text, self.options.gate, self.options.gate)
         if not hits:
             return [f"no word comes near enough to a concept (gate {self.options.gate}): left alone, bit for bit"]
-        lines = [f"“{text[hit.start : hit.stop]}” means {hit.concept.name} ({hit.score:.2f})" for hit in hits]
+        lines = [
+            f"“{text[hit.start : hit.stop]}” {'means' if hit.meant else 'implies'} {hit.concept.name} ({hit.score:.2f})"
+            for hit in hits
+        ]
         where = "all over the picture" if any(hit.concept.everywhere for hit in hits) else "inside its place"
-        return [*lines, f"{where} the picture listens to “{' '.join(replaced(text, hits)[0].split())}”"]
+        if meant := [hit for hit in hits if hit.meant]:
+            other, _ = replaced(Reader(self.model.family), text, meant)
+            lines.append(f"{where} the picture listens to “{' '.join(other.split())}”")
+        if implied := implied_by(hits):
+            lines.append(f"{where} the direction of {', '.join(implied)} is taken from the prompt's embeddings")
+        return lines
 
     def _hits(self, prompts: Prompts) -> list[list[Hit]]:
         return [self.gate.hits(text, self.options.gate, self.options.gate) for text in prompts.texts]
 
-    def _marked(self, text: str, hits: Sequence[Hit]) -> Tensor:
-        """Return 1 at the concept's tokens in every stream, 0 elsewhere, ``(T,)``; all words where it was cut off."""
-        streams = self.model.family.streams
-        marked = torch.zeros(streams[-1].offset + streams[-1].length)
-        for stream in streams:
-            for tokens in token_spans(stream, text, [(hit.start, hit.stop) for hit in hits]):
-                marked[list(tokens)] = 1
-        if not marked.any():
-            for stream in streams:
-                marked[stream.first : end_of_text(stream, text)] = 1
-        return marked
+    def _alternatives(self, prompts: Prompts, rows: Sequence[int], hits: Sequence[Sequence[Hit]]) -> Conditioning:
+        """Return what each of the prompts *rows*, with its *hits*, is to listen to in its concepts' place."""
+        reader = prompts.reader(self.model.family)
+        meant = [[hit for hit in found if hit.meant] for found in hits]
+        others = [replaced(reader, prompts.texts[i], found)[0] for i, found in zip(rows, meant, strict=True)]
+        encoded, own = encode_together(reader, others), prompts.positive.rows(list(rows))
+        # Where no word means a concept, the prompt's own embeddings (as other methods left them) are the start.
+        embeds = [encoded.embeds[k] if found else own.embeds[k] for k, found in enumerate(meant)]
+        for k, (other, found) in enumerate(zip(others, hits, strict=True)):
+            embeds[k] = self.directions.less(embeds[k], implied_by(found), reader, other)
+        return replace(own, embeds=torch.stack(embeds))  # its pooled vectors are swapped already
 
 
 class CEASEJointSteering(Steering):
@@ -130,9 +154,9 @@ class CEASEJointSteering(Steering):
         self,
         method: CEASEJoint,
         rows: Sequence[int],
+        hits: Sequence[Sequence[Hit]],
         alternatives: Conditioning,
         tokens: Tensor,
-        everywhere: Sequence[int],
         prompts: Prompts,
         sampling: Sampling,
     ):
@@ -149,7 +173,9 @@ class CEASEJointSteering(Steering):
         # Zeros stand at the end of a sequence that is longer than the streams (SD3 without T5).
         self.tokens = torch.nn.functional.pad(tokens, (0, prompts.positive.embeds.shape[1] - tokens.shape[1]))
         self.tokens = self.tokens.to(device)
-        thresholds = [method.options.threshold] * len(rows)
+        options = method.options
+        thresholds = [options.implied_threshold if implied_by(found) else options.threshold for found in hits]
+        everywhere = [k for k, found in enumerate(hits) if any(hit.concept.everywhere for hit in found)]
         self.place = PlaceMask(len(rows), sampling.latent_shape, thresholds, device, everywhere)
         self.watched = range(family.depth // 3, max(family.depth // 3 + 1, 2 * family.depth // 3))
         self.entered: EnteredText | None = None  # the alternatives on their way through the layers

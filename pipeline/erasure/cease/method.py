@@ -36,17 +36,16 @@ from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig
-from pipeline.erasure.cease.alternatives import encode_chunked, replaced, swap_pooled
+from pipeline.erasure.cease.alternatives import Directions, encode_together, implied_by, marked, replaced, swap_pooled
 from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.mask import check_look
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import Alternative, CEASESteering, HeardSteering, WatchfulSteering
-from pipeline.erasure.gate.text import EVERYDAY, Context, Hit, TextGate
+from pipeline.erasure.gate.text import Context, Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
-from pipeline.erasure.tokens import end_of_text, token_spans
 from pipeline.errors import ConfigError
-from pipeline.models.family import TextStream
 from pipeline.models.load import Model
+from pipeline.models.reading import Kind, Reader, whole_reader
 
 
 class CEASE(Method):
@@ -55,16 +54,16 @@ class CEASE(Method):
     Options = CEASEOptions
     once = "each would draw what another takes away"
     requires = frozenset({"cross_attention"})
+    chunks = True
     options: CEASEOptions
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        self.stream: TextStream = model.family.streams[0]
         self.gate = TextGate(model.family, concepts)
         self.context = Context(model.family, concepts) if options.context < 1 else None
         watches = options.attention < 1 and not options.always_on
         self.listened = ConceptDirections(model.family, concepts) if watches else None
-        self.directions = {concept.name: self._direction(concept) for concept in concepts}
+        self.directions = Directions(model.family, concepts)
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
@@ -100,10 +99,11 @@ class CEASE(Method):
 
     def _hits(self, prompts: Prompts) -> tuple[list[list[Hit]], dict[str, Tensor]]:
         """Return what brings concepts into play in each prompt, and how nearly: gates ``(B,)`` by name."""
-        texts, embeds = prompts.texts, prompts.positive.embeds
-        whole = [self._whole(text, embed) for text, embed in zip(texts, embeds, strict=True)]
-        hits = [self._found(text, scores) for text, scores in zip(texts, whole, strict=True)]
-        gates = self._gates(":{}", [self.gate.scores(text) for text in texts])
+        reader = prompts.reader(self.model.family)
+        whole = [self._whole(text, e, reader) for text, e in zip(prompts.texts, prompts.positive.embeds, strict=True)]
+        words = [reader.words(text) for text in prompts.texts]
+        hits = [self._found(text, scores) for text, scores in zip(words, whole, strict=True)]
+        gates = self._gates(":{}", [self.gate.scores(text) for text in words])
         if self.context is not None:
             gates |= self._gates(":{} in context", whole)
         return hits, gates
@@ -112,9 +112,21 @@ class CEASE(Method):
         columns = torch.tensor(scores, dtype=torch.float32)
         return {self.label + name.format(c.name): columns[:, k] for k, c in enumerate(self.concepts)}
 
-    def _whole(self, text: str, embeds: Tensor) -> list[float]:
-        """Return how near *text* as a whole comes to each concept; nothing where that is not asked."""
-        return [] if self.context is None else self.context.scores(text, embeds)
+    def _whole(self, text: str, embeds: Tensor, reader: Reader) -> list[float]:
+        """Return how near *text* as a whole comes to each concept; nothing where that is not asked.
+
+        To a text encoder each chunk is a text of its own: that of them counts which comes nearest.
+        """
+        if self.context is None:
+            return []
+        if reader.reading.plain:
+            return self.context.scores(text, embeds)
+        scores, length = [], reader.streams[0].length
+        for k, said in enumerate(reader.chunk_texts(text)):
+            chunk = slice(k * length, (k + 1) * length)
+            end = int((reader.kinds(text)[chunk] == Kind.end).nonzero())
+            scores.append(self.context.scores(said, embeds[chunk], end))
+        return [max(column) for column in zip(*scores, strict=True)]
 
     def _found(self, text: str, whole: list[float]) -> list[Hit]:
         """Return the words that bring concepts into play, then the concepts that only *text* as a whole comes near."""
@@ -134,7 +146,8 @@ class CEASE(Method):
         return self.options.attention if gate.endswith(" heard") else self.options.gate
 
     def explain(self, text: str) -> list[str]:
-        whole = self._whole(text, self.model.family.encode([text]).embeds[0])
+        reader = whole_reader(self.model.family, text)
+        whole = self._whole(text, reader.encode([text]).embeds[0], reader)
         hits = self._found(text, whole)
         meant = [hit for hit in hits if hit.meant]
         lines = []
@@ -148,7 +161,7 @@ class CEASE(Method):
         everywhere = any(hit.concept.everywhere for hit in hits)
         where = "all over the picture" if everywhere else "inside its place"
         if meant:
-            lines.append(f"{where} the picture listens to “{' '.join(replaced(text, meant)[0].split())}”")
+            lines.append(f"{where} the picture listens to “{' '.join(replaced(reader, text, meant)[0].split())}”")
         named = {hit.concept.name for hit in meant}
         acted_on = {c.name for c in self.concepts} if self.options.always_on else {hit.concept.name for hit in hits}
         if acted_on - named:
@@ -197,55 +210,27 @@ class CEASE(Method):
         self, texts: list[str], hits: list[list[Hit]], prompts: Prompts, rows: list[int]
     ) -> list[Alternative]:
         meant = [[hit for hit in found if hit.meant] for found in hits]
-        others = [replaced(text, found) for text, found in zip(texts, meant, strict=True)]
-        encoded = encode_chunked(self.model.family, [other for other, _ in others])
+        reader = prompts.reader(self.model.family)
+        others = [replaced(reader, text, found) for text, found in zip(texts, meant, strict=True)]
+        encoded = encode_together(reader, [other for other, _ in others])
         alternatives = []
         for i, (text, found, named) in enumerate(zip(texts, hits, meant, strict=True)):
             other, marks = others[i]
             # Where no word means a concept, the prompt's own embeddings (as other methods left them) are the start.
             start = encoded.rows([i]) if named else prompts.positive.rows([rows[i]])
             embeds, mask = start.embeds[0], None if start.mask is None else start.mask[0]
-            implied = {hit.concept.name for hit in found if hit not in named}
+            implied = set(implied_by(found))
             if self.options.always_on:
                 implied |= {concept.name for concept in self.concepts} - {hit.concept.name for hit in named}
-            for name in sorted(implied):
-                embeds = self._less(embeds, name, end_of_text(self.stream, other))
+            embeds = self.directions.less(embeds, sorted(implied), reader, other)
             placed = all(hit.start < hit.stop for hit in found)  # else all words count, for prompt and alternative
-            tokens = self._marked(text, [(hit.start, hit.stop) for hit in found] if placed else [])
+            tokens = marked(reader, text, [(hit.start, hit.stop) for hit in found] if placed else [])
             pulled = not implied and all(hit.concept.anchor for hit in named)
             strength = 1.0 if pulled else 1.0 + self.options.push
-            stand_in = self._marked(other, marks if placed else [])
+            stand_in = marked(reader, other, marks if placed else [])
             acted_on = implied | {hit.concept.name for hit in named}
             everywhere = any(concept.everywhere for concept in self.concepts if concept.name in acted_on)
             threshold = self.options.implied_threshold if implied else self.options.threshold
-            alternatives.append(Alternative(embeds, mask, tokens, stand_in, strength, threshold, everywhere))
+            places = tokens.to(embeds.device), stand_in.to(embeds.device)
+            alternatives.append(Alternative(embeds, mask, *places, strength, threshold, everywhere))
         return alternatives
-
-    def _marked(self, text: str, spans: list[tuple[int, int]]) -> Tensor:
-        """Return 1 at the tokens of *spans*, 0 elsewhere, ``(T,)``; all words where there is no span."""
-        marked = torch.zeros(self.stream.offset + self.stream.length)
-        for tokens in token_spans(self.stream, text, spans):
-            marked[list(tokens)] = 1
-        if not marked.any():
-            marked[self.stream.offset + 1 : end_of_text(self.stream, text)] = 1
-        return marked.to(self.model.device)
-
-    def _direction(self, concept: Concept) -> tuple[Tensor, Tensor]:
-        """Return embeddings ``(3, D)``, at name, end of text and padding, of the concept and of what replaces it."""
-        anchors = [concept.anchor] if concept.anchor else list(EVERYDAY)
-        return self._kinds(concept.name), torch.stack([self._kinds(anchor) for anchor in anchors]).mean(0)
-
-    def _kinds(self, word: str) -> Tensor:
-        text = f"a {word}"
-        embeds, end = self.model.family.encode([text]).embeds[0].float(), end_of_text(self.stream, text)
-        return torch.stack([embeds[end - 1], embeds[end], embeds[end + 1 :].mean(0)])
-
-    def _less(self, embeds: Tensor, name: str, end: int) -> Tensor:
-        """Take from *embeds* x ``(T, D)`` what lies beyond the anchor a in the concept's direction u: relu((x-a)u)u."""
-        concept, anchor = self.directions[name]
-        u = torch.nn.functional.normalize(concept - anchor, dim=-1)  # (3, D)
-        kind = torch.zeros(len(embeds), dtype=torch.long, device=embeds.device)
-        kind[end], kind[end + 1 :] = 1, 2
-        beyond = ((embeds.float() - anchor[kind]) * u[kind]).sum(-1, keepdim=True).relu()
-        beyond[0] = 0  # the start token is the same in every prompt
-        return (embeds.float() - beyond * u[kind]).to(embeds.dtype)

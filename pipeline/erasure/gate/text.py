@@ -74,23 +74,23 @@ class Context:
         asked = [(w, c) for c, words in zip(concepts, kept, strict=True) for w in (*c.words, *words)]
         self.directions = torch.stack([self.direction(word, concept) for word, concept in asked])  # (W, D)
 
-    def scores(self, text: str, embeds: Tensor) -> list[float]:
-        """Return, per concept, how near *text* comes as it was encoded, ``embeds (T, D)``: a cosine in -1..1.
+    def scores(self, text: str, embeds: Tensor, end: int | None = None) -> list[float]:
+        """Return, per concept, how near *text* comes as it was encoded, ``embeds (T, D)``: a cosine in -1..1. *end* is
+        the row of its end, where *text* alone does not tell.
 
         It is that of the concept's nearest word, less what a listed neighbour comes nearer by. Where *text* has
         exceptions to a concept, it is that of the text without them, as nothing tells what they bring.
         """
-        scores = self._near(text, embeds)
+        scores = self._near(embeds, end_of_text(self.stream, text) if end is None else end)
         exceptions = self._naming.exceptions(text)
         for concept in {mention.concept for mention in exceptions}:
             spans = [(mention.start, mention.stop) for mention in exceptions if mention.concept == concept]
             rest, _ = replace_spans(text, spans, [""] * len(spans))
             k = self._naming.concepts.index(concept)
-            scores[k] = self._near(rest, self.family.encode([rest]).embeds[0])[k]
+            scores[k] = self._near(self.family.encode([rest]).embeds[0], end_of_text(self.stream, rest))[k]
         return scores
 
-    def _near(self, text: str, embeds: Tensor) -> list[float]:
-        end = end_of_text(self.stream, text)
+    def _near(self, embeds: Tensor, end: int) -> list[float]:
         summary = (embeds.float() - self.empty)[end : self.stream.offset + self.stream.length].mean(0)
         cosines = (self.directions @ torch.nn.functional.normalize(summary, dim=0)).tolist()
         scores, at = [], 0

@@ -44,6 +44,7 @@ from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.layers import Layer, merge_heads, split_heads
 from pipeline.models.load import Model
+from pipeline.models.reading import Kind
 
 PROJECTIONS = ("shifted", "gated")
 BRANCHES = ("both", "positive")
@@ -100,11 +101,11 @@ class AdaVD(Method):
 
     Options = AdaVDOptions
     requires = frozenset({"cross_attention"})
+    chunks = True
     options: AdaVDOptions
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: AdaVDOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        self.start = model.family.streams[0].offset
         words = [word for concept in concepts for word in concept.words]
         most, places, first = max((len(concept.words) for concept in concepts), default=0), [], 0
         for concept in concepts:
@@ -118,7 +119,8 @@ class AdaVD(Method):
         self._targets: dict[int, Targets] = {}
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
-        return AdaVDSteering(self, len(prompts), guided=prompts.negative is not None)
+        starts = prompts.reader(self.model.family).kinds("") == Kind.start
+        return AdaVDSteering(self, len(prompts), starts.to(self.model.device), guided=prompts.negative is not None)
 
     def targets(self, layer: Layer) -> Targets:
         """Return what *layer* makes of the words, the same for every batch."""
@@ -145,8 +147,9 @@ class AdaVD(Method):
 class AdaVDSteering(Steering):
     """``gates`` are, per concept, the greatest cosine (gated: r) of any token of a sample, averaged over layers."""
 
-    def __init__(self, method: AdaVD, samples: int, *, guided: bool):
+    def __init__(self, method: AdaVD, samples: int, starts: Tensor, *, guided: bool):
         super().__init__()
+        self.starts = starts  # which tokens are of no word, bool (T,)
         self.method = method
         self.samples = samples
         self.guided = guided
@@ -166,9 +169,8 @@ class AdaVDSteering(Steering):
             change[-self.samples :], change[: self.samples], scores = shifted(positive, negative, targets, options)
         else:
             change[-self.samples :], _, scores = shifted(positive, torch.zeros_like(positive), targets, options)
-        start = self.method.start
-        change[:, : start + 1] = 0
-        self.scores[layer.index] = scores[:, start + 1 :].amax(1)
+        change[:, self.starts] = 0
+        self.scores[layer.index] = scores[:, ~self.starts].amax(1)
         means = torch.stack(list(self.scores.values())).mean(0)
         for i, gate in enumerate(self.gates.values()):
             gate.copy_(means[:, i])

@@ -4,7 +4,8 @@ unconditional branch told what not to draw):
     e = e(neg) + w (e(p) - e(neg))
 
 The oldest defence, free and weak. It acts on every sample, and a prompt that says just what the negative one says is
-left without any guidance. The words come before the sample's own negative prompt, so that truncation cannot drop them.
+left without any guidance. The words come before the sample's own negative prompt, so that truncation cannot drop them;
+with ``long_prompts: chunks`` the two together are read as far as the prompt or the negative prompt alone would be.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ class NegativePrompt(Method):
 
     Options = NegativePromptOptions
     requires = frozenset({"guidance"})
+    chunks = True
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: NegativePromptOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
@@ -33,5 +35,7 @@ class NegativePrompt(Method):
 
     def condition(self, prompts: Prompts) -> Prompts:
         assert prompts.negative is not None, "refused by check_sampling"
-        negatives = tuple(f"{self.words}, {text}" if text else self.words for text in prompts.negatives)
-        return prompts.changed(negatives=negatives, negative=self.model.family.encode(negatives))
+        reader = prompts.reader(self.model.family)
+        words = reader.literal(self.words)
+        negatives = tuple(f"{words}, {text}" if text else words for text in prompts.negatives)
+        return prompts.changed(negatives=negatives, negative=reader.encode(negatives))

@@ -14,7 +14,8 @@ and, with the filter on (``svf``), the sample goes back to its own embeddings af
     beta = 1 - mean cos((1 - P_C) P_I e, e)  over start, words and end,   t' = round(up_t sigmoid(2 k (10 beta - m)))
 
 The order of the two projections is that of the authors' code. The subspace is common to all concepts, so there is one
-gate, the share of a prompt's tokens that were triggers. It keeps little untouched: in most prompts, concerned or not,
+gate, the share of a prompt's tokens that were triggers. To a text encoder each chunk of a long prompt is a text of its
+own, and so it is here, but for t', which is the prompt's. It keeps little untouched: in most prompts, concerned or not,
 some token lies above the mean of the others, and a lone token always is a trigger. The authors' script passes the
 concepts as a negative prompt besides; put ``negative_prompt`` into the recipe for that. Projections are computed in
 float64. SDXL's two encoders are taken as one embedding.
@@ -33,10 +34,11 @@ from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError
 from pipeline.models.layers import Layer, split_heads
 from pipeline.models.load import Model
+from pipeline.models.reading import Reader
 
 MASK = 0  # the id that stands in for a masked token
 ROWS = 32  # masked prompts are encoded so many at a time, padded, so that none depends on how many there are
-KNOWN = 1024  # prompts whose masks are remembered: a basis of 20 tokens in 768 dimensions takes 120 KB
+KNOWN = 1024  # chunks whose masks are remembered: a basis of 20 tokens in 768 dimensions takes 120 KB
 RANK = 1e-6  # singular values below this share of the largest are rounding
 
 
@@ -59,7 +61,8 @@ class SAFREEOptions:
 
 @dataclass(frozen=True)
 class Masked:
-    """What masking tells of a prompt: which tokens are ``triggers`` ``(n,)``, and an orthonormal ``basis (r, D)``."""
+    """What masking tells of a chunk of a prompt: which of its tokens are ``triggers`` ``(n,)``, and an orthonormal
+    ``basis (r, D)``."""
 
     triggers: Tensor
     basis: Tensor
@@ -70,6 +73,7 @@ class SAFREE(Method):
 
     Options = SAFREEOptions
     requires = frozenset({"token_ids", "cross_attention"})
+    chunks = True
     options: SAFREEOptions
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: SAFREEOptions, *, label: str):
@@ -78,11 +82,12 @@ class SAFREE(Method):
         words = [word for concept in concepts for word in concept.words]
         ends = [model.family.encode([word]).embeds[0, end_of_text(self.stream, word)] for word in words]
         self.concept_basis = orthonormal(torch.stack(ends))
-        self._known: dict[str, Masked] = {}
+        self._known: dict[tuple[int, ...], Masked] = {}
 
     def condition(self, prompts: Prompts) -> Prompts:
-        masked = self._masked(prompts.texts)
-        shares = [m.triggers.float().mean().item() if len(m.triggers) else 0.0 for m in masked]
+        masked = self._masked(prompts.texts, prompts.reader(self.model.family))
+        triggers = [torch.cat([chunk.triggers for chunk in chunks]) for chunks in masked]
+        shares = [t.float().mean().item() if len(t) else 0.0 for t in triggers]
         gates = {f"{self.label}:all": torch.tensor(shares)}
         if self.options.svf:
             return prompts.changed(gates=gates)
@@ -92,8 +97,8 @@ class SAFREE(Method):
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering | None:
         if not self.options.svf:
             return None
-        masked = self._masked(prompts.texts)
-        rows = [i for i, m in enumerate(masked) if m.triggers.any()]
+        masked = self._masked(prompts.texts, prompts.reader(self.model.family))
+        rows = [i for i, chunks in enumerate(masked) if any(chunk.triggers.any() for chunk in chunks)]
         if not rows:
             return None
         embeds = prompts.positive.embeds
@@ -109,8 +114,11 @@ class SAFREE(Method):
         within = embeds.double() @ masked.basis.T @ masked.basis
         return within - within @ self.concept_basis.T @ self.concept_basis
 
-    def safe(self, embeds: Tensor, masked: Masked) -> Tensor:
-        """Return embeddings ``(T, D)`` with the triggers projected."""
+    def safe(self, embeds: Tensor, masked: Sequence[Masked]) -> Tensor:
+        """Return embeddings ``(T, D)`` of a prompt with the triggers of its chunks projected."""
+        return torch.cat([self._safe(*chunk) for chunk in zip(embeds.chunk(len(masked)), masked, strict=True)])
+
+    def _safe(self, embeds: Tensor, masked: Masked) -> Tensor:
         if not masked.triggers.any():
             return embeds
         triggers = torch.zeros(len(embeds), dtype=torch.bool, device=embeds.device)
@@ -118,12 +126,14 @@ class SAFREE(Method):
         triggers[first : first + len(masked.triggers)] = masked.triggers
         return torch.where(triggers[:, None], self.projected(embeds, masked).to(embeds.dtype), embeds)
 
-    def until(self, embeds: Tensor, masked: Masked) -> int:
-        """Return t', the last step at which the prompt's triggers are projected."""
-        attended = slice(self.stream.offset, self.stream.offset + len(masked.triggers) + 2)
-        near = cosine_similarity(self.projected(embeds, masked)[attended], embeds[attended].double(), dim=-1).mean()
-        options = self.options
-        return round(options.up_t * torch.sigmoid(2 * options.k * (10 * (1 - near) - options.m)).item())
+    def until(self, embeds: Tensor, masked: Sequence[Masked]) -> int:
+        """Return t', the last step at which the triggers of a prompt, of embeddings ``(T, D)``, are projected."""
+        near = []
+        for own, chunk in zip(embeds.chunk(len(masked)), masked, strict=True):
+            attended = slice(self.stream.offset, self.stream.offset + len(chunk.triggers) + 2)
+            near.append(cosine_similarity(self.projected(own, chunk)[attended], own[attended].double(), dim=-1))
+        options, beta = self.options, 1 - torch.cat(near).mean()
+        return round(options.up_t * torch.sigmoid(2 * options.k * (10 * beta - options.m)).item())
 
     def distances(self, ends: Tensor) -> Tensor:
         """Return ||(1 - P_C) p|| of end-of-text embeddings ``(n, D)``."""
@@ -137,24 +147,23 @@ class SAFREE(Method):
         others = (d.sum() - d) / (len(d) - 1)  # not a number where there are no others: a lone token is a trigger
         return ~(d < (1 + self.options.alpha) * others)
 
-    def _ids(self, text: str) -> list[int]:
-        return list(self.stream.tokenizer(text, truncation=True, max_length=self.stream.length).input_ids)
-
-    def _masked(self, texts: Sequence[str]) -> list[Masked]:
-        unknown = [text for text in dict.fromkeys(texts) if text not in self._known]
+    def _masked(self, texts: Sequence[str], reader: Reader) -> list[list[Masked]]:
+        """Return what masking tells of every chunk of each prompt."""
+        asked = [[tuple(ids) for ids in reader.chunk_ids(text)] for text in texts]
+        distinct = list(dict.fromkeys(ids for chunks in asked for ids in chunks))
+        unknown = [ids for ids in distinct if ids not in self._known]
         if len(self._known) + len(unknown) > KNOWN:
             self._known.clear()
-            unknown = list(dict.fromkeys(texts))
-        ids = [self._ids(text) for text in unknown]
-        ends = self._without_each(ids)
-        for text, own in zip(unknown, ends.split([len(one) - 2 for one in ids]), strict=True):
-            self._known[text] = Masked(self.triggers(own), orthonormal(own))
-        return [self._known[text] for text in texts]
+            unknown = distinct
+        ends = self._without_each(unknown)
+        for ids, own in zip(unknown, ends.split([len(ids) - 2 for ids in unknown]), strict=True):
+            self._known[ids] = Masked(self.triggers(own), orthonormal(own))
+        return [[self._known[ids] for ids in chunks] for chunks in asked]
 
-    def _without_each(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Return the end-of-text embeddings ``(n, D)`` of every prompt with each of its tokens masked, in order."""
+    def _without_each(self, chunks: Sequence[Sequence[int]]) -> Tensor:
+        """Return the end-of-text embeddings ``(n, D)`` of every chunk with each of its tokens masked, in order."""
         rows, ends = [], []
-        for ids in prompts:
+        for ids in chunks:
             padded = [*ids, *[self.stream.tokenizer.pad_token_id] * (self.stream.length - len(ids))]
             for i in range(1, len(ids) - 1):
                 rows.append([*padded[:i], MASK, *padded[i + 1 :]])
@@ -165,8 +174,8 @@ class SAFREE(Method):
         rows += [rows[-1]] * (-count % ROWS)
         ends += [0] * (-count % ROWS)
         parts = [
-            self.model.family.encode_ids(chunk)[torch.arange(ROWS), at]
-            for chunk, at in zip(torch.tensor(rows).split(ROWS), torch.tensor(ends).split(ROWS), strict=True)
+            self.model.family.encode_ids(some).embeds[torch.arange(ROWS), at]
+            for some, at in zip(torch.tensor(rows).split(ROWS), torch.tensor(ends).split(ROWS), strict=True)
         ]
         return torch.cat(parts)[:count]
 

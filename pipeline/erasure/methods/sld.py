@@ -78,6 +78,7 @@ class SLD(Method):
 
     Options = SLDOptions
     requires = frozenset({"guidance"})
+    chunks = True
     options: SLDOptions
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: SLDOptions, *, label: str):

@@ -11,6 +11,7 @@ from pipeline.erasure.methods.safree import SAFREE, SAFREEOptions
 from pipeline.errors import ConfigError
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts
+from pipeline.models.reading import Reader
 from tests.erasure import tiny_oracle
 from tests.erasure.steering import BATCH, draw, engine
 
@@ -39,7 +40,7 @@ def test_projects_what_the_authors_code_projects(model, expected, i, prompt):
     """In float64: the same tokens, exactly, and embeddings of norm 6 to 1e-10 (measured 4.5e-13). (In float32 theirs,
     which inverts a Gram matrix there, is 2e-4 off.)"""
     method = SAFREE(model, CONCEPTS, SAFREEOptions(), label="safree")
-    (masked,) = method._masked([prompt])
+    (masked,) = method._masked([prompt], Reader(model.family))
     before = model.family.encode([prompt]).embeds[0]
     after, theirs = method.safe(before, masked), expected[f"embeds.{i}"]
     stop = len(theirs)
@@ -57,7 +58,7 @@ def test_filter_ends_at_the_authors_step(model, expected, i, prompt):
         expected[f"until.{i}"].tolist(), (SAFREEOptions(), SAFREEOptions(m=5.5, k=3.5)), strict=True
     ):
         method = SAFREE(model, CONCEPTS, options, label="safree")
-        assert method.until(embeds, method._masked([prompt])[0]) == theirs
+        assert method.until(embeds, method._masked([prompt], Reader(model.family))[0]) == theirs
 
 
 @pytest.mark.parametrize(("i", "up_t"), [(0, 10), (1, 10), (4, 10), (0, 2)])
@@ -87,7 +88,7 @@ def test_filter_gives_each_sample_its_own_embeddings_back(model):
     prompts = encode_texts(model.family, pairs, [method], guided=True).batch(pairs, model.device)
     seeds = list(range(len(pairs)))
     ours, _ = Sampler(model, [method]).sample(prompts, seeds, 8, 8, steps=4, guidance=2.0)
-    masked = method._masked(prompts.texts)
+    masked = method._masked(prompts.texts, Reader(model.family))
     safe = torch.stack([method.safe(e, m) for e, m in zip(prompts.positive.embeds, masked, strict=True)])
     noise = torch.stack([torch.randn((4, 8, 8), generator=torch.Generator().manual_seed(seed)) for seed in seeds])
     negative, own = prompts.negative.embeds, prompts.positive.embeds
