@@ -15,11 +15,13 @@ from pipeline.config.schema import (
     AuditConfig,
     BadRows,
     CaptionPolicy,
+    CaptionUnread,
     ConceptConfig,
     Config,
     ErasureConfig,
     ImageFormat,
     Policy,
+    StepConfig,
 )
 from pipeline.corpus import evidence_url, open_store, status, verify
 from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows
@@ -252,3 +254,25 @@ def test_another_environment_is_refused_unless_accepted(tmp_path: Path) -> None:
     worker = Worker(Session(config, device="cpu"), record, accept_environment=True)
     assert worker.environment["threads"] == 2
     worker.close()
+
+
+def test_a_caption_ends_where_the_text_encoder_stops_and_what_is_beyond_opens_no_gate(tmp_path: Path) -> None:
+    long = "a dog and " * 7 + "a road, a light"  # 26 tokens, of which the tiny encoder reads 22
+    rows = {}
+    for name, unread in (("drop", CaptionUnread.drop), ("keep", CaptionUnread.keep)):
+        config = configure(tmp_path / name, policy=Policy.keep, captions=CaptionPolicy.drop, caption_unread=unread)
+        (tmp_path / name / "prompts.txt").write_text(f"{long}\na light\n")
+        config.erasure.recipe = [StepConfig(method="cease", options={"gate": 1.0, "context": 1.0})]
+        _, (rows[name], short) = work(config)
+        assert short.tokens_unread == 0
+        assert short.gates["cease:light"] == 1
+    assert rows["drop"].tokens_read == 22
+    assert rows["drop"].prompt == long
+    assert rows["drop"].caption == ("a dog and " * 7).removesuffix(" and ")
+    assert rows["keep"].caption == "a dog and " * 7 + "a road"
+    assert rows["drop"].gates["cease:light"] == rows["keep"].gates["cease:light"] < 1
+
+
+def test_nothing_is_read_of_an_excluded_prompt(tmp_path: Path) -> None:
+    _, rows = work(configure(tmp_path / "excluded", policy=Policy.keep), excluded=frozenset({"00000000002"}))
+    assert [row.tokens_read is None for row in rows] == [row.key == "00000000002" for row in rows]

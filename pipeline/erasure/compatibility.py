@@ -1,22 +1,29 @@
-"""Whether a config's recipe can work on its model, told from the model's class before any weights are read.
+"""Whether a config's recipe, and how it has prompts read, can work on its model, told from the model's class before any
+weights are read.
 
-The rule itself is ``recipe_steps``. Imports torch only where a recipe has steps to check.
+The rules themselves are ``recipe_steps`` and ``check_reading``. Imports torch only where there is something to check.
 """
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, LongPrompts, PromptSyntax
 
 
 def check_recipe(config: Config) -> None:
-    """Refuse, in one line, a recipe with a step that the model's family or the sampling does not allow.
+    """Refuse, in one line, a recipe with a step that the model's family or the sampling does not allow, and a way of
+    reading prompts that the family does not offer.
 
     Reads the model's model_index.json alone, which is fetched of a model on the hub. Raises ``ConfigError`` as
-    ``find_model`` and ``recipe_steps`` do.
+    ``find_model``, ``recipe_steps`` and ``check_reading`` do.
     """
-    if config.erasure.recipe:
+    generation = config.generation
+    as_ever = generation.long_prompts is LongPrompts.truncate and generation.prompt_syntax is PromptSyntax.plain
+    if config.erasure.recipe or not as_ever:
         from pipeline.erasure.recipe import recipe_steps
         from pipeline.models.find import find_model
+        from pipeline.models.reading import check_reading
 
-        recipe_steps(config, find_model(config.model).family())
+        family = find_model(config.model).family()
+        check_reading(generation, family)
+        recipe_steps(config, family)
 
 
 def check_recipe_here(config: Config) -> None:

@@ -13,7 +13,7 @@ from pipeline.models.reading import Kind, Reader, Reading, check_reading
 from tests import masked, tiny, tiny_families
 
 ROOM = tiny.LENGTH - 2
-LONG = ", ".join(["a photo of a cat and a dog on the beach"] * 3 + ["two people talking by a road at night"])
+LONG = ", ".join(["a photo of a cat and a dog on the beach"] * 4 + ["two people talking by a road at night"])
 WEIGHTED = "a (cat:1.3) and ((a dog)) on [the beach] \\(snow\\) BREAK (a tree:0.5) at night"
 CHUNKS, A1111 = Reading(LongPrompts.chunks), Reading(syntax=PromptSyntax.a1111)
 BOTH = Reading(LongPrompts.chunks, PromptSyntax.a1111)
@@ -152,7 +152,7 @@ def test_what_is_not_read_is_told(model: Model) -> None:
     assert (plain.read, plain.unread) == (ROOM, len(ids) - ROOM)
     assert text.startswith(plain.told)
     assert len(model.pipe.tokenizer(plain.told, add_special_tokens=False).input_ids) >= ROOM
-    assert plain.whole == "a tree " * 10 + "by the" or plain.whole == "a tree " * 10 + "by"
+    assert plain.whole == "a tree " * 10 + "by the"
     assert Reader(model.family, CHUNKS).extent(text) == (len(ids), 0, text, text)
     assert Reader(model.family).extent("a cat") == (2, 0, "a cat", "a cat")
     weighed = "(" + "a tree " * 10 + "by the catamaran:1.3) BREAK a (dog:0.5)"
@@ -163,8 +163,8 @@ def test_what_is_not_read_is_told(model: Model) -> None:
     assert [(run.text, run.weight) for run in second] == [("a ", 1.0), ("dog", 0.5)]
 
 
-@pytest.mark.parametrize(("family", "unread"), [("sd3", 0), ("flux", 0), ("sd3-without-t5", 4)])
-def test_the_encoder_that_reads_furthest_counts(family: str, unread: int) -> None:
+@pytest.mark.parametrize("family", ["sd3", "flux", "sd3-without-t5"])
+def test_the_encoder_that_reads_furthest_counts(family: str) -> None:
     read = load_model(ModelConfig(path=tiny_families.path(family)), torch.device("cpu")).family
     short = "a cat and a dog"
     assert Reader(read).extent(short) == (5, 0, short, short)
