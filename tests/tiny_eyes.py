@@ -134,6 +134,71 @@ def bert_tokenizer() -> Any:
     return transformers.BertTokenizer(vocab={piece: i for i, piece in enumerate([*pieces, "cat", "dog", "kitten"])})
 
 
+def llava(folder: Path) -> Path:
+    """A LLaVA: a CLIP that looks and a Llama that answers."""
+    words = chat_tokenizer(["<image>", "USER", "ASSISTANT"])
+    vision = transformers.CLIPVisionConfig(**VISION)
+    config = transformers.LlavaConfig(
+        vision_config=vision, text_config=transformers.LlamaConfig(**LANGUAGE, vocab_size=len(words)),
+        image_token_index=words.convert_tokens_to_ids("<image>"), vision_feature_layer=-1,
+    )  # fmt: skip
+    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    template = CHAT.format("<image> ", "ASSISTANT")
+    parts = transformers.LlavaProcessor(
+        image_processor=processor("CLIP", **size), tokenizer=words, patch_size=8, chat_template=template,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1,
+    )  # fmt: skip
+    return save(folder, seeded(transformers.LlavaForConditionalGeneration, config, 2.0), parts)
+
+
+def shield(folder: Path) -> Path:
+    """A ShieldGemma 2: a Gemma 3 that is asked about policies."""
+    special = {"image_token": "<image_soft_token>", "boi_token": "<start_of_image>", "eoi_token": "<end_of_image>"}
+    words = chat_tokenizer(list(special.values()), extra_special_tokens=special)
+    vision = {key: value for key, value in VISION.items() if key != "projection_dim"}
+    text = {**LANGUAGE, "head_dim": 16, "vocab_size": len(words)}
+    config = transformers.ShieldGemma2Config(
+        text_config=text, vision_config=vision, mm_tokens_per_image=16,
+        image_token_index=words.convert_tokens_to_ids("<image_soft_token>"),
+        boi_token_index=words.convert_tokens_to_ids("<start_of_image>"),
+        eoi_token_index=words.convert_tokens_to_ids("<end_of_image>"),
+        yes_token_index=words.convert_tokens_to_ids("y"), no_token_index=words.convert_tokens_to_ids("n"),
+    )  # fmt: skip
+    template = CHAT.format("<start_of_image>", "Yes or No")
+    parts = transformers.ShieldGemma2Processor(
+        processor("Gemma3", size={"height": SIDE, "width": SIDE}), words, chat_template=template, image_seq_length=16
+    )
+    network = seeded(transformers.ShieldGemma2ForImageClassification, config, 2.0)
+    for name, parameter in network.named_parameters():
+        if name.endswith("mm_input_projection_weight"):  # which is zero before training
+            torch.nn.init.normal_(parameter)
+    return save(folder, network, parts)
+
+
+CHAT = (
+    "USER: {{% for part in messages[0]['content'] %}}{{{{ '{}' if part['type'] == 'image' else part['text'] }}}}"
+    "{{% endfor %}} {}:"
+)
+LANGUAGE = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 2, "max_position_embeddings": 512,
+}  # fmt: skip
+
+
+def chat_tokenizer(special: list[str], **settings: Any) -> Any:
+    """A tokenizer of letters, with *special* tokens."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+
+    pieces = ["<pad>", "<s>", "</s>", "<unk>", *special, *string.printable]
+    letters = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    letters.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=letters, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>", **settings
+    )
+    words.add_tokens(special, special_tokens=True)
+    return words
+
+
 def seeded(network_class: Callable[[Any], Any], config: Any, larger: float = 3.0) -> Any:
     """A network of *config* with random weights, the same ones each time, *larger* so as to tell pictures apart."""
     torch.manual_seed(0)

@@ -60,7 +60,7 @@ class Checkpoint:
     @property
     def files(self) -> list[Path]:
         """What loading it may read."""
-        return loaded_files(self.folder, None)
+        return [*loaded_files(self.folder, None), *sorted(self.folder.glob("*.jinja"))]
 
     @property
     def licence(self) -> str:
