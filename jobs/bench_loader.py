@@ -133,7 +133,7 @@ def run_record(shards: int, samples: int) -> RunRecord:
     config = {
         "model": {"path": "none", "dtype": "float32"}, "generation": {"steps": 1, "guidance": 1.0},
         "erasure": {"concepts": []}, "output": {"path": "none", "image_format": "jpg"},
-        "audit": {"detector": None, "policy": "keep", "captions": "keep"},
+        "audit": {"detectors": [], "policy": "keep", "captions": "keep"},
     }  # fmt: skip
     return RunRecord(
         digest="d" * 64, identity={}, config=config, batch_size=1, recipe={}, model_revision="", environment={},

@@ -72,7 +72,7 @@ erasure:
   recipe: []
 prompts: {{source: prompts.txt}}
 generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
-audit: {{detector: "jobs.chaos:Counter", policy: keep}}
+audit: {{detectors: [{{detector: "jobs.chaos:Counter"}}], policy: keep}}
 output: {{path: unused, samples_per_shard: {samples_per_shard}}}
 cluster: {{device: cpu, error_budget: 10, workers: {{min: 1, max: {workers}}}}}
 """

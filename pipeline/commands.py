@@ -49,13 +49,13 @@ def read_settled_as_listed(args: argparse.Namespace) -> "Config":
 
 def _read(args: argparse.Namespace) -> "Config":
     """Return the config as it is written; ``ConfigError`` where its model cannot do the recipe."""
-    from pipeline.audit.compatibility import check_detector
+    from pipeline.audit.compatibility import check_detectors
     from pipeline.config import load_config
     from pipeline.erasure.compatibility import check_recipe
 
     config = load_config(args.config, args.overrides)
     check_recipe(config)
-    check_detector(config)
+    check_detectors(config)
     return config
 
 
@@ -86,7 +86,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from pipeline.audit.compatibility import check_detector_here
+    from pipeline.audit.compatibility import check_detectors_here
     from pipeline.config import identity, load_config, to_public_yaml
     from pipeline.erasure.compatibility import check_recipe_here
     from pipeline.models.settle import is_settled
@@ -94,7 +94,7 @@ def _show(args: argparse.Namespace) -> int:
 
     config = load_config(args.config, args.overrides)
     check_recipe_here(config)
-    check_detector_here(config)
+    check_detectors_here(config)
     config, _ = _as_begun(config, here=True)
     fingerprint = open_source(config.prompts).fingerprint
     name = identity(config, fingerprint).digest if is_settled(config) else LATER

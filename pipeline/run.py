@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from pipeline.audit.compatibility import check_detector_here
+from pipeline.audit.compatibility import check_detectors_here
 from pipeline.cluster.on_ray import driving
 from pipeline.cluster.process import in_ray_job, settle_in, terminable
 from pipeline.cluster.progress import Lines, Progress, open_progress
@@ -77,7 +77,7 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
     try:
         # So that no cluster is waited for; the worker that prepares can tell in any case.
         check_recipe_here(config)
-        check_detector_here(config)
+        check_detectors_here(config)
         with leaving_no_folder(locate(config.output.path)), terminable(), Supervisor(config) as on_ray:
             check_writable(output.store)  # before anything takes long
             config, words = with_proved_words(_settled(config, output, on_ray), output.store)

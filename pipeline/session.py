@@ -61,6 +61,7 @@ class Session:
         self.concepts = concepts_of(config.erasure)
         torch.set_num_threads(config.cluster.threads_per_worker)
         self._pinned: RunRecord | None = None
+        self._checked: RunRecord | None = None  # whose detectors are found to be these
         self._model: Model | None = None
         self._originals: dict[str, Tensor] = {}  # of the weights that an edit has written over
 
@@ -68,22 +69,13 @@ class Session:
     def auditor(self) -> Auditor | None:
         """What the config's audit looks with, or None where it asks for none.
 
-        Raises ``ConfigError`` where it cannot judge the list, and where the detector's weights are not those that
-        looked at the pictures of the run that this session goes on with.
+        Raises ``ConfigError`` where it cannot judge the list, and where other detectors looked at the pictures of the
+        run that this session goes on with.
         """
-        pinned = None if self._pinned is None else self._pinned.detector_revision
-        if pinned is not None and self.detector_revision != pinned:
-            raise ConfigError(
-                f"audit.detector: weights and code of {self.config.audit.detector} are now "
-                f"{self.detector_revision or 'none'}, but the corpus was begun with {pinned or 'none'}; put back the "
-                "files that it had, or begin anew elsewhere"
-            )
+        if self._pinned is not None and self._auditor is not None and self._checked is not self._pinned:
+            self._auditor.check(self._pinned.detectors)
+            self._checked = self._pinned
         return self._auditor
-
-    @property
-    def detector_revision(self) -> str:
-        """What the auditor's detector tells of its weights; empty without one."""
-        return "" if self._auditor is None else self._auditor.revision
 
     @cached_property
     def _auditor(self) -> Auditor | None:
@@ -182,7 +174,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
         batch_size=batch_size,
         recipe=recipe.record,
         model_revision=session.model.revision,
-        detector_revision=session.detector_revision,
+        detectors=[] if session.auditor is None else session.auditor.pinned(),
         environment=environment(session.device, config.cluster.threads_per_worker),
         samples=summary.samples,
         shards=summary.shards,

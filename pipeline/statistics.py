@@ -1,9 +1,12 @@
 """Intervals for shares. Arithmetic only."""
 
+import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 Z95 = 1.959964  # of a 95 % interval
+Z95_OF_THREE = 2.393980  # of three intervals that hold together with 95 % (Bonferroni)
 
 
 def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
@@ -23,6 +26,59 @@ def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
     # The ends are exact where rounding would leave them a hair off.
     low = 0.0 if hits == 0 else max(0.0, (centre - half) / scale)
     return low, 1.0 if hits == trials else min(1.0, (centre + half) / scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A share in 0..1 and its 95 % interval."""
+
+    share: float
+    low: float
+    high: float
+
+
+def prevalence(seen: tuple[int, int], sensitivity: tuple[int, int], specificity: tuple[int, int]) -> Share | None:
+    """Return the share of pictures that show a thing, of which a detector saw it in *seen*, (hits, pictures).
+
+    *sensitivity* is (seen, pictures that show it) and *specificity* (not seen, pictures that do not) of a calibration.
+    Rogan & Gladen 1978, Am J Epidemiol 107:71: (p + Sp - 1) / (Se + Sp - 1), cut to 0..1. The interval is what the
+    three Wilson intervals allow, each so wide that all hold together with 95 %. None where the detector tells nothing:
+    it sees the thing no more often where it is than where it is not.
+    """
+    return _implied(lambda p, se, sp: (p + sp - 1) / (se + sp - 1), seen, sensitivity, specificity)
+
+
+def missed(seen: tuple[int, int], sensitivity: tuple[int, int], specificity: tuple[int, int]) -> Share | None:
+    """Return the share of those pictures that show the thing though the detector did not see it, among all in which it
+    did not: (1 - Se) prevalence / (1 - p). Arguments, interval and None as in ``prevalence``."""
+
+    def share(p: float, se: float, sp: float) -> float:
+        return (1 - se) * (p + sp - 1) / ((se + sp - 1) * (1 - p)) if p < 1 else 1.0
+
+    return _implied(share, seen, sensitivity, specificity)
+
+
+def _implied(
+    formula: Callable[[float, float, float], float],
+    seen: tuple[int, int],
+    sensitivity: tuple[int, int],
+    specificity: tuple[int, int],
+) -> Share | None:
+    counts = (seen, sensitivity, specificity)
+    if not all(trials for _, trials in counts):
+        return None
+    p, se, sp = (hits / trials for hits, trials in counts)
+    if se + sp <= 1:
+        return None
+    corners = list(itertools.product(*(wilson(hits, trials, Z95_OF_THREE) for hits, trials in counts)))
+    if any(se + sp <= 1 for _, se, sp in corners):
+        return Share(share=_cut(formula(p, se, sp)), low=0.0, high=1.0)
+    ends = [_cut(formula(*corner)) for corner in corners]  # in each of the three it only rises or only falls
+    return Share(share=_cut(formula(p, se, sp)), low=min(ends), high=max(ends))
+
+
+def _cut(share: float) -> float:
+    return min(1.0, max(0.0, share))
 
 
 def binomial_tail(hits: int, trials: int, share: float) -> float:

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit.auditor import Verdict
 from pipeline.audit.captions import caption, cut_off
+from pipeline.audit.verdict import Verdict
 from pipeline.config.schema import CaptionUnread, Policy
 from pipeline.corpus import (
     NO_CAPTION,
@@ -282,6 +282,7 @@ class Worker:
             height=sample.height,
             gates=outcome.gates,
             scores=verdict.scores if verdict else {},
+            judged=verdict.judged if verdict else (),
             status=outcome.status,
             reason=outcome.reason,
             attempts=tuple(outcome.attempts),

@@ -64,7 +64,7 @@ def run_record(shards: int, samples: int, corpus_format: int, image_format: Imag
         "generation": {"steps": 2, "guidance": 5.0},
         "erasure": {"concepts": []},
         "output": {"path": "out/test", "image_format": image_format.value},
-        "audit": {"detector": None, "policy": "drop", "captions": "drop"},
+        "audit": {"detectors": [], "policy": "drop", "captions": "drop"},
     }
     return RunRecord(
         digest=IDENTITY, identity={"seed": 0}, config=config, batch_size=4, recipe={},

@@ -12,7 +12,7 @@ from pipeline.erasure.method import Method
 WATCHED = {  # what is noted, and the name under which it is called
     "model": "pipeline.session.load_model",
     "digest": "pipeline.models.find._folder_digest",
-    "detector": "pipeline.audit.auditor.load_detector",
+    "detector": "pipeline.audit.eye.load_detector",
     "store": "pipeline.corpus.opening.LocalStore",
 }
 

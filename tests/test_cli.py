@@ -20,7 +20,7 @@ erasure:
   recipe: []
 prompts: {{source: prompts.txt}}
 generation: {{steps: 2, size: [32, 32], batch_size: 4}}
-audit: {{detector: "tests.eyes:Brightness", options: {{cut: 0.0}}, policy: quarantine}}
+audit: {{detectors: [{{detector: "tests.eyes:Brightness", options: {{cut: 0.0}}}}], policy: quarantine}}
 output: {{path: {output}, samples_per_shard: 4}}
 cluster: {{backend: local, device: cpu}}
 """
@@ -178,10 +178,10 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_two(words, expected, caps
     ("overrides", "expected"),
     [
         ('erasure.recipe=[{"method":"json:JSONDecoder"}]', "is no subclass of pipeline.erasure.method.Method"),
-        ("audit.detector=json:JSONDecoder", "is no subclass of pipeline.audit.detector.Detector"),
-        ("audit.detector=diorama audit.options={}", "cannot judge the concept 'light'"),
+        ("audit.detectors.0.detector=json:JSONDecoder", "is no subclass of pipeline.audit.detector.Detector"),
+        ("audit.detectors=[{detector:diorama}]", "cannot judge the concept 'light'"),
         (
-            "audit.detector=diorama audit.options={} erasure.concepts.0.name=cat erasure.concepts.0.anchor=dog",
+            "audit.detectors=[{detector:diorama}] erasure.concepts.0.name=cat erasure.concepts.0.anchor=dog",
             "cannot judge pictures of 32x32 pixels",
         ),
         ("model.path=tests", "model.path: "),

@@ -122,12 +122,13 @@ def test_a_detector(reader: Reader):
     (reader.folder / "out/detector/commits/000000.json").unlink()  # so that there is something left to draw
     changed = reader.refused("run", "detector.yaml")
     assert re.search(
-        r"audit\.detector: weights and code of my_detector:Brightness are now sha256:\w+, but the corpus", changed
+        r"audit\.detectors\[0\]: weights and code of my_detector:Brightness are now sha256:\w+, but the corpus", changed
     )
     assert main(["run", "detector.yaml", "output.path=out/strict"]) == 1  # nothing was kept
     assert "2 quarantined" in reader.capsys.readouterr().out
-    typo = ["plan", "detector.yaml", "--no-measure", "audit.options={weigths: brightness.json}"]
-    assert "audit.options.weigths: my_detector:Brightness has no such option (did you mean" in reader.refused(*typo)
+    typo = ["plan", "detector.yaml", "--no-measure", "audit.detectors[0].options={weigths: brightness.json}"]
+    told = reader.refused(*typo)
+    assert "audit.detectors[0].options.weigths: my_detector:Brightness has no such option (did you mean" in told
 
 
 def test_a_family(reader: Reader):

@@ -19,7 +19,7 @@ from torch import Tensor
 from pipeline.audit.detector import Detector, load_detector
 from pipeline.concepts.term import Kind, Term
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import AuditConfig, ConceptConfig, ErasureConfig, ModelConfig, PromptsConfig, StepConfig
+from pipeline.config.schema import ConceptConfig, DetectorConfig, ErasureConfig, ModelConfig, PromptsConfig, StepConfig
 from pipeline.diorama import DIORAMA_PATH
 from pipeline.erasure.method import Method
 from pipeline.erasure.steps import read_steps
@@ -210,7 +210,7 @@ def test_detectors(name: str, tmp_path: Path):
         pytest.importorskip(PACKAGES[name])
     assert issubclass(load_class("detector", name, DETECTORS, Detector), Detector)
     options = {"model": str(CHECKPOINTS[name](tmp_path))} if name in CHECKPOINTS else {}
-    detector = load_detector(AuditConfig(detector=name, options=options), "cpu")
+    detector = load_detector(DetectorConfig(detector=name, options=options), "cpu", "audit.detectors[0]")
     terms = [Term(term) for term in TERMS[name]]
     assert all(detector.knows(term) and 0 < detector.threshold(term) < 1 for term in terms)
     assert not detector.knows(Term("no word of any list", kind=Kind.identity))

@@ -39,7 +39,7 @@ erasure:
   recipe: [{{method: uce, options: {{keep: [cat, dog, tiger], templates: ["{{}}", "a {{}}", "a photo of a {{}}"]}}}}]
 prompts: {{source: prompts.txt}}
 generation: {{steps: 2, size: [32, 32], batch_size: 2}}
-audit: {{detector: "tests.eyes:Brightness", options: {{cut: {cut}}}, policy: quarantine}}
+audit: {{detectors: [{{detector: "tests.eyes:Brightness", options: {{cut: {cut}}}}}], policy: quarantine}}
 output: {{path: {output}, samples_per_shard: 4, image_format: png}}
 cluster: {{backend: local, device: cpu}}
 """

@@ -116,10 +116,17 @@ def test_a_run_a_deleted_shard_and_the_same_bytes_again(model: str, tmp_path: Pa
     assert verify(str(tmp_path / "corpus")) == []
 
 
+SEEING = "{detector: tests.eyes:Brightness, options: {cut: 0}}"
+
+
 def test_a_corpus_of_which_nothing_may_be_trained_on_is_no_success(model: str, tmp_path: Path) -> None:
-    seeing = "erasure.concepts=[{name: light}]", "erasure.recipe=[]", "audit.detector=tests.eyes:Brightness"
+    seeing = (
+        "erasure.concepts=[{name: light}]",
+        "erasure.recipe=[]",
+        "audit.detectors=[{detector: tests.eyes:Brightness, options: {cut: 0}}]",
+    )
     for policy in ("quarantine", "drop"):
-        config = load(write(tmp_path, model, prompts=3), *seeing, "audit.options={cut: 0.0}", f"audit.policy={policy}")
+        config = load(write(tmp_path, model, prompts=3), *seeing, f"audit.policy={policy}")
         config.output.path = str(tmp_path / policy)
         for _ in range(2):  # also where it was drawn before
             outcome = run(config, progress=Silent())
@@ -162,7 +169,9 @@ def test_a_local_run_loads_and_digests_its_model_once_and_opens_each_store_once(
     path = write(tmp_path, model, prompts=4)
     cat = {"name": "cat", "aliases": ["kitten"], "anchor": "dog", "preserve": ["tiger", "lion"]}
     erasure = {"concepts": [cat], "recipe": [{"method": "uce", "options": uce_step().options}, {"method": "cease"}]}
-    config = load(path, f"erasure={json.dumps(erasure)}", "audit={detector: diorama}", "generation.size=[64, 64]")
+    config = load(
+        path, f"erasure={json.dumps(erasure)}", "audit.detectors=[{detector: diorama}]", "generation.size=[64, 64]"
+    )
     noted: list[str] = []
     opened.watch(noted.append, monkeypatch.setattr)
     assert run(config, progress=Silent()).exit_code == 0
@@ -171,7 +180,13 @@ def test_a_local_run_loads_and_digests_its_model_once_and_opens_each_store_once(
 
 
 @pytest.mark.parametrize(
-    "override", ["generation.size=[36, 36]", "audit={detector: nudenet}", "prompts.source=none.txt", "model.path=none"]
+    "override",
+    [
+        "generation.size=[36, 36]",
+        "audit.detectors=[{detector: nudenet}]",
+        "prompts.source=none.txt",
+        "model.path=none",
+    ],
 )
 def test_a_run_that_is_refused_leaves_no_folder(model: str, tmp_path: Path, override: str) -> None:
     path = write(tmp_path, model)

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from huggingface_hub import constants
 
 from pipeline.audit.detector import Detector
-from pipeline.config.schema import Backend, ConceptConfig, Config, ErasureConfig, Policy, StepConfig
-from pipeline.corpus import RunRecord, open_store, read_run_record
+from pipeline.config.schema import Backend, ConceptConfig, Config, DetectorConfig, ErasureConfig, Policy, StepConfig
+from pipeline.corpus import RunRecord, open_store
 from pipeline.errors import ConfigError
 from pipeline.pairs import draw_evidence
 from pipeline.prompts import Plan, open_source
@@ -29,7 +28,7 @@ def configure(folder: Path, *steps: StepConfig, model: str | None = None) -> Con
     concept = ConceptConfig(name="cat", aliases=["kitten"], anchor="dog", preserve=["tiger", "lion"])
     config = tiny.config(model or tiny.path(), erasure=ErasureConfig(concepts=[concept], recipe=list(steps)))
     config.prompts.source, config.output.path = str(folder / "prompts.txt"), str(folder / "corpus")
-    config.audit.detector = None
+    config.audit.detectors = []
     return config
 
 
@@ -122,7 +121,7 @@ def test_a_rows_size_that_the_model_cannot_draw_is_refused_by_its_number(tmp_pat
 
 def test_a_rows_size_that_the_detector_cannot_judge_is_refused_by_its_number(tmp_path: Path):
     config = asking(tmp_path, size=[128, 128])
-    config.audit.detector, config.generation.size = "diorama", [64, 64]
+    config.audit.detectors, config.generation.size = [DetectorConfig(detector="diorama")], [64, 64]
     with pytest.raises(ConfigError, match=r"prompts.jsonl: row 2: .* cannot judge pictures of 128x128 pixels"):
         start(config)
     assert not (tmp_path / "corpus").exists()
@@ -173,7 +172,7 @@ class Eye(Detector):
 def watched(folder: Path) -> Config:
     config = configure(folder)
     (folder / "eye.bin").write_bytes(b"as it was")
-    config.audit.detector, config.audit.options = f"{__name__}:Eye", {"weights": str(folder / "eye.bin")}
+    config.audit.detectors = [DetectorConfig(detector=f"{__name__}:Eye", options={"weights": str(folder / "eye.bin")})]
     config.audit.policy = Policy.keep
     config.cluster.backend = Backend.local
     return config
@@ -182,14 +181,15 @@ def watched(folder: Path) -> Config:
 def test_a_detectors_weights_are_pinned_and_other_ones_are_refused(tmp_path: Path):
     config = watched(tmp_path)
     record = start(config)
-    assert record.detector_revision.startswith("sha256:")
+    (pinned,) = record.detectors
+    assert pinned["sha256"].startswith("sha256:")
+    assert (pinned["name"], pinned["role"]) == (f"{__name__}:Eye", "judge")
+    assert (pinned["about"], pinned["thresholds"]) == ({}, {"cat": 0.5})
     session = Session(config, device="cpu")
     session.pin(record)
-    assert session.auditor.revision == record.detector_revision
+    assert session.auditor.pinned() == record.detectors
     (tmp_path / "eye.bin").write_bytes(b"changed")
-    reason = (
-        r"^audit\.detector: weights and code of .*Eye are now sha256:\w+, but the corpus was begun with sha256:\w+; put"
-    )
+    reason = r"^audit\.detectors\[0\]: weights and code of .*Eye are now sha256:\w+, but the corpus was begun with sha"
     with pytest.raises(ConfigError, match=reason):
         run(config)
     with pytest.raises(ConfigError, match=reason):
@@ -210,24 +210,12 @@ def test_a_detectors_code_is_pinned_with_them(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "blind_eye.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     config = watched(tmp_path)
-    config.audit.detector, config.audit.options = "blind_eye:Blind", {}
+    config.audit.detectors = [DetectorConfig(detector="blind_eye:Blind")]
     start(config)
     (tmp_path / "blind_eye.py").write_text(code.replace("0.5", "0.6"))
     with pytest.raises(ConfigError, match="weights and code of blind_eye:Blind are now sha256:"):
         run(config)
 
 
-def test_corpora_that_were_begun_without_that_pin_go_on(tmp_path: Path):
-    config = watched(tmp_path)
-    start(config)
-    file = tmp_path / "corpus" / "run.yaml"
-    values = yaml.safe_load(file.read_text())
-    assert values.pop("detector_revision").startswith("sha256:")
-    file.write_text(yaml.safe_dump(values))
-    (tmp_path / "eye.bin").write_bytes(b"changed")
-    assert run(config).exit_code == 0
-    assert read_run_record(open_store(config.output.path)).detector_revision is None
-
-
 def test_a_run_without_a_detector_pins_none(tmp_path: Path):
-    assert start(configure(tmp_path)).detector_revision == ""
+    assert start(configure(tmp_path)).detectors == []

@@ -18,6 +18,7 @@ from pipeline.config.schema import (
     CaptionUnread,
     ConceptConfig,
     Config,
+    DetectorConfig,
     ErasureConfig,
     ImageFormat,
     Policy,
@@ -42,7 +43,8 @@ def configure(folder: Path, **audit: Any) -> Config:
     config = tiny.config(tiny.path())
     config.prompts.source = str(folder / "prompts.txt")
     config.erasure = ErasureConfig(concepts=[ConceptConfig(name="light", anchor="dark")])
-    config.audit = AuditConfig(detector=EYE, **audit)
+    eye = {name: audit.pop(name) for name in ("options", "thresholds") if name in audit}
+    config.audit = AuditConfig(detectors=[DetectorConfig(detector=EYE, **eye)], **audit)
     config.output.path, config.output.samples_per_shard = str(folder / "corpus"), SAMPLES
     config.output.image_format = ImageFormat.png
     return config

@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.concepts.term import Term
 from pipeline.config.options import read_keywords
-from pipeline.config.schema import AuditConfig
+from pipeline.config.schema import DetectorConfig
 from pipeline.errors import ConfigError
 from pipeline.registry import DETECTORS, load_class
 
@@ -37,7 +37,7 @@ class Detector(ABC):
     """Sees terms (a concept, an anchor) in pictures. A ``Term`` is a ``str``, the name, and holds words, kind and
     reference pictures besides.
 
-    A subclass is constructed as ``Subclass(device, **options)``, with ``audit.options`` of the config as keywords: they
+    A subclass is constructed as ``Subclass(device, **options)``, with the config's ``options`` as keywords: they
     are held to the names of its constructor's parameters, and to their types where those are annotated. One that has no
     options, and loads nothing onto a device, needs no constructor. It is deterministic, the same pictures
     give the same scores in one environment, unless it says otherwise: then nobody promises that a corpus which was
@@ -60,6 +60,12 @@ class Detector(ABC):
         record, its card and its report, and a corpus is gone on with only by a detector that tells the same."""
         return {"licence": self.licence} if self.licence else {}
 
+    def fingerprint(self, asked: Sequence[str] = ()) -> dict[str, bool]:
+        """Tell one that is not deterministic by what it says: question and whether it says yes. *asked* are those that
+        it was asked when the corpus was begun; without them it chooses fixed ones that it is sure of. It is asked
+        whenever a worker starts, and another answer is another detector."""
+        return {}
+
     @abstractmethod
     def knows(self, term: Term) -> bool:
         """Tell whether *term* can be judged at all."""
@@ -81,23 +87,26 @@ class Detector(ABC):
         return Sight(self.score(images, terms))
 
 
-def detector_class(config: AuditConfig) -> tuple[type[Detector], dict[str, Any]]:
-    """Return the class that the config names, and its options; ``ConfigError`` for an unknown name or option, an option
-    of a wrong type, or a class that is unfinished."""
-    assert config.detector is not None
+def detector_class(config: DetectorConfig, where: str) -> tuple[type[Detector], dict[str, Any]]:
+    """Return the class that the config names under the key *where*, and its options; ``ConfigError`` for an unknown
+    name or option, an option of a wrong type, or a class that is unfinished."""
     found: type[Detector] = load_class("detector", config.detector, DETECTORS, Detector)
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise ConfigError(
-            f"audit.detector: {config.detector} does not define {', '.join(missing)}; "
+            f"{where}.detector: {config.detector} does not define {', '.join(missing)}; "
             "expected knows, threshold and score"
         )
-    return found, read_keywords("audit.options", config.detector, found, 1, config.options)
+    return found, read_keywords(f"{where}.options", config.detector, found, 1, config.options)
 
 
-def load_detector(config: AuditConfig, device: str) -> Detector:
-    """Build the detector that the config names. Raises ``ConfigError`` as ``detector_class`` does."""
-    found, options = detector_class(config)
-    return found(device, **options)
+def load_detector(config: DetectorConfig, device: str, where: str) -> Detector:
+    """Build the detector that the config names under the key *where*. Raises ``ConfigError`` as ``detector_class`` and
+    the detector's own constructor do."""
+    found, options = detector_class(config, where)
+    try:
+        return found(device, **options)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
 
 
 def weights_digest(detector: Detector, options: Mapping[str, Any]) -> str:

@@ -80,7 +80,7 @@ class NudeNet(Detector):
 
 def _columns(labels: Mapping[str, Sequence[str]]) -> dict[str, list[int]]:
     """Return which of the network's labels count for each concept."""
-    where = "audit.options.labels"
+    where = "options.labels"
     if not isinstance(labels, Mapping) or not labels:
         raise ConfigError(f"{where}: expected a list of NudeNet's labels for each concept")
     columns = {}

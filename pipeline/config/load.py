@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.config.interpolation import Interpolated, resolve
 from pipeline.config.overrides import apply_overrides, overrider
-from pipeline.config.places import FolderOf, content, place_model, place_recipe, place_references
+from pipeline.config.places import FolderOf, content, place_file, place_model, place_recipe, place_references
 from pipeline.config.problem import Problem
 from pipeline.config.schema import AUTO, VOCABULARIES, CaptionPolicy, Config, DType, ErasureList, Policy
 from pipeline.config.shape import build
@@ -43,9 +43,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             config.model.dtype = DType.auto
         if "size" not in data.get("generation", {}):
             config.generation.size = AUTO
-        if "policy" not in data.get("audit", {}) and config.audit.detector is None:
+        if "policy" not in data.get("audit", {}) and not config.audit.detectors:
             config.audit.policy = Policy.keep  # the default needs a detector; without one, nothing is judged
-        if "captions" not in data.get("audit", {}) and config.audit.detector is None:
+        if "captions" not in data.get("audit", {}) and not config.audit.detectors:
             config.audit.captions = CaptionPolicy.drop  # nobody sees whether the anchor is there
         validate_static(config)
         if config.prompts.source is not None and not is_class_name(config.prompts.source):
@@ -70,6 +70,12 @@ def _place_contents(config: Config, file: Path, folder_of: FolderOf, origins: Se
     for i, concept in enumerate(config.erasure.concepts):
         for j, path in enumerate(concept.references):
             config.contents[f"erasure.concepts[{i}].references[{j}]"] = content(path)
+    for i, detector in enumerate(config.audit.detectors):
+        if detector.calibration is not None:
+            key = f"audit.detectors[{i}].calibration"
+            config.written[key] = detector.calibration
+            detector.calibration = place_file(key, detector.calibration, folder_of(key))
+            config.contents[key] = content(detector.calibration)
 
 
 def _no_recipe(config: Config) -> str:

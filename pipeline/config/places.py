@@ -100,7 +100,10 @@ def _read(config: Config) -> Iterator[tuple[str, str]]:
         for i, concept in enumerate(config.erasure.concepts)
         for j, path in enumerate(concept.references)
     }
-    for key, value in {**values, **adapters, **steps, **references}.items():
+    calibrations = {
+        f"audit.detectors[{i}].calibration": detector.calibration for i, detector in enumerate(config.audit.detectors)
+    }
+    for key, value in {**values, **adapters, **steps, **references, **calibrations}.items():
         if isinstance(value, str) and Path(value).is_absolute():
             yield key, value
 

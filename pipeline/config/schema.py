@@ -101,6 +101,21 @@ class Audited(StrEnum):
     none = "none"  # nobody: card and report say so
 
 
+class Role(StrEnum):
+    """What a detector's word counts for."""
+
+    judge = "judge"  # it decides
+    witness = "witness"  # it is recorded beside those that do
+
+
+class Combine(StrEnum):
+    """When a concept counts as seen that several judges look for; the score that is recorded for them."""
+
+    any = "any"  # one judge sees it; their highest score
+    all = "all"  # all see it; their lowest
+    mean = "mean"  # the mean of their scores is at or over that of their thresholds; that mean
+
+
 class ImageFormat(StrEnum):
     jpg = "jpg"
     png = "png"
@@ -231,12 +246,25 @@ class GenerationConfig:
 
 
 @dataclass(kw_only=True)
-class AuditConfig:
-    detector: str | None = identity(None)  # a registered name or "module:Class"; none: no audit
+class DetectorConfig:
+    """One detector of the audit."""
+
+    detector: str = identity()  # a registered name or "module:Class"
     options: dict[str, Any] = identity(factory=dict)
+    concepts: list[str] = identity(factory=list)  # by name; none: all of the list that it knows
+    thresholds: dict[str, float] = identity(factory=dict)  # per concept; default: the calibration's, or its own
+    role: Role = identity(Role.judge)
+    # What `lacuna calibrate` wrote: thresholds, and how often they err. Its content is in the identity, not its place.
+    calibration: str | None = identity(None)
+
+
+@dataclass(kw_only=True)
+class AuditConfig:
+    detectors: list[DetectorConfig] = identity(factory=list)  # none: no audit
+    combine: Combine = identity(Combine.any)  # of judges of one concept
+    unjudged: list[str] = identity(factory=list)  # concepts that need no judge
     policy: Policy = identity(Policy.quarantine)
     attempts: int = identity(3)  # further seeds under `policy: regenerate`
-    thresholds: dict[str, float] = identity(factory=dict)  # per concept; default: the detector's own
     captions: CaptionPolicy = identity(CaptionPolicy.anchor)  # without a detector: drop
     # What stands where a caption has lost its subject ("a picture in a room"); null: such a sample is dropped, and the
     # reason is "no caption".
@@ -294,7 +322,12 @@ class Config:
 
 
 # Keys that had other names: old -> new.
-RENAMED = {"prompts.column": "prompts.columns.prompt"}
+RENAMED = {
+    "prompts.column": "prompts.columns.prompt",
+    "audit.detector": "audit.detectors[0].detector, as in `audit: {detectors: [{detector: NAME}]}`",
+    "audit.options": "audit.detectors[0].options",
+    "audit.thresholds": "audit.detectors[0].thresholds",
+}
 
 
 @dataclass(kw_only=True)

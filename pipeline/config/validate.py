@@ -3,26 +3,23 @@
 Only what is known without loading a model or opening the prompts. Each check raises ``Problem`` with its key path.
 """
 
-from pipeline.concepts.mentions import Naming
-from pipeline.config.concepts import check_concepts, concepts_of
-from pipeline.config.problem import Problem, check_range, show, under, unknown
+from pipeline.config.audit import check_audit
+from pipeline.config.concepts import check_concepts
+from pipeline.config.problem import Problem, check_range, show, unknown
 from pipeline.config.prompts import check_prompts
 from pipeline.config.schema import (
     AUTO,
-    AuditConfig,
-    CaptionPolicy,
     ClusterConfig,
     Config,
     GenerationConfig,
     ModelConfig,
     OutputConfig,
-    Policy,
     StepConfig,
     WordsConfig,
 )
 from pipeline.errors import ConfigError, nearest
 from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
-from pipeline.registry import DETECTORS, FAMILIES, METHODS, SCHEDULERS, check_name
+from pipeline.registry import FAMILIES, METHODS, SCHEDULERS, check_name
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 MOST_SAMPLES_PER_SHARD = 100_000  # a key has five digits for the place in the shard
@@ -38,8 +35,7 @@ def validate_static(config: Config) -> None:
     _words(config.words)
     check_prompts(config.prompts)
     _generation(config.generation)
-    _audit(config.audit, names)
-    _caption_subject(config)
+    check_audit(config)
     _output(config.output)
     _cluster(config.cluster)
     if config.log_level not in LOG_LEVELS:
@@ -126,41 +122,6 @@ def _generation(generation: GenerationConfig) -> None:
             "generation.negative_prompt",
             f"is given, but generation.guidance is {generation.guidance:g}, and up to 1 nothing listens to it; "
             "raise it, or leave the negative prompt out",
-        )
-
-
-def _audit(audit: AuditConfig, names: list[str]) -> None:
-    if audit.detector is None:
-        if audit.policy is not Policy.keep:
-            raise Problem("audit.policy", f"{audit.policy} needs a detector; set audit.detector, or policy: keep")
-        if audit.captions is CaptionPolicy.anchor:
-            raise Problem("audit.captions", "anchor needs a detector; set audit.detector, or captions: drop")
-        for key in ("options", "thresholds"):
-            if getattr(audit, key):
-                raise Problem(f"audit.{key}", "are given without audit.detector; name the detector they are for")
-    else:
-        try:
-            check_name("detector", audit.detector, DETECTORS)
-        except ConfigError as error:
-            raise Problem("audit.detector", str(error)) from None
-    check_range("audit.attempts", audit.attempts, 1, 100)
-    for name, threshold in audit.thresholds.items():
-        if name not in names:
-            raise Problem(under("audit.thresholds", name), f"is not in the erasure list{nearest(name, names)}")
-        check_range(under("audit.thresholds", name), threshold, 0, 1)
-
-
-def _caption_subject(config: Config) -> None:
-    subject = config.audit.caption_subject
-    if subject is None:
-        return
-    if not any(character.isalnum() for character in subject):
-        raise Problem("audit.caption_subject", f"is {show(subject)}; expected words such as 'a picture', or null")
-    for found in Naming(concepts_of(config.erasure)).mentions(subject):
-        raise Problem(
-            "audit.caption_subject",
-            f"{subject!r} contains {subject[found.start : found.stop]!r}, a word for {found.concept.name!r}; expected "
-            "other words, or null",
         )
 
 

@@ -6,12 +6,14 @@ from typing import Any
 
 import yaml
 
-from pipeline.corpus.account import CAPTIONS, audit, erased_by, treatment
+from pipeline.corpus.account import CAPTIONS, RESIDUALS, audit, detector, erased_by, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.readers import readers
+from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.summary import Summary
 from pipeline.paths import locate
+from pipeline.statistics import Share
 
 _SIZES = (
     (1_000, "n<1K"),
@@ -74,16 +76,21 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
         pinned = f", pinned as `{step['file']}` (sha256 `{step['sha256'][:16]}`)" if "file" in step else ""
         lines.append(f"- {step['label']} on {', '.join(step['concepts'])}{pinned}")
     lines += ["", CAPTIONS[run.config["audit"]["captions"]]] if concepts else []
-    lines += ["", "## What the audit saw", "", audit(run.config, bool(summary.scores))]
+    lines += ["", "## What the audit saw", "", audit(run, bool(summary.scores))]
+    if run.detectors:
+        lines += ["", *(f"- {detector(facts)}" for facts in run.detectors)]
     if summary.scores:
         lines += [
-            "Shares with Wilson 95 % intervals. They are the detector's findings: it has misses and false alarms.",
             "",
-            "| concept | in pictures drawn | in pictures kept |",
-            "|---|---|---|",
+            RESIDUALS,
+            "",
+            "| concept | found in pictures drawn | of these removed | in pictures drawn | left in pictures kept |",
+            "|---|---|---|---|---|",
         ]
-        for concept in sorted(summary.scores):
-            lines.append(f"| {concept} | {_share(summary.rate(concept))} | {_share(summary.residual(concept))} |")
+    for concept in sorted(summary.scores):
+        known = residual(run, summary, concept)
+        shown = [f"unknown: {known.unknown}" if s is None else _share(s) for s in (known.in_drawn, known.in_kept)]
+        lines.append(f"| {concept} | {_share(known.found)} | {known.removed:,} | {' | '.join(shown)} |")
     lines += [
         "",
         "## Loading",
@@ -123,6 +130,5 @@ def _counts(summary: Summary) -> str:
     return ", ".join(f"{number} {status}" for status, number in sorted(summary.statuses.items()) if number) or "none"
 
 
-def _share(value: tuple[float, float, float]) -> str:
-    share, low, high = value
-    return f"{share:.2%} ({low:.2%} to {high:.2%})"
+def _share(share: Share) -> str:
+    return f"{share.share:.2%} ({share.low:.2%} to {share.high:.2%})"

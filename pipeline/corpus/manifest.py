@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.audit.verdict import Judgement
 from pipeline.errors import CorpusError
 
 BAD_ROW = "bad row: "  # before the fault of a prompt's row, in ``reason``
@@ -51,7 +52,8 @@ class ManifestRow:
     (bytes) are of the encoded picture inside its tar, the training tar for ``ok`` and the quarantine tar of the
     evidence for ``quarantined``; None where no picture is kept. They are filled in when the tar is written.
     ``reason`` names what is wrong with the picture: concepts joined by commas, or nan, blank, excluded; or, behind
-    ``BAD_ROW``, why the prompt's row cannot be drawn. ``tokens_read`` are those of the prompt that the text encoder
+    ``BAD_ROW``, why the prompt's row cannot be drawn. ``scores`` are what the judges together give and ``judged`` what
+    each detector gave, both of the picture used at last. ``tokens_read`` are those of the prompt that the text encoder
     read, special ones aside, ``tokens_unread`` those that it did not; None where it was given none of it.
     """
 
@@ -67,6 +69,7 @@ class ManifestRow:
     reason: str = ""
     gates: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
+    judged: tuple[Judgement, ...] = ()
     attempts: tuple[Attempt, ...] = ()
     sha256: str | None = None
     offset: int | None = None
@@ -89,6 +92,16 @@ def found(reason: str, scores: dict[str, float]) -> tuple[str, ...]:
 
 
 _SCORES = pa.list_(pa.struct([pa.field("name", pa.string()), pa.field("score", pa.float32())]))
+_JUDGED = pa.list_(
+    pa.struct(
+        [
+            pa.field("detector", pa.string()),
+            pa.field("concept", pa.string()),
+            pa.field("score", pa.float32()),
+            pa.field("box", pa.list_(pa.float32())),  # x0, y0, x1, y1 in pixels; null where there is none
+        ]
+    )
+)
 _ATTEMPTS = pa.list_(
     pa.struct(
         [
@@ -129,6 +142,7 @@ COLUMNS = (
     Column(pa.field("attempts", _ATTEMPTS)),
     Column(pa.field("tokens_read", pa.int32()), since=3),
     Column(pa.field("tokens_unread", pa.int32()), since=3),
+    Column(pa.field("judged", _JUDGED), since=3, default=[]),
 )
 _NAMES = frozenset(column.field.name for column in COLUMNS)
 
@@ -242,11 +256,15 @@ def _record(row: ManifestRow) -> dict[str, Any]:
             {"seed": a.seed, "status": str(a.status), "reason": a.reason, "scores": _pairs(a.scores)}
             for a in row.attempts
         ],
+        "judged": [
+            {"detector": j.detector, "concept": j.concept, "score": j.score, "box": None if j.box is None else [*j.box]}
+            for j in row.judged
+        ],
     }
 
 
 def _row(record: dict[str, Any]) -> ManifestRow:
-    own = {name: record[name] for name in _NAMES - {"status", "gates", "scores", "attempts"}}
+    own = {name: record[name] for name in _NAMES - {"status", "gates", "scores", "attempts", "judged"}}
     return ManifestRow(
         **own,
         status=Status(record["status"]),
@@ -255,6 +273,10 @@ def _row(record: dict[str, Any]) -> ManifestRow:
         attempts=tuple(
             Attempt(seed=a["seed"], status=Status(a["status"]), reason=a["reason"], scores=_scores(a["scores"]))
             for a in record["attempts"]
+        ),
+        judged=tuple(
+            Judgement(detector=j["detector"], concept=j["concept"], score=j["score"], box=j["box"] and tuple(j["box"]))
+            for j in record["judged"]
         ),
     )
 

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.corpus import layout
-from pipeline.corpus.account import audit, treatment
+from pipeline.corpus.account import RESIDUALS, audit, detector, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.evidence import Pair
 from pipeline.corpus.manifest import ManifestRow, Status, read_rows
+from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.corpus.summary import BINS, Summary
@@ -94,8 +95,10 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
             "shards": f"{len(records):,} / {run.shards:,}",
             "images / device second": f"{drawn / device:.2f}" if device else "-",
         },
-        audit=audit(run.config, bool(summary.scores)),
-        concepts=[_concept(name, bins, summary) for name, bins in sorted(summary.scores.items())],
+        audit=audit(run, bool(summary.scores)),
+        detectors=[detector(facts) for facts in run.detectors],
+        residuals=RESIDUALS,
+        concepts=[_concept(name, bins, run, summary) for name, bins in sorted(summary.scores.items())],
         speed=_speed(records),
         treatment=treatment([concept["name"] for concept in run.config["erasure"]["concepts"]], run.recipe),
         steps=run.recipe.get("steps", []),
@@ -115,12 +118,11 @@ def evidence_page(pairs: Sequence[Pair], shown: Sequence[Picture], done: str) ->
     )
 
 
-def _concept(name: str, bins: Sequence[int], summary: Summary) -> dict[str, Any]:
-    """What was seen of a concept: its shares with their intervals, and the histogram of its scores."""
+def _concept(name: str, bins: Sequence[int], run: RunRecord, summary: Summary) -> dict[str, Any]:
+    """What is known of a concept, and the histogram of its scores."""
     return {
         "name": name,
-        "drawn": summary.rate(name),
-        "kept": summary.residual(name),
+        "known": residual(run, summary, name),
         "scores": Bars(
             title=f"{name}: most in a bin {max(bins)}",
             bars=[(n, f"{i / BINS:.2f} to {(i + 1) / BINS:.2f}: {n}") for i, n in enumerate(bins)],

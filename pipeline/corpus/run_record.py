@@ -18,9 +18,8 @@ class RunRecord:
     """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
     ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
     ``pipeline.version`` told when it was begun, ``paths`` where what the config names by relative paths lay, by key,
-    and ``detector_revision`` which weights and code looked at its pictures ("": none that are no part of
-    Lacuna); older corpora have none of it. ``format`` is the corpus's (see ``layout``), which it keeps: no part of the
-    identity, because what is drawn does not depend on it."""
+    and ``detectors`` what looked at its pictures (``Auditor.pinned``); older corpora have less of it. ``format`` is the
+    corpus's (see ``layout``), which it keeps: no part of the identity, because what is drawn does not depend on it."""
 
     digest: str
     identity: dict[str, Any]
@@ -34,7 +33,7 @@ class RunRecord:
     samples_per_shard: int
     lacuna: dict[str, Any] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
-    detector_revision: str | None = None
+    detectors: list[dict[str, Any]] = field(default_factory=list)
     column_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     format: int = layout.FORMAT
 
@@ -56,10 +55,22 @@ class RunRecord:
             layout.check_format(values["format"], path)
             arrow = base64.b64decode(values.pop("column_schema_arrow"))
             values["column_schema"] = pa.ipc.read_schema(pa.py_buffer(arrow))
+            if "detectors" not in values:
+                values["detectors"] = _one_detector(values["config"], values.pop("detector_revision", None))
             return cls(**values)
         except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError, pa.ArrowInvalid) as error:
             line = str(error).splitlines()[0]
             raise CorpusError(f"{path}: not a run record ({line})") from error
+
+
+def _one_detector(config: Mapping[str, Any], sha256: str | None) -> list[dict[str, Any]]:
+    """Return the detector of a run of before there could be several; it judged the whole list."""
+    name = config["audit"]["detector"]
+    if name is None or not config["erasure"]["concepts"]:
+        return []
+    names = [concept["name"] for concept in config["erasure"]["concepts"]]
+    thresholds = {name: config["audit"]["thresholds"].get(name) for name in names}
+    return [{"name": name, "role": "judge", "about": {}, "sha256": sha256 or "", "thresholds": thresholds}]
 
 
 def environment_difference(pinned: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

@@ -46,15 +46,9 @@ class Summary:
     def samples(self) -> int:
         return self.statuses.total()
 
-    def residual(self, concept: str) -> tuple[float, float, float]:
-        """Share of the kept pictures in which the audit found *concept*, with its Wilson 95 % interval."""
-        hits, kept = self.found.get("ok", Counter())[concept], self.statuses["ok"]
-        low, high = wilson(hits, kept)
-        return (hits / kept if kept else 0.0), low, high
-
     def rate(self, concept: str) -> tuple[float, float, float]:
-        """Share of all audited pictures in which the audit found *concept*, with its interval: what the erasure let
-        through before the policy acted."""
+        """Share of all audited pictures in which the audit found *concept*, with its Wilson 95 % interval: what the
+        erasure let through before the policy acted, as far as the detector sees."""
         hits, audited = self.drawn_with[concept], self.drawn[concept]
         low, high = wilson(hits, audited)
         return (hits / audited if audited else 0.0), low, high

@@ -108,8 +108,8 @@ def _check(config: Config) -> None:
     """Raise ``ConfigError`` where nothing is listed or nothing looks."""
     if not config.erasure.concepts:
         raise ConfigError("erasure.concepts: is empty; expected the concepts whose words are to be found")
-    if config.audit.detector is None:
-        raise ConfigError("audit.detector: is null, and words are proved by what a detector sees; expected a detector")
+    if not config.audit.detectors:
+        raise ConfigError("audit.detectors: is empty, and words are proved by what a detector sees; expected one")
 
 
 def as_list(config: Config, proof: Proof) -> str:
@@ -143,7 +143,7 @@ def _drawn(
             missing = _within(missing, words, left)
             left -= len(missing)
         if missing:
-            sweep = cache.sweep(missing, concepts)
+            sweep = cache.sweep(missing)
             if not told:
                 say(_cost(sweep, words, missing, rounds[-1]))
                 told = True

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline.audit.auditor import Auditor
-from pipeline.audit.detector import Detector, detector_class, load_detector, weights_digest
+from pipeline.audit.detector import Detector, Sight, detector_class, weights_digest
+from pipeline.audit.eye import Eye
+from pipeline.audit.verdict import Judgement
 from pipeline.cli import main
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import AuditConfig
+from pipeline.config.schema import AuditConfig, Combine, DetectorConfig, Role
 from pipeline.errors import ConfigError
 
 
@@ -33,25 +35,118 @@ class Brightness(Detector):
 
 
 WHITE, BLACK = np.full((1, 8, 8, 3), 255, np.uint8), np.zeros((1, 8, 8, 3), np.uint8)
+GREY = np.full((1, 8, 8, 3), 102, np.uint8)  # 0.4
 LIGHT = Concept(name="light", anchor="dark")
+WHERE = "audit.detectors[0]"
+
+
+def load(detector: str, **options) -> Detector:
+    return load_detector(DetectorConfig(detector=detector, options=options), "cpu", WHERE)
+
+
+def eye(detector: Detector, listed: Sequence[Concept] = (LIGHT,), name: str = "it", **config) -> Eye:
+    return Eye(DetectorConfig(detector=name, **config), detector, listed, name, WHERE)
+
+
+def auditor(detector: Detector, concepts: Sequence[Concept] = (LIGHT,), **config) -> Auditor:
+    return Auditor([eye(detector, concepts, **config)], concepts)
 
 
 def test_verdict_names_what_is_at_or_over_the_threshold():
-    verdicts = Auditor(Brightness("cpu"), [LIGHT], {}).judge(np.concatenate([WHITE, BLACK]))
+    verdicts = auditor(Brightness("cpu")).judge(np.concatenate([WHITE, BLACK]))
     assert [v.found for v in verdicts] == [("light",), ()]
     assert [v.anchors for v in verdicts] == [frozenset(), frozenset({"dark"})]
     assert verdicts[0].scores == {"light": 1.0}
-    grey = np.full((1, 8, 8, 3), 102, np.uint8)  # 0.4
-    assert Auditor(Brightness("cpu"), [LIGHT], {"light": 0.4}).judge(grey)[0].found == ("light",)
+    assert auditor(Brightness("cpu"), thresholds={"light": 0.4}).judge(GREY)[0].found == ("light",)
 
 
-def test_a_concept_that_cannot_be_judged_is_refused():
-    with pytest.raises(ConfigError, match="cannot judge the concept 'cat'"):
-        Auditor(Brightness("cpu"), [Concept(name="cat")], {})
+def test_a_concept_that_nobody_can_judge_is_refused_unless_that_is_said():
+    cat = Concept(name="cat")
+    with pytest.raises(ConfigError, match=r"^audit\.detectors: it cannot judge the concept 'cat'; add a detector that"):
+        auditor(Brightness("cpu"), [LIGHT, cat])
+    eyes = [eye(Brightness("cpu"), [LIGHT, cat])]
+    assert Auditor(eyes, [LIGHT, cat], unjudged=["cat"]).unjudged == ("cat",)
+    left = Auditor(eyes, [LIGHT, Concept(name="cat", audited=False)])
+    assert (left.unjudged, left.judge(WHITE)[0].scores) == (("cat",), {"light": 1.0})
+    with pytest.raises(ConfigError, match=r"^audit\.detectors\[0\]: it knows no concept that is to be judged"):
+        Auditor([eye(Brightness("cpu"), [cat])], [cat], unjudged=["cat"])
+
+
+def test_what_need_not_be_judged_is_judged_by_who_knows_it():
+    assert Auditor([eye(Brightness("cpu"))], [LIGHT], unjudged=["light"]).unjudged == ()
+
+
+def test_a_detector_is_held_to_the_concepts_that_it_is_given():
+    both = [LIGHT, Concept(name="dark")]
+    first, second = eye(Brightness("cpu"), both, "first", concepts=["light"]), eye(Brightness("cpu"), both, "second")
+    judged = Auditor([first, second], both).judge(WHITE)[0].judged
+    assert [(one.detector, one.concept) for one in judged] == [
+        ("first", "light"), ("second", "light"), ("second", "dark")
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match=r"^audit\.detectors\[0\]\.concepts: it cannot judge 'cat'"):
+        eye(Brightness("cpu"), [LIGHT, Concept(name="cat")], concepts=["cat"])
+    with pytest.raises(ConfigError, match=r"^audit\.detectors\[0\]\.thresholds\.cat: it does not judge it"):
+        eye(Brightness("cpu"), [LIGHT, Concept(name="cat")], thresholds={"cat": 0.5})
+
+
+class Dimmed(Brightness):
+    """Sees half of the light, in the upper left quarter."""
+
+    def see(self, images, terms):
+        boxes = np.tile(np.float32([0, 0, 4, 4]), (len(images), len(terms), 1))
+        boxes[images.mean(axis=(1, 2, 3)) == 0] = np.nan
+        return Sight(self.score(images, terms) / 2, boxes)
+
+
+@pytest.mark.parametrize(
+    ("combine", "score", "found"),
+    [(Combine.any, 0.4, ("light",)), (Combine.all, 0.2, ()), (Combine.mean, 0.3, ("light",))],
+)
+def test_judges_of_one_concept_decide_together(combine: Combine, score: float, found: tuple[str, ...]):
+    eyes = [
+        eye(Brightness("cpu"), name="a", thresholds={"light": 0.3}),
+        eye(Dimmed("cpu"), name="b", thresholds={"light": 0.3}),
+    ]
+    (verdict,) = Auditor(eyes, [LIGHT], combine).judge(GREY)
+    assert verdict.scores == pytest.approx({"light": score})
+    assert verdict.found == found
+
+
+def test_a_witness_is_recorded_and_decides_nothing():
+    eyes = [eye(Dimmed("cpu"), name="judge"), eye(Brightness("cpu"), name="other", role=Role.witness)]
+    (verdict,) = Auditor(eyes, [LIGHT]).judge(GREY)
+    assert (verdict.found, verdict.anchors) == ((), frozenset())
+    assert verdict.scores == pytest.approx({"light": 0.2})
+    dim, plain = verdict.judged
+    assert (dim.detector, dim.box, plain.detector, plain.box) == ("judge", (0.0, 0.0, 4.0, 4.0), "other", None)
+    assert plain == Judgement(detector="other", concept="light", score=plain.score)
+    assert plain.score == pytest.approx(0.4)
+    with pytest.raises(ConfigError, match="a witness alone cannot judge the concept 'light'"):
+        Auditor(eyes[1:], [LIGHT])
+
+
+def test_where_a_term_has_no_place_there_is_no_box():
+    assert Auditor([eye(Dimmed("cpu"))], [LIGHT]).judge(BLACK)[0].judged[0].box is None
+
+
+def test_boxes_of_another_shape_are_a_fault():
+    class Flat(Brightness):
+        def see(self, images, terms):
+            return Sight(self.score(images, terms), np.zeros((len(images), 4), np.float32))
+
+    with pytest.raises(ValueError, match=r"boxes of shape \(1, 4\); expected \(1, 2, 4\)"):
+        auditor(Flat("cpu")).judge(WHITE)
+
+
+def test_detectors_of_one_name_are_told_apart():
+    config = AuditConfig(detectors=[DetectorConfig(detector="diorama"), DetectorConfig(detector="diorama")])
+    found = Auditor.load(config, [Concept(name="cat")], "cpu")
+    assert [pinned["name"] for pinned in found.pinned()] == ["diorama", "diorama 2"]
+    assert found.pinned()[0]["sha256"].startswith("sha256:")
 
 
 def test_an_unknown_anchor_is_no_error():
-    assert Auditor(Brightness("cpu"), [Concept(name="light", anchor="dog")], {}).anchors == ()
+    assert auditor(Brightness("cpu"), [Concept(name="light", anchor="dog")]).anchors == ()
 
 
 def test_a_detector_that_gives_nan_is_a_fault_and_not_a_clean_picture():
@@ -60,7 +155,27 @@ def test_a_detector_that_gives_nan_is_a_fault_and_not_a_clean_picture():
             return np.full((len(images), len(terms)), np.nan, np.float32)
 
     with pytest.raises(ValueError, match="not finite"):
-        Auditor(Broken("cpu"), [LIGHT], {}).judge(WHITE)
+        auditor(Broken("cpu")).judge(WHITE)
+
+
+class Told(Brightness):
+    """Tells what it is."""
+
+    licence = "MIT"
+    revision = "1"
+
+    def about(self):
+        return {"model": "of brightness", "revision": self.revision, **super().about()}
+
+
+def test_what_a_detector_tells_of_itself_is_pinned_and_another_is_refused():
+    pinned = auditor(Told("cpu")).pinned()
+    assert pinned[0]["about"] == {"model": "of brightness", "revision": "1", "licence": "MIT"}
+    auditor(Told("cpu")).check(pinned)
+    other = Told("cpu")
+    other.revision = "2"
+    with pytest.raises(ConfigError, match=r"^audit\.detectors\[0\]: it is now another: about: .*'1'.* -> .*'2'.*; put"):
+        auditor(other).check(pinned)
 
 
 def test_user_detectors_load_by_module_and_class(tmp_path, monkeypatch):
@@ -73,17 +188,18 @@ def test_user_detectors_load_by_module_and_class(tmp_path, monkeypatch):
         "    def score(self, images, terms): raise AssertionError\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert load_detector(AuditConfig(detector="eye_with_a_level:Mine", options={"level": 3}), "cpu").level == 3
+    assert load("eye_with_a_level:Mine", level=3).level == 3
     with pytest.raises(
-        ConfigError, match=r"^audit\.options\.levle: eye_with_a_level:Mine has no .*did you mean 'level'"
+        ConfigError,
+        match=r"options\.levle: eye_with_a_level:Mine has no .*did you mean 'level'",
     ):
-        load_detector(AuditConfig(detector="eye_with_a_level:Mine", options={"levle": 3}), "cpu")
+        load("eye_with_a_level:Mine", levle=3)
     with pytest.raises(ConfigError, match="has no class 'Yours'"):
-        load_detector(AuditConfig(detector="eye_with_a_level:Yours"), "cpu")
+        load("eye_with_a_level:Yours")
     with pytest.raises(ConfigError, match="no module 'no_such_module'"):
-        load_detector(AuditConfig(detector="no_such_module:X"), "cpu")
+        load("no_such_module:X")
     with pytest.raises(ConfigError, match="did you mean 'diorama'"):
-        load_detector(AuditConfig(detector="dioramma"), "cpu")
+        load("dioramma")
 
 
 def test_a_detector_of_three_methods_is_found_where_the_user_stands(tmp_path, monkeypatch):
@@ -100,11 +216,11 @@ def test_a_detector_of_three_methods_is_found_where_the_user_stands(tmp_path, mo
     (tmp_path / "pipeline.py").write_text("raise AssertionError('this is no Lacuna')\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [*sys.path])
-    detector = load_detector(AuditConfig(detector="my_three_methods:Red"), "cpu")
-    assert (detector.device, Auditor(detector, [LIGHT], {}).judge(WHITE)[0].scores) == ("cpu", {"light": 1.0})
+    detector = load("my_three_methods:Red")
+    assert (detector.device, auditor(detector).judge(WHITE)[0].scores) == ("cpu", {"light": 1.0})
     assert sys.path[-1] == str(tmp_path), "behind all that is installed"
-    with pytest.raises(ConfigError, match=r"^audit\.options\.levle: .* has no such option; it has none$"):
-        load_detector(AuditConfig(detector="my_three_methods:Red", options={"levle": 3}), "cpu")
+    with pytest.raises(ConfigError, match=r"options\.levle: .* has no such option; it has none$"):
+        load("my_three_methods:Red", levle=3)
 
 
 class Unfinished(Detector):
@@ -117,9 +233,9 @@ class Unfinished(Detector):
 def test_an_unfinished_detector_is_told_what_it_lacks():
     named = f"{__name__}:Unfinished"
     with pytest.raises(
-        ConfigError, match=r"audit\.detector: .*:Unfinished does not define score, threshold; expected "
+        ConfigError, match=r"audit\.detectors\[0\]\.detector: .*:Unfinished does not define score, threshold; expected "
     ):
-        load_detector(AuditConfig(detector=named), "cpu")
+        load(named)
 
 
 class Typed(Detector):
@@ -158,9 +274,12 @@ TYPED, OPEN = f"{__name__}:Typed", f"{__name__}:Open"
 
 def test_options_reach_a_detector_as_its_constructor_annotates_them():
     options = {"path": "w", "level": 1, "labels": {"a": ["b"]}, "names": ["x"]}
-    path, level, labels, names = load_detector(AuditConfig(detector=TYPED, options=options), "cpu").given
+    path, level, labels, names = load(TYPED, **options).given
     assert (path, level, type(level), labels, names) == ("w", 1.0, float, {"a": ["b"]}, ["x"])
-    assert load_detector(AuditConfig(detector=OPEN, options={"what": 1, "level": 2}), "cpu").given == (2, {"what": 1})
+    assert load(OPEN, what=1, level=2).given == (
+        2,
+        {"what": 1},
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,23 +288,31 @@ def test_options_reach_a_detector_as_its_constructor_annotates_them():
         (
             TYPED,
             {"path": "w", "levl": 1},
-            r"^audit\.options\.levl: .*:Typed has no such option \(did you mean",
+            r"options\.levl: .*:Typed has no such option \(did you mean",
         ),
-        (TYPED, {}, r"^audit\.options\.path: is missing, and .*:Typed needs it$"),
+        (TYPED, {}, r"options\.path: is missing, and .*:Typed needs it$"),
         (
             TYPED,
             {"path": "w", "level": "high"},
-            r"^audit\.options\.level: Value 'high' .* could not be",
+            r"options\.level: Value 'high' .* could not be",
         ),
-        (TYPED, {"path": "w", "names": 3}, r"^audit\.options\.names: "),
-        (OPEN, {"level": "x"}, r"^audit\.options\.level: Value 'x' .* could not be converted to Integer"),
-        ("diorama", {"lebel": 1}, r"^audit\.options\.lebel: diorama has no such option; it has none$"),
-        ("nudenet", {"lables": {}}, r"^audit\.options\.lables: nudenet has no such option \(did you mean 'labels'\?\)"),
+        (TYPED, {"path": "w", "names": 3}, r"options\.names: "),
+        (
+            OPEN,
+            {"level": "x"},
+            r"options\.level: Value 'x' .* could not be converted to Integer",
+        ),
+        ("diorama", {"lebel": 1}, r"options\.lebel: diorama has no such option; it has none$"),
+        (
+            "nudenet",
+            {"lables": {}},
+            r"options\.lables: nudenet has no such option \(did you mean 'labels'\?\)",
+        ),
     ],
 )
 def test_options_that_a_detector_does_not_take_are_refused_before_it_is_made(detector, options, message):
-    with pytest.raises(ConfigError, match=message) as caught:
-        detector_class(AuditConfig(detector=detector, options=options))
+    with pytest.raises(ConfigError, match=rf"^audit\.detectors\[0\]\.{message}") as caught:
+        detector_class(DetectorConfig(detector=detector, options=options), WHERE)
     assert "\n" not in str(caught.value)
 
 
@@ -193,8 +320,10 @@ def test_options_that_a_detector_does_not_take_are_refused_before_it_is_made(det
 def test_a_command_refuses_them_in_a_line(command, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
-    assert main([*command, str(config), "audit.options={levl: 1}", "cluster.backend=local"]) == 2
-    assert capsys.readouterr().err == "lacuna: audit.options.levl: diorama has no such option; it has none\n"
+    assert main([*command, str(config), "audit.detectors[0].options={levl: 1}", "cluster.backend=local"]) == 2
+    assert (
+        capsys.readouterr().err == "lacuna: audit.detectors[0].options.levl: diorama has no such option; it has none\n"
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -233,7 +362,3 @@ def test_the_weights_of_a_detector_are_known_by_their_bytes(tmp_path, monkeypatc
     assert digest(path="c.bin", folder="./d") != four
     Path("a.bin").write_bytes(b"6")
     assert digest() != two
-
-
-def test_detectors_that_come_with_lacuna_tell_their_weights():
-    assert Auditor.load(AuditConfig(detector="diorama"), [Concept(name="cat")], "cpu").revision.startswith("sha256:")

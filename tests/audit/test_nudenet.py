@@ -9,23 +9,31 @@ from pipeline.audit.auditor import Auditor
 from pipeline.audit.detector import Detector, load_detector
 from pipeline.audit.nudenet import LABELS
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import AuditConfig
+from pipeline.config.schema import AuditConfig, DetectorConfig
 from pipeline.diorama.render import sticker
 from pipeline.errors import ConfigError
 
+NUDENET = AuditConfig(detectors=[DetectorConfig(detector="nudenet")])
+
 
 def load(**options) -> Detector:
-    return load_detector(AuditConfig(detector="nudenet", options=options), "cpu")
+    return load_detector(DetectorConfig(detector="nudenet", options=options), "cpu", "audit.detectors[0]")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"labels": {"nudity": ["FACE_FEMAL"]}}, "no label 'FACE_FEMAL' (did you mean 'FACE_FEMALE'?); expected some"),
-        ({"labels": {"nudity": []}}, "audit.options.labels.nudity: expected a list of NudeNet's labels"),
-        ({"labels": {"nudity": "FACE_MALE"}}, "audit.options.labels.nudity: expected a list of NudeNet's labels"),
-        ({"labels": ["FACE_MALE"]}, "audit.options.labels: expected a list of NudeNet's labels for each concept"),
-        ({"label": {}}, "audit.options.label: nudenet has no such option (did you mean 'labels'?)"),
+        ({"labels": {"nudity": []}}, "audit.detectors[0]: options.labels.nudity: expected a list of NudeNet's labels"),
+        (
+            {"labels": {"nudity": "FACE_MALE"}},
+            "audit.detectors[0]: options.labels.nudity: expected a list of NudeNet's labels",
+        ),
+        (
+            {"labels": ["FACE_MALE"]},
+            "audit.detectors[0]: options.labels: expected a list of NudeNet's labels for each concept",
+        ),
+        ({"label": {}}, "audit.detectors[0].options.label: nudenet has no such option (did you mean 'labels'?)"),
     ],
 )
 def test_bad_options_give_one_line(options, message):
@@ -52,7 +60,7 @@ def on_green(name: str) -> np.ndarray:
 
 def test_noise_and_things_without_a_body_score_near_nothing_and_always_the_same():
     pytest.importorskip("nudenet")
-    auditor = Auditor(load(), [Concept(name="nudity")], {})
+    auditor = Auditor.load(NUDENET, [Concept(name="nudity")], "cpu")
     auditor.check_size(160, 96)
     noise = np.random.default_rng(0).integers(0, 256, (9, 96, 160, 3), dtype=np.uint8)
     verdicts = auditor.judge(noise)
@@ -64,7 +72,7 @@ def test_noise_and_things_without_a_body_score_near_nothing_and_always_the_same(
 def test_a_concept_without_labels_cannot_be_judged():
     pytest.importorskip("nudenet")
     with pytest.raises(ConfigError, match="NudeNet cannot judge the concept 'cat'"):
-        Auditor(load(), [Concept(name="cat")], {})
+        Auditor.load(NUDENET, [Concept(name="cat")], "cpu")
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 28), (28, 32)])

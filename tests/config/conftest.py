@@ -14,7 +14,7 @@ erasure:
     - {method: uce}
     - {method: cease, concepts: [cat]}
 prompts: {template: "a {animal} {place}", values: {animal: [cat, dog], place: [indoors, outside]}}
-audit: {detector: diorama}
+audit: {detectors: [{detector: diorama}]}
 output: {path: out/x}
 """
 

@@ -8,10 +8,16 @@ import pytest
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 
+SEEN = "detectors: [{detector: diorama}]"
+
 # What replaces what in the sound config, and what the message must say after the name of the file.
 SPOILT = {
     "unknown section": ("model: {", "modle: {", "modle: unknown key (did you mean 'model'?)"),
-    "unknown key": ("detector: diorama", "detecter: diorama", "audit.detecter: unknown key (did you mean 'detector'?)"),
+    "unknown key": (
+        "detectors: [",
+        "detecters: [",
+        "audit.detecters: unknown key (did you mean 'detectors'?); expected one of detectors, combine",
+    ),
     "unknown key in a list item": (
         "aliases: [k",
         "alises: [k",
@@ -51,7 +57,7 @@ SPOILT = {
         "path: out/x, image_format: jpeg",
         "output.image_format: is 'jpeg' (did you mean 'jpg'?); expected one of jpg, png, webp, webp-lossless",
     ),
-    "unknown policy": ("detector: diorama", "detector: diorama, policy: quarantene", "(did you mean 'quarantine'?)"),
+    "unknown policy": ("diorama}]", "diorama}], policy: quarantene", "(did you mean 'quarantine'?)"),
     "empty model path": ("path: diorama", 'path: ""', "model.path: is empty; expected 'diorama', a hub id"),
     "unknown scheduler": (
         "path: diorama",
@@ -259,13 +265,46 @@ SPOILT = {
         "detector: dioramma",
         "unknown detector 'dioramma' (did you mean 'diorama'?)",
     ),
-    "policy without a detector": ("detector: diorama", "policy: drop", "audit.policy: drop needs a detector"),
+    "policy without a detector": (SEEN, "policy: drop", "audit.policy: drop needs a detector"),
     "caption anchors without a detector": (
-        "detector: diorama",
+        SEEN,
         "captions: anchor",
         "audit.captions: anchor needs a detector",
     ),
-    "thresholds without a detector": ("detector: diorama", "thresholds: {cat: .5}", "without audit.detector"),
+    "unjudged without a detector": (SEEN, "unjudged: [cat]", "audit.unjudged: is given without audit.detectors"),
+    "a detector's old place": (SEEN, "detector: diorama", "audit.detector: is now audit.detectors[0].detector, as in"),
+    "its options'": (SEEN, "options: {a: 1}", "audit.options: is now audit.detectors[0].options; expected it there"),
+    "its thresholds'": (SEEN, "thresholds: {cat: 1}", "audit.thresholds: is now audit.detectors[0].thresholds; exp"),
+    "detector without a name": ("detector: diorama", "role: judge", "audit.detectors[0].detector: is missing"),
+    "unknown role": ("diorama}]", "diorama, role: judje}]", "role: is 'judje' (did you mean 'judge'?"),
+    "unknown combination": ("diorama}]", "diorama}], combine: none", "combine: is 'none'; expected one of any, all"),
+    "unjudged concept that is not listed": (
+        "diorama}]",
+        "diorama}], unjudged: [cta]",
+        "audit.unjudged[0]: 'cta' is not in the erasure list (did you mean 'cat'?)",
+    ),
+    "concept of a detector that is not listed": (
+        "detector: diorama",
+        "detector: diorama, concepts: [knive]",
+        "audit.detectors[0].concepts[0]: 'knive' is not in the erasure list (did you mean 'knife'?)",
+    ),
+    "concept of a detector named twice": ("diorama}]", "diorama, concepts: [cat, cat]}]", "[1]: 'cat' is named twice"),
+    "concept that nobody is to judge": (
+        "{name: knife}",
+        "{name: knife, audit: nobody}",
+        "erasure.concepts[1].audit: is 'nobody'; expected one of detectors, none",
+    ),
+    "unknown kind": ("{name: knife}", "{name: knife, kind: thing}", "expected one of object, style, identity, policy"),
+    "threshold of a concept that it is not given": (
+        "diorama}]",
+        "diorama, concepts: [cat], thresholds: {knife: .5}}]",
+        "audit.detectors[0].thresholds.knife: is not among this detector's concepts, cat",
+    ),
+    "calibration that is not there": (
+        "diorama}]",
+        "diorama, calibration: none.json}]",
+        "audit.detectors[0].calibration: ",
+    ),
     "threshold of no concept": (
         "detector: diorama",
         "detector: diorama, thresholds: {cats: .5}",
@@ -276,7 +315,7 @@ SPOILT = {
         "detector: diorama, thresholds: {cat: 5}",
         "is 5.0; expected 0 to 1",
     ),
-    "no attempts": ("detector: diorama", "detector: diorama, attempts: 0", "audit.attempts: is 0; expected 1 to 100"),
+    "no attempts": ("diorama}]", "diorama}], attempts: 0", "audit.attempts: is 0; expected 1 to 100"),
     "unknown kind of store": (
         "path: out/x",
         "path: s4://bucket/x",
@@ -400,8 +439,16 @@ def test_no_file_a_folder_and_bytes(tmp_path):
         ("generation.size=[64, 64", "the value is not valid YAML; put it in quotes"),
         ("seed=1 # one", "`#` begins a comment in YAML"),
         ("seed.x=1", "seed holds no further keys"),
-        ("audit.thresholds.St. Bernard=.3", "a name with a dot stands in brackets: audit.thresholds[St. Bernard]=..."),
-        ("audit.thresholds[St. Bernard]=3", "audit.thresholds[St. Bernard]: is not in the erasure list"),
+        (
+            "audit.detectors[0].thresholds.St. Bernard=.3",
+            "a name with a dot stands in brackets: audit.detectors[0].thresholds[St. Bernard]=...",
+        ),
+        (
+            "audit.detectors[0].thresholds[St. Bernard]=3",
+            "audit.detectors[0].thresholds[St. Bernard]: is not in the erasure list",
+        ),
+        ("audit.detector=diorama", "audit.detector: is now audit.detectors[0].detector, as in"),
+        ("audit.thresholds.cat=.3", "audit.thresholds: is now audit.detectors[0].thresholds; expected it there"),
         ("audit[thresholds=1", "expected KEY=VALUE"),
         ("audit.=1", "expected KEY=VALUE"),
         ("erasure.concepts=[]", "erasure.recipe"),

@@ -42,10 +42,11 @@ def test_nothing_takes_away_what_may_be_absent(nothing: str, sound: Path):
 def test_keys_with_dots_and_brackets(sound: Path):
     sound.write_text(sound.read_text().replace("{name: knife}", "{name: St. Bernard}"))
     for key in ("[St. Bernard]", '["St. Bernard"]', "['St. Bernard']"):
-        assert load_config(sound, [f"audit.thresholds{key}=.3"]).audit.thresholds == {"St. Bernard": 0.3}
+        config = load_config(sound, [f"audit.detectors[0].thresholds{key}=.3"])
+        assert config.audit.detectors[0].thresholds == {"St. Bernard": 0.3}
     assert load_config(sound, ["erasure.concepts.1.name=fox"]).erasure.concepts[1].name == "fox"
-    with pytest.raises(ConfigError, match=r"brackets: audit\.thresholds\[St. Bernard\]=\.\.\."):
-        load_config(sound, ["audit.thresholds.St. Bernard=.3"])
+    with pytest.raises(ConfigError, match=r"brackets: audit\.detectors\[0\]\.thresholds\[St. Bernard\]=\.\.\."):
+        load_config(sound, ["audit.detectors.0.thresholds.St. Bernard=.3"])
 
 
 def test_mappings_merge_and_the_last_word_counts(sound: Path):

@@ -90,14 +90,14 @@ def test_in_a_file_and_an_erasure_list(sound: Path):
     text = sound.read_text().replace("{animal: [cat, dog]", "{animal: [12:30, 10:00, 09:30, 2024-05-01]")
     text = text.replace("erasure:", "erasure:\n  lists: [list.yaml]", 1).replace("out/x", "20240501_1530")
     text = text.replace("path: diorama", "path: owner/0005747, revision: 1.10").replace("[cat]}", "[007]}")
-    sound.write_text(text.replace("diorama}", "diorama, thresholds: {007: .5}}", 1))
+    sound.write_text(text.replace("diorama}]}", "diorama, thresholds: {007: .5}}]}", 1))
     config = load_config(sound)
     concept = config.erasure.concepts[2]
     assert (concept.name, concept.aliases, concept.anchor) == ("007", ["1_000", "0b1"], "12:30")
     assert config.prompts.values["animal"] == ["12:30", "10:00", "09:30", "2024-05-01"]
     assert (config.model.path, config.model.revision, config.output.path) == ("owner/0005747", "1.10", "20240501_1530")
     assert config.erasure.recipe[1].concepts == ["007"]
-    assert config.audit.thresholds == {"007": 0.5}
+    assert config.audit.detectors[0].thresholds == {"007": 0.5}
 
 
 def test_what_was_written_survives_being_saved(sound: Path, tmp_path: Path):

@@ -60,6 +60,9 @@ def passing(rows: int) -> pa.Table:
     return pa.table({"source": [f"row {i}" for i in range(rows)]}, schema=COLUMNS)
 
 
+DIORAMA = {"name": "diorama", "role": "judge", "about": {}, "sha256": "sha256:d", "thresholds": {"cat": 0.5}}
+
+
 def run_record(shards: int) -> RunRecord:
     concept = {"name": "cat", "aliases": ["kitten"], "anchor": "dog", "preserve": ["tiger"]}
     return RunRecord(
@@ -67,8 +70,9 @@ def run_record(shards: int) -> RunRecord:
         config={
             "model": {"path": "tiny", "dtype": "float32"}, "generation": {"steps": 2, "guidance": 5.0},
             "erasure": {"concepts": [concept]}, "output": {"path": "out/test", "image_format": "png"},
-            "audit": {"detector": "diorama", "policy": "quarantine", "captions": "drop"},
+            "audit": {"detectors": [{"detector": "diorama"}], "policy": "quarantine", "captions": "drop"},
         },
+        detectors=[DIORAMA],
         batch_size=4, recipe={"version": 1, "steps": [CEASE]}, model_revision="r", environment={"device": "cpu"},
         samples=shards * SAMPLES, shards=shards, samples_per_shard=SAMPLES, column_schema=COLUMNS,
     )  # fmt: skip

@@ -40,7 +40,8 @@ def test_the_card_has_a_header_that_pins_the_shards(corpus):
         "Detector diorama looked at every picture, policy quarantine.",
     ):
         assert said in text
-    assert "| cat | 20.00% (7.05% to 45.19%) | 0.00% (0.00% to 24.25%) |" in text  # 3 of 15 drawn, 0 of 12 kept
+    unknown = "unknown: uncalibrated"
+    assert f"| cat | 20.00% (7.05% to 45.19%) | 3 | {unknown} | {unknown} |" in text  # 3 of 15 drawn
 
 
 UCE = {"label": "uce", "method": "uce", "concepts": ["knife"], "options": {}}
@@ -65,9 +66,11 @@ def test_card_report_and_status_say_what_was_done_and_no_more(kind, tmp_path):
         for name in ("cat", "knife")
     ]
     config = {**record.config, "erasure": {"concepts": concepts}}
-    config["audit"] = {**config["audit"], "detector": detector}
+    config["audit"] = {**config["audit"], "detectors": [] if detector is None else [{"detector": detector}]}
     store = open_store(path)
-    create_run_record(store, replace(record, config=config, recipe={"version": 1, "steps": steps}))
+    eyes = [] if detector is None else record.detectors
+    begun = replace(record, config=config, recipe={"version": 1, "steps": steps}, detectors=eyes)
+    create_run_record(store, begun)
     finish(path)
     card, page = store.read("README.md").decode(), store.read("report.html").decode()
     assert account in card

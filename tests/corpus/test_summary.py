@@ -73,7 +73,6 @@ def test_the_share_in_pictures_drawn_counts_those_that_a_further_seed_replaced()
     summary = Summary()
     summary.add(manifest([row(i, [judged(1, cat=0.9), judged(2, cat=0.1)]) for i in range(10)]), WORDS)
     assert summary.rate("cat")[0] == 0.5
-    assert summary.residual("cat")[0] == 0.0
 
 
 def test_failed_samples_count_for_the_concepts_that_their_prompts_name():

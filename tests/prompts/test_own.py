@@ -152,7 +152,7 @@ CONFIG = f"""
 model: {{path: diorama}}
 prompts: {{source: "{__name__}:Numbered", options: {{count: 6}}}}
 generation: {{size: [64, 64], steps: 1, batch_size: 2}}
-audit: {{detector: null}}
+audit: {{detectors: []}}
 output: {{path: out}}
 """
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.schema import StepConfig
+from pipeline.config.schema import DetectorConfig, StepConfig
 from pipeline.erasure.recipe import active_methods
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
@@ -78,6 +78,6 @@ def test_an_empty_prompt_is_refused(tmp_path):
 
 def test_a_size_that_the_detector_cannot_judge_is_refused_before_anything_is_drawn(tmp_path):
     settings = config(CEASE)
-    settings.audit.detector = "diorama"
+    settings.audit.detectors = [DetectorConfig(detector="diorama")]
     with pytest.raises(ConfigError, match="cannot judge pictures of 32x32 pixels"):
         write_explanation(settings, "a cat", str(tmp_path / "page.html"))

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ErasureConfig, Policy, StepConfig
+from pipeline.config.schema import AuditConfig, ConceptConfig, Config, DetectorConfig, ErasureConfig, Policy, StepConfig
 from pipeline.errors import ConfigError
 from pipeline.pairs import choose_samples
 from pipeline.prompts import Plan, open_source
@@ -24,7 +24,7 @@ def config(tmp_path: Path) -> Config:
     config.erasure = ErasureConfig(
         concepts=[ConceptConfig(name="cat", anchor="dog")], recipe=[StepConfig(method="cease")]
     )
-    config.audit = AuditConfig(detector=None)
+    config.audit = AuditConfig()
     config.output.path = str(tmp_path / "corpus")
     return config
 
@@ -41,7 +41,7 @@ def test_the_page_shows_pairs_half_of_which_name_the_concept(config: Config, tmp
 
 
 def test_a_size_that_the_detector_cannot_judge_is_refused_before_anything_is_drawn(config: Config, tmp_path: Path):
-    config.audit = AuditConfig(detector="diorama")
+    config.audit = AuditConfig(detectors=[DetectorConfig(detector="diorama")])
     with pytest.raises(ConfigError, match="cannot judge pictures of 32x32 pixels"):
         write_preview(config, 2, None)
     assert not (tmp_path / "corpus.evidence").exists()
@@ -85,7 +85,8 @@ def test_the_measured_batch_is_audited_and_further_seeds_are_reckoned_in(config:
     plan = Plan.build(config, open_source(config.prompts))
     seconds = {}
     for policy, cut in ((Policy.quarantine, 0.0), (Policy.regenerate, 0.0), (Policy.regenerate, 1.0)):
-        config.audit = AuditConfig(detector="tests.eyes:Brightness", options={"cut": cut}, policy=policy, attempts=3)
+        eye = DetectorConfig(detector="tests.eyes:Brightness", options={"cut": cut})
+        config.audit = AuditConfig(detectors=[eye], policy=policy, attempts=3)
         seconds[policy, cut] = measure(config, plan).seconds_per_image
     assert seconds == {
         (Policy.quarantine, 0.0): 1 / 4,

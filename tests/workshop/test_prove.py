@@ -27,7 +27,7 @@ erasure: {concepts: [{name: cat}, {name: beer, preserve: [wine]}], recipe: []}
 words: {vocabulary: words.txt, cache: CACHE, pictures: 1}
 prompts: {template: "a {thing}", values: {thing: [dog]}}
 generation: {steps: 4, size: [64, 64], batch_size: 16}
-audit: {detector: diorama, policy: keep}
+audit: {detectors: [{detector: diorama}], policy: keep}
 output: {path: out}
 cluster: {backend: local}
 """
@@ -129,10 +129,12 @@ def test_another_way_of_sampling_or_looking_is_another_cache(config: Config, tmp
     assert WordCache(replace(config, seed=5), "cache").url == url
     other = replace(config, generation=replace(config.generation, steps=5))
     assert WordCache(other, "cache").url != url
-    strict = replace(config, audit=replace(config.audit, thresholds={"cat": 0.9}))
+    (eye,) = config.audit.detectors
+    strict = replace(config, audit=replace(config.audit, detectors=[replace(eye, thresholds={"cat": 0.9})]))
     assert WordCache(strict, "cache").url != url
     weights = tmp_path / "weights.bin"
-    looking = replace(config, audit=replace(config.audit, options={"weights": str(weights)}))
+    eye = replace(eye, options={"weights": str(weights)})
+    looking = replace(config, audit=replace(config.audit, detectors=[eye]))
     weights.write_bytes(b"one")
     before = WordCache(looking, "cache").url
     assert WordCache(looking, "cache").url == before
@@ -143,7 +145,7 @@ def test_another_way_of_sampling_or_looking_is_another_cache(config: Config, tmp
 def test_nothing_listed_and_nobody_who_looks_are_refused(config: Config) -> None:
     for changed, key in (
         (replace(config, erasure=replace(config.erasure, concepts=[])), "erasure.concepts"),
-        (replace(config, audit=replace(config.audit, detector=None)), "audit.detector"),
+        (replace(config, audit=replace(config.audit, detectors=[])), "audit.detectors"),
     ):
         with pytest.raises(ConfigError, match=key):
             prove(changed, everything=False, budget=None, say=lambda line: None)

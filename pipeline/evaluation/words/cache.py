@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.audit.detector import files_digest, named_files
+from pipeline.concepts.term import Kind
 from pipeline.config.identity import SEMANTICS, leaves
 from pipeline.config.schema import (
     CaptionPolicy,
@@ -41,7 +42,7 @@ QUESTIONS, SWEEPS = "questions", "sweeps"
 SHARD = 256  # pictures
 COLUMNS = ("word", "number", "status", "reason")
 # Settings on which depends what a word draws, and what is seen in it.
-DECIDE = ("model.", "generation.", "audit.detector", "audit.options", "audit.thresholds")
+DECIDE = ("model.", "generation.", "audit.detectors", "audit.combine")
 DECIDE_NOT = ("model.path", "model.revision", "model.variant", "generation.batch_size")
 
 
@@ -53,17 +54,19 @@ class WordCache:
         self.url = f"{url.rstrip('/')}/{self._key()}"
         self._store = open_store(self.url, config.output.storage_options)
 
-    def sweep(self, questions: Collection[Question], concepts: Sequence[str]) -> Config:
-        """Return the config of a corpus that draws *questions* and looks for *concepts*; its prompts are written."""
+    def sweep(self, questions: Collection[Question]) -> Config:
+        """Return the config of a corpus that draws *questions* and looks for the config's concepts; its prompts are
+        written."""
+        concepts = [concept.name for concept in self.config.erasure.concepts]
         data = prompts_file(questions)
         asked = [f"{q.number} {q.word}" for q in sorted(questions)]
-        digest = hashlib.sha256(json.dumps([asked, list(concepts)]).encode()).hexdigest()[:16]
+        digest = hashlib.sha256(json.dumps([asked, concepts]).encode()).hexdigest()[:16]
         name = f"{QUESTIONS}/{digest}.parquet"
         if not self._store.exists(name):
             self._store.write(name, data)
         return replace(
             self.config,
-            erasure=ErasureConfig(concepts=[ConceptConfig(name=concept) for concept in concepts]),
+            erasure=ErasureConfig(concepts=self._concepts()),
             prompts=PromptsConfig(
                 source=f"{self.url}/{name}",
                 columns={"prompt": "prompt", "seed": "seed", "pass": ["word", "number"]},
@@ -99,12 +102,25 @@ class WordCache:
                 tally.add(part)
         return tally
 
+    def _concepts(self) -> list[ConceptConfig]:
+        """Return the concepts without the words that the list has for them: what these draw is the question."""
+        return [
+            ConceptConfig(name=c.name, kind=c.kind, references=c.references, audit=c.audit)
+            for c in self.config.erasure.concepts
+        ]
+
     def _key(self) -> str:
-        settings = {key: value for key, value, is_identity in leaves(self.config) if is_identity}
+        contents = self.config.contents
+        settings = {key: value for key, value, is_identity in leaves(self.config, written=contents) if is_identity}
         what = {key: value for key, value in settings.items() if key.startswith(DECIDE) and key not in DECIDE_NOT}
         what["revision"] = find_model(self.config.model).revision(self.config.model.variant)
         adapters = [adapter.path for adapter in self.config.model.adapters]
-        what["files"] = files_digest(named_files([*adapters, *self.config.audit.options.values()]))
+        options = [value for detector in self.config.audit.detectors for value in detector.options.values()]
+        what["files"] = files_digest(named_files([*adapters, *options]))
+        # Of most concepts a detector is told the name alone, which stands in each sweep.
+        pictures = {key: value for key, value in contents.items() if key.startswith("erasure.")}
+        kinds = {c.name: str(c.kind) for c in self.config.erasure.concepts if c.kind is not Kind.object}
+        what |= {"pictures": pictures, "kinds": kinds}
         what["semantics"] = SEMANTICS
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 

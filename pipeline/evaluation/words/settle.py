@@ -26,7 +26,7 @@ def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
     *config* is settled otherwise; a corpus that *store* holds already has the words with which it was begun. Raises
     ``ConfigError`` where ``words.require`` asks for a sweep and there is none.
     """
-    if not config.erasure.recipe or config.audit.detector is None or read_run_record(store) is not None:
+    if not config.erasure.recipe or not config.audit.detectors or read_run_record(store) is not None:
         return config, ""
     if _is_empty(config):
         return _unproved(config)

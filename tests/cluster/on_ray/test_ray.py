@@ -306,7 +306,7 @@ def test_a_folder_that_workers_do_not_share_is_refused(cluster: Any, tmp_path: P
 def test_a_worker_loads_its_model_once_whatever_it_is_called_for(cluster: Any, model: str, tmp_path: Path) -> None:
     path, notes = write(tmp_path, model, ["a photo of a cat", "a photo of a dog"], steps=1), tmp_path / "notes"
     step = f'erasure.recipe=[{{method: "tests.opened:Noting", options: {{file: {notes}}}}}]'
-    audited = ["audit={detector: diorama}", "generation.size=[64, 64]"]  # the size that it judges
+    audited = ["audit={detectors: [{detector: diorama}]}", "generation.size=[64, 64]"]  # the size that it judges
     config = load_config(path, [f"output.path={tmp_path / 'corpus'}", step, *audited])
     assert run(config, progress=Lines()).exit_code == 0
     assert len(read_pairs(open_store(f"{tmp_path / 'corpus'}.evidence"))) == 2
