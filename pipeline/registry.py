@@ -79,7 +79,7 @@ SOURCES: dict[str, str] = {
     ".parquet": "pipeline.prompts.parquet:ParquetSource",
 }
 
-# The detectors that audit.detector may name.
+# The detectors that audit.detectors may name.
 DETECTORS: dict[str, str] = {
     "classifier": "pipeline.audit.classifier:Classifier",
     "clip": "pipeline.audit.clip:CLIP",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipeline.audit.compatibility import check_detector
+from pipeline.audit.compatibility import check_detectors
 from pipeline.config import SEMANTICS, identity_difference
 from pipeline.config.schema import Config
 from pipeline.corpus import layout
@@ -62,7 +62,7 @@ def _refuse_misspelt(config: Config, differing: Sequence[str]) -> None:
 
         check_scheduler_options(config.model)
     if any(key.startswith("audit.") and key.endswith("options") for key in keys):
-        check_detector(config)
+        check_detectors(config)
     if any(key.startswith("erasure.recipe") and key.endswith("options") for key in keys):
         check_recipe(config)
 

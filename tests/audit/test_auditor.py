@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pipeline.audit.auditor import Auditor
-from pipeline.audit.detector import Detector, Sight, detector_class, weights_digest
+from pipeline.audit.detector import Detector, Sight, detector_class, load_detector, weights_digest
 from pipeline.audit.eye import Eye
 from pipeline.audit.verdict import Judgement
 from pipeline.cli import main

@@ -24,16 +24,16 @@ def load(**options) -> Detector:
     ("options", "message"),
     [
         ({"labels": {"nudity": ["FACE_FEMAL"]}}, "no label 'FACE_FEMAL' (did you mean 'FACE_FEMALE'?); expected some"),
-        ({"labels": {"nudity": []}}, "audit.detectors[0]: options.labels.nudity: expected a list of NudeNet's labels"),
+        ({"labels": {"nudity": []}}, "options.labels.nudity: expected a list of NudeNet's labels"),
         (
             {"labels": {"nudity": "FACE_MALE"}},
-            "audit.detectors[0]: options.labels.nudity: expected a list of NudeNet's labels",
+            "options.labels.nudity: expected a list of NudeNet's labels",
         ),
         (
             {"labels": ["FACE_MALE"]},
-            "audit.detectors[0]: options.labels: expected a list of NudeNet's labels for each concept",
+            "options.labels: expected a list of NudeNet's labels for each concept",
         ),
-        ({"label": {}}, "audit.detectors[0].options.label: nudenet has no such option (did you mean 'labels'?)"),
+        ({"label": {}}, "options.label: nudenet has no such option (did you mean 'labels'?)"),
     ],
 )
 def test_bad_options_give_one_line(options, message):
