@@ -26,4 +26,4 @@ def test_each_number_has_its_entry():
 
 def test_each_renamed_key_is_told_with_its_new_name():
     for old, new in (RENAMED | dict(CEASEOptions.RENAMED)).items():
-        assert re.search(rf"`{old}`( of `cease`)? is now `{new}`", TEXT)
+        assert re.search(rf"`{re.escape(old)}`( of `cease`)? is now `{re.escape(new)}`", TEXT)

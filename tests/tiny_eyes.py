@@ -13,7 +13,7 @@ from PIL import Image
 from transformers.models.auto.image_processing_auto import get_image_processor_class_from_name
 
 from pipeline.audit.detector import Detector, load_detector
-from pipeline.config.schema import AuditConfig
+from pipeline.config.schema import DetectorConfig
 from tests import tiny
 
 SIDE = 32  # pixels that a network looks at
@@ -212,7 +212,7 @@ def seeded(network_class: Callable[[Any], Any], config: Any, larger: float = 3.0
 
 def load(detector: str, **options: Any) -> Detector:
     """Load as a config does that names it."""
-    return load_detector(AuditConfig(detector=detector, options=options), "cpu")
+    return load_detector(DetectorConfig(detector=detector, options=options), "cpu", "audit.detectors[0]")
 
 
 def pictures(count: int, height: int, width: int) -> np.ndarray:

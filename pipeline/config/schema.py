@@ -324,7 +324,7 @@ class Config:
 # Keys that had other names: old -> new.
 RENAMED = {
     "prompts.column": "prompts.columns.prompt",
-    "audit.detector": "audit.detectors[0].detector, as in `audit: {detectors: [{detector: NAME}]}`",
+    "audit.detector": "audit.detectors[0].detector",
     "audit.options": "audit.detectors[0].options",
     "audit.thresholds": "audit.detectors[0].thresholds",
 }

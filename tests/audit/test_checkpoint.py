@@ -29,7 +29,7 @@ def test_a_hub_id_is_taken_from_the_cache_and_pinned_to_its_commit(folder, tmp_p
 def test_a_model_that_is_nowhere_is_one_line(tmp_path, monkeypatch):
     hub.use(tmp_path / "cache", monkeypatch)
     assert tiny_eyes.one_line("clip", model=MODEL) == (
-        f"clip: model: {MODEL} is not here, and HF_HUB_OFFLINE keeps from asking the hub"
+        f"audit.detectors[0]: clip: model: {MODEL} is not here, and HF_HUB_OFFLINE keeps from asking the hub"
     )
     assert "no/such/folder is neither a folder here nor a hub id" in tiny_eyes.one_line("clip", model="no/such/folder")
     assert "has no config.json; expected what save_pretrained" in tiny_eyes.one_line("clip", model=str(tmp_path))
