@@ -12,7 +12,7 @@ SHELLS = ("bash", "zsh", "fish")
 CONFIG_HELP = "a YAML file, such as configs/quickstart.yaml; its keys are in pipeline/config/schema.py"
 OVERRIDES_HELP = "settings in place of the file's, such as seed=1 output.path=out/mine"
 RESULTS_HELP = "write what was found there as JSON, for the tables of the READMEs (make tables)"
-FILES = ("config", "path", "folder", "output", "results")  # arguments that name files
+FILES = ("config", "path", "folder", "pictures", "output", "page", "results")  # arguments that name files
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -79,6 +79,18 @@ def build_parser() -> argparse.ArgumentParser:
     preview = with_config("preview", "draw erased beside unerased pictures of this config as one page")
     preview.add_argument("-n", "--images", type=_positive, default=16, help="how many prompts to draw (default 16)")
     preview.add_argument("-o", "--output", metavar="FILE", help="the page (default: preview.html in the evidence)")
+    calibrate = with_config(
+        "calibrate",
+        "set the thresholds of the audit's detectors on labelled pictures, and measure how often they err",
+        positional={"pictures": "PICTURES"},
+    )
+    calibrate.add_argument(
+        "--false-alarms", type=_rate, default=0.01, metavar="X", help="share of pictures without it (default .01)"
+    )
+    calibrate.add_argument(
+        "-o", "--output", metavar="FILE", default="calibration.json", help="for `calibration:` (calibration.json)"
+    )
+    calibrate.add_argument("--page", metavar="FILE", help="curves, as one page")
     finetune = with_config(
         "finetune",
         "train the steps of the recipe that have to be trained (esd), once, into the folder erasure.finetuned; "
@@ -192,6 +204,16 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no rate between 0 and 1")
+    return rate
 
 
 def _price(text: str) -> float:

@@ -176,6 +176,31 @@ def _explain(args: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(args: argparse.Namespace) -> int:
+    _need_docstrings()
+    from pipeline.audit.compatibility import check_detector
+    from pipeline.config import load_config
+    from pipeline.corpus import open_store
+    from pipeline.corpus.resume import follow
+    from pipeline.evaluation.words.settle import with_proved_words
+    from pipeline.files import write_whole
+    from pipeline.models.settle import is_settled, settle_here
+    from pipeline.workshop.calibrate import calibrate
+
+    config = load_config(args.config, args.overrides)
+    check_detector(config)
+    store = open_store(config.output.path, config.output.storage_options)
+    config = settle_here(follow(config, store))
+    if is_settled(config):  # a detector may go by proved words too
+        config, _ = with_proved_words(config, store)
+    report = calibrate(config, Path(args.pictures), args.false_alarms)
+    write_whole(Path(args.output), report.calibration.write())
+    if args.page:
+        write_whole(Path(args.page), report.page().encode())
+    tell("\n".join([report.text(), *filter(None, (args.output, args.page))]))
+    return 0
+
+
 def _finetune(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pipeline.workshop.finetune import finetune
@@ -288,6 +313,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "words": _words,
     "preview": _preview,
     "explain": _explain,
+    "calibrate": _calibrate,
     "finetune": _finetune,
     "export": _export,
     "status": _status,
