@@ -178,7 +178,7 @@ def _explain(args: argparse.Namespace) -> int:
 
 def _calibrate(args: argparse.Namespace) -> int:
     _need_docstrings()
-    from pipeline.audit.compatibility import check_detector
+    from pipeline.audit.compatibility import check_detectors
     from pipeline.config import load_config
     from pipeline.corpus import open_store
     from pipeline.corpus.resume import follow
@@ -188,7 +188,7 @@ def _calibrate(args: argparse.Namespace) -> int:
     from pipeline.workshop.calibrate import calibrate
 
     config = load_config(args.config, args.overrides)
-    check_detector(config)
+    check_detectors(config)
     store = open_store(config.output.path, config.output.storage_options)
     config = settle_here(follow(config, store))
     if is_settled(config):  # a detector may go by proved words too

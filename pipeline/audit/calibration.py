@@ -14,6 +14,7 @@ A file of calibration holds this for each detector and concept, with what the de
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,7 +119,9 @@ class Calibration:
         return found
 
     def write(self) -> bytes:
-        return (json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False) + "\n").encode()
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
+        points = re.sub(r"\[\s+([\d.e-]+),\s+(\d+)(?:,\s+(\d+))?\s+\]", _on_one_line, text)
+        return f"{points}\n".encode()
 
 
 def measure(term: Term, having: Sequence[float], without: Sequence[float], rate: float) -> Measured:
@@ -186,6 +189,10 @@ def _calibrated(held: Mapping[str, Any]) -> Calibrated:
     return Calibrated(
         detector=str(held["detector"]), fingerprint=str(held["fingerprint"]), about=held["about"], concepts=concepts
     )
+
+
+def _on_one_line(match: re.Match[str]) -> str:
+    return f"[{', '.join(filter(None, match.groups()))}]"
 
 
 def _counts(pair: Sequence[Any]) -> Counts:

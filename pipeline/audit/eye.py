@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.audit.calibration import Calibration, Measured, fingerprint
 from pipeline.audit.detector import Detector, Sight, load_detector, weights_digest
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.term import Term
@@ -19,7 +20,7 @@ class Eye:
 
     def __init__(self, config: DetectorConfig, detector: Detector, concepts: Sequence[Concept], name: str, where: str):
         """*name* tells it from others, *where* is its key in the config. Raises ``ConfigError`` where it does not know
-        a concept that it is given, or a threshold is for one that it does not judge."""
+        a concept that it is given, a threshold is for one that it does not judge, or a calibration is not its own."""
         self.name, self.where, self.detector = name, where, detector
         self.witness = config.role is Role.witness
         self.sha256 = weights_digest(detector, config.options)
@@ -37,12 +38,21 @@ class Eye:
         self.anchors = tuple(anchor for anchor in anchors if detector.knows(anchor))
         self.terms = tuple(concept.term for concept in self.concepts) + self.anchors
         self.thresholds: dict[str, float] = {term: float(detector.threshold(term)) for term in self.terms}
+        self.calibrated = self._calibrated(config)
+        self.thresholds |= {name: measured.threshold for name, measured in self.calibrated.items()}
         self.thresholds |= config.thresholds
 
     @classmethod
     def load(cls, config: DetectorConfig, concepts: Sequence[Concept], device: str, name: str, where: str) -> "Eye":
         """Build the detector that *config* names. Raises ``ConfigError`` as ``load_detector`` and the class do."""
         return cls(config, load_detector(config, device, where), concepts, name, where)
+
+    def _calibrated(self, config: DetectorConfig) -> dict[str, Measured]:
+        if config.calibration is None:
+            return {}
+        own = fingerprint(self.detector, config.detector, config.options)
+        where = f"{self.where}.calibration: {config.calibration}"
+        return Calibration.load(config.calibration).of(where, self.name, own, [c.term for c in self.concepts])
 
     def see(self, images: np.ndarray) -> Sight:
         """Return what it sees of ``terms`` in *images*, uint8 ``(B, H, W, 3)``; ``ValueError`` where that is none."""
@@ -70,6 +80,12 @@ class Eye:
             "sha256": self.sha256,
             "thresholds": {concept.name: self.thresholds[concept.name] for concept in self.concepts},
         }
+        if self.calibrated:
+            facts["calibration"] = {
+                name: {"sensitivity": list(measured.sensitivity), "specificity": list(measured.specificity)}
+                for name, measured in self.calibrated.items()
+                if measured.threshold == self.thresholds[name]  # at another it was not measured
+            }
         return facts if self.detector.deterministic else {**facts, "fingerprint": self.detector.fingerprint()}
 
     def check(self, begun: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from pipeline.audit.eye import Eye
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
-from pipeline.pages import render
+from pipeline.pages.page import render
 from pipeline.session import resolve_device
 from pipeline.workshop.labelled import Labelled, read_labelled
 
@@ -54,7 +54,7 @@ class Report:
         if few:
             told = ", ".join(f"{name} ({without:,})" for name, without in few.items())
             lines.append(
-                f"too few pictures without it to hold false alarms to {rate:.3g}: {told}; expected at least {needed:,}. "
+                f"too few pictures without it for false alarms of {rate:.3g}: {told}; expected at least {needed:,}. "
                 "The threshold is just above the highest score among them; the bound says what that shows"
             )
         blind = [
@@ -100,7 +100,10 @@ class Report:
                 + (f" ({labelled.tied:,} without a majority, left out)" if labelled.tied else "")
             )
         if labelled.left_out:
-            parts.append(f"{labelled.left_out:,} files left out that are no pictures")
+            files = (
+                "file left out that is no picture" if labelled.left_out == 1 else "files left out that are no pictures"
+            )
+            parts.append(f"{labelled.left_out:,} {files}")
         return "; ".join(parts)
 
 

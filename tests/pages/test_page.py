@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from jinja2 import UndefinedError
 
+from pipeline.audit.calibration import Calibrated, Calibration, measure
+from pipeline.concepts.term import Term
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import Pair
@@ -15,6 +17,8 @@ from pipeline.corpus.summary import BINS, Summary
 from pipeline.evaluation.erasure.findings import Findings
 from pipeline.evaluation.erasure.page import evaluation_page
 from pipeline.pages.page import picture, render
+from pipeline.workshop.calibrate import Report
+from pipeline.workshop.labelled import Labelled
 from tests.corpus.conftest import run_record
 
 HOSTILE = """<script>alert(1)</script>"' onload='x' {{ 7 * 7 }} &amp;"""
@@ -70,7 +74,18 @@ def evaluated_task() -> str:
     )  # fmt: skip
 
 
-PAGES = {page.__name__: page for page in (report, evidence, evaluation, evaluated_task, explanation)}
+def calibration() -> str:
+    measured = measure(Term(HOSTILE), np.float32([0.9]), np.float32([0.1]), 0.1)
+    unseen = measure(Term(HOSTILE), [], np.float32([0.1]), 0.1)
+    concepts = {HOSTILE: measured, f"{HOSTILE} 2": unseen}
+    one = Calibrated(detector=HOSTILE, fingerprint="", about={HOSTILE: HOSTILE}, concepts=concepts)
+    none = Calibrated(detector=HOSTILE, fingerprint="", about={}, concepts={})
+    found = Calibration(false_alarms=0.1, pictures=2, detectors=(one, none))
+    labelled = Labelled(shows={}, read=lambda _: np.zeros((1, 1, 3), np.uint8))
+    return Report(calibration=found, labelled=labelled, unjudged=(HOSTILE,), unlabelled=(HOSTILE,)).page()
+
+
+PAGES = {page.__name__: page for page in (report, evidence, evaluation, evaluated_task, explanation, calibration)}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -89,7 +104,7 @@ def test_the_same_values_give_the_same_bytes(name: str) -> None:
 def test_every_template_belongs_to_a_page_that_is_tried_here() -> None:
     templates = {file.name for file in resources.files("pipeline.pages").joinpath("templates").iterdir()}
     shared = {"base.html", "parts.html", "style.css"}
-    assert templates - shared == {"report.html", "evidence.html", "evaluation.html", "explain.html"}
+    assert templates - shared == {"report.html", "evidence.html", "evaluation.html", "explain.html", "calibration.html"}
 
 
 def test_a_value_that_a_page_needs_must_be_given() -> None:
