@@ -13,7 +13,10 @@ SCRIPT = Path(__file__).parents[2] / "jobs" / "bench_loader.py"
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "decode,memry"], "--only memry: expected some of decode,index,memory,s3 (did you mean 'memory'?)"),
+        (
+            ["--only", "decode,memry"],
+            "--only memry: expected some of decode,index,memory,cold,s3 (did you mean 'memory'?)",
+        ),
         (["--rounds", "0"], "--rounds 0: expected 1 or more"),
     ],
 )
