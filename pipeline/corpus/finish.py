@@ -15,11 +15,11 @@ from pipeline.corpus.card import card
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import sound_manifest, standing
 from pipeline.corpus.evidence import read_pairs
-from pipeline.corpus.indexes import dali_index, sizes_index, wids_index
-from pipeline.corpus.manifest import read_manifest, read_rows
+from pipeline.corpus.indexes import PLACED, dali_index, sizes_index, wids_index
+from pipeline.corpus.manifest import read_manifest
 from pipeline.corpus.opening import Output
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
-from pipeline.corpus.rows import CAPTION, NEEDED, keep, trainable
+from pipeline.corpus.rows import NEEDED, keep, trainable
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import NotAPicture
 from pipeline.corpus.summary import COLUMNS, Summary, naming_of
@@ -49,16 +49,17 @@ def finish_output(output: Output) -> Finished:
     summary, naming = Summary(), naming_of(run)
 
     def index(record: CommitRecord) -> tuple[pa.Table | None, str]:
-        manifest, why = sound_manifest(store, record)
+        data, why = sound_manifest(store, record)
         if why:
             return None, why
+        manifest = read_manifest(data, columns=tuple({*COLUMNS, *NEEDED, *PLACED}))
         if record.counts["ok"]:
             try:
-                dali = dali_index(read_rows(manifest), store, record)
+                dali = dali_index(trainable(manifest), store, record)
             except NotAPicture as error:
                 return None, f"{layout.tar(record.shard)}: {error}"
             store.write(layout.dali(record.shard, run.format), dali)
-        return read_manifest(manifest, columns=tuple({*COLUMNS, *NEEDED, CAPTION})), ""
+        return manifest, ""
 
     records: list[CommitRecord] = []
 

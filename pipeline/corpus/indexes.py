@@ -1,13 +1,16 @@
 """Indexes for loaders, derived from commit records and manifests: wids, DALI, and in format 1 sizes for open_clip."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+
+import pyarrow as pa
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
-from pipeline.corpus.manifest import ManifestRow, Status
-from pipeline.corpus.shard import image_extension, layout_of
+from pipeline.corpus.shard import Placed, image_extension, layout_of
 from pipeline.corpus.stores import Store
+
+PLACED = tuple(Placed.__annotations__)  # the columns of a manifest that DALI's index is made of
 
 
 def wids_index(records: Iterable[CommitRecord], corpus_format: int) -> bytes:
@@ -34,16 +37,16 @@ def sizes_index(records: Iterable[CommitRecord]) -> bytes:
     return json.dumps(sizes, indent=1).encode()
 
 
-def dali_index(rows: Sequence[ManifestRow], store: Store, record: CommitRecord) -> bytes:
+def dali_index(kept: pa.Table, store: Store, record: CommitRecord) -> bytes:
     """Return NVIDIA DALI's index of one tar: ``v1.2 N``, then extension, offset, size and name of each member.
 
-    Offsets come from the manifest; of the tar only the first bytes of its first picture are read, for its format.
+    Offsets come from the manifest's rows that may be trained on, *kept*, of which ``PLACED`` are read; of the tar only
+    the first bytes of its first picture, for its format.
     """
-    first = next(row for row in rows if row.status is Status.ok)
-    assert first.offset is not None
-    extension = image_extension(store.read_range(layout.tar(record.shard), first.offset, 16))
+    rows = [Placed(*row) for row in zip(*(kept[name].to_pylist() for name in PLACED), strict=True)]
+    extension = image_extension(store.read_range(layout.tar(record.shard), rows[0].offset, 16))
     lines = []
-    for _, placed in layout_of(rows, extension):
-        parts = [f"{m.name.rpartition('.')[2]} {m.offset} {m.size} {m.name}" for m in placed]
+    for row in rows:
+        parts = [f"{m.name.rpartition('.')[2]} {m.offset} {m.size} {m.name}" for m in layout_of(row, extension)]
         lines.append(" ".join(parts))
     return "\n".join([f"v1.2 {len(lines)}", *lines, ""]).encode()

@@ -230,7 +230,12 @@ def with_columns(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
 
 def read_rows(data: bytes) -> list[ManifestRow]:
     """Return the rows of a manifest, in the order of their keys; what passed through stays where it is."""
-    return [_row(record) for record in read_manifest(data, sorted(_NAMES)).to_pylist()]
+    return rows_of(read_manifest(data, sorted(_NAMES)))
+
+
+def rows_of(manifest: pa.Table) -> list[ManifestRow]:
+    """Return the rows of a manifest that was read with all columns of this schema."""
+    return [_row(record) for record in manifest.select(sorted(_NAMES)).to_pylist()]
 
 
 def _record(row: ManifestRow) -> dict[str, Any]:

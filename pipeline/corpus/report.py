@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from pipeline.corpus import layout
 from pipeline.corpus.account import RESIDUALS, audit, detector, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.evidence import Pair
-from pipeline.corpus.manifest import ManifestRow, Status, read_rows
+from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, rows_of
 from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
@@ -59,15 +62,12 @@ def _spread(
     chosen = [shards[i * len(shards) // min(SHOWN, len(shards))] for i in range(min(SHOWN, len(shards)))]
     found: list[tuple[ManifestRow, bytes]] = []
     for i, shard in enumerate(chosen):
-        rows = [
-            row
-            for row in read_rows((manifests or store).read(layout.manifest(shard)))
-            if row.status is status and row.offset is not None
-        ]
+        manifest = read_manifest((manifests or store).read(layout.manifest(shard)))
+        there = pc.and_(pc.equal(manifest["status"], str(status)), pc.is_valid(manifest["offset"]))
+        rows = manifest.filter(there)
         share = (SHOWN - len(found)) // (len(chosen) - i)
         take = min(share, len(rows))
-        for j in range(take):
-            row = rows[j * len(rows) // take]
+        for row in rows_of(rows.take(pa.array([j * len(rows) // take for j in range(take)], pa.int64()))):
             assert row.offset is not None
             assert row.length is not None
             image = store.read_range(tar(shard), row.offset, row.length)

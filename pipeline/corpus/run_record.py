@@ -12,6 +12,8 @@ from pipeline.corpus import layout
 from pipeline.corpus.stores import Store, create_or_read
 from pipeline.errors import CorpusError
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
@@ -51,7 +53,7 @@ class RunRecord:
     def loads(cls, data: bytes, path: str) -> "RunRecord":
         """Raise ``CorpusError`` for a file that is no run record of a format that is known."""
         try:
-            values = yaml.safe_load(data)
+            values = yaml.load(data, _LOADER)
             layout.check_format(values["format"], path)
             arrow = base64.b64decode(values.pop("column_schema_arrow"))
             values["column_schema"] = pa.ipc.read_schema(pa.py_buffer(arrow))

@@ -8,10 +8,10 @@ concept either, since a trainer may feed on any field.
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -38,8 +38,7 @@ class Digest:
         return cls(len(data), hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest())
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file of a tar: its name, and its bytes at ``offset``."""
 
     name: str
@@ -74,7 +73,20 @@ def build_tar(
         return result, tar.close()
 
 
-def members(row: ManifestRow, extension: str, image: bytes) -> list[tuple[str, bytes]]:
+class Placed(NamedTuple):
+    """A row that may be trained on, as ``layout_of`` asks for it: columns of the manifest."""
+
+    key: str
+    caption: str
+    seed: int
+    width: int
+    height: int
+    sha256: str
+    offset: int
+    length: int
+
+
+def members(row: ManifestRow | Placed, extension: str, image: bytes) -> list[tuple[str, bytes]]:
     """Return the members of one sample of a training tar, in order."""
     facts = {"key": row.key, "seed": row.seed, "width": row.width, "height": row.height, "sha256": row.sha256}
     return [
@@ -102,18 +114,14 @@ def evidence_members(row: ManifestRow, extension: str, image: bytes) -> list[tup
     ]
 
 
-def layout_of(rows: Sequence[ManifestRow], extension: str) -> Iterator[tuple[ManifestRow, list[Member]]]:
-    """Yield where the members of each ``ok`` row lie in its training tar, without reading the tar."""
-    for row in rows:
-        if row.status is Status.ok:
-            assert row.offset is not None
-            assert row.length is not None
-            placed, position = [], row.offset - BLOCK
-            for i, (name, data) in enumerate(members(row, extension, b"")):
-                size = len(data) if i else row.length
-                placed.append(Member(name, position + BLOCK, size))
-                position += BLOCK + _padded(size)
-            yield row, placed
+def layout_of(row: Placed, extension: str) -> list[Member]:
+    """Return where the members of *row* lie in its training tar, without reading the tar."""
+    placed, position = [], row.offset - BLOCK
+    for i, (name, data) in enumerate(members(row, extension, b"")):
+        size = len(data) if i else row.length
+        placed.append(Member(name, position + BLOCK, size))
+        position += BLOCK + _padded(size)
+    return placed
 
 
 def image_extension(image: bytes) -> str:
@@ -132,8 +140,11 @@ def _single(scores: Mapping[str, float]) -> dict[str, float]:
     return {name: float(np.float32(score)) for name, score in scores.items()}
 
 
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
 def _json(facts: dict[str, Any]) -> bytes:
-    return json.dumps(facts, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(facts).encode()
 
 
 def _padded(size: int) -> int:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
 from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
-from pipeline.corpus.indexes import dali_index, wids_index
+from pipeline.corpus.indexes import PLACED, dali_index, wids_index
 from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows
 from pipeline.corpus.opening import Output
 from pipeline.corpus.purge import read_note
@@ -272,7 +272,7 @@ def _derived(
             index, manifest = store.read(path), store.read(layout.manifest(record.shard))
         except FileNotFoundError:
             return f"{path}: missing; derive it anew with `lacuna finish`"
-        if index != dali_index(read_rows(manifest), store, record):
+        if index != dali_index(trainable(read_manifest(manifest, columns=("status", *PLACED))), store, record):
             return f"{path}: does not agree with its tar; derive it anew with `lacuna finish`"
         return None
 

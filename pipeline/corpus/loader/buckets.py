@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.corpus.loader.arguments import shown
 from pipeline.corpus.loader.order import Mixed, Share
 from pipeline.errors import ConfigError
 
@@ -27,21 +28,21 @@ class Bucketed:
     """An order of batches: the samples of *order* that fall into one bucket, in their order, *batch* by *batch*.
 
     A batch stands where its last sample did. Of each bucket fewer than *batch* samples an epoch are left over: dropped,
-    or with *pad* filled up from the bucket's beginning. The order of an epoch is held: 8 bytes a row, in the training
-    process alone.
+    or with *pad* filled up from the bucket's beginning. Of a mixture each epoch has other samples, and may have a few
+    batches more or less. The order of an epoch is held: 8 bytes a row, in the training process alone.
     """
 
     def __init__(
         self, order: Mixed, heights: np.ndarray, widths: np.ndarray, sizes: Sequence[Size], batch: int, pad: bool
     ):
-        check_sizes(sizes)
         self._batch, self._order, self._pad = batch, order, pad
         self._sizes = [(int(height), int(width)) for height, width in sizes]
         self.buckets: list[Any] | None = [batch, *map(list, self._sizes)]
         self._bucket = nearest_buckets(heights, widths, sizes).astype(np.int16)
-        counts = np.bincount(self._bucket, minlength=len(sizes))
-        self.length = int((-(-counts // batch) if pad else counts // batch).sum()) * batch
         self._epoch = lru_cache(maxsize=1)(self._batches)
+
+    def length_in(self, epoch: int) -> int:
+        return len(self._epoch(epoch)[0])
 
     def share(self, epoch: int, start: int, stop: int, rank: int, world: int) -> Share:
         at = start + rank * self._batch
@@ -72,8 +73,11 @@ class Bucketed:
 
 def check_sizes(sizes: Sequence[Size]) -> None:
     """Raise ``ConfigError`` for what are no sizes of buckets."""
+    if not isinstance(sizes, Sequence):
+        raise ConfigError(f"buckets: {shown(sizes)}; expected a list of sizes (height, width)")
     for size in sizes:
-        if len(size) != 2 or not all(isinstance(side, int) and side > 0 for side in size):
-            raise ConfigError(f"buckets: {size!r} is no size; expected (height, width) in pixels")
+        pair = isinstance(size, Sequence) and len(size) == 2
+        if not pair or not all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in size):
+            raise ConfigError(f"buckets: {shown(size)} is no size; expected (height, width) in pixels")
     if not sizes or len(set(map(tuple, sizes))) != len(sizes):
         raise ConfigError("buckets: expected one size at least, each of them once")

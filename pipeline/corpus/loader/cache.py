@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from pipeline.corpus.loader.arguments import expect_folder, shown
 from pipeline.errors import ConfigError, StoreError
 from pipeline.files import held
 
@@ -28,8 +29,9 @@ class Cache:
     size: int = 32 << 30
 
     def __post_init__(self) -> None:
-        if self.size <= 0:
-            raise ConfigError(f"cache: size is {self.size}; expected a number of bytes")
+        expect_folder("cache", self.folder)
+        if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size <= 0:
+            raise ConfigError(f"cache: size is {shown(self.size)}; expected a number of bytes")
 
     @property
     def home(self) -> Path:

@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from torch.utils.data import Dataset
 
 from pipeline.corpus import layout
 from pipeline.corpus.damage import repair_command
-from pipeline.corpus.loader.arguments import expect_one_of
+from pipeline.corpus.loader.arguments import expect_flag, expect_folder, expect_one_of, expect_options, shown
 from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.collate import collate, column, new_batch
 from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode, decode_into
-from pipeline.corpus.loader.index import Index, Predicate, open_index
+from pipeline.corpus.loader.index import Index, open_index
 from pipeline.corpus.loader.order import Mixed, Sequential, Shuffled
-from pipeline.corpus.loader.pictures import Pictures
+from pipeline.corpus.loader.pictures import Pictures, whole
+from pipeline.corpus.loader.predicate import predicate_of
 from pipeline.corpus.loader.snapshot import open_snapshot
-from pipeline.corpus.loader.where import parse_where
 from pipeline.corpus.manifest import schema
 from pipeline.corpus.opening import open_store
 from pipeline.errors import ConfigError, CorpusError, nearest
@@ -28,8 +29,8 @@ from pipeline.paths import locate
 
 IMAGE = "image"
 SPOOL = 2 << 30  # bytes of an object store's blocks on disk where no cache is given: twice what a shuffle is about
-TRIES = 64  # rows that are tried in place of one that is damaged,
-NEAR = 1 << 16  # of so many that follow it
+TRIES = 32  # rows near it that are tried in place of one that is damaged, and then as many of everywhere,
+NEAR = 1 << 16  # of so many that are looked at
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ class Corpus(Dataset[dict[str, Any]]):
         self,
         path: str | Path,
         *,
-        where: str | None = None,
+        where: str | pc.Expression | None = None,
         columns: Sequence[str] = (IMAGE, "caption"),
         decode: Decode = "uint8",
         options: Mapping[str, str] | None = None,
@@ -62,14 +63,17 @@ class Corpus(Dataset[dict[str, Any]]):
     ):
         expect_one_of("decode", decode, DECODES)
         expect_one_of("on_error", on_error, ("raise", "skip"))
-        if where is not None and not isinstance(where, str):
-            raise ConfigError(f"where is {where!r}; expected a text such as 'width >= 512'")
+        expect_flag("partial", partial)
+        expect_folder("path", path)
+        expect_options(options)
+        if not isinstance(columns, Sequence) or not columns:
+            raise ConfigError(
+                f"columns: {shown(columns)}; expected a list of one at least, such as ['image', 'caption']"
+            )
         self.columns = (columns,) if isinstance(columns, str) else tuple(columns)
-        if not self.columns:
-            raise ConfigError("columns: expected one at least, such as 'image' or 'caption'")
         self.decode, self.on_error, self.skipped = decode, on_error, 0
         location = locate(path)
-        kept = Cache(cache) if isinstance(cache, (str, Path)) else cache
+        kept = cache if cache is None or isinstance(cache, Cache) else Cache(cache)
         store = open_store(location, options)
         self.url = store.url
         run, records = open_snapshot(store, partial, kept.home if kept else None)
@@ -78,12 +82,14 @@ class Corpus(Dataset[dict[str, Any]]):
             if name != IMAGE and name not in names.names:
                 hint = nearest(name, [IMAGE, *names.names])
                 raise ConfigError(f"columns: {name!r} is no column of {self.url}{hint}")
-        predicate = Predicate(*parse_where(where, names), where) if where is not None else None
+        predicate = predicate_of(where, names) if where is not None else None
         home = kept.home if kept else default_home()
         columns = [name for name in self.columns if name != IMAGE]
         self.index: Index = open_index(store, run.digest, records, predicate, columns, home)
         if not len(self.index):
-            raise CorpusError(f"{self.url}: has no pictures to train on{f' where {where}' if where else ''}")
+            raise CorpusError(
+                f"{self.url}: has no pictures to train on{f' where {predicate.text}' if predicate else ''}"
+            )
         if kept is None and not location.on_disk:
             kept = Cache(home, SPOOL)
         self.remote = not location.on_disk
@@ -118,20 +124,26 @@ class Corpus(Dataset[dict[str, Any]]):
             return Sequential(blocks["row"], len(self))
         return Shuffled(blocks["row"], len(self), float((blocks["end"] - blocks["start"]).mean()), seed)
 
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return heights and widths of the pictures, in pixels, by number."""
+        return self.index.rows["height"], self.index.rows["width"]
+
     def read(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return the samples of *rows* (int64)."""
         return self.__getitems__(rows)
 
     def batch(self, rows: np.ndarray) -> dict[str, Any]:
         """Return the samples of *rows* as one dict (see ``collate``); pictures of one size are decoded into place."""
-        sizes = self.index.rows[["height", "width"]][rows]
-        if IMAGE not in self.columns or self.decode != "uint8" or (sizes != sizes[0]).any():
+        placed = self.index.rows[rows]
+        _, _, height, width = placed[0].item()
+        alike = (placed["height"] == height).all() and (placed["width"] == width).all()
+        if IMAGE not in self.columns or self.decode != "uint8" or not alike:
             return collate(self.read(rows))
-        used, images = rows.copy(), new_batch((len(rows), *sizes[0].item(), 3), torch.uint8)
+        used, images = rows.copy(), new_batch((len(rows), height, width, 3), torch.uint8)
         pixels = images.numpy()
         for at, data in enumerate(self._pictures.read(rows)):
             try:
-                decode_into(data, pixels[at])
+                decode_into(whole(data), pixels[at])
             except Undecodable as error:
                 used[at], images[at] = self._instead(int(rows[at]), error)
         return {n: images if n == IMAGE else column(self.index.values(n, used)) for n in self.columns}
@@ -146,7 +158,7 @@ class Corpus(Dataset[dict[str, Any]]):
         used, images = rows.copy(), []
         for at, data in enumerate(self._pictures.read(rows)):
             try:
-                images.append(decode(data, self.decode))
+                images.append(decode(whole(data), self.decode))
             except Undecodable as error:
                 used[at], image = self._instead(int(rows[at]), error)
                 images.append(image)
@@ -161,7 +173,7 @@ class Corpus(Dataset[dict[str, Any]]):
             ) from error
         for other in self._like(row).tolist():
             try:
-                image = decode(self._pictures.read(np.array([other]))[0], self.decode)
+                image = decode(whole(self._pictures.read(np.array([other]))[0]), self.decode)
             except Undecodable:
                 continue
             self.skipped += 1
@@ -170,11 +182,14 @@ class Corpus(Dataset[dict[str, Any]]):
         raise CorpusError(f"{place} is damaged ({error}), and no other of its size can be given in its place")
 
     def _like(self, row: int) -> np.ndarray:
-        """Return rows of the same size that follow *row*."""
-        others = (row + 1 + np.arange(min(len(self) - 1, NEAR))) % len(self)
-        sizes = self.index.rows[["height", "width"]]
-        alike: np.ndarray = others[sizes[others] == sizes[row]]
-        return alike[:TRIES]
+        """Return rows of the same size: those that follow *row*, and, as all of its tar may be damaged, some of
+        everywhere."""
+        sizes, found = self.index.rows[["height", "width"]], []
+        for step in (1, max(1, len(self) // NEAR)):
+            others = (row + 1 + step * np.arange(min(len(self) - 1, NEAR))) % len(self)
+            found.append(others[sizes[others] == sizes[row]])
+        near, far = found
+        return np.append(near[:TRIES], far[np.linspace(0, len(far) - 1, TRIES).astype(int)] if len(far) else far)
 
 
 def default_home() -> Path:

@@ -11,15 +11,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import repair_command, sound_manifest
+from pipeline.corpus.loader.predicate import Predicate
 from pipeline.corpus.manifest import read_manifest
 from pipeline.corpus.rows import (
     ARRAYS,
@@ -40,17 +40,6 @@ from pipeline.parallel import in_parallel
 
 KEPT = 30 * 86400.0  # seconds after which an index that nobody has opened is removed
 DONE = "done"  # there where the arrays are whole
-
-
-class Predicate(NamedTuple):
-    """Which rows are read: an expression, the columns that it reads, and the text that it was made of.
-
-    The text is what tells predicates apart: Arrow's own of an expression leaves out the middle of a long list.
-    """
-
-    expression: pc.Expression
-    columns: Sequence[str]
-    text: str
 
 
 class Index:
@@ -118,7 +107,7 @@ def open_index(
     *digest* is the corpus's identity. Raises ``ConfigError`` where Arrow cannot tell what *where* is of a row,
     ``CorpusError`` where a manifest is damaged, ``StoreError`` where *home* cannot be written.
     """
-    folder = home / "index" / fingerprint(digest, records, where.text if where else "")
+    folder = home / "index" / fingerprint(digest, records, where.name if where else "")
     try:
         with locked(folder):
             os.utime(folder)

@@ -6,15 +6,14 @@ from typing import Any, Literal
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from pipeline.corpus.loader.arguments import expect_count, expect_one_of
-from pipeline.corpus.loader.buckets import Bucketed, Size
-from pipeline.corpus.loader.corpus import IMAGE, Corpus
-from pipeline.corpus.loader.mixture import Mixture
+from pipeline.corpus.loader.arguments import expect_count, expect_flag, expect_number, expect_one_of, shown
+from pipeline.corpus.loader.buckets import Bucketed, Size, check_sizes
+from pipeline.corpus.loader.corpus import IMAGE
 from pipeline.corpus.loader.order import Order, Rounds, Share
 from pipeline.corpus.loader.progress import Progress, check_state
 from pipeline.corpus.loader.ranks import Ranks
 from pipeline.corpus.loader.reading import SIZE, Reader, Received, Transform
-from pipeline.corpus.loader.source import Source
+from pipeline.corpus.loader.source import Source, expect_source
 from pipeline.corpus.loader.transforms import fit
 from pipeline.errors import ConfigError, LacunaError
 
@@ -61,49 +60,63 @@ class Loader:
         prefetch: int = 2,
         pin_memory: bool = False,
     ):
-        if not isinstance(source, (Corpus, Mixture)):
-            raise ConfigError(f"a loader is of {source!r}; expected a Corpus or a Mixture")
+        expect_source(source)
         expect_count("batch_size", batch_size, 1)
         expect_count("workers", workers, 0)
         expect_count("prefetch", prefetch, 1)
+        expect_number("seed", seed)
+        expect_flag("shuffle", shuffle)
+        expect_flag("pin_memory", pin_memory)
         expect_one_of("remainder", remainder, REMAINDERS)
         if context is not None:
             expect_one_of("context", context, CONTEXTS)
+        if transform is not None and not callable(transform):
+            raise ConfigError(f"transform is {shown(transform)}; expected a function of a sample")
         if context == "fork" and source.remote and workers:
             raise ConfigError("context: an object store's client does not survive a fork; expected spawn or forkserver")
         self.batch_size, self.workers, self.seed, self.shuffle = batch_size, workers, seed, shuffle
         self.skipped = 0
         self._ranks, self._pad = Ranks(rank, world_size), remainder == "pad"
-        self._source = source
-        self._transform = transform
-        self._order = self._ordered(buckets)
-        if buckets is not None and transform is None:
-            transform = to_bucket
+        self._source, self._transform, self._buckets = source, transform, buckets
+        self._context, self._prefetch, self._pin_memory = context, prefetch, pin_memory
         self._progress = Progress()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Make what cannot be pickled."""
+        source, workers = self._source, self.workers
+        self._order = self._ordered()
         self._shares = _Shares()
-        started = context or ("spawn" if source.remote else None)
+        started = self._context or ("spawn" if source.remote else None)
+        transform = to_bucket if self._buckets is not None and self._transform is None else self._transform
         self._loader = DataLoader(
-            Reader(source, transform, seed),
+            Reader(source, transform, self.seed),
             batch_sampler=self._shares,
             num_workers=workers,
             collate_fn=_as_it_is,
             persistent_workers=workers > 0 and started in ("spawn", "forkserver"),  # they take seconds to start
             multiprocessing_context=started if workers else None,
-            prefetch_factor=prefetch if workers else None,
-            pin_memory=pin_memory,
+            prefetch_factor=self._prefetch if workers else None,
+            pin_memory=self._pin_memory,
             generator=torch.Generator(),  # the training process's own draws are not disturbed
         )
 
-    def _ordered(self, buckets: Sequence[Size] | None) -> Order:
+    def __getstate__(self) -> dict[str, Any]:
+        """As processes get it that are spawned later; there it asks for their rank, unless it was given one."""
+        return {name: value for name, value in vars(self).items() if name not in ("_order", "_shares", "_loader")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._begin()
+
+    def _ordered(self) -> Order:
         order = self._source.order(self.seed, self.shuffle)
-        if buckets is None:
+        if self._buckets is None:
             return order
-        if not isinstance(self._source, Corpus):
-            raise ConfigError("buckets: expected one Corpus, not a mixture")
+        check_sizes(self._buckets)
         if self._transform is None and (IMAGE not in self._source.columns or self._source.decode == "bytes"):
             raise ConfigError("buckets: expected pictures that are decoded, or a transform of what is read instead")
-        rows = self._source.index.rows
-        return Bucketed(order, rows["height"], rows["width"], buckets, self.batch_size, self._pad)
+        return Bucketed(order, *self._source.sizes(), self._buckets, self.batch_size, self._pad)
 
     @property
     def epoch(self) -> int:
@@ -111,19 +124,19 @@ class Loader:
         return self._progress.epoch
 
     def __len__(self) -> int:
-        """The batches of this rank in a whole epoch."""
-        return self._rounds()[1].steps(0)
+        """The batches of this rank in the whole of ``epoch``."""
+        return self._rounds(self.epoch)[1].steps(0)
 
     @property
     def left(self) -> int:
         """The batches of this rank from what was received to the end of the epoch: those a resume will give."""
-        return self._rounds()[1].steps(self._progress.position)
+        return self._rounds(self.epoch)[1].steps(self._progress.position)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         # With the first batch, not here, a pass begins: frameworks make iterators that they do not use.
-        rank, rounds = self._rounds()
+        epoch, start = self._progress.next()
+        rank, rounds = self._rounds(epoch)
         self._progress.begin()
-        epoch, start = self._progress.epoch, self._progress.start
         steps = rounds.steps(start)
 
         def shares() -> Iterator[Share]:
@@ -142,12 +155,13 @@ class Loader:
             yield received.batch
         self._progress.set_epoch(epoch + 1)
 
-    def _rounds(self) -> tuple[int, Rounds]:
+    def _rounds(self, epoch: int) -> tuple[int, Rounds]:
         rank, world = self._ranks.settled()
-        return rank, Rounds(self._order.length, self.batch_size, world, self.workers, self._pad)
+        return rank, Rounds(self._order.length_in(epoch), self.batch_size, world, self.workers, self._pad)
 
     def set_epoch(self, epoch: int) -> None:
         """Have the next pass be *epoch*, from its beginning; from the resumed position where that is of this epoch."""
+        expect_count("epoch", epoch, 0)
         self._progress.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:

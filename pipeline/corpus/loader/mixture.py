@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch.utils.data import Dataset
 
-from pipeline.corpus.loader.arguments import expect_count
+from pipeline.corpus.loader.arguments import expect_count, shown
 from pipeline.corpus.loader.collate import collate
 from pipeline.corpus.loader.corpus import Corpus
 from pipeline.corpus.loader.order import Mixed, wrapped
@@ -26,17 +27,26 @@ class Mixture(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, parts: Sequence[tuple[Corpus, float]], length: int | None = None):
-        if not parts:
-            raise ConfigError("a mixture is of one corpus at least")
+        if not isinstance(parts, Sequence) or not parts:
+            raise ConfigError(
+                f"a mixture is of {shown(parts)}; expected a list of (Corpus, weight), of one corpus at least"
+            )
+        for one in parts:
+            if not (isinstance(one, Sequence) and len(one) == 2 and isinstance(one[0], Corpus)):
+                raise ConfigError(f"a mixture is of {shown(one)}; expected (Corpus, weight) for each part")
         self.parts = [part for part, _ in parts]
-        for part in self.parts:
-            if not isinstance(part, Corpus):
-                raise ConfigError(f"a mixture is of {part!r}; expected (Corpus, weight) for each part")
+        first = self.parts[0]
+        self.columns, self.decode = first.columns, first.decode
         for part in self.parts[1:]:
-            if part.columns != self.parts[0].columns:
+            if part.columns != self.columns:
                 raise ConfigError(
-                    f"{part.url} has the columns {', '.join(part.columns)} and {self.parts[0].url} has "
-                    f"{', '.join(self.parts[0].columns)}; expected the same in a mixture"
+                    f"{part.url} has the columns {', '.join(part.columns)} and {first.url} has "
+                    f"{', '.join(self.columns)}; expected the same in a mixture"
+                )
+            if part.decode != self.decode:
+                raise ConfigError(
+                    f"{part.url} is read with decode={part.decode!r} and {first.url} with {self.decode!r}; expected "
+                    "the same in a mixture"
                 )
         self.quotas = _quotas([weight for _, weight in parts])
         self._rows = np.cumsum([0, *(len(part) for part in self.parts)])
@@ -84,6 +94,11 @@ class Mixture(Dataset[dict[str, Any]]):
         owners = np.searchsorted(self._blocks, numbers, side="right") - 1
         for number in np.unique(owners):
             self.parts[number].prefetch(numbers[owners == number] - self._blocks[number])
+
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return heights and widths of the pictures, in pixels, by number."""
+        heights, widths = zip(*(part.sizes() for part in self.parts), strict=True)
+        return np.concatenate(heights), np.concatenate(widths)
 
     def order(self, seed: int, shuffle: bool) -> "_Mixing":
         """Return the order that *seed* names; without *shuffle* each corpus gives its rows as they are numbered."""
@@ -139,8 +154,8 @@ class _Mixing(Mixed):
 def _quotas(weights: Sequence[float]) -> np.ndarray:
     """Return how many of STRETCH positions each weight has, by largest remainder. Raises ``ConfigError``."""
     for weight in weights:
-        if not isinstance(weight, (int, float)):
-            raise ConfigError(f"a weight is {weight!r}; expected a number")
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not math.isfinite(weight):
+            raise ConfigError(f"a weight is {shown(weight)}; expected a number")
     total = sum(weights)
     for weight in weights:
         if not weight > 0 or weight / total < 1 / STRETCH:

@@ -38,11 +38,13 @@ class Share:
 
 
 class Order(Protocol):
-    """An order of ``length`` rows in each epoch. ``buckets`` is None where each position is a row of its own, else what
-    decides which rows stand together, as plain JSON."""
+    """An order of rows in each epoch. ``buckets`` is None where each position is a row of its own, else what decides
+    which rows stand together, as plain JSON."""
 
-    length: int
     buckets: list[Any] | None
+
+    def length_in(self, epoch: int) -> int:
+        """Return the number of positions of *epoch*."""
 
     def share(self, epoch: int, start: int, stop: int, rank: int, world: int) -> Share:
         """Return what *rank* of *world* gets of the positions *start* to *stop*, whose number they share equally.
@@ -52,10 +54,14 @@ class Order(Protocol):
 
 
 class Mixed:
-    """Orders in which each position is a row of its own; ``share`` deals a step's positions to ranks by lane."""
+    """Orders in which each position is a row of its own, ``length`` of them in each epoch; ``share`` deals a step's
+    positions to ranks by lane."""
 
     length: int
     buckets: list[Any] | None = None
+
+    def length_in(self, epoch: int) -> int:
+        return self.length
 
     def take(self, epoch: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and lanes (int64) of positions within the epoch."""

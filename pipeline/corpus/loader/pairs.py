@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from torch.utils.data import get_worker_info
 
-from pipeline.corpus.loader.arguments import expect_count, expect_one_of
+from pipeline.corpus.loader.arguments import expect_count, expect_flag, expect_one_of
 from pipeline.corpus.loader.corpus import IMAGE, Corpus
 from pipeline.corpus.loader.decode import Decode
 from pipeline.corpus.loader.samplers import Stream
@@ -43,6 +43,7 @@ def open_corpus(
     Raises ``ConfigError``, ``CorpusError`` and ``StoreError`` as ``Corpus`` does.
     """
     expect_count("shuffle", shuffle, 0)
+    expect_flag("keys", keys)
     if decode is not None:
         expect_one_of("decode", decode, list(HOW))
     corpus = Corpus(

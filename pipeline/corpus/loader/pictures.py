@@ -7,8 +7,9 @@ a whole block is fetched by one request, once a machine, and pictures are cut ou
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from io import FileIO
 from typing import Any
@@ -16,17 +17,17 @@ from typing import Any
 import numpy as np
 
 from pipeline.corpus import layout
-from pipeline.corpus.damage import repair_command
 from pipeline.corpus.loader.cache import Cache
+from pipeline.corpus.loader.decode import Undecodable
 from pipeline.corpus.loader.index import Index
 from pipeline.corpus.local import LocalStore
 from pipeline.corpus.stores import Store
-from pipeline.errors import CorpusError, StoreError
+from pipeline.errors import StoreError
 
 AT_ONCE = 16  # requests under way
 OPEN = 256  # files held open
 AGAIN = (0.0, 0.5, 2.0)  # seconds before each time that a range is asked for; again where it came short
-SHORT = "ends before its manifest says"
+SHORT, MISSING = "its tar ends before it", "its tar is missing"
 
 
 class Pictures:
@@ -48,47 +49,57 @@ class Pictures:
         self._announced = lru_cache(1 << 14)(self._announce)
         self._blocks: OrderedDict[int, FileIO] = OrderedDict()
         self._coming: dict[int, Future[FileIO]] = {}
+        self._lost: dict[int, Undecodable] = {}  # blocks that the store has not, and was asked for
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lacuna-read")  # starts no thread yet
 
-    def read(self, rows: np.ndarray) -> list[bytes]:
-        """Return the encoded pictures of *rows* (int64). Raises ``CorpusError``, ``StoreError``."""
+    def read(self, rows: np.ndarray) -> list[bytes | Undecodable]:
+        """Return the encoded pictures of *rows* (int64); for one that its tar has not the error that says so (see
+        ``whole``). Raises ``StoreError``."""
         blocks = self._index.block_of(rows)
         self.prefetch(blocks)
-        places = self._index.rows[rows]
-        wanted = zip(blocks.tolist(), places["offset"].tolist(), places["length"].tolist(), strict=True)
-        return [self._picture(*one) for one in wanted]
+        places, held = self._index.rows[rows], self._index.blocks[blocks]
+        offsets, lengths = places["offset"], places["length"].tolist()
+        if self._cache is None:
+            return list(map(self._of_tar, held["shard"].tolist(), offsets.tolist(), lengths))
+        return list(map(self._of_block, blocks.tolist(), (offsets - held["start"]).tolist(), lengths))
 
-    def prefetch(self, blocks: Iterable[int]) -> None:
+    def prefetch(self, blocks: Sequence[int] | np.ndarray) -> None:
         """Have *blocks* fetched, or announced to the system, without waiting for them."""
         if os.getpid() != self._process:
             self._begin()
+        wanted: list[int] = np.asarray(blocks, np.int64).tolist()
         if self._cache is None:
-            for block in blocks:
-                self._announced(int(block))
+            for block in wanted:
+                self._announced(block)
             return
         for block in [block for block, file in self._coming.items() if file.done()]:
             future = self._coming.pop(block)
             if future.exception() is None:  # else whoever reads the block asks again, and hears of it
                 self._hold(block, future.result())
-        for block in map(int, blocks):
-            if block not in self._blocks and block not in self._coming:
+        for block in wanted:
+            if block not in self._blocks and block not in self._coming and block not in self._lost:
                 self._coming[block] = self._pool.submit(self._fetch, block)
 
-    def _picture(self, block: int, offset: int, length: int) -> bytes:
-        _, start, _, shard = self._index.blocks[block].item()
-        if self._cache is None:
-            file, at = self._tar(shard), offset
-        else:
-            file, at = self._block(block), offset - start
-        data = os.pread(file.fileno(), length, at)
-        if len(data) != length:
-            raise self._damaged(shard, SHORT)
-        return data
+    def _of_tar(self, shard: int, offset: int, length: int) -> bytes | Undecodable:
+        try:
+            data = os.pread(self._tar(shard).fileno(), length, offset)
+        except Undecodable as error:
+            return error
+        return data if len(data) == length else Undecodable(SHORT)
+
+    def _of_block(self, block: int, offset: int, length: int) -> bytes | Undecodable:
+        try:
+            return os.pread(self._block(block).fileno(), length, offset)
+        except Undecodable as error:
+            self._lost[block] = error
+            return error
 
     def _block(self, block: int) -> FileIO:
         if block in self._blocks:
             self._blocks.move_to_end(block)
             return self._blocks[block]
+        if block in self._lost:
+            raise self._lost[block]
         future = self._coming.pop(block, None)
         file = future.result() if future else self._fetch(block)
         self._hold(block, file)
@@ -116,26 +127,30 @@ class Pictures:
             try:
                 data = self._store.read_range(name, start, length)
             except FileNotFoundError:
-                raise self._damaged(shard, "missing") from None
+                raise Undecodable(MISSING) from None
             if len(data) == length:
                 return data
-        raise self._damaged(shard, SHORT)
+        raise Undecodable(SHORT)
 
     def _open_tar(self, shard: int) -> FileIO:
         assert isinstance(self._store, LocalStore)
         try:
             return open(self._store.root / layout.tar(self._number(shard)), "rb", buffering=0)
         except FileNotFoundError:
-            raise self._damaged(shard, "missing") from None
+            raise Undecodable(MISSING) from None
 
     def _announce(self, block: int) -> None:
         if hasattr(os, "posix_fadvise"):  # not on macOS
             _, start, end, shard = self._index.blocks[block].item()
-            os.posix_fadvise(self._tar(shard).fileno(), start, end - start, os.POSIX_FADV_WILLNEED)
+            with suppress(Undecodable):  # whoever reads it hears of it
+                os.posix_fadvise(self._tar(shard).fileno(), start, end - start, os.POSIX_FADV_WILLNEED)
 
     def _number(self, shard: int) -> int:
         return int(self._index.shards[shard]["number"])
 
-    def _damaged(self, shard: int, how: str) -> CorpusError:
-        url = self._store.url
-        return CorpusError(f"{url}/{layout.tar(self._number(shard))}: {how}; repair it: {repair_command(url)}")
+
+def whole(picture: bytes | Undecodable) -> bytes:
+    """Return what ``Pictures.read`` has read of a picture. Raises ``Undecodable`` where that is nothing."""
+    if isinstance(picture, Undecodable):
+        raise picture
+    return picture

@@ -58,7 +58,12 @@ def check_state(state: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
             raise CorpusError(f"state: {key} is {state[key]!r}; expected what state_dict gave")
     for key in _FIXED:
         if key in ours and state[key] != ours[key]:
-            raise CorpusError(
-                f"state: was saved with {key} {state[key]} and is loaded with {ours[key]}; a pipeline.Loader and its "
-                "state go on exactly at other numbers of ranks, workers and samples a batch"
-            )
+            raise other_number(key, state[key], ours[key])
+
+
+def other_number(name: str, saved: object, ours: object) -> CorpusError:
+    """Return what refuses a state of another number of ranks, workers or samples a batch, with what can go on."""
+    return CorpusError(
+        f"state: was saved with {name} {saved} and is loaded with {ours}; a pipeline.Loader and its state go on "
+        "exactly at other numbers of ranks, workers and samples a batch"
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from pipeline.corpus.loader.arguments import expect_count, expect_number
 from pipeline.errors import ConfigError
 
 
@@ -23,7 +24,11 @@ class Ranks:
     def __post_init__(self) -> None:
         if (self.rank is None) != (self.world_size is None):
             raise ConfigError("rank and world_size go together; expected both or none")
-        if self.rank is not None and self.world_size is not None and not 0 <= self.rank < self.world_size:
+        if self.rank is None or self.world_size is None:
+            return
+        expect_count("world_size", self.world_size, 1)
+        expect_number("rank", self.rank)
+        if not 0 <= self.rank < self.world_size:
             raise ConfigError(f"rank is {self.rank} of {self.world_size}; expected 0 to {self.world_size - 1}")
 
     def settled(self) -> tuple[int, int]:

@@ -7,6 +7,7 @@ exactly at equal numbers of ranks, workers and samples a batch, and are refused 
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
@@ -15,12 +16,12 @@ from typing import Any
 
 from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
-from pipeline.corpus.loader.arguments import expect_count, expect_one_of
+from pipeline.corpus.loader.arguments import expect_count, expect_flag, expect_number, expect_one_of
 from pipeline.corpus.loader.loader import REMAINDERS, Remainder
 from pipeline.corpus.loader.order import Rounds, Share
-from pipeline.corpus.loader.progress import Progress, check_state
+from pipeline.corpus.loader.progress import Progress, check_state, other_number
 from pipeline.corpus.loader.ranks import Ranks
-from pipeline.corpus.loader.source import Source
+from pipeline.corpus.loader.source import Source, expect_source
 from pipeline.files import held
 
 
@@ -38,7 +39,10 @@ class _Deal:
         rank: int | None = None,
         world_size: int | None = None,
     ):
+        expect_source(source)
         expect_count("batch_size", batch_size, 1)
+        expect_number("seed", seed)
+        expect_flag("shuffle", shuffle)
         expect_one_of("remainder", remainder, REMAINDERS)
         self.source, self.batch_size, self.seed, self.shuffle = source, batch_size, seed, shuffle
         self._order, self._pad = source.order(seed, shuffle), remainder == "pad"
@@ -82,13 +86,25 @@ class BatchSampler(_Deal, Sampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """See ``Loader.set_epoch``."""
+        expect_count("epoch", epoch, 0)
         self._progress.set_epoch(epoch)
 
     def __len__(self) -> int:
         return self._rounds(self.workers)[1].steps(0)
 
     def __iter__(self) -> "_Batches":
+        _refuse_other_workers(sys._getframe(1).f_locals.get("loader"))
         return _Batches(self)
+
+
+def _refuse_other_workers(loader: Any) -> None:
+    """Raise ``CorpusError`` where *loader*, whoever asks for batches, is a ``StatefulDataLoader`` with a state of
+    another number of workers: it asks before it looks at that itself, and then ends in an assertion without a word."""
+    state = getattr(loader, "next_iter_state", None)
+    if state is not None:
+        saved = state["_snapshot"]["_main_snapshot"]["_num_workers"] if "_snapshot" in state else 0
+        if saved != loader.num_workers:
+            raise other_number("num_workers", saved, loader.num_workers)
 
 
 class _Batches(Iterator[list[int]]):
@@ -138,6 +154,7 @@ class Stream(_Deal, IterableDataset[dict[str, Any]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Have the next pass be *epoch*. To be called between passes, in the training process."""
+        expect_count("epoch", epoch, 0)
         self._epochs.set(epoch)
 
     def __iter__(self) -> "_Samples":

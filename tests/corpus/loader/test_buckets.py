@@ -1,6 +1,7 @@
 """Aspect buckets: batches of one size, equal counts on ranks, exact resumes."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -79,5 +80,59 @@ def test_what_are_no_buckets_is_refused_in_a_line(corpus):
     for columns, decode in ((["caption"], "uint8"), (["image"], "bytes")):
         with pytest.raises(ConfigError, match="buckets: expected pictures that are decoded"):
             Loader(Corpus(corpus.url, columns=columns, decode=decode), 4, buckets=BUCKETS)
-    with pytest.raises(ConfigError, match="expected one Corpus"):
-        Loader(Mixture([(corpus, 1)]), 4, buckets=BUCKETS)
+        with pytest.raises(ConfigError, match="buckets: expected pictures that are decoded"):
+            Loader(Mixture([(Corpus(corpus.url, columns=columns, decode=decode), 1)]), 4, buckets=BUCKETS)
+
+
+@pytest.fixture
+def mixture(corpus, tmp_path):
+    """The corpus, three times in five, and one whose 40 pictures, from 1000 on, have two sizes of the three."""
+    make_corpus(str(tmp_path / "d"), [25, 15], sizes=SIZES[1:], first=1000)
+    return Mixture([(corpus, 0.6), (Corpus(tmp_path / "d", columns=["image", "number"]), 0.4)], length=100)
+
+
+def numbers_of(batches):
+    return [number for batch in batches for number in batch["number"].tolist()]
+
+
+@pytest.mark.parametrize("remainder", ["drop", "pad"])
+def test_a_mixture_s_batches_are_of_one_size_and_ranks_have_as_many_in_each_epoch(mixture, remainder):
+    loaders = [Loader(mixture, 4, buckets=BUCKETS, remainder=remainder, rank=rank, world_size=2) for rank in range(2)]
+    plain = Loader(mixture, 1)
+    epochs = []
+    for _ in range(3):
+        assert len(loaders[0]) == len(loaders[1])
+        expected, batches = len(loaders[0]), [list(loader) for loader in loaders]
+        assert [len(one) for one in batches] == [expected] * 2
+        for batch in (batch for one in batches for batch in one):
+            (size,) = set(batch["size"])
+            assert batch["image"].shape == (4, *size, 3)
+            for number in batch["number"].tolist():
+                height, width = SIZES[number % 3] if number < 1000 else SIZES[1:][number % 2]
+                assert (height // 2, width // 2) == size
+        given, whole = Counter(numbers_of(batches[0] + batches[1])), Counter(numbers_of(plain))
+        if remainder == "drop":
+            assert given <= whole
+            assert sum((whole - given).values()) < 3 * 4 + 2 * 4
+        else:
+            assert given >= whole
+        epochs.append(given)
+    assert epochs[0] != epochs[1]
+
+
+def test_a_mixture_s_resume_is_exact_at_other_ranks(mixture):
+    whole = numbers_of(at(Loader(mixture, 4, buckets=BUCKETS), 2))
+    first = [at(Loader(mixture, 4, buckets=BUCKETS, rank=rank, world_size=2), 2) for rank in range(2)]
+    passes = [iter(loader) for loader in first]
+    seen = [number for _ in range(3) for one in passes for number in next(one)["number"].tolist()]
+    state = json.loads(json.dumps(first[0].state_dict()))
+    rest = Loader(mixture, 4, buckets=BUCKETS)
+    rest.load_state_dict(state)
+    assert rest.left == len(whole) // 4 - 6
+    seen += numbers_of(rest)
+    assert Counter(seen) == Counter(whole)
+
+
+def at(loader, epoch):
+    loader.set_epoch(epoch)
+    return loader

@@ -9,9 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline import Corpus
+from pipeline import Corpus, Loader
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus import open_store
+from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.collate import collate
 from pipeline.corpus.loader.decode import Undecodable, decode_into
 from pipeline.errors import ConfigError, CorpusError, StoreError
@@ -96,13 +97,49 @@ def test_a_cached_file_that_was_cut_is_not_taken_for_a_damaged_corpus(corpus, tm
         ({"decode": "unit8"}, "decode is 'unit8' .*did you mean 'uint8'"),
         ({"on_error": "ignore"}, "on_error is 'ignore'; expected one of raise, skip"),
         ({"where": "numbr = 3"}, "did you mean 'number'"),
-        ({"columns": []}, "columns: expected one at least"),
+        ({"columns": []}, "columns: .*expected a list of one at least"),
+        ({"columns": None}, "columns: None; expected a list"),
+        ({"columns": [3]}, "columns: 3 is no column"),
         ({"where": 3}, "where is 3; expected a text"),
+        ({"where": []}, "where is .*; expected a text"),
+        ({"decode": None}, "decode is None; expected one of uint8, pil, bytes"),
+        ({"decode": ["pil"]}, "decode is .'pil'. .*; expected one of"),
+        ({"on_error": True}, "on_error is True; expected one of"),
+        ({"partial": "no"}, "partial is 'no'; expected True or False"),
+        ({"options": "us"}, "options: expected a dict of texts"),
+        ({"options": {"region": 3}}, "options: expected a dict of texts"),
+        ({"cache": 3}, "cache is 3; expected the name of a folder"),
     ],
 )
 def test_wrong_arguments_are_refused_in_a_line(corpus, arguments, said):
     with pytest.raises(ConfigError, match=said):
         Corpus(corpus, **arguments)
+
+
+def test_what_is_no_place_or_cache_is_refused_in_a_line():
+    with pytest.raises(ConfigError, match="path is 3; expected the name of a folder"):
+        Corpus(3)
+    for size in (0, "8G", 1.5):
+        with pytest.raises(ConfigError, match=f"cache: size is {size!r}; expected a number of bytes"):
+            Cache("/nvme", size)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_what_was_cut_off_a_tar_later_is_an_error_or_skipped_and_counted(corpus, tmp_path, monkeypatch, cached):
+    """Of 128 pictures the last 64; those that stand in for them are of another tar too."""
+    monkeypatch.setattr("pipeline.corpus.loader.pictures.AGAIN", (0.0,))
+    more = {"columns": ["image", "number"], "cache": tmp_path / "cache" if cached else None}
+    raising, skipping = (Corpus(corpus, on_error=how, **more) for how in ("raise", "skip"))
+    cut = int(skipping.index.rows["offset"][192])
+    os.truncate(Path(corpus, "train", "000003.tar"), cut + 10)
+    first = r"^\S+train/000003.tar: the picture at byte \d+ is damaged .its tar ends before it.; repair it: [^\n]*$"
+    with pytest.raises(CorpusError, match=first):
+        list(Loader(raising, 4, shuffle=False))
+    loader = Loader(skipping, 4)
+    seen = [number for batch in loader for number in batch["number"].tolist()]
+    lost = range(128 if cached else 192, 256)  # cached are blocks, and the tar is one
+    assert (len(seen), len(loader), loader.skipped) == (344, 86, len(lost))
+    assert set(range(344)) - set(seen) == set(lost)
 
 
 def test_a_corpus_that_grows_is_refused_or_a_snapshot(corpus):
@@ -136,10 +173,10 @@ def test_a_damaged_file_is_refused_with_what_mends_it(corpus):
 def test_what_is_damaged_later_is_an_error_that_names_it(corpus):
     opened = Corpus(corpus)
     Path(corpus, "train", "000001.tar").write_bytes(b"short")
-    with pytest.raises(CorpusError, match=r"train/000001.tar: ends before its manifest says; repair it"):
+    with pytest.raises(CorpusError, match=r"train/000001.tar: the picture .*its tar ends before it.; repair it"):
         opened[110]
     Path(corpus, "train", "000003.tar").unlink()
-    with pytest.raises(CorpusError, match=r"train/000003.tar: missing; repair it"):
+    with pytest.raises(CorpusError, match=r"train/000003.tar: the picture .*its tar is missing.; repair it"):
         opened[150]
 
 

@@ -1,6 +1,7 @@
 """The loader in one process: what a batch is, equal counts, exact resumes, and what is refused."""
 
 import json
+import pickle
 import random
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from pipeline import Corpus, Loader
+from pipeline.corpus.loader import BatchSampler, Stream
 from pipeline.errors import ConfigError, CorpusError
 from tests.corpora import make_corpus, number_of
 
@@ -215,6 +217,18 @@ def test_damaged_pictures_are_counted_and_counts_stay(corpus):
         ({"remainder": "dorp"}, "remainder is 'dorp' .*did you mean 'drop'"),
         ({"context": "spwan"}, "context is 'spwan' .*did you mean 'spawn'"),
         ({"rank": 1}, "rank and world_size go together"),
+        ({"rank": "0", "world_size": 2}, "rank is '0'; expected a whole number"),
+        ({"rank": 0, "world_size": "2"}, "world_size is '2'; expected a whole number, 1 or more"),
+        ({"seed": "x"}, "seed is 'x'; expected a whole number"),
+        ({"seed": None}, "seed is None; expected a whole number"),
+        ({"shuffle": 100}, "shuffle is 100; expected True or False"),
+        ({"pin_memory": "yes"}, "pin_memory is 'yes'; expected True or False"),
+        ({"prefetch": None}, "prefetch is None; expected a whole number"),
+        ({"transform": "fit"}, "transform is 'fit'; expected a function"),
+        ({"remainder": None}, "remainder is None; expected one of drop, pad"),
+        ({"context": 3}, "context is 3; expected one of fork, spawn, forkserver"),
+        ({"buckets": 512}, "buckets: 512; expected a list of sizes"),
+        ({"buckets": [512]}, "buckets: 512 is no size"),
         ({"rank": 2, "world_size": 2}, "rank is 2 of 2; expected 0 to 1"),
     ],
 )
@@ -223,9 +237,27 @@ def test_wrong_arguments_are_refused_in_a_line(numbers, arguments, said):
         Loader(numbers, **{"batch_size": 4, **arguments})
 
 
-def test_what_is_no_source_is_refused_in_a_line(corpus):
-    with pytest.raises(ConfigError, match="expected a Corpus or a Mixture"):
-        Loader(corpus, 4)
+def test_what_is_no_source_or_epoch_is_refused_in_a_line(corpus, numbers):
+    for made in (Loader, BatchSampler, Stream):
+        with pytest.raises(ConfigError, match="expected a Corpus or a Mixture"):
+            made(corpus, 4)
+        with pytest.raises(ConfigError, match="seed is 'x'; expected a whole number"):
+            made(numbers, 4, seed="x")
+        for epoch in (-1, "1", None):
+            with pytest.raises(ConfigError, match=f"epoch is {epoch!r}; expected a whole number, 0 or more"):
+                made(numbers, 4).set_epoch(epoch)
+
+
+@pytest.mark.parametrize("buckets", [None, [(8, 8), (8, 12)]])
+def test_one_that_is_pickled_goes_on_in_the_same_order(corpus, buckets):
+    loader = Loader(Corpus(corpus, columns=["image", "number"]), 4, seed=3, buckets=buckets)
+    state = Loader(loader._source, 4, seed=3, buckets=buckets)
+    next(iter(state))
+    loader.load_state_dict(state.state_dict())
+    taken = pickle.loads(pickle.dumps(loader))
+    assert taken.state_dict() == loader.state_dict()
+    for _ in range(2):
+        assert numbers_of(taken) == numbers_of(loader)
 
 
 def test_a_worker_s_error_is_the_line_that_it_would_be_without_workers(corpus):

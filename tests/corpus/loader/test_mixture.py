@@ -92,8 +92,17 @@ def test_what_cannot_be_mixed_is_refused_in_a_line(parts, tmp_path):
             Mixture([(a, weights[0]), (b, weights[1])])
     with pytest.raises(ConfigError, match="expected the same in a mixture"):
         Mixture([(a, 1), (Corpus(tmp_path / "b"), 1)])
-    with pytest.raises(ConfigError, match="of one corpus at least"):
-        Mixture([])
+    with pytest.raises(ConfigError, match="expected the same in a mixture"):
+        Mixture([(a, 1), (Corpus(tmp_path / "b", columns=["number"], decode="pil"), 1)])
+    for parts in ([], None, {a: 1}):
+        with pytest.raises(ConfigError, match="of one corpus at least"):
+            Mixture(parts)
+    for weight in (float("nan"), float("inf"), True, None):
+        with pytest.raises(ConfigError, match=f"a weight is {weight}; expected a number"):
+            Mixture([(a, weight), (b, 1)])
+    for part in (a, (a,), (a, 1, 2), "ab"):
+        with pytest.raises(ConfigError, match=r"a mixture is of .*; expected \(Corpus, weight\)"):
+            Mixture([part])
     with pytest.raises(ConfigError, match="length is 0"):
         Mixture([(a, 1)], length=0)
     with pytest.raises(ConfigError, match="a weight is '1'; expected a number"):

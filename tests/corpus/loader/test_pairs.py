@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import tarfile
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import torch.multiprocessing
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from pipeline import open_corpus
+from pipeline import Corpus, Loader, open_corpus
 from pipeline.corpus import layout, open_store, read_commit
 from pipeline.corpus.loader.pairs import Pairs
 from pipeline.errors import ConfigError, CorpusError, StoreError
@@ -96,9 +97,9 @@ def test_a_forked_reader_of_an_object_store_says_so_instead_of_hanging(corpus):
         next(iter(loader))
 
 
-def read_as_rank(rank: int, world: int, path: str, folder: str, made: Pairs) -> None:
+def read_as_rank(rank: int, world: int, path: str, folder: str, port: int, made: Pairs, loader: Loader) -> None:
     """One training process; no variable of the environment tells it its rank."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     seen = {}
     for context, workers in (("fork", 2), ("spawn", 1)):
         pairs = open_corpus(path, shuffle=100, keys=True, decode=None)
@@ -108,6 +109,7 @@ def read_as_rank(rank: int, world: int, path: str, folder: str, made: Pairs) -> 
     seen["made"] = [[key for key, *_ in made] for _ in range(2)]
     loader = DataLoader(made, batch_size=2, num_workers=2, multiprocessing_context="fork", collate_fn=list)
     seen["made, workers"] = [[key for batch in loader for key, *_ in batch] for _ in range(2)]
+    seen["loader"] = [[key for batch in loader for key in batch["key"]] for _ in range(2)]
     with open(f"{folder}/{rank}.json", "w") as file:
         json.dump(seen, file)
     dist.destroy_process_group()
@@ -121,12 +123,16 @@ def test_ranks_that_torch_alone_knows_get_equal_parts_in_workers_of_both_kinds(s
         monkeypatch.delenv(name, raising=False)
     world = 2
     made = open_corpus(path, shuffle=100, keys=True, decode=None)
-    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path), made), world)
+    loader = Loader(Corpus(path, columns=["key", "image"]), 1, workers=2, context="fork")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path), port, made, loader), world)
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world)]
     for context in ("fork", "spawn"):
         assert len(seen[0][context]) == len(seen[1][context])
         assert sorted(key for rank in seen for batch in rank[context] for key in batch) == KEYS
-    for way in ("made", "made, workers"):
+    for way in ("made", "made, workers", "loader"):
         for parts in zip(*(rank[way] for rank in seen), strict=True):
             assert sorted(key for part in parts for key in part) == KEYS
         assert seen[0][way][0] != seen[0][way][1]
@@ -191,3 +197,22 @@ def test_bad_arguments_are_one_line(sealed):
         store.write(layout.commit(shard), replace(record, counts={**record.counts, "ok": 0}).dumps())
     with pytest.raises(CorpusError, match="has no pictures to train on"):
         open_corpus(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"path": None}, "path is None; expected the name of a folder"),
+        ({"shuffle": True}, "shuffle is True; expected a whole number"),
+        ({"seed": "x"}, "seed is 'x'; expected a whole number"),
+        ({"keys": 1}, "keys is 1; expected True or False"),
+        ({"partial": None}, "partial is None; expected True or False"),
+        ({"options": 3}, "options: expected a dict of texts"),
+        ({"on_error": "ignore"}, "on_error is 'ignore'; expected one of raise, skip"),
+        ({"rank": 0}, "rank and world_size go together"),
+        ({"rank": 0.0, "world_size": 2}, "rank is 0.0; expected a whole number"),
+    ],
+)
+def test_arguments_of_wrong_types_are_one_line(sealed, arguments, said):
+    with pytest.raises(ConfigError, match=f"^{said}[^\n]*$"):
+        open_corpus(**{"path": sealed[0], **arguments})

@@ -1,0 +1,39 @@
+"""What torchdata's StatefulDataLoader is told: it goes on at equal numbers, and at others hears what can go on."""
+
+import copy
+
+import pytest
+
+from pipeline import Corpus
+from pipeline.corpus.loader import BatchSampler, Stream
+from pipeline.errors import CorpusError
+from tests.trainers import as_it_is
+
+
+def loader_of(corpus, kind, workers):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    if kind == "sampler":
+        how = {"dataset": corpus, "batch_sampler": BatchSampler(corpus, 4, workers=workers)}
+    else:
+        how = {"dataset": Stream(corpus, 4), "batch_size": 4}
+    return stateful.StatefulDataLoader(**how, num_workers=workers, collate_fn=as_it_is)
+
+
+@pytest.mark.parametrize(
+    ("kind", "saved", "loaded"),
+    [("sampler", 0, 2), ("sampler", 2, 0), ("sampler", 1, 2), ("sampler", 2, 1), ("stream", 1, 2), ("stream", 2, 1)],
+)
+def test_another_number_of_workers_is_refused_with_what_can_go_on(corpus, kind, saved, loaded):
+    opened = Corpus(corpus, columns=["number"])
+    first = loader_of(opened, kind, saved)
+    batches = iter(first)
+    next(batches)
+    state = copy.deepcopy(first.state_dict())
+    other = loader_of(opened, kind, loaded)
+    other.load_state_dict(state)
+    said = rf"saved with (num_)?workers {saved} and is loaded with {loaded}; a pipeline.Loader and its state go on"
+    with pytest.raises(CorpusError, match=said):
+        iter(other)
+    same = loader_of(opened, kind, saved)
+    same.load_state_dict(state)
+    assert list(same) == list(batches)
