@@ -93,17 +93,20 @@ class BatchSampler(_Deal, Sampler[list[int]]):
         return self._rounds(self.workers)[1].steps(0)
 
     def __iter__(self) -> "_Batches":
-        _refuse_other_workers(sys._getframe(1).f_locals.get("loader"))
+        _refuse_other_workers(sys._getframe(1).f_locals)
         return _Batches(self)
 
 
-def _refuse_other_workers(loader: Any) -> None:
-    """Raise ``CorpusError`` where *loader*, whoever asks for batches, is a ``StatefulDataLoader`` with a state of
-    another number of workers: it asks before it looks at that itself, and then ends in an assertion without a word."""
+def _refuse_other_workers(asking: Mapping[str, Any]) -> None:
+    """Raise ``CorpusError`` where a ``StatefulDataLoader`` that was given a state of another number of workers asks for
+    batches; *asking* are the variables of what asks. It does so before it looks at the state, of which it then says
+    nothing but that an assertion fails."""
+    loader = asking.get("loader")
     state = getattr(loader, "next_iter_state", None)
-    if state is not None:
+    if loader is not None and state is not None:
         saved = state["_snapshot"]["_main_snapshot"]["_num_workers"] if "_snapshot" in state else 0
         if saved != loader.num_workers:
+            asking["self"]._shutdown = True  # it has started nothing that it would have to end
             raise other_number("num_workers", saved, loader.num_workers)
 
 

@@ -97,7 +97,7 @@ def test_a_forked_reader_of_an_object_store_says_so_instead_of_hanging(corpus):
         next(iter(loader))
 
 
-def read_as_rank(rank: int, world: int, path: str, folder: str, port: int, made: Pairs, loader: Loader) -> None:
+def read_as_rank(rank: int, world: int, path: str, folder: str, port: int, made: Pairs, own: Loader) -> None:
     """One training process; no variable of the environment tells it its rank."""
     dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     seen = {}
@@ -109,7 +109,7 @@ def read_as_rank(rank: int, world: int, path: str, folder: str, port: int, made:
     seen["made"] = [[key for key, *_ in made] for _ in range(2)]
     loader = DataLoader(made, batch_size=2, num_workers=2, multiprocessing_context="fork", collate_fn=list)
     seen["made, workers"] = [[key for batch in loader for key, *_ in batch] for _ in range(2)]
-    seen["loader"] = [[key for batch in loader for key in batch["key"]] for _ in range(2)]
+    seen["loader"] = [[key for batch in own for key in batch["key"]] for _ in range(2)]
     with open(f"{folder}/{rank}.json", "w") as file:
         json.dump(seen, file)
     dist.destroy_process_group()
@@ -123,11 +123,11 @@ def test_ranks_that_torch_alone_knows_get_equal_parts_in_workers_of_both_kinds(s
         monkeypatch.delenv(name, raising=False)
     world = 2
     made = open_corpus(path, shuffle=100, keys=True, decode=None)
-    loader = Loader(Corpus(path, columns=["key", "image"]), 1, workers=2, context="fork")
+    own = Loader(Corpus(path, columns=["key", "image"]), 1, workers=2, context="fork")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path), port, made, loader), world)
+    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path), port, made, own), world)
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world)]
     for context in ("fork", "spawn"):
         assert len(seen[0][context]) == len(seen[1][context])
