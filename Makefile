@@ -30,6 +30,7 @@ bench: .venv/.dev  ## ours, a tuned diffusers loop, Ray Data and the ceiling, si
 
 bench-loader: .venv/.dev  ## reading a corpus into training, beside other loaders of the same shards
 	$(BIN)/python jobs/bench_loader.py --results jobs/results/bench_loader.json
+	$(BIN)/python jobs/tables.py
 
 gpu-check: .venv/.run  ## the engine on this machine's GPU: images/s, busy share, share of the roofline
 	$(BIN)/python jobs/gpu_check.py --results jobs/results/gpu_check.json

@@ -384,7 +384,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "growth": growth,
     "coordinator": coordinator,
     "gpu": every_figure(f"{SPEED}/gpu_check.json", "make gpu-check"),
-    "loader": every_figure(f"{SPEED}/bench_loader.json", "python jobs/bench_loader.py"),
+    "loader": every_figure(f"{SPEED}/bench_loader.json", "make bench-loader"),
     "small": small,
 }
 
