@@ -89,6 +89,7 @@ DETECTORS: dict[str, str] = {
     "open_nsfw": "pipeline.audit.open_nsfw:OpenNsfw",
     "open_vocabulary": "pipeline.audit.open_vocabulary:OpenVocabulary",
     "safety_checker": "pipeline.audit.safety_checker:SafetyChecker",
+    "style": "pipeline.audit.style:Style",
     "vlm": "pipeline.audit.vlm:VLM",
 }
 

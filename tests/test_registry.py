@@ -67,6 +67,7 @@ TERMS = {
     "open_nsfw": ("nudity",),
     "open_vocabulary": ("cat", "dog"),
     "safety_checker": ("nudity",),
+    "style": ("blots",),
     "vlm": ("cat", "dog"),
 }
 # Of detectors that look with a checkpoint: one to try them with.
@@ -75,6 +76,7 @@ CHECKPOINTS = {
     "clip": tiny_eyes.clip,
     "open_vocabulary": tiny_eyes.owl,
     "safety_checker": tiny_eyes.safety_checker,
+    "style": tiny_eyes.dino,
     "vlm": tiny_eyes.llava,
 }
 # The packages of detectors that not every machine has.
@@ -212,6 +214,8 @@ def test_detectors(name: str, tmp_path: Path):
     options = {"model": str(CHECKPOINTS[name](tmp_path))} if name in CHECKPOINTS else {}
     detector = load_detector(DetectorConfig(detector=name, options=options), "cpu", "audit.detectors[0]")
     terms = [Term(term) for term in TERMS[name]]
+    if name == "style":
+        terms = [tiny_eyes.style(tmp_path / "references")]
     assert all(detector.knows(term) and 0 < detector.threshold(term) < 1 for term in terms)
     assert not detector.knows(Term("no word of any list", kind=Kind.identity))
     assert detector.takes(64, 64)

@@ -13,6 +13,7 @@ from PIL import Image
 from transformers.models.auto.image_processing_auto import get_image_processor_class_from_name
 
 from pipeline.audit.detector import Detector, load_detector
+from pipeline.concepts.term import Kind, Term
 from pipeline.config.schema import DetectorConfig
 from tests import tiny
 
@@ -65,6 +66,15 @@ def classifier(folder: Path, labels: Sequence[str] = ("tabby, tabby cat", "tiger
     config = transformers.ViTConfig(**vision, id2label=dict(enumerate(labels)), **settings)
     image = processor("ViT", size={"height": SIDE, "width": SIDE})
     return save(folder, seeded(transformers.ViTForImageClassification, config), image)
+
+
+def dino(folder: Path) -> Path:
+    """A DINOv2."""
+    config = transformers.Dinov2Config(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, mlp_ratio=2, image_size=SIDE, patch_size=8
+    )
+    size = {"size": {"shortest_edge": SIDE}, "crop_size": {"height": SIDE, "width": SIDE}}
+    return save(folder, seeded(transformers.Dinov2Model, config), processor("Bit", **size))
 
 
 def safety_checker(folder: Path) -> Path:
@@ -219,6 +229,15 @@ def pictures(count: int, height: int, width: int) -> np.ndarray:
     """Different pictures, uint8 ``(count, height, width, 3)``: coarse blots of colour."""
     coarse = np.random.default_rng(0).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return np.stack([np.asarray(Image.fromarray(picture).resize((width, height))) for picture in coarse])
+
+
+def style(folder: Path) -> Term:
+    """A style with four pictures, saved into *folder*, that show it."""
+    folder.mkdir()
+    paths = [folder / f"{i}.png" for i in range(4)]
+    for path, image in zip(paths, pictures(4, 50, 40), strict=True):
+        Image.fromarray(image).save(path)
+    return Term("blots", kind=Kind.style, references=paths)
 
 
 SIZES = [(40, 40), (96, 33), (5, 7), (31, 300)]  # height, width: square, tall, tiny, wide

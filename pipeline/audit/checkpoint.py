@@ -151,7 +151,7 @@ class CheckpointDetector(Detector):
 
     def about(self) -> dict[str, str]:
         return {
-            "model": self.checkpoint.name,
+            "model": self.checkpoint.folder.name if self.checkpoint.commit is None else self.checkpoint.name,
             "revision": self.checkpoint.commit or "",
             "dtype": str(self.dtype).removeprefix("torch."),
             "licence": self.checkpoint.licence,

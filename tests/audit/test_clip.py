@@ -91,7 +91,7 @@ def test_an_identity_is_not_judged_by_its_name(clip):
 def test_what_is_pinned_are_the_bytes_of_the_folder_and_what_it_tells_of_itself(clip):
     detector = tiny_eyes.load("clip", model=str(clip), dtype="bfloat16")
     assert detector.about() == {
-        "model": str(clip), "revision": "", "dtype": "bfloat16", "licence": "not stated beside its weights"
+        "model": clip.name, "revision": "", "dtype": "bfloat16", "licence": "not stated beside its weights"
     }  # fmt: skip
     assert "model.safetensors" in {file.name for file in detector.files()}
     assert {"tokenizer.json", "preprocessor_config.json"} <= {file.name for file in detector.files()}
