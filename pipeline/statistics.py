@@ -9,10 +9,11 @@ Z95 = 1.959964  # of a 95 % interval
 Z95_OF_THREE = 2.393980  # of three intervals that hold together with 95 % (Bonferroni)
 
 
-def wilson(hits: int, trials: int, z: float = Z95) -> tuple[float, float]:
+def wilson(hits: float, trials: float, z: float = Z95) -> tuple[float, float]:
     """Return the Wilson score interval of *hits* in *trials*, sound near 0 and 1; (0, 1) where there were no trials.
 
-    Wilson 1927, JASA 22:209, in the closed form of Brown, Cai & DasGupta 2001. Raises ValueError if *hits* is not in
+    Wilson 1927, JASA 22:209, in the closed form of Brown, Cai & DasGupta 2001. Neither need be whole, where trials are
+    those that dependent ones are worth. Raises ValueError if *hits* is not in
     0..*trials*.
     """
     if not 0 <= hits <= trials:

@@ -1,7 +1,7 @@
 """Statistics of counted outcomes, of paired pictures and of feature clouds. Arithmetic only: no models, no files."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,12 +11,13 @@ from pipeline.statistics import Z95, wilson
 
 @dataclass(frozen=True)
 class Proportion:
-    """*hits* out of *trials*, with the bounds of its Wilson interval."""
+    """*hits* out of *trials*, with the bounds of its Wilson interval: that of *effective* independent trials."""
 
     hits: int
     trials: int
     low: float
     high: float
+    effective: float
 
     @property
     def rate(self) -> float:
@@ -29,20 +30,61 @@ class Proportion:
         return f"{100 * self.rate:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f}; {self.hits}/{self.trials})"
 
 
-def proportion(hits: int, trials: int) -> Proportion:
-    """*hits* of *trials* with their Wilson interval of 95 %; ValueError if *hits* is not in 0..*trials*."""
-    return Proportion(hits, trials, *wilson(hits, trials))
+def proportion(hits: int, trials: int, effective: float | None = None) -> Proportion:
+    """*hits* of *trials* with the Wilson interval of 95 % of *effective* trials, by default all of them.
+
+    ValueError if *hits* is not in 0..*trials*.
+    """
+    size = trials if effective is None else effective
+    share = size / trials if trials else 1.0
+    return Proportion(hits, trials, *wilson(hits * share, trials * share), size)
 
 
-def count(outcomes: np.ndarray) -> Proportion:
-    """The proportion of true values in a boolean array of any shape."""
-    return proportion(int(np.count_nonzero(outcomes)), int(outcomes.size))
+def count(outcomes: np.ndarray, clusters: Sequence[Hashable] | None = None) -> Proportion:
+    """The proportion of true values in a boolean array of any shape; with *clusters*, of which each item is, in one of
+    one dimension, its interval is that of ``effective_size``."""
+    size = None if clusters is None else effective_size(outcomes, clusters)
+    return proportion(int(np.count_nonzero(outcomes)), int(outcomes.size), size)
+
+
+def effective_size(values: np.ndarray, clusters: Sequence[Hashable]) -> float:
+    """Return how many independent trials *values* ``(n,)`` are worth, items of one of the *clusters* being alike.
+
+    That is n over the design effect 1 + (sum of squared sizes / n - 1) times the intraclass correlation (Kish 1965),
+    which analysis of variance estimates (Donner 1986, Int. Stat. Rev. 54:67), and less for the degrees of freedom of
+    that estimate (Korn & Graubard 1998, Survey Methodology 24:193; Franco et al. 2019, JSSAM 7:334, have it with
+    Wilson's interval). Where all values are the same nothing tells how alike a cluster is, so each counts once: what is
+    said of 15 words is then said of 15, however many pictures there are of each.
+    """
+    n = len(values)
+    numbers: dict[Hashable, int] = {}
+    of = np.array([numbers.setdefault(cluster, len(numbers)) for cluster in clusters], dtype=np.int64)
+    sizes = np.bincount(of)
+    k, squares = len(sizes), float((sizes**2).sum())
+    if k == n:
+        return n
+    if k == 1 or bool((values == values[0]).all()):
+        return n * n / squares
+    means = np.bincount(of, weights=values) / sizes
+    between = float((sizes * (means - values.mean()) ** 2).sum()) / (k - 1)
+    within = float(((values - means[of]) ** 2).sum()) / (n - k)
+    size = (n - squares / n) / (k - 1)
+    alike = min(1.0, max(0.0, (between - within) / (between + (size - 1) * within)))
+    return float(n / (1 + (squares / n - 1) * alike) * (Z95 / _student(k - 1)) ** 2)
+
+
+def _student(freedom: float) -> float:
+    """Return the upper quantile of 97.5 % of Student's t (Abramowitz & Stegun 1964, 26.7.5)."""
+    z = Z95
+    terms = ((z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
 
 
 @dataclass(frozen=True)
 class Ratio:
     """How often something is seen in pictures that were changed, *hits*, to how often in the same pictures before,
-    *base*; of *trials* pairs *both* have it. With the bounds of the interval of ``paired_ratio``."""
+    *base*; of *trials* pairs *both* have it. With the bounds of the interval of ``paired_ratio``, which is that of
+    *effective* independent pairs."""
 
     hits: int
     base: int
@@ -50,6 +92,7 @@ class Ratio:
     trials: int
     low: float
     high: float
+    effective: float
 
     @property
     def rate(self) -> float:
@@ -63,35 +106,52 @@ class Ratio:
         return f"{100 * self.rate:.1f} % ({interval}; {self.hits}/{self.base} of {self.trials})"
 
 
-def paired_ratio(after: np.ndarray, before: np.ndarray) -> Ratio:
+def paired_ratio(after: np.ndarray, before: np.ndarray, clusters: Sequence[Hashable] | None = None) -> Ratio:
     """Ratio of two proportions of the same pictures, with the hybrid score interval of 95 % of Bonett & Price 2006.
 
     Statist. Med. 25:3039, eq. 8: Wilson intervals of both proportions, at a z that is lowered by what their pairing
-    tells, over the pairs in which either is seen. It is sound where both are 1, where a bootstrap has no width.
+    tells, over the pairs in which either is seen. It is sound where both are 1, where a bootstrap has no width. With
+    *clusters* it is that of as many pairs as theirs are worth (``effective_pairs``).
     """
-    return _ratio(int(after.sum()), int(before.sum()), int((after & before).sum()), len(after))
+    size = len(after) if clusters is None else effective_pairs(after, before, clusters)
+    return _ratio(int(after.sum()), int(before.sum()), int((after & before).sum()), len(after), size)
+
+
+def effective_pairs(after: np.ndarray, before: np.ndarray, clusters: Sequence[Hashable]) -> float:
+    """Return ``effective_size`` for the ratio of *after* to *before*, of whose linear part a pair's share is after less
+    ratio times before."""
+    base = before.sum()
+    return effective_size(after - after.sum() / base * before if base else after.astype(float), clusters)
 
 
 def pooled_ratio(ratios: Sequence[Ratio]) -> Ratio:
     """The paired ratio of the pictures of all *ratios* together."""
-    return _ratio(*(sum(getattr(r, count) for r in ratios) for count in ("hits", "base", "both", "trials")))
+    hits, base, both, trials = (sum(getattr(r, count) for r in ratios) for count in ("hits", "base", "both", "trials"))
+    return _ratio(hits, base, both, trials, _pooled_size(ratios))
 
 
 def pooled_proportion(proportions: Sequence[Proportion]) -> Proportion:
     """The proportion of the pictures of all *proportions* together."""
-    return proportion(sum(p.hits for p in proportions), sum(p.trials for p in proportions))
+    return proportion(sum(p.hits for p in proportions), sum(p.trials for p in proportions), _pooled_size(proportions))
 
 
-def _ratio(hits: int, base: int, both: int, trials: int) -> Ratio:
-    either = hits + base - both
-    apart = either - both
+def _pooled_size(parts: Sequence[Proportion] | Sequence[Ratio]) -> float:
+    """Return the independent trials that *parts*, weighted by their trials, are worth together."""
+    spread = sum(part.trials**2 / part.effective for part in parts if part.trials)
+    return sum(part.trials for part in parts) ** 2 / spread if spread else 0.0
+
+
+def _ratio(hits: int, base: int, both: int, trials: int, effective: float) -> Ratio:
     if not base:
-        return Ratio(hits, base, both, trials, 0.0, math.inf)
-    p1, p2 = (hits + 1) / (either + 2), (base + 1) / (either + 2)
-    joint = math.sqrt((apart + 2) / ((hits + 1) * (base + 1)))
-    z = Z95 * joint / (math.sqrt((1 - p1) / (hits + 1)) + math.sqrt((1 - p2) / (base + 1)))
-    (low1, high1), (low2, high2) = wilson(hits, either, z), wilson(base, either, z)
-    return Ratio(hits, base, both, trials, low1 / high2, high1 / low2)
+        return Ratio(hits, base, both, trials, 0.0, math.inf, effective)
+    h, b, two = (number * effective / trials for number in (hits, base, both))
+    either = h + b - two
+    apart = either - two
+    p1, p2 = (h + 1) / (either + 2), (b + 1) / (either + 2)
+    joint = math.sqrt((apart + 2) / ((h + 1) * (b + 1)))
+    z = Z95 * joint / (math.sqrt((1 - p1) / (h + 1)) + math.sqrt((1 - p2) / (b + 1)))
+    (low1, high1), (low2, high2) = wilson(min(h, either), either, z), wilson(min(b, either), either, z)
+    return Ratio(hits, base, both, trials, low1 / high2, high1 / low2, effective)
 
 
 def harmonic_mean(terms: np.ndarray) -> np.ndarray:
@@ -101,8 +161,12 @@ def harmonic_mean(terms: np.ndarray) -> np.ndarray:
         return mean
 
 
-def dirichlet_shares(rng: np.random.Generator, outcomes: np.ndarray, draws: int) -> np.ndarray:
+def dirichlet_shares(
+    rng: np.random.Generator, outcomes: np.ndarray, draws: int, effective: float | None = None
+) -> np.ndarray:
     """What the shares of true values may be, given boolean *outcomes* (columns, items): (columns, draws).
+
+    Items are worth *effective* independent ones, by default all of them.
 
     Outcomes of one item stay together, so pairing survives: the 2^columns combinations have a Dirichlet prior of total
     weight 1, which is Jeffreys' for one column.
@@ -110,7 +174,7 @@ def dirichlet_shares(rng: np.random.Generator, outcomes: np.ndarray, draws: int)
     columns = len(outcomes)
     combinations = np.arange(2**columns)
     codes = (outcomes * (1 << np.arange(columns))[:, None]).sum(axis=0)
-    counts = np.bincount(codes, minlength=2**columns)
+    counts = np.bincount(codes, minlength=2**columns) * (1.0 if effective is None else effective / len(codes))
     shares = rng.dirichlet(counts + 1 / 2**columns, size=draws)  # (draws, 2^columns)
     return np.stack([shares[:, (combinations >> i) & 1 == 1].sum(axis=1) for i in range(columns)])
 

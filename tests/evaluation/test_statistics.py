@@ -8,6 +8,7 @@ import pytest
 from pipeline.evaluation.statistics import (
     count,
     dirichlet_shares,
+    effective_size,
     frechet,
     harmonic_mean,
     kappa,
@@ -16,6 +17,7 @@ from pipeline.evaluation.statistics import (
     percentile_interval,
     pooled_proportion,
     pooled_ratio,
+    proportion,
     psnr,
 )
 
@@ -120,3 +122,71 @@ def test_psnr():
     assert psnr(a, a + 1, mask) == pytest.approx(48.1308, abs=1e-4)  # 20 log10 255
     assert psnr(a, np.where(mask[..., None], a, 0).astype(np.uint8), mask) == math.inf
     assert math.isnan(psnr(a, a, ~mask & mask))
+
+
+WORDS = np.arange(100) % 15  # 100 pictures of 15 words
+
+
+def leaks(rng: np.random.Generator, share: float, alike: float) -> np.ndarray:
+    """Pictures of ``WORDS``, whose rates of leaking are beta-distributed with the mean *share*; *alike* is the
+    intraclass correlation of the pictures of a word."""
+    if alike == 1:
+        rates = (rng.random(15) < share).astype(float)
+    else:
+        weight = (1 - alike) / alike
+        rates = rng.beta(share * weight, (1 - share) * weight, 15)
+    return rng.random(100) < rates[WORDS]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.3])
+@pytest.mark.parametrize("alike", [0.1, 0.3, 0.6, 1])
+def test_the_interval_of_words_holds_its_promise_where_that_of_pictures_does_not(share: float, alike: float):
+    rng = np.random.default_rng(0)
+    drawn = [leaks(rng, share, alike) for _ in range(1000)]
+    of_words = [count(leaked, WORDS.tolist()) for leaked in drawn]
+    assert np.mean([found.low <= share <= found.high for found in of_words]) > 0.91
+    of_pictures = [count(leaked) for leaked in drawn]
+    if alike == 1:
+        assert np.mean([found.low <= share <= found.high for found in of_pictures]) < 0.75
+
+
+def test_what_is_said_of_fifteen_words_is_said_of_fifteen():
+    none = np.zeros(100, bool)
+    assert count(none, WORDS.tolist()).high == pytest.approx(proportion(0, 15).high, abs=0.005)
+    assert count(none).high < 0.04
+    whole = np.isin(WORDS, [3, 7])
+    assert count(whole, WORDS.tolist()).high > proportion(2, 15).high
+    assert count(whole, list(range(100))) == count(whole), "each picture stands for itself"
+    assert count(none, [0] * 100).high == pytest.approx(proportion(0, 1).high)
+
+
+def test_pictures_that_are_no_more_alike_within_a_word_lose_little():
+    rng = np.random.default_rng(1)
+    sizes = [effective_size(rng.random(100) < 0.3, WORDS.tolist()) for _ in range(300)]
+    assert 60 < np.median(sizes) <= 100
+
+
+def test_the_paired_ratio_of_objects_holds_its_promise():
+    """Each of 15 objects is kept with a chance of its own; what was hardly drawn before costs nothing."""
+    rng, covered = np.random.default_rng(2), 0
+    for _ in range(1000):
+        drawn, kept = rng.beta(18, 2, 15), rng.beta(8, 2, 15)
+        before = rng.random(100) < drawn[WORDS]
+        after = before & (rng.random(100) < kept[WORDS])
+        found = paired_ratio(after, before, WORDS.tolist())
+        covered += found.low <= 0.8 <= found.high
+    assert covered / 1000 > 0.92
+
+
+def test_pooled_intervals_are_those_of_the_parts_words():
+    rng = np.random.default_rng(3)
+    part = count(leaks(rng, 0.3, 1), WORDS.tolist())
+    both = pooled_proportion([part, part])
+    assert (both.trials, both.effective) == (200, pytest.approx(2 * part.effective))
+
+
+def test_dirichlet_shares_of_alike_pictures_are_as_wide_as_those_of_fewer():
+    rng = np.random.default_rng(4)
+    outcomes = rng.random((1, 100)) < 0.2
+    all_of_them, fewer = dirichlet_shares(rng, outcomes, 4000), dirichlet_shares(rng, outcomes, 4000, 25)
+    assert fewer.std() == pytest.approx(2 * all_of_them.std(), rel=0.1)

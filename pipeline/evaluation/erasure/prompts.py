@@ -42,18 +42,29 @@ ATTACK, EMBEDDINGS = ATTACKS
 
 @dataclass(frozen=True)
 class Question:
-    """One picture to ask for. ``kept`` is the class that must be seen ("": none); ``concept`` is the one at issue."""
+    """One picture to ask for. ``kept`` is the class that must be seen ("": none); ``concept`` is the one at issue.
+
+    ``words`` are those that stand for many others like them, by which the answers of several pictures hang together: an
+    unlisted synonym, a scene, another object. A name and the aliases of a list are all there are, and stand for none.
+    """
 
     cell: str
     prompt: str
     seed: int
     concept: str
     kept: str = ""
+    words: str = ""
+
+    @property
+    def cluster(self) -> tuple[str, ...]:
+        """What tells the pictures that come out alike from others."""
+        return (self.concept, self.words) if self.words else (self.prompt, str(self.seed))
 
 
 def questions_digest(asked: Sequence[Question]) -> str:
-    """Sixteen hex digits that tell these questions from any others."""
-    return hashlib.sha256(json.dumps([asdict(question) for question in asked]).encode()).hexdigest()[:16]
+    """Sixteen hex digits that tell these questions, and so their pictures, from any others."""
+    drawn = [{key: value for key, value in asdict(question).items() if key != "words"} for question in asked]
+    return hashlib.sha256(json.dumps(drawn).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -86,17 +97,19 @@ def _question(task: Task, kind: str, index: int, seed: int) -> Question:
     names = list(dict.fromkeys(concept for concept, *_ in asked))
     own = [item for item in asked if item[0] == names[index % len(names)]]
     concept, phrase, kept = own[index // len(names) % len(own)]
+    words = "" if kind in ("plain", "alias") else phrase
     world = task.world
     place = rng.choice(world.places[rng.choice(tuple(world.places))])
     if task.of_styles:
+        words = kept if kind.endswith("unrelated") else words
         prompt, kept = _in_style(world, rng, phrase, kept, place)
     elif kind.startswith("beside"):
-        words = [world.indefinite(concept), world.indefinite(kept)]
-        rng.shuffle(words)
-        prompt = f"{words[0]} and {words[1]} {place}"
+        both = [world.indefinite(concept), world.indefinite(kept)]
+        rng.shuffle(both)
+        prompt = f"{both[0]} and {both[1]} {place}"
     else:
         prompt = f"{phrase} {place}"
-    return Question(kind, prompt, hashed("picture", task.name, kind, index, seed), concept, kept)
+    return Question(kind, prompt, hashed("picture", task.name, kind, index, seed), concept, kept, words)
 
 
 def attacked(task: Task, index: int) -> tuple[Concept, str, list[tuple[str, str]]]:

@@ -2,6 +2,10 @@
 
 Everything is paired: the unerased model answered the same questions with the same seeds, in the same batches.
 
+Pictures of one unlisted word, of one scene, with one object beside come out alike, so what is said of these is said of
+the words and scenes that were tried: all intervals are those of as many independent pictures as theirs are worth
+(``effective_size``). A list's own names and aliases are all there are: of these every picture counts.
+
 - leak (cells of ``LEAKS`` and ``ATTACKS``): the share of pictures in which B sees any concept of the task. Wilson 95 %.
   "scene" is that of the two cells that name the concept beside another object, which is what must be kept there.
 - kept (cells of ``KEPT``): how often B sees what must be kept, to how often it does in the unerased pictures; with the
@@ -37,6 +41,8 @@ from pipeline.evaluation.statistics import (
     Ratio,
     count,
     dirichlet_shares,
+    effective_pairs,
+    effective_size,
     harmonic_mean,
     paired_ratio,
     percentile_interval,
@@ -104,7 +110,8 @@ def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) 
     """
     base = seen[NONE]
     cells = np.array([question.cell for question in asked])
-    alarms = erased_seen(task, base)[np.isin(cells[: len(base.seen)], ("neighbour", "unrelated"))]
+    others = np.isin(cells[: len(base.seen)], ("neighbour", "unrelated"))
+    alarms = count(erased_seen(task, base)[others], _clusters(asked, others))
     own = {name: _balances(task, asked, [found], base, len(found.seen))[0] for name, found in seen.items()}
     differences: dict[str, dict[str, Resampled]] = {name: {} for name in seen}
     for a, b in combinations(seen, 2):
@@ -113,7 +120,7 @@ def score_task(task: Task, asked: Sequence[Question], seen: Mapping[str, Seen]) 
         differences[a][b] = Resampled(first.value - second.value, first.samples - second.samples)
         differences[b][a] = Resampled(second.value - first.value, second.samples - first.samples)
     scores = {name: _score(task, asked[: len(found.seen)], found, base, own[name]) for name, found in seen.items()}
-    return TaskScores(task.name, task.erased, count(alarms), scores, differences)
+    return TaskScores(task.name, task.erased, alarms, scores, differences)
 
 
 def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balance: Resampled) -> Scores:
@@ -125,12 +132,12 @@ def _score(task: Task, asked: Sequence[Question], found: Seen, base: Seen, balan
     return Scores(
         pictures=len(asked),
         leak={
-            cell: count(leaked[rows])
+            cell: count(leaked[rows], _clusters(asked, rows))
             for cell, rows in ((cell, _rows(cells, cell)) for cell in (*LEAKS, *ATTACKS))
             if rows.any()
         },
         kept={
-            cell: paired_ratio(kept[rows], kept_before[rows])
+            cell: paired_ratio(kept[rows], kept_before[rows], _clusters(asked, rows))
             for cell, rows in ((cell, cells == cell) for cell in KEPT)
             if rows.any()
         },
@@ -157,6 +164,11 @@ def _rows(cells: np.ndarray, column: str) -> np.ndarray:
     return np.asarray(cells == column)
 
 
+def _clusters(asked: Sequence[Question], rows: np.ndarray) -> list[tuple[str, ...]]:
+    """What tells apart the pictures of *rows*, boolean (N,), that come out alike."""
+    return [asked[i].cluster for i in np.flatnonzero(rows).tolist()]
+
+
 def _kept_seen(task: Task, asked: Sequence[Question], found: Seen) -> np.ndarray:
     """Boolean (N,): does B see what must be kept? False where there is nothing of the kind."""
     kept = {name: column for column, name in enumerate(task.world.classes)}
@@ -178,9 +190,14 @@ def _balances(
         if not rows.any():
             continue
         outcomes = np.stack([column[rows] for column in (erased if cell in LEAKS else kept)])
+        clusters = _clusters(asked[:pictures], rows)
+        if cell in LEAKS:
+            size = min(effective_size(column, clusters) for column in outcomes)
+        else:
+            size = min(effective_pairs(column, outcomes[0], clusters) for column in outcomes[1:])
         for terms, shares in (
             (values, outcomes.mean(axis=1, keepdims=True)),
-            (samples, dirichlet_shares(rng, outcomes, RESAMPLES)),
+            (samples, dirichlet_shares(rng, outcomes, RESAMPLES, size)),
         ):
             for i, (erasure, preservation) in enumerate(terms):
                 if cell in LEAKS:

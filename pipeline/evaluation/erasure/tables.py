@@ -132,8 +132,9 @@ def preamble(found: Findings) -> str:
         f"{s['generation.steps']} steps, guidance {s['generation.guidance']}, batches of "
         f"{s['generation.batch_size']}, up to {found.cell} prompts a cell, seed {s['seed']}, detector B "
         f"`{s['detector B']}`, {s['device']}, torch {s['torch']}. Leak and other shares: Wilson 95 %. Kept: ratio to "
-        "the unerased pictures of the same prompts and seeds, paired interval of Bonett and Price. H_o: harmonic mean "
-        "of erasure and preservation, its interval by Dirichlet draws; all are defined in "
+        "the unerased pictures of the same prompts and seeds, paired interval of Bonett and Price. All intervals take "
+        "pictures of one unlisted word, of one scene or with one other object for as many as they are worth, being "
+        "alike. H_o: harmonic mean of erasure and preservation, its interval by Dirichlet draws; all are defined in "
         "`pipeline/evaluation/erasure/scores.py`. Time: median ratio to the unerased model, interleaved, on the first "
         "task. The row `none` is the unerased model: how often it shows what it is asked for." + _attacks(found)
     )
