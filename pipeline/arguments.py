@@ -6,13 +6,14 @@ from collections.abc import Sequence
 
 from pipeline import __version__
 from pipeline.errors import LacunaError
+from pipeline.evaluation.words.budget import Budget
 from pipeline.registry import SUITES
 
 SHELLS = ("bash", "zsh", "fish")
 CONFIG_HELP = "a YAML file, such as configs/quickstart.yaml; its keys are in pipeline/config/schema.py"
 OVERRIDES_HELP = "settings in place of the file's, such as seed=1 output.path=out/mine"
 RESULTS_HELP = "write what was found there as JSON, for the tables of the READMEs (make tables)"
-FILES = ("config", "path", "folder", "pictures", "output", "page", "results")  # arguments that name files
+FILES = ("config", "path", "folder", "pictures", "output", "page", "results", "write")  # arguments that name files
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,9 +73,23 @@ def build_parser() -> argparse.ArgumentParser:
         "vocabulary; what was drawn before is not drawn again",
     )
     words.add_argument(
-        "--budget", type=_positive, metavar="N", help="draw at most N pictures, of what matters most first"
+        "--budget",
+        type=_budget,
+        metavar="N|Nh",
+        help="draw at most N pictures, or what takes N worker-hours (2h), of what comes nearest first",
     )
-    words.add_argument("--write", metavar="FILE", help="write what --prove found as an erasure list")
+    words.add_argument("--price", type=_price, metavar="X", help="price of one worker per hour, for --prove's cost")
+    words.add_argument(
+        "--page",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help="serve a page on 127.0.0.1 that shows candidates, dictionary, pictures and what became of each word, and, "
+        "with --write, lets you move words and save the list; or write one that stands still to FILE",
+    )
+    words.add_argument(
+        "--write", metavar="LIST", help="write what --prove found, or what you save on the page, as an erasure list"
+    )
     words.add_argument("--json", action="store_true", help="print it as JSON, for programs")
     preview = with_config("preview", "draw erased beside unerased pictures of this config as one page")
     preview.add_argument("-n", "--images", type=_positive, default=16, help="how many prompts to draw (default 16)")
@@ -214,6 +229,13 @@ def _rate(text: str) -> float:
     if not 0 < rate < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no rate between 0 and 1")
     return rate
+
+
+def _budget(text: str) -> Budget:
+    try:
+        return Budget.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _price(text: str) -> float:

@@ -84,7 +84,7 @@ def repair(config: Config, *, accept_environment: bool = False) -> Repaired:
     output = Output.of(config.output)
     store = output.store
     record = require_run_record(store)
-    config = as_begun(config, record.identity)
+    config = as_begun(config, record.identity, record.words)
     check_evidence(output, record.digest)
     publish_all(store, output.evidence)
     found = inspect_output(output)

@@ -24,6 +24,7 @@ from pipeline.corpus import (
     layout,
 )
 from pipeline.corpus.resume import existing_run, of_this_corpus
+from pipeline.corpus.words import pinned_words
 from pipeline.erasure.compatibility import check_recipe
 from pipeline.erasure.method import Method
 from pipeline.erasure.recipe import CompiledRecipe, active_methods, compile_recipe
@@ -167,6 +168,9 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
     batch_size = session.settle_batch_size()
     for name, data in recipe.tensors.items():
         output.store.write(layout.recipe(name), data)
+    words = pinned_words(config.proved)
+    if config.proved is not None:
+        output.store.write(words["file"], config.proved.table)
     record = RunRecord(
         digest=summary.identity.digest,
         identity=summary.identity.fields,
@@ -175,6 +179,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
         recipe=recipe.record,
         model_revision=session.model.revision,
         detectors=[] if session.auditor is None else session.auditor.pinned(),
+        words=words,
         environment=environment(session.device, config.cluster.threads_per_worker),
         samples=summary.samples,
         shards=summary.shards,

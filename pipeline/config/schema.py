@@ -225,6 +225,16 @@ class WordsConfig:
     require: bool = operational(False)  # refuse to run where no words were proved for this model and detector
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProvedWords:
+    """What a run takes from the cache of words when it begins: the *table* as it is to lie in the corpus, and by
+    concept the words that are *proven* and *implied* beside those of the list."""
+
+    table: bytes = field(repr=False)
+    proven: dict[str, list[str]]
+    implied: dict[str, list[str]]
+
+
 @dataclass(kw_only=True)
 class GenerationConfig:
     steps: int = identity(25)
@@ -317,6 +327,8 @@ class Config:
     interpolations: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
     # Nor this: key path -> text of each path that is in the identity and was made whole (``config.places``).
     written: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
+    # Nor this: what pictures proved of words, of a run that is about to begin.
+    proved: ProvedWords | None = field(default=None, repr=False, metadata={"no_setting": True})
     # Nor this: key path -> sha256 of each file that is in the identity by what is in it, wherever it lies.
     contents: dict[str, str] = field(default_factory=dict, repr=False, metadata={"no_setting": True})
 

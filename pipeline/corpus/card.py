@@ -12,6 +12,7 @@ from pipeline.corpus.readers import readers
 from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.summary import Summary
+from pipeline.corpus.words import WordTable, shown
 from pipeline.paths import locate
 from pipeline.statistics import Share
 
@@ -24,7 +25,9 @@ _SIZES = (
 )
 
 
-def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Summary) -> str:
+def card(
+    path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Summary, words: WordTable | None = None
+) -> str:
     """Return the card as Markdown with the YAML header that the Hugging Face hub reads."""
     name = locate(path).name
     kept = summary.statuses["ok"]
@@ -66,10 +69,12 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
         ]
     for concept in concepts:
         stays = [*concept["preserve"], *(f"{phrase} (not meant)" for phrase in concept.get("keep", []))]
-        words, preserved = ", ".join(concept["aliases"]), ", ".join(stays)
+        aliases, preserved = ", ".join(concept["aliases"]), ", ".join(stays)
         steps = ", then ".join(by[concept["name"]]) or "nothing: only listed"
-        cells = (concept["name"], words or "-", steps, concept["anchor"] or "-", preserved or "-")
+        cells = (concept["name"], aliases or "-", steps, concept["anchor"] or "-", preserved or "-")
         lines.append(f"| {' | '.join(cells)} |")
+    if words is not None:
+        lines += _words(words, str((run.words or {})["file"]))
     if run.recipe.get("steps"):
         lines += ["", "Recipe, in the order of its steps:", ""]
     for step in run.recipe.get("steps", []):
@@ -106,6 +111,23 @@ def card(path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Su
         lines += ["No picture may be trained on.", ""]
     lines.append("")
     return "\n".join(lines)
+
+
+def _words(table: WordTable, file: str) -> list[str]:
+    lines = [
+        "",
+        "## Words proved by drawing",
+        "",
+        f"What the gate acts on beside the list was proved by drawing {table.words:,} words with the unerased model. "
+        f"{table.rules} The whole table is `{file}`.",
+        "",
+        "| concept | its own name shows it | words that mean it | words that imply it |",
+        "|---|---|---|---|",
+    ]
+    for concept in table.concepts():
+        cells = (concept.name.concept, str(concept.name), shown(concept.means), shown(concept.implies))
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _features(image: str) -> list[dict[str, Any]]:

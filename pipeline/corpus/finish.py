@@ -23,6 +23,7 @@ from pipeline.corpus.rows import NEEDED, keep, trainable
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import NotAPicture
 from pipeline.corpus.summary import COLUMNS, Summary, naming_of
+from pipeline.corpus.words import fault_of, read_words
 from pipeline.parallel import in_parallel
 
 
@@ -81,8 +82,14 @@ def finish_output(output: Output) -> Finished:
     else:
         keep(store, run.digest, records, counted())
     store.write(layout.wids(run.format), wids_index(records, run.format))
-    store.write(layout.CARD, card(output.path, run, records, summary).encode())
-    store.write(layout.REPORT, report_page(run, records, summary, contact_sheet(store, records)).encode())
+    words = None
+    if fault := fault_of(store, run.words):
+        damaged.append(fault)
+    else:
+        words = read_words(store, run.words)
+    store.write(layout.CARD, card(output.path, run, records, summary, words).encode())
+    sheet = contact_sheet(store, records)
+    store.write(layout.REPORT, report_page(run, records, summary, sheet, words).encode())
     written = [f"{store.url}/{name}" for name in layout.derived(run.format)]
     if run.format > 1:
         written.append(f"{store.url}/{layout.ROWS}")

@@ -1,6 +1,6 @@
 """Where everything lies in a corpus: names, and nothing else.
 
-    run.yaml  recipe/*.safetensors  train/000000.tar  manifests/000000.parquet  commits/000000.json
+    run.yaml  recipe/*.safetensors  words/*.parquet  train/000000.tar  manifests/000000.parquet  commits/000000.json
     failures/000000-0001.json       attempts/000000-ATTEMPT/   (only while a shard is being committed)
     README.md  report.html  index/wids.json  index/000000.idx  index/rows.json  index/rows/   (from finish)
 
@@ -23,6 +23,7 @@ FORMAT = 2  # of a corpus that is begun
 FORMATS = (1, 2)  # that are read
 RUN = "run.yaml"
 RECIPE = "recipe"
+WORDS = "words"  # what words draw, where that was proved before the run (see words.py)
 TRAIN = "train"
 MANIFESTS = "manifests"
 COMMITS = "commits"
@@ -49,6 +50,10 @@ def check_format(corpus_format: object, path: str) -> None:
 
 def recipe(name: str) -> str:
     return f"{RECIPE}/{name}"
+
+
+def words(name: str) -> str:
+    return f"{WORDS}/{name}.parquet"
 
 
 def shard_name(shard: int) -> str:

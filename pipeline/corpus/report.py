@@ -22,6 +22,7 @@ from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.corpus.summary import BINS, Summary
+from pipeline.corpus.words import WordTable
 from pipeline.pages.page import Bars, render
 
 SHOWN = 64  # pictures on a contact sheet
@@ -76,7 +77,13 @@ def _spread(
     return found
 
 
-def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summary, sheet: Sequence[Picture]) -> str:
+def report_page(
+    run: RunRecord,
+    records: Sequence[CommitRecord],
+    summary: Summary,
+    sheet: Sequence[Picture],
+    words: WordTable | None = None,
+) -> str:
     """Return report.html."""
     device = sum(record.timings.get("device_seconds", 0.0) for record in records)
     drawn = sum(record.timings.get("images", 0) for record in records)
@@ -99,6 +106,8 @@ def report_page(run: RunRecord, records: Sequence[CommitRecord], summary: Summar
         detectors=[detector(facts) for facts in run.detectors],
         residuals=RESIDUALS,
         concepts=[_concept(name, bins, run, summary) for name, bins in sorted(summary.scores.items())],
+        words=words,
+        words_file=(run.words or {}).get("file"),
         speed=_speed(records),
         treatment=treatment([concept["name"] for concept in run.config["erasure"]["concepts"]], run.recipe),
         steps=run.recipe.get("steps", []),

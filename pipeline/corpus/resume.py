@@ -19,7 +19,7 @@ def follow(config: Config, store: Store) -> Config:
     """Return *config* with each ``auto`` and the proved words as the corpus in *store* was begun with, whatever this
     machine or the cache of words would make of it; as it is where no corpus was begun."""
     record = read_run_record(store)
-    return config if record is None else as_begun(config, record.identity)
+    return config if record is None else as_begun(config, record.identity, record.words)
 
 
 def existing_run(config: Config, summary: PlanSummary, store: Store) -> RunRecord | None:

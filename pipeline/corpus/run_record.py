@@ -20,8 +20,10 @@ class RunRecord:
     """``identity`` and ``digest`` name the corpus; ``config`` is the resolved config without secrets; ``recipe`` is
     ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
     ``pipeline.version`` told when it was begun, ``paths`` where what the config names by relative paths lay, by key,
-    and ``detectors`` what looked at its pictures (``Auditor.pinned``); older corpora have less of it. ``format`` is the
-    corpus's (see ``layout``), which it keeps: no part of the identity, because what is drawn does not depend on it."""
+    ``words`` which table of what words draw it took (``words.py``; empty: none) and which words of each concept it
+    had from there, and ``detectors`` what looked at its pictures (``Auditor.pinned``); older corpora have less of it.
+    ``format`` is the corpus's (see ``layout``), which it keeps: no part of the identity, because what is drawn does not
+    depend on it."""
 
     digest: str
     identity: dict[str, Any]
@@ -36,6 +38,7 @@ class RunRecord:
     lacuna: dict[str, Any] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
     detectors: list[dict[str, Any]] = field(default_factory=list)
+    words: dict[str, Any] | None = None
     column_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     format: int = layout.FORMAT
 

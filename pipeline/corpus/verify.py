@@ -24,6 +24,7 @@ from pipeline.corpus.rows import CAPTION, NEEDED, disagreeing, trainable
 from pipeline.corpus.run_record import RunRecord, require_run_record
 from pipeline.corpus.shard import evidence_members, image_extension, members
 from pipeline.corpus.stores import Store
+from pipeline.corpus.words import fault_of
 from pipeline.errors import CorpusError
 from pipeline.parallel import in_parallel
 
@@ -109,6 +110,8 @@ def inspect_output(output: Output) -> Inspection:
     for name, line in _recipe(store, run.recipe):
         found.tensors.append(name)
         problems.append(line)
+    if fault := fault_of(store, run.words):
+        found.others.append(fault)
     strays = list(_strays(store, evidence, records, run.format))
     if found.uncommitted:  # they may be of these
         problems += strays

@@ -21,10 +21,15 @@ def is_settled(config: Config) -> bool:
     return config.model.dtype is not DType.auto and config.generation.size != AUTO
 
 
-def as_begun(config: Config, identity: Mapping[str, Any]) -> Config:
-    """Return *config* with ``auto`` replaced by what a corpus of these fields was begun with, and its proved words."""
+def as_begun(config: Config, identity: Mapping[str, Any], words: Mapping[str, Any] | None = None) -> Config:
+    """Return *config* with ``auto`` replaced by what a corpus of these fields was begun with, and its proved words.
+
+    *words* are those that it had from a table (``RunRecord.words``), so that what was set by hand is known from them:
+    a config that takes that away, or adds to it, is of another corpus. Older corpora do not tell (None).
+    """
     concepts = [
-        _as_begun(concept, f"erasure.concepts[{i}]", identity) for i, concept in enumerate(config.erasure.concepts)
+        _as_begun(concept, f"erasure.concepts[{i}]", identity, words)
+        for i, concept in enumerate(config.erasure.concepts)
     ]
     config = replace(config, erasure=replace(config.erasure, concepts=concepts))
     if config.model.dtype is DType.auto:
@@ -32,12 +37,17 @@ def as_begun(config: Config, identity: Mapping[str, Any]) -> Config:
     return _with_size(config, identity["generation.size"]) if config.generation.size == AUTO else config
 
 
-def _as_begun(concept: ConceptConfig, key: str, identity: Mapping[str, Any]) -> ConceptConfig:
-    return replace(
-        concept,
-        proven=_with_proved(concept.proven, identity.get(f"{key}.proven")),
-        implied=_with_proved(concept.implied, identity.get(f"{key}.implied")),
-    )
+def _as_begun(
+    concept: ConceptConfig, key: str, identity: Mapping[str, Any], words: Mapping[str, Any] | None
+) -> ConceptConfig:
+    def begun(part: str) -> list[str]:
+        given: list[str] = getattr(concept, part)
+        if words is None:
+            return _with_proved(given, identity.get(f"{key}.{part}"))
+        found = words.get(part, {}).get(concept.name, [])
+        return [*given, *(word for word in found if word not in given)]
+
+    return replace(concept, proven=begun("proven"), implied=begun("implied"))
 
 
 def _with_proved(given: list[str], begun: Any) -> list[str]:

@@ -93,7 +93,7 @@ class PlanReport:
 
     @property
     def worker_hours(self) -> float | None:
-        return None if self.seconds is None else self.seconds * self.workers / 3600
+        return None if self.measured is None else worker_hours(self.measured, self.samples)
 
     @property
     def cost(self) -> float | None:
@@ -122,18 +122,9 @@ class PlanReport:
             lines.append(f"tokens    {self.measured.unread.text()} of prompts are not read to their end{self._longest}")
         if self.measured is not None:
             assert self.total_bytes is not None
-            assert self.seconds is not None
             per_image = f"{_bytes(self.measured.bytes_per_image)} per picture and {_bytes(OVERHEAD)} around it"
             lines.append(f"size      about {_bytes(self.total_bytes)} ({per_image})")
-            pace = f"{self.measured.seconds_per_image:.3g} s per image"
-            plural = "s" * (self.workers > 1)
-            lines.append(
-                f"time      about {duration(self.seconds)} on {self.workers} worker{plural} ({pace}, start-up aside)"
-            )
-            hours = self.worker_hours
-            assert hours is not None
-            money = "" if self.cost is None else f", {self.cost:,.2f} at {self.price:g} per worker and hour"
-            lines.append(f"cost      about {f'{hours:,.0f}' if hours >= 100 else f'{hours:.3g}'} worker-hours{money}")
+            lines += time_and_cost(self.measured, self.samples, self.workers, self.price)
         lines.append(f"first {len(self.first)} samples: key, seed, prompt")
         lines += [f"  {sample.key}  {sample.seed:19d}  {_shown(sample)}" for sample in self.first]
         return lines
@@ -148,6 +139,21 @@ class PlanReport:
     def text(self) -> str:
         """Return ``lines`` joined."""
         return "\n".join(self.lines())
+
+
+def worker_hours(measured: Measured, images: int) -> float:
+    return images * measured.seconds_per_image / 3600
+
+
+def time_and_cost(measured: Measured, images: int, workers: int, price: float | None) -> list[str]:
+    """Return the lines on what *images* take: the time on so many *workers*, start-up left out, and the cost."""
+    hours = worker_hours(measured, images)
+    pace, plural = f"{measured.seconds_per_image:.3g} s per image", "s" * (workers > 1)
+    money = "" if price is None else f", {hours * price:,.2f} at {price:g} per worker and hour"
+    return [
+        f"time      about {duration(3600 * hours / workers)} on {workers} worker{plural} ({pace}, start-up aside)",
+        f"cost      about {f'{hours:,.0f}' if hours >= 100 else f'{hours:.3g}'} worker-hours{money}",
+    ]
 
 
 def plan_report(

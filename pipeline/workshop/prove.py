@@ -1,36 +1,31 @@
-"""``lacuna words --prove``: what does each word draw? The unerased model draws it, the detector looks.
-
-In rounds, each a corpus that a run generates: first a few pictures of every word, then twice as many in all of those
-words that are still open, up to eight times as many. Whatever is killed, the same command goes on.
-"""
+"""``lacuna words --prove``: what does each word draw? The unerased model draws it, the detector looks."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import yaml
 
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
+from pipeline.evaluation.words.budget import Budget
 from pipeline.evaluation.words.cache import WordCache
-from pipeline.evaluation.words.questions import Question
 from pipeline.evaluation.words.selection import selected, vocabulary
 from pipeline.evaluation.words.settle import extended
-from pipeline.evaluation.words.verdict import DISCOVERY, Judged, Table, Verdict, looks
+from pipeline.evaluation.words.verdict import RULES, Judged, Table, Verdict
 from pipeline.models.load import load_model
-from pipeline.prompts import Plan, open_source
-from pipeline.run import run
 from pipeline.session import resolve_device
-from pipeline.workshop.preview import measure
+from pipeline.workshop.drawing import Drawing
+from pipeline.workshop.lists import list_yaml
 
 SHOWN = 40  # words a line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """What became of *words* for each of *concepts*; *unreached* words lie beyond the budget.
+    """What became of *words* for each of *concepts*; *unreached* words lie beyond the budget, and
+    *undecided* ones would have been drawn on within a larger one.
 
     *exit_code* is that of the last run; where it is not 0, *table* is of what was drawn so far.
     """
@@ -39,6 +34,7 @@ class Proof:
     concepts: tuple[str, ...]
     table: Table
     unreached: tuple[str, ...]
+    undecided: tuple[str, ...]
     exit_code: int
 
     def text(self) -> str:
@@ -60,12 +56,12 @@ class Proof:
                 lines.append(f"  {verdict:8}{_listed(found)}")
         drawn = int(self.table.pictures[:, 0].sum())
         lines += [
-            f"{drawn:,} pictures of {int((self.table.pictures[:, 0] > 0).sum()):,} words. A word means a concept where "
-            "its pictures show it at least half as often as those of the concept's name (lower 95 % bound); it implies "
-            f"it where they do more often than others' (false discoveries: {100 * DISCOVERY:.0f} %)",
+            f"{drawn:,} pictures of {int((self.table.pictures[:, 0] > 0).sum()):,} words. {RULES}",
         ]
         if self.unreached:
             lines.append(f"beyond the budget: {len(self.unreached):,} words, {_some(self.unreached)}")
+        if self.undecided:
+            lines.append(f"undecided within the budget: {len(self.undecided):,} words, {_some(self.undecided)}")
         return "\n".join(lines)
 
     def record(self) -> dict[str, Any]:
@@ -87,21 +83,42 @@ class Proof:
             "words": len(self.words),
             "pictures": int(self.table.pictures[:, 0].sum()),
             "unreached": list(self.unreached),
+            "undecided": list(self.undecided),
         }
 
 
-def prove(config: Config, *, everything: bool, budget: int | None, say: Callable[[str], None]) -> Proof:
+def prove(
+    config: Config, *, everything: bool, budget: Budget | None, price: float | None, say: Callable[[str], None]
+) -> Proof:
     """Draw what may mean or imply a concept of *config*, or with *everything* its whole vocabulary, and judge it.
 
-    *config* is settled; *budget* is in pictures. Raises ``ConfigError`` where nothing is listed or nothing looks.
+    *config* is settled; *price* is of one worker per hour. Raises ``ConfigError`` where nothing is listed or nothing
+    looks.
     """
     _check(config)
     concepts = concepts_of(config.erasure)
     model = load_model(config.model, torch.device(resolve_device(config.cluster.device)))
     words = selected(concepts, vocabulary(config), model.family, everything=everything)
     del model
-    names = [concept.name for concept in concepts]
-    return _drawn(config, WordCache(config, config.words.cache), names, words, budget, say)
+    return draw(WordCache(config), words, budget, price, say)
+
+
+def draw(
+    cache: WordCache, words: Sequence[str], budget: Budget | None, price: float | None, say: Callable[[str], None]
+) -> Proof:
+    """Draw *words*, the ones that matter most first, and the names of the concepts of *cache*, and judge them."""
+    concepts = [concept.name for concept in cache.concepts]
+    drawing = Drawing(cache, words, budget, price, say)
+    exit_code = drawing.rounds()
+    short = budget is not None and not exit_code
+    return Proof(
+        words=tuple(words),
+        concepts=tuple(concepts),
+        table=drawing.table(),
+        unreached=tuple(drawing.unreached() if short else ()),
+        undecided=tuple(drawing.undecided() if short else ()),
+        exit_code=exit_code,
+    )
 
 
 def _check(config: Config) -> None:
@@ -117,66 +134,8 @@ def as_list(config: Config, proof: Proof) -> str:
 
     Words that mean a concept are among its aliases, so that who has looked the list through has confirmed them.
     """
-    concepts = []
-    for concept in extended(config, proof.words, proof.table):
-        fields = {key: value for key, value in vars(concept).items() if value and key != "proven"}
-        concepts.append({**fields, "aliases": [*concept.aliases, *concept.proven]})
-    return yaml.safe_dump({"concepts": concepts}, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _drawn(
-    config: Config,
-    cache: WordCache,
-    concepts: Sequence[str],
-    words: Sequence[str],
-    budget: int | None,
-    say: Callable[[str], None],
-) -> Proof:
-    rounds = looks(config.words.pictures)
-    tally, exit_code, told = cache.tally(concepts), 0, False
-    left, still_open = budget, list(words)
-    for look in rounds:
-        asked = [Question(name, number) for name in concepts for number in range(rounds[-1])]
-        asked += [Question(word, number) for word in still_open for number in range(look)]
-        missing = tally.missing(asked)
-        if left is not None:
-            missing = _within(missing, words, left)
-            left -= len(missing)
-        if missing:
-            sweep = cache.sweep(missing)
-            if not told:
-                say(_cost(sweep, words, missing, rounds[-1]))
-                told = True
-            outcome = run(sweep)
-            tally = cache.tally(concepts)
-            if exit_code := outcome.exit_code:
-                say(outcome.message)
-                break
-        still_open = tally.table(words, len(rounds)).open_words(words)
-    unreached = tally.missing(Question(word, 0) for word in words) if left is not None and not exit_code else []
-    return Proof(
-        words=tuple(words),
-        concepts=tuple(concepts),
-        table=tally.table(words, len(rounds)),
-        unreached=tuple(sorted((question.word for question in unreached), key=words.index)),
-        exit_code=exit_code,
-    )
-
-
-def _cost(sweep: Config, words: Sequence[str], missing: Sequence[Question], most: int) -> str:
-    """Return what a sweep will take, in words, pictures and time."""
-    measured = measure(sweep, Plan.build(sweep, open_source(sweep.prompts)))
-    time = "" if measured is None else f", about {len(missing) * measured.seconds_per_image / 3600:.2f} worker-hours"
-    return (
-        f"{len(words):,} words, {len(missing):,} pictures to draw in the first round{time}; of words that stay open "
-        f"up to {most} each, in further rounds"
-    )
-
-
-def _within(missing: Sequence[Question], words: Sequence[str], budget: int) -> list[Question]:
-    """Return the questions of the first words that fit into *budget*."""
-    place = {word: i for i, word in enumerate(words)}
-    return sorted(missing, key=lambda question: (place[question.word], question.number))[:budget]
+    found = extended(config, proof.words, proof.table)
+    return list_yaml([replace(c, aliases=[*c.aliases, *c.proven], proven=[]) for c in found])
 
 
 def _listed(found: Sequence[tuple[str, Judged]]) -> str:

@@ -1,6 +1,8 @@
 """Words are proved by drawing: what the diorama draws of them is found, killed or not, and a run acts on it."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +11,19 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.config import identity, load_config
-from pipeline.config.schema import Config, StepConfig
-from pipeline.corpus import open_store
-from pipeline.errors import ConfigError
+from pipeline.config.schema import ConceptConfig, Config, DetectorConfig, OutputConfig, Policy, StepConfig
+from pipeline.corpus import finish, open_store, read_run_record, verify
+from pipeline.corpus.words import read_words
+from pipeline.errors import ConfigError, CorpusError
+from pipeline.evaluation.words.budget import Budget
 from pipeline.evaluation.words.cache import WordCache
+from pipeline.evaluation.words.judge import look_again
 from pipeline.evaluation.words.questions import Question, with_article
 from pipeline.evaluation.words.settle import with_proved_words
 from pipeline.models.settle import as_begun, settle
-from pipeline.workshop import prove as module
-from pipeline.workshop.prove import Proof, as_list, prove
+from pipeline.run import RunOutcome, run
+from pipeline.workshop import drawing
+from pipeline.workshop.prove import Proof, as_list, draw, prove
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +39,11 @@ cluster: {backend: local}
 """
 # "a party" shows a beer among other things.
 VOCABULARY = ["kitten", "lager", "a party", "tiger", "guitar", "house", "bus", "apple", "rose", "moon"]
+NOTHING = Budget(pictures=0)
+
+
+def quiet(line: str) -> None:
+    """What is said is not looked at."""
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +58,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
 def proof(config: Config) -> Proof:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.evaluation.words.selection.KINDS", 3)
-        return prove(config, everything=True, budget=None, say=lambda line: None)
+        return prove(config, everything=True, budget=None, price=None, say=quiet)
 
 
 def test_synonyms_and_scenes_are_found_and_neighbours_are_not(proof: Proof) -> None:
@@ -66,20 +77,20 @@ def test_nothing_is_drawn_twice_and_other_lists_share_what_was_drawn(
     config: Config, proof: Proof, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pipeline.evaluation.words.selection.KINDS", 3)
-    monkeypatch.setattr(module, "run", None)  # nothing may be drawn
-    again = prove(config, everything=True, budget=None, say=lambda line: None)
+    monkeypatch.setattr(drawing, "run", None)  # nothing may be drawn
+    again = prove(config, everything=True, budget=None, price=None, say=quiet)
     assert again.record() == proof.record()
     one = replace(config, erasure=replace(config.erasure, concepts=config.erasure.concepts[:1]))
-    assert prove(one, everything=False, budget=0, say=lambda line: None).record()["concepts"]["cat"]["rate"] == 1
+    assert prove(one, everything=False, budget=NOTHING, price=None, say=quiet).record()["concepts"]["cat"]["rate"] == 1
 
 
 def test_what_a_budget_leaves_out_is_named_once(config: Config, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.evaluation.words.selection.KINDS", 3)
-    monkeypatch.setattr(module, "run", None)
+    monkeypatch.setattr(drawing, "run", None)
     more = replace(config, words=replace(config.words, vocabulary=str(Path(config.words.vocabulary))))
     with Path(config.words.vocabulary).open("a") as file:
         file.write("zebra\nanchor\n")
-    assert prove(more, everything=True, budget=0, say=lambda line: None).unreached == ("zebra", "anchor")
+    assert prove(more, everything=True, budget=NOTHING, price=None, say=quiet).unreached == ("zebra", "anchor")
 
 
 def test_a_run_takes_what_was_proved_and_a_resume_what_it_began_with(
@@ -97,6 +108,40 @@ def test_a_run_takes_what_was_proved_and_a_resume_what_it_began_with(
     begun = identity(settled, "source")
     assert begun.digest != identity(steered, "source").digest
     assert identity(as_begun(steered, begun.fields), "source").digest == begun.digest
+
+
+def test_the_table_goes_with_the_corpus_and_run_yaml_pins_it(
+    config: Config, proof: Proof, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cat, beer = with_steps(config).erasure.concepts
+    listed = replace(with_steps(config).erasure, concepts=[replace(cat, proven=["moggy"]), beer])
+    begun = replace(with_steps(config), erasure=listed, output=OutputConfig(path=str(tmp_path / "corpus")))
+    assert run(begun).exit_code == 0
+    store = open_store(begun.output.path)
+    record = read_run_record(store)
+    assert record is not None
+    assert record.words is not None
+    assert record.config["erasure"]["concepts"][0]["proven"] == ["moggy", *record.words["proven"]["cat"]]
+    table = read_words(store, record.words)
+    assert table is not None
+    (row,) = [row for row in table.rows if (row.word, row.concept) == ("kitten", "cat")]
+    assert (row.hits, row.pictures, row.verdict) == (8, 8, "means")
+    assert {row.word for row in table.rows} == {*proof.words}, "what is left alone too"
+    assert verify(begun.output.path) == []
+    card = store.read("README.md").decode()
+    assert "its pictures show it at least half as often as those of the concept's name" in card
+    assert f"kitten 8/8 ({100 * row.low:.0f} to 100 %)" in card
+    assert record.words["file"] in card
+    assert "kitten" in store.read("report.html").decode()
+    assert run(begun).exit_code == 0, "gone on with as it was begun"
+    for concept, told in ((cat, r'\["moggy", .*\] -> \[(?!"moggy")'), (replace(cat, proven=["moggy", "mog"]), ".*mog")):
+        changed = replace(begun, erasure=replace(listed, concepts=[concept, beer]))
+        with pytest.raises(ConfigError, match=r"holds another corpus .*concepts\[0\]\.proven: " + told):
+            run(changed)
+    (tmp_path / "corpus" / record.words["file"]).write_bytes(b"cut")
+    fault = f"{record.words['file']}: sha256 is not the one pinned in run.yaml"
+    assert verify(begun.output.path) == [fault]
+    assert finish(begun.output.path).damaged == [fault]
 
 
 def test_what_the_list_says_of_a_word_by_hand_stands(config: Config, proof: Proof, tmp_path: Path) -> None:
@@ -124,22 +169,129 @@ def with_steps(config: Config) -> Config:
     return replace(config, erasure=replace(config.erasure, recipe=[StepConfig(method="cease")]))
 
 
-def test_another_way_of_sampling_or_looking_is_another_cache(config: Config, tmp_path: Path) -> None:
-    url = WordCache(config, "cache").url
-    assert WordCache(replace(config, seed=5), "cache").url == url
+def test_another_way_of_sampling_is_another_cache_and_another_way_of_looking_another_eye(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = WordCache(config)
+    assert WordCache(replace(config, seed=5)).url == here.url
     other = replace(config, generation=replace(config.generation, steps=5))
-    assert WordCache(other, "cache").url != url
+    assert WordCache(other).url != here.url
     (eye,) = config.audit.detectors
-    strict = replace(config, audit=replace(config.audit, detectors=[replace(eye, thresholds={"cat": 0.9})]))
-    assert WordCache(strict, "cache").url != url
-    weights = tmp_path / "weights.bin"
-    eye = replace(eye, options={"weights": str(weights)})
-    looking = replace(config, audit=replace(config.audit, detectors=[eye]))
-    weights.write_bytes(b"one")
-    before = WordCache(looking, "cache").url
-    assert WordCache(looking, "cache").url == before
-    weights.write_bytes(b"two")
-    assert WordCache(looking, "cache").url != before
+    strict = WordCache(with_eye(config, replace(eye, thresholds={"cat": 0.9})))
+    assert (strict.url == here.url, strict.eye == here.eye) == (True, False)
+    dropping = WordCache(replace(config, audit=replace(config.audit, policy=Policy.drop)))
+    assert dropping.eye == here.eye
+    (tmp_path / "my_eye_of_words.py").write_text(EYE.format(weights=str(tmp_path / "weights.bin")))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "weights.bin").write_bytes(b"one")
+    (tmp_path / "option.bin").write_bytes(b"one")
+    own = replace(eye, detector="my_eye_of_words:Eye", options={"weights": str(tmp_path / "option.bin")})
+    looking = with_eye(config, own)
+    before = WordCache(looking).eye
+    assert WordCache(looking).eye == before
+    (tmp_path / "weights.bin").write_bytes(b"two")
+    after = WordCache(looking).eye
+    assert after != before, "a file that only the detector knows of"
+    (tmp_path / "option.bin").write_bytes(b"two")
+    assert WordCache(looking).eye != after, "a file that an option names"
+
+
+def with_eye(config: Config, eye: DetectorConfig) -> Config:
+    return replace(config, audit=replace(config.audit, detectors=[eye]))
+
+
+EYE = """
+from pathlib import Path
+from pipeline.audit.detector import Detector
+
+class Eye(Detector):
+    def __init__(self, device, weights: str = ""):
+        self.weights = weights
+    def files(self):
+        return [Path({weights!r})]
+    def knows(self, term):
+        return True
+    def threshold(self, term):
+        return 0.5
+    def score(self, images, terms):
+        raise AssertionError("nothing is looked at")
+"""
+
+
+def test_a_list_with_another_concept_looks_at_what_is_there_and_an_interrupted_sweep_is_gone_on_with(
+    config: Config, proof: Proof, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if a sweep of another list had been killed before its last shard was committed."""
+    monkeypatch.setattr("pipeline.evaluation.words.selection.KINDS", 3)
+    copy = Path(shutil.copytree(config.words.cache, tmp_path / "cache"))
+    (copy / Path(WordCache(config).url).name).rename(copy / "kept")
+    monkeypatch.setattr("pipeline.evaluation.words.cache.SHARD", 8)
+    begun = replace(config, words=replace(config.words, cache=str(copy)))
+    words = ["cat", "beer"]
+    draw(WordCache(begun), words, None, None, quiet)
+    sweep = max(sweeps_in(copy), key=lambda path: len(list((path / "commits").iterdir())))
+    last = max((sweep / "commits").iterdir())
+    for path in (last, sweep / "train" / f"{last.stem}.tar", sweep / "manifests" / f"{last.stem}.parquet"):
+        path.unlink()
+    guitar = ConceptConfig(name="guitar", anchor="violin")
+    more = replace(begun, erasure=replace(begun.erasure, concepts=[*begun.erasure.concepts, guitar]))
+    cache = WordCache(more)
+    look_again(cache, "cpu", quiet)
+    ((left, asked),) = cache.unfinished(cache.tally())
+    assert left.output.path == str(sweep)
+    assert 0 < len(asked) <= 8
+    sweeps, runs = sweeps_in(copy), []
+
+    def counted(sweep: Config, **options: bool) -> RunOutcome:
+        runs.append(sweep.output.path)
+        return run(sweep, **options)
+
+    monkeypatch.setattr(drawing, "run", counted)
+    found = draw(cache, words, None, None, quiet)
+    assert runs[0] == str(sweep), "it is gone on with"
+    assert last.exists()
+    new = sweeps_in(copy) - sweeps
+    drawn = {row.question.word for part in cache.parts() if Path(part.store.url) in new for row in part.rows}
+    assert drawn == {"guitar"}, "all else was there, and had only to be looked at"
+    assert found.record()["concepts"]["guitar"]["rate"] == 1
+    monkeypatch.setattr(drawing, "run", None)
+    one = WordCache(replace(more, erasure=replace(more.erasure, concepts=[guitar])))
+    assert not one.unjudged(), "what is looked for belongs to each concept alone"
+    assert draw(one, words, None, None, quiet).record()["concepts"]["guitar"]["rate"] == 1
+
+
+def sweeps_in(cache: Path) -> set[Path]:
+    return {path.parent for path in cache.glob("*/sweeps/*/*/run.yaml")}
+
+
+def test_what_is_gone_from_the_cache_is_named(config: Config, proof: Proof, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(config.words.cache, tmp_path / "cache"))
+    guitar = ConceptConfig(name="guitar")
+    other = replace(
+        config, words=replace(config.words, cache=str(copy)), erasure=replace(config.erasure, concepts=[guitar])
+    )
+    for tar in copy.glob("*/sweeps/*/*/train/000000.tar"):
+        tar.unlink()
+    with pytest.raises(CorpusError, match=r"train/000000\.tar: is missing; delete .*, and its words are drawn anew"):
+        look_again(WordCache(other), "cpu", quiet)
+
+
+def test_before_anything_is_drawn_it_says_what_that_will_take(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(drawing, "run", lambda sweep, **options: RunOutcome(exit_code=130, failed=(), message="halt"))
+    cache = WordCache(replace(config, words=replace(config.words, cache=str(tmp_path))))
+    stopped = draw(cache, ["cat", "beer", "bus"], Budget(hours=0.5), 2.0, said.append)
+    words, pictures, time, cost, budget, halt = said
+    assert (words, halt) == ("words     3, of which 3 lack pictures", "halt")
+    assert pictures == "pictures  17 in the first round; of words that stay open up to 8 each"
+    pace = float(time.partition("(")[2].partition(" s per image")[0])
+    assert time.startswith("time      about ")
+    assert re.fullmatch(r"cost      about [\d.e-]+ worker-hours, [\d.]+ at 2 per worker and hour", cost)
+    number = int(budget.split()[1].replace(",", ""))
+    assert number == pytest.approx(1800 / pace, rel=0.01)
+    assert (stopped.exit_code, stopped.unreached) == (130, ())
 
 
 def test_nothing_listed_and_nobody_who_looks_are_refused(config: Config) -> None:
@@ -148,7 +300,7 @@ def test_nothing_listed_and_nobody_who_looks_are_refused(config: Config) -> None
         (replace(config, audit=replace(config.audit, detectors=[])), "audit.detectors"),
     ):
         with pytest.raises(ConfigError, match=key):
-            prove(changed, everything=False, budget=None, say=lambda line: None)
+            prove(changed, everything=False, budget=None, price=None, say=quiet)
 
 
 @pytest.mark.parametrize(

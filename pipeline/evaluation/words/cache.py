@@ -1,106 +1,225 @@
-"""Where the pictures of words are kept, and how often each concept was seen in them.
+"""Where the pictures of words are kept, and which concepts were seen in them.
 
-    CACHE/KEY/questions/DIGEST.parquet   what was asked, as a source of prompts
-    CACHE/KEY/sweeps/DIGEST/             the corpus of it: unerased, audited, everything kept
+    CACHE/KEY/questions/EYE/DIGEST.parquet   what was asked, as a source of prompts
+    CACHE/KEY/sweeps/EYE/DIGEST/             the corpus of it: unerased, audited, everything kept
+    CACHE/KEY/judged/EYE/DIGEST/SHARD-*.json what was seen later in pictures of a sweep, for concepts of other lists
 
-KEY stands for all that decides what is drawn of a word and what is seen in it: the bytes of the model and its adapters,
-how it is sampled, the detector and the files that its options name. So every vocabulary, every round and every list of
-concepts that were looked for finds what others drew. A sweep is a corpus like any other, so whatever dies while it is
-drawn, the same command goes on.
+KEY stands for all that decides what is drawn of a word: the bytes of the model and its adapters, and how it is sampled.
+EYE stands for all that decides what is seen in it: the detector, its options and thresholds, its weights and the files
+that its options name. So every vocabulary, every round and every list finds what others drew, and a list with concepts
+that nobody looked for, or another eye, has only to look. A sweep is a corpus like any other, so whatever dies while it
+is drawn, what is committed counts, and the rest is gone on with.
 """
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import numpy as np
-
+from pipeline.audit.auditor import Auditor
 from pipeline.audit.detector import files_digest, named_files
-from pipeline.concepts.term import Kind
+from pipeline.config.concepts import concepts_of
 from pipeline.config.identity import SEMANTICS, leaves
+from pipeline.config.places import content
+from pipeline.config.problem import under
 from pipeline.config.schema import (
     CaptionPolicy,
     ConceptConfig,
     Config,
     ErasureConfig,
+    ErasureList,
     ImageFormat,
     OutputConfig,
     Policy,
     PromptsConfig,
+    settings,
 )
-from pipeline.corpus import Status, Store, committed_shards, layout, open_store, read_run_record
+from pipeline.config.shape import build
+from pipeline.corpus import RunRecord, Store, committed_shards, layout, open_store, read_run_record
 from pipeline.corpus.manifest import read_manifest
-from pipeline.evaluation.words.questions import Question, prompts_file
-from pipeline.evaluation.words.verdict import Table
+from pipeline.errors import ConfigError
+from pipeline.evaluation.words.questions import Question, prompts_file, read_questions
+from pipeline.evaluation.words.tally import Row, Tally
 from pipeline.models.find import find_model
 from pipeline.parallel import in_parallel
+from pipeline.prompts import Plan, open_source
 
-QUESTIONS, SWEEPS = "questions", "sweeps"
+QUESTIONS, SWEEPS, JUDGED = "questions", "sweeps", "judged"
 SHARD = 256  # pictures
-COLUMNS = ("word", "number", "status", "reason")
+COLUMNS = ("key", "word", "number", "status", "reason", "offset", "length", "sha256")
 # Settings on which depends what a word draws, and what is seen in it.
-DECIDE = ("model.", "generation.", "audit.detectors", "audit.combine")
-DECIDE_NOT = ("model.path", "model.revision", "model.variant", "generation.batch_size")
+DRAWS = ("model.", "generation.")
+DRAWS_NOT = ("model.path", "model.revision", "model.variant", "generation.batch_size")
+SEES = "audit."
+SEES_NOT = (
+    "audit.policy", "audit.attempts", "audit.captions", "audit.caption_subject", "audit.caption_unread",
+    "audit.unjudged",
+)  # fmt: skip
+# Fields of a concept by which nobody looks for it: a picture is asked for what the name says.
+SAID = ("aliases", "anchor", "preserve", "keep", "proven", "implied", "ignore")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A committed shard of the sweep *digest*: its *rows*, and the concepts (``key_of``) that the eye looked for."""
+
+    digest: str
+    shard: int
+    store: Store
+    rows: tuple[Row, ...]
+    looked_for: frozenset[str]
 
 
 class WordCache:
-    """The sweeps of one model, one way of sampling and one detector. *config* is settled: without "auto"."""
+    """The sweeps of one model and one way of sampling, as one detector sees them: that of *config*, which is settled
+    (without "auto"), for the concepts that it lists."""
 
-    def __init__(self, config: Config, url: str):
+    def __init__(self, config: Config):
         self.config = config
-        self.url = f"{url.rstrip('/')}/{self._key()}"
-        self._store = open_store(self.url, config.output.storage_options)
+        self.concepts = [bare(concept) for concept in config.erasure.concepts]
+        self.keys = [key_of(_fields(concept)) for concept in self.concepts]
+        self.url = f"{config.words.cache.rstrip('/')}/{self._key()}"
+        self._options = config.output.storage_options
+        self._store = open_store(self.url, self._options)
+
+    @cached_property
+    def auditor(self) -> Auditor:
+        """Who looks, on the CPU. Raises ``ConfigError`` where nobody does, or who does cannot judge the list."""
+        auditor = self.load_auditor("cpu")
+        if auditor is None:
+            raise ConfigError("audit.detectors: is empty, and words are proved by what a detector sees; expected one")
+        return auditor
+
+    def load_auditor(self, device: str) -> Auditor | None:
+        """Return who looks for the concepts, on *device*; None where nobody is to."""
+        return Auditor.load(self.config.audit, concepts_of(ErasureConfig(concepts=self.concepts)), device)
+
+    @cached_property
+    def eye(self) -> str:
+        """What stands for the detectors in the names of files. Raises ``ConfigError`` where they cannot be had."""
+        facts = [(eye.name, eye.witness, eye.sha256, eye.detector.about()) for eye in self.auditor.eyes]
+        return _digest([self._settings((SEES,), SEES_NOT), facts])
+
+    @property
+    def judged(self) -> list[tuple[ConceptConfig, str]]:
+        """The concepts that somebody judges, with their keys."""
+        pairs = zip(self.concepts, self.keys, strict=True)
+        return [(concept, key) for concept, key in pairs if concept.name in self.auditor.names]
 
     def sweep(self, questions: Collection[Question]) -> Config:
-        """Return the config of a corpus that draws *questions* and looks for the config's concepts; its prompts are
-        written."""
-        concepts = [concept.name for concept in self.config.erasure.concepts]
-        data = prompts_file(questions)
+        """Return the config of a corpus that draws *questions*; its prompts are written."""
         asked = [f"{q.number} {q.word}" for q in sorted(questions)]
-        digest = hashlib.sha256(json.dumps([asked, concepts]).encode()).hexdigest()[:16]
-        name = f"{QUESTIONS}/{digest}.parquet"
+        digest = _digest([asked, self.keys])
+        name = self._questions(digest)
         if not self._store.exists(name):
-            self._store.write(name, data)
+            self._store.write(name, prompts_file(questions))
+        return self._sweep(digest, self.concepts)
+
+    def unfinished(self, tally: Tally) -> Iterator[tuple[Config, list[Question]]]:
+        """Yield the sweeps that were begun and not finished, by whatever list, with what they have still to draw.
+
+        Not those that were begun with what a config cannot say any more, such as the model at another place: what is
+        committed of them counts, and they stay as they are.
+        """
+        for digest, store, run in self._sweeps(self.eye):
+            if len(committed_shards(store)) == run.shards:
+                continue
+            known = {field.name for field in settings(ConceptConfig)}
+            given = [
+                {key: value for key, value in concept.items() if key in known}
+                for concept in run.config["erasure"]["concepts"]
+            ]
+            listed = build(ErasureList, {"concepts": given}).concepts
+            config = self._sweep(digest, listed)
+            if Plan.build(config, open_source(config.prompts)).identity.digest == run.digest:
+                yield config, tally.missing(read_questions(self._store.read(self._questions(digest))))
+
+    def tally(self) -> Tally:
+        """Count what was seen of the concepts in all pictures in which somebody looked for each of them."""
+        tally = Tally([concept.name for concept in self.concepts], self.keys)
+        judged = {key for _, key in self.judged}
+        for part in self.parts():
+            if part.looked_for >= judged:
+                tally.add(part.rows)
+        return tally
+
+    def unjudged(self) -> list[tuple[Part, list[ConceptConfig]]]:
+        """Return the shards in which nobody looked for some concept, with these concepts."""
+        found = []
+        for part in self.parts():
+            lacking = [concept for concept, key in self.judged if key not in part.looked_for]
+            if lacking:
+                found.append((part, lacking))
+        return found
+
+    def write_judged(self, part: Part, concepts: Sequence[ConceptConfig], seen: Mapping[str, Sequence[str]]) -> None:
+        """Keep what was *seen* in the pictures of *part*, by their keys: which of *concepts*, by name."""
+        keys = {concept.name: key_of(_fields(concept)) for concept in concepts}
+        record = {
+            "concepts": list(keys.values()),
+            "seen": {key: [keys[name] for name in names] for key, names in seen.items() if names},
+        }
+        name = f"{part.shard:06d}-{_digest(record['concepts'])}.json"
+        self._store.write(f"{JUDGED}/{self.eye}/{part.digest}/{name}", json.dumps(record).encode())
+
+    def parts(self) -> list[Part]:
+        """Return all committed shards of all sweeps."""
+        judged: dict[tuple[str, int], list[str]] = {}
+        for entry in self._store.list(f"{JUDGED}/{self.eye}"):
+            digest, name = entry.path.split("/")[-2:]
+            judged.setdefault((digest, int(name.partition("-")[0])), []).append(entry.path)
+        wanted: list[tuple[str, Store, int, dict[str, str]]] = []
+        for eye in self._eyes():
+            for digest, store, run in self._sweeps(eye):
+                listed = _listed(run.identity) if eye == self.eye else []
+                own = {concept["name"]: key_of(concept) for concept in listed}
+                wanted += [(digest, store, shard, own) for shard in committed_shards(store)]
+
+        def part(digest: str, store: Store, shard: int, own: Mapping[str, str]) -> Part:
+            later = [json.loads(self._store.read(path)) for path in judged.get((digest, shard), ())]
+            manifest = read_manifest(store.read(layout.manifest(shard)), columns=COLUMNS).to_pylist()
+            rows = tuple(Row.of(row, own, [one["seen"] for one in later]) for row in manifest)
+            return Part(digest, shard, store, rows, frozenset(own.values()).union(*(one["concepts"] for one in later)))
+
+        return list(in_parallel(lambda one: part(*one), wanted))
+
+    def _sweep(self, digest: str, concepts: Sequence[ConceptConfig]) -> Config:
+        contents = {key: value for key, value in self.config.contents.items() if not key.startswith("erasure.")}
+        for i, concept in enumerate(concepts):
+            contents |= _contents(concept, f"erasure.concepts[{i}]")
         return replace(
             self.config,
-            erasure=ErasureConfig(concepts=self._concepts()),
+            erasure=ErasureConfig(concepts=list(concepts)),
             prompts=PromptsConfig(
-                source=f"{self.url}/{name}",
+                source=f"{self.url}/{self._questions(digest)}",
                 columns={"prompt": "prompt", "seed": "seed", "pass": ["word", "number"]},
             ),
             audit=replace(self.config.audit, policy=Policy.keep, captions=CaptionPolicy.keep),
             output=OutputConfig(
-                path=f"{self.url}/{SWEEPS}/{digest}",
+                path=f"{self.url}/{SWEEPS}/{self.eye}/{digest}",
                 image_format=ImageFormat.png,
                 samples_per_shard=SHARD,
-                storage_options=self.config.output.storage_options,
+                storage_options=self._options,
             ),
             written={},
+            contents=contents,
         )
 
-    def tally(self, concepts: Sequence[str]) -> "Tally":
-        """Count what the finished sweeps have seen of *concepts*."""
-        tally = Tally(concepts)
-        for entry in self._store.list(QUESTIONS):
-            digest = entry.path.removeprefix(f"{QUESTIONS}/").removesuffix(".parquet")
-            store = open_store(f"{self.url}/{SWEEPS}/{digest}", self.config.output.storage_options)
-            run = read_run_record(store)
-            if run is None or len(shards := committed_shards(store)) < run.shards:
-                continue
-            judged = [concept["name"] for concept in run.config["erasure"]["concepts"]]
-            if not set(concepts) <= set(judged):
-                continue
+    def _eyes(self) -> list[str]:
+        return sorted({entry.path.split("/")[-2] for entry in self._store.list(QUESTIONS)})
 
-            def rows(shard: int, store: Store = store) -> list[dict[str, Any]]:
-                manifest = read_manifest(store.read(layout.manifest(shard)), columns=COLUMNS)
-                return list(manifest.to_pylist())
+    def _sweeps(self, eye: str) -> Iterator[tuple[str, Store, RunRecord]]:
+        """Yield the sweeps that *eye* has begun: digest, store and what was pinned."""
+        for entry in self._store.list(f"{QUESTIONS}/{eye}"):
+            digest = entry.path.rpartition("/")[2].removesuffix(".parquet")
+            store = open_store(f"{self.url}/{SWEEPS}/{eye}/{digest}", self._options)
+            if (run := read_run_record(store)) is not None:
+                yield digest, store, run
 
-            for part in in_parallel(rows, shards):
-                tally.add(part)
-        return tally
+    def _questions(self, digest: str) -> str:
+        return f"{QUESTIONS}/{self.eye}/{digest}.parquet"
 
     def _concepts(self) -> list[ConceptConfig]:
         """Return the concepts without the words that the list has for them: what these draw is the question."""
@@ -110,59 +229,52 @@ class WordCache:
         ]
 
     def _key(self) -> str:
-        contents = self.config.contents
-        settings = {key: value for key, value, is_identity in leaves(self.config, written=contents) if is_identity}
-        what = {key: value for key, value in settings.items() if key.startswith(DECIDE) and key not in DECIDE_NOT}
+        what = self._settings(DRAWS, DRAWS_NOT)
         what["revision"] = find_model(self.config.model).revision(self.config.model.variant)
-        adapters = [adapter.path for adapter in self.config.model.adapters]
-        options = [value for detector in self.config.audit.detectors for value in detector.options.values()]
-        what["files"] = files_digest(named_files([*adapters, *options]))
-        # Of most concepts a detector is told the name alone, which stands in each sweep.
-        pictures = {key: value for key, value in contents.items() if key.startswith("erasure.")}
-        kinds = {c.name: str(c.kind) for c in self.config.erasure.concepts if c.kind is not Kind.object}
-        what |= {"pictures": pictures, "kinds": kinds}
+        what["files"] = files_digest(named_files([adapter.path for adapter in self.config.model.adapters]))
         what["semantics"] = SEMANTICS
-        return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
+        return _digest(what)
+
+    def _settings(self, of: tuple[str, ...], without: tuple[str, ...]) -> dict[str, Any]:
+        found = leaves(self.config, written=self.config.contents)
+        identity = {key: value for key, value, is_identity in found if is_identity}
+        return {key: value for key, value in identity.items() if key.startswith(of) and key not in without}
 
 
-class Tally:
-    """How often each of *concepts* was seen in the pictures of each word; a picture that failed counts as asked."""
+def bare(concept: ConceptConfig) -> ConceptConfig:
+    """Return *concept* as it is looked for in pictures, without what a list says of it."""
+    plain = vars(ConceptConfig(name=concept.name))
+    return replace(concept, **{name: plain[name] for name in SAID})
 
-    def __init__(self, concepts: Sequence[str]):
-        self.concepts = tuple(concepts)
-        self._asked: set[Question] = set()
-        self._pictures: Counter[str] = Counter()
-        self._seen: Counter[tuple[str, str]] = Counter()
 
-    def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Count the rows of a sweep's manifest; a question that was counted is passed over."""
-        for row in rows:
-            question = Question(row["word"], row["number"])
-            if question in self._asked:
-                continue
-            self._asked.add(question)
-            if row["status"] == Status.ok:
-                self._pictures[question.word] += 1
-                self._seen.update((question.word, name) for name in row["reason"].split(",") if name)
+def key_of(concept: Mapping[str, Any]) -> str:
+    """Return what tells a concept, given by its fields as an identity has them, from others that are looked for: its
+    name, and what of it is not as it is by default."""
+    name = concept["name"]
+    plain = _fields(ConceptConfig(name=name))
+    rest = {k: v for k, v in concept.items() if k in plain and k not in SAID and v != plain[k]}
+    return str(name) if not rest else f"{name} {json.dumps(rest, sort_keys=True)}"
 
-    @property
-    def words(self) -> list[str]:
-        """All words of which there are pictures, sorted."""
-        return sorted(self._pictures)
 
-    def missing(self, questions: Iterable[Question]) -> list[Question]:
-        """Return those of *questions* that no finished sweep answers."""
-        return sorted(set(questions) - self._asked)
+def _fields(concept: ConceptConfig) -> dict[str, Any]:
+    """Return the fields of *concept* as an identity has them."""
+    return {key: value for key, value, _ in leaves(concept, written=_contents(concept, ""))}
 
-    def counts(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return hits and pictures of *words*, each ``(words, concepts)``, int64."""
-        hits = np.array([[self._seen[word, name] for name in self.concepts] for word in words], dtype=np.int64)
-        pictures = np.array([self._pictures[word] for word in words], dtype=np.int64)
-        shape = (len(words), len(self.concepts))
-        return hits.reshape(shape), np.broadcast_to(pictures[:, None], shape)
 
-    def table(self, words: Sequence[str], rounds: int) -> Table:
-        """Return the table of *words*; the concepts' own names, which it is measured by, must have been asked too."""
-        hits, pictures = self.counts(words)
-        own_hits, own_pictures = self.counts(self.concepts)
-        return Table(hits, pictures, np.diagonal(own_hits) / np.maximum(1, np.diagonal(own_pictures)), rounds)
+def _contents(concept: ConceptConfig, key: str) -> dict[str, str]:
+    """Return what stands for each of a concept's files in an identity, by its key there."""
+    return {f"{under(key, 'references')}[{j}]": content(path) for j, path in enumerate(concept.references)}
+
+
+def _listed(identity: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the fields of the concepts of a corpus with this *identity*."""
+    listed: dict[str, dict[str, Any]] = {}
+    for key, value in identity.items():
+        head, found, field = key.rpartition("].")
+        if found and head.startswith("erasure.concepts["):
+            listed.setdefault(head, {})[field] = value
+    return list(listed.values())
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -61,3 +61,9 @@ def prompts_file(questions: Iterable[Question]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def read_questions(data: bytes) -> list[Question]:
+    """Return the questions of a file that ``prompts_file`` made."""
+    table = pq.read_table(pa.BufferReader(data), columns=["word", "number"])
+    return [Question(row["word"], row["number"]) for row in table.to_pylist()]

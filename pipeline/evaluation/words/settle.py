@@ -11,12 +11,13 @@ from pathlib import Path
 from pipeline.concepts.mentions import Naming
 from pipeline.concepts.words import forms
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import ConceptConfig, Config
+from pipeline.config.schema import ConceptConfig, Config, ProvedWords
 from pipeline.corpus import Store, open_store, read_run_record
+from pipeline.corpus.words import WordRow, WordTable
 from pipeline.errors import ConfigError
 from pipeline.evaluation.words.cache import WordCache
 from pipeline.evaluation.words.questions import without_article
-from pipeline.evaluation.words.verdict import ROUNDS, Table, Verdict
+from pipeline.evaluation.words.verdict import ROUNDS, RULES, Table, Verdict
 from pipeline.paths import locate
 
 
@@ -28,10 +29,11 @@ def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
     """
     if not config.erasure.recipe or not config.audit.detectors or read_run_record(store) is not None:
         return config, ""
-    if _is_empty(config):
+    cache = drawn_words(config)
+    if cache is None:
         return _unproved(config)
     names = [concept.name for concept in config.erasure.concepts]
-    tally = WordCache(config, config.words.cache).tally(names)
+    tally = cache.tally()
     if not set(names) <= set(tally.words):
         return _unproved(config)
     table = tally.table(tally.words, ROUNDS)
@@ -43,7 +45,33 @@ def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
     )
     if unproved:
         line += f"; not provable: {', '.join(unproved)}"
-    return replace(config, erasure=replace(config.erasure, concepts=concepts)), line
+    proved = _proved(config, concepts, tally.words, table)
+    return replace(config, erasure=replace(config.erasure, concepts=concepts), proved=proved), line
+
+
+def _proved(config: Config, concepts: Sequence[ConceptConfig], words: Sequence[str], table: Table) -> ProvedWords:
+    """Return what a corpus is to keep of *table*, whose rows are *words*, and which words it brought to *concepts*."""
+
+    def added(part: str) -> dict[str, list[str]]:
+        pairs = zip(config.erasure.concepts, concepts, strict=True)
+        return {after.name: getattr(after, part)[len(getattr(before, part)) :] for before, after in pairs}
+
+    return ProvedWords(table=as_table(words, concepts, table).dumps(), proven=added("proven"), implied=added("implied"))
+
+
+def as_table(words: Sequence[str], concepts: Sequence[ConceptConfig], table: Table) -> WordTable:
+    """Return *table*, whose rows are *words* and whose columns *concepts*, as a corpus keeps it."""
+    rows = [
+        WordRow(word=word, concept=concept.name, **{**vars(judged), "verdict": judged.verdict.value})
+        for concept, column in zip(concepts, zip(*table.judge(), strict=True), strict=True)
+        for word, judged in zip(words, column, strict=True)
+    ]
+    return WordTable(rows, RULES)
+
+
+def drawn_words(config: Config) -> WordCache | None:
+    """Return the cache of words of *config*, which is settled; None where nothing was drawn, or nothing looks."""
+    return None if not config.audit.detectors or _is_empty(config) else WordCache(config)
 
 
 def _is_empty(config: Config) -> bool:

@@ -27,6 +27,12 @@ DISCOVERY = 0.01  # the share of false ones among the words that are said to imp
 OPEN = 0.05  # a word whose rate differs from chance at this level, or from half the name's does not, is drawn on
 ROUNDS = 4  # of drawing, each with twice the pictures of the one before
 PROVABLE = 0.5  # the rate of a concept's own name from which on pictures can tell what other words mean
+RULES = (
+    "A word means a concept where its pictures show it at least half as often as those of the concept's name (lower "
+    f"{100 * (1 - LEVEL):.0f} % bound); it implies it where they do more often than those of other words (false "
+    f"discoveries: {100 * DISCOVERY:.0f} % of the whole table). Bounds allow for every look, and a concept whose own "
+    "name shows it in fewer than half of its pictures is not judged."
+)
 
 
 class Verdict(StrEnum):
