@@ -46,7 +46,7 @@ class PageServer:
     def serve(self) -> None:
         """Answer until ``close``, or whatever interrupts."""
         try:
-            self._server.serve_forever()
+            self._server.serve_forever(poll_interval=0.1)
         finally:
             self._server.server_close()
 

@@ -1,7 +1,7 @@
 """The page of ``lacuna words --page``: what each word near a concept scores, means in the dictionary and draws, and
 what became of it; and, where it is served, for a person to move words and save the list."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from pipeline.workshop.lists import list_yaml
 
 NEAREST = 60  # words of the vocabulary shown of each concept
 KINDS = 60  # of the dictionary, of each concept
-PICTURES = 4  # of each word that means or implies a concept
+PICTURES = 4  # of each word that means or implies a concept, or may
 
 
 @dataclass(kw_only=True)
@@ -123,7 +123,7 @@ class WordsPage:
                 shown.became += f"; {judged.hits} of {judged.pictures} pictures show it ({interval})"
             elif not shown.fixed:
                 shown.became += "; not drawn"
-            if shown.choice in (MEANS, IMPLIES):
+            if shown.choice in (MEANS, IMPLIES) or (judged is not None and judged.hits):
                 shown.pictures = self._seen.pictures(shown.word)
         acted_on = [shown for shown in own.rows if shown.choice or shown.fixed]
         others = sorted((shown for shown in own.rows if not shown.choice and not shown.fixed), key=lambda s: -s.score)
@@ -143,7 +143,7 @@ class _Words:
         self.number, self.concept = number, concept
         self.rows: list[Shown] = []
         self._known = {normal(concept.name)}
-        self._kinds = {normal(word): sense for word, sense in _of_dictionary(concept)}
+        self._senses = dictionary().senses(concept.name)
         self._naming = Naming([concept])
 
     def listed(self, found: ConceptConfig) -> None:
@@ -160,7 +160,9 @@ class _Words:
             self._add(word, "an exception", fixed=True)
         for word in self.concept.preserve:
             self._add(word, "to be preserved", fixed=True)
-        for word, _ in list(_of_dictionary(self.concept))[:KINDS]:
+        book = dictionary()
+        kinds = [word for sense in self._senses for word in (*sense.words, *book.kinds(sense))]
+        for word in kinds[:KINDS]:
             self._add(word, "in the dictionary")
 
     def candidates(self, words: Sequence[str]) -> None:
@@ -173,18 +175,15 @@ class _Words:
         if key in self._known or not (choice or fixed or not self._naming.names(word)):
             return
         self._known.add(key)
-        senses = dictionary().senses(word)
-        sense = self._kinds.get(key) or (senses[0] if senses else None)
         name = f"{self.number}-{len(self.rows)}"
-        self.rows.append(Shown(key=name, word=word, became=became, choice=choice, fixed=fixed, sense=sense))
+        self.rows.append(Shown(key=name, word=word, became=became, choice=choice, fixed=fixed, sense=self._sense(word)))
 
-
-def _of_dictionary(concept: Concept) -> Iterator[tuple[str, Sense]]:
-    """Yield synonyms and kinds of what the concept's name may mean, with their senses there."""
-    book = dictionary()
-    for sense in book.senses(concept.name):
-        for word in (*sense.words, *book.kinds(sense)):
-            yield word, sense
+    def _sense(self, word: str) -> Sense | None:
+        """Return what *word* means: a kind of what the concept's name may mean, or else its most frequent sense."""
+        book = dictionary()
+        senses = book.senses(word)
+        kinds = (sense for sense in senses if any(book.is_kind(sense, of) for of in self._senses))
+        return next(kinds, senses[0] if senses else None)
 
 
 class _Seen:
