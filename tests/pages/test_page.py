@@ -1,6 +1,7 @@
 """Pages escape whatever is put into them, are the same bytes for the same values, and need nothing from elsewhere."""
 
 import re
+from dataclasses import replace
 from importlib import resources
 
 import numpy as np
@@ -8,19 +9,23 @@ import pytest
 from jinja2 import UndefinedError
 
 from pipeline.audit.calibration import Calibrated, Calibration, measure
+from pipeline.concepts.dictionary import Sense
 from pipeline.concepts.term import Term
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import Pair
 from pipeline.corpus.report import Picture, evidence_page, report_page
 from pipeline.corpus.summary import BINS, Summary
+from pipeline.corpus.words import WordRow, WordTable
 from pipeline.evaluation.erasure.findings import Findings
 from pipeline.evaluation.erasure.page import evaluation_page
 from pipeline.pages.page import picture, render
 from pipeline.workshop.calibrate import Report
 from pipeline.workshop.labelled import Labelled
+from pipeline.workshop.words_page import ConceptShown, Shown
 from tests.corpus.conftest import run_record
 
+COUNTS = {"hits": 3, "pictures": 4, "low": 0.2, "high": 1.0, "p": 0.01}
 HOSTILE = """<script>alert(1)</script>"' onload='x' {{ 7 * 7 }} &amp;"""
 IMAGE = encode_image(np.zeros((8, 8, 3), np.uint8), ImageFormat.png, 0)
 
@@ -32,7 +37,20 @@ def report() -> str:
     run.recipe["steps"] = [{"label": HOSTILE, "concepts": [HOSTILE], "options": {HOSTILE: HOSTILE}, "method": "uce"}]
     summary = Summary(scores={HOSTILE: [0, 3, *[0] * (BINS - 2)]})
     summary.statuses["ok"] = 3
-    return report_page(run, [], summary, [Picture(image=IMAGE, title=HOSTILE, note=HOSTILE)])
+    run = replace(run, words={"file": HOSTILE})
+    rows = [WordRow(word=w, concept=HOSTILE, verdict="means", **COUNTS) for w in (HOSTILE, f"{HOSTILE}s")]
+    table = WordTable(rows, HOSTILE)
+    return report_page(run, [], summary, [Picture(image=IMAGE, title=HOSTILE, note=HOSTILE)], table)
+
+
+def words() -> str:
+    sense = Sense(0, HOSTILE, (HOSTILE,), HOSTILE)
+    shown = Shown(key=HOSTILE, word=HOSTILE, became=HOSTILE, choice="means", sense=sense, pictures=[IMAGE])
+    concept = ConceptShown(name=HOSTILE, said=HOSTILE, pictures=[IMAGE], acted_on=[shown], others=[shown])
+    return render(
+        "words.html", title=HOSTILE, live=False, concepts=[concept], rules=HOSTILE, drawn=2, model=HOSTILE,
+        vocabulary=HOSTILE,
+    )  # fmt: skip
 
 
 def evidence() -> str:
@@ -85,7 +103,9 @@ def calibration() -> str:
     return Report(calibration=found, labelled=labelled, unjudged=(HOSTILE,), unlabelled=(HOSTILE,)).page()
 
 
-PAGES = {page.__name__: page for page in (report, evidence, evaluation, evaluated_task, explanation, calibration)}
+PAGES = {
+    page.__name__: page for page in (report, evidence, words, evaluation, evaluated_task, explanation, calibration)
+}
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -103,8 +123,15 @@ def test_the_same_values_give_the_same_bytes(name: str) -> None:
 
 def test_every_template_belongs_to_a_page_that_is_tried_here() -> None:
     templates = {file.name for file in resources.files("pipeline.pages").joinpath("templates").iterdir()}
-    shared = {"base.html", "parts.html", "style.css"}
-    assert templates - shared == {"report.html", "evidence.html", "evaluation.html", "explain.html", "calibration.html"}
+    shared = {"base.html", "parts.html", "style.css", "words.js"}
+    assert templates - shared == {
+        "words.html",
+        "report.html",
+        "evidence.html",
+        "evaluation.html",
+        "explain.html",
+        "calibration.html",
+    }
 
 
 def test_a_value_that_a_page_needs_must_be_given() -> None:
