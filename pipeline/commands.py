@@ -109,19 +109,21 @@ def _plan(args: argparse.Namespace) -> int:
     from pipeline.prompts.report import plan_report
 
     config, words = _as_begun(_read(args), here=args.no_measure)
-    settled = is_settled(config)
+    settled, notes = is_settled(config), [words] if words else []
     plan = Plan.build(stand_in(config), open_source(config.prompts))
     there = outlook(config, plan.summary(), settled=settled)
     measured = None
     if not args.no_measure:
         _need_docstrings()
+        from pipeline.audit.compatibility import unseen_anchors
         from pipeline.workshop.preview import measure
 
         measured = measure(config, plan)
+        notes += unseen_anchors(config)
     report = plan_report(config, plan, measured=measured, price=args.price, there=there)
     tell(report.text() if settled else replace(report, identity=LATER).text())
-    if words:
-        tell(words)
+    if notes:
+        tell("\n".join(notes))
     return 0
 
 

@@ -79,9 +79,13 @@ def test_plan_without_and_with_a_measured_batch(folder: Path, capsys) -> None:
     assert not any(line.startswith(("size", "time", "cost")) for line in dry)
     figures = {}
     elsewhere = ["generation.batch_size=2", f"output.path={folder / 'elsewhere'}"]
-    for price in ([], ["--price", "2"]):
-        assert main(["plan", *price, str(folder / "config.yaml"), *elsewhere]) == 0
-        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("size", "time", "cost"))]
+    unseen = "anchors   'sofa' of 'light' is unknown to the detectors, so no caption will name it\n"
+    for price, anchor in (([], "sofa"), (["--price", "2"], "dark")):
+        more = [*elsewhere, f"erasure.concepts[0].anchor={anchor}"]
+        assert main(["plan", *price, str(folder / "config.yaml"), *more]) == 0
+        out = capsys.readouterr().out
+        assert (unseen in out) == (anchor == "sofa")
+        lines = [line for line in out.splitlines() if line.startswith(("size", "time", "cost"))]
         figures[bool(price)] = lines
     number = r"[\d.,e-]+"
     time = rf"time      about \d+ s on 1 worker \({number} s per image, start-up aside\)"

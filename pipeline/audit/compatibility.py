@@ -1,6 +1,7 @@
 """Whether a config's detectors and their options can be used, told from their classes alone: no weights are read."""
 
-from pipeline.config.schema import Config, DetectorConfig
+from pipeline.config.concepts import concepts_of
+from pipeline.config.schema import CaptionPolicy, Config, DetectorConfig
 from pipeline.registry import DETECTORS
 
 
@@ -21,3 +22,22 @@ def _check(detector: DetectorConfig, i: int) -> None:
     from pipeline.audit.detector import detector_class
 
     detector_class(detector, f"audit.detectors[{i}]")
+
+
+def unseen_anchors(config: Config) -> list[str]:
+    """Return a line for each anchor that no detector of *config* knows, where captions are to name it if one sees it.
+
+    Loads the detectors, on the CPU. Raises ``ConfigError`` as ``Auditor.load`` does.
+    """
+    if config.audit.captions is not CaptionPolicy.anchor:
+        return []
+    from pipeline.audit.auditor import Auditor
+
+    concepts = concepts_of(config.erasure)
+    auditor = Auditor.load(config.audit, concepts, "cpu")
+    known = () if auditor is None else auditor.anchors
+    return [
+        f"anchors   {concept.anchor!r} of {concept.name!r} is unknown to the detectors, so no caption will name it"
+        for concept in concepts
+        if auditor is not None and concept.anchor and concept.anchor not in known
+    ]

@@ -22,7 +22,7 @@ erasure: {concepts: [{name: cat}], recipe: []}
 words: {vocabulary: words.txt, cache: CACHE, pictures: 1}
 prompts: {template: "a {thing}", values: {thing: [dog]}}
 generation: {steps: 4, size: [64, 64], batch_size: 4}
-audit: {detector: diorama, policy: keep}
+audit: {detectors: [{detector: diorama}], policy: keep}
 output: {path: out}
 cluster: {device: cpu, workers: {min: 1, max: 1}}
 """

@@ -24,7 +24,7 @@ erasure:
 words: {vocabulary: words.txt, cache: CACHE, pictures: 8}
 prompts: {template: "a {thing}", values: {thing: [dog]}}
 generation: {steps: 4, size: [64, 64], batch_size: 16}
-audit: {detector: diorama, policy: keep}
+audit: {detectors: [{detector: diorama}], policy: keep}
 output: {path: out}
 cluster: {backend: local}
 """
