@@ -108,6 +108,10 @@ class WordCache:
         pairs = zip(self.concepts, self.keys, strict=True)
         return [(concept, key) for concept, key in pairs if concept.name in self.auditor.names]
 
+    def is_empty(self) -> bool:
+        """Was nothing drawn with this model and way of sampling? Told without the detectors, which may be elsewhere."""
+        return next(self._store.list(QUESTIONS), None) is None
+
     def sweep(self, questions: Collection[Question]) -> Config:
         """Return the config of a corpus that draws *questions*; its prompts are written."""
         asked = [f"{q.number} {q.word}" for q in sorted(questions)]

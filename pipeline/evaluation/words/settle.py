@@ -71,7 +71,10 @@ def as_table(words: Sequence[str], concepts: Sequence[ConceptConfig], table: Tab
 
 def drawn_words(config: Config) -> WordCache | None:
     """Return the cache of words of *config*, which is settled; None where nothing was drawn, or nothing looks."""
-    return None if not config.audit.detectors or _is_empty(config) else WordCache(config)
+    if not config.audit.detectors or _is_empty(config):
+        return None
+    cache = WordCache(config)
+    return None if cache.is_empty() else cache
 
 
 def _is_empty(config: Config) -> bool:
