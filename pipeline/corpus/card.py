@@ -8,7 +8,7 @@ import yaml
 
 from pipeline.corpus.account import CAPTIONS, RESIDUALS, audit, detector, erased_by, treatment
 from pipeline.corpus.commit import CommitRecord
-from pipeline.corpus.readers import readers
+from pipeline.corpus.readers import TRIED, readers
 from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.summary import Summary
@@ -104,7 +104,8 @@ def card(
         "",
     ]
     if kept:
-        lines += ["Of a copy on disk, each reader by itself:", "", "```python", f"path = {_folder(path)}", "```", ""]
+        lines += [f"Of a copy on disk, each reader by itself. {TRIED}:", ""]
+        lines += ["```python", f"path = {_folder(path)}", "```", ""]
         for lines_of in readers(run, records):
             lines += [f"{lines_of.reader}:", "", f"```{lines_of.language}", lines_of.code, "```", ""]
     else:

@@ -9,6 +9,8 @@ from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.run_record import RunRecord
 
+TRIED = "All of these lines were run but open_clip's, of which its reader of shards was run alone"
+
 
 @dataclass(frozen=True)
 class Lines:
