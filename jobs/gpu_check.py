@@ -1,6 +1,7 @@
 """What the engine makes of one GPU, at the full size of Stable Diffusion 2.1 (768x768, v-prediction), without Ray.
 
     python jobs/gpu_check.py [--batch 8] [--batches 3] [--steps 30] [--dtype auto]
+    python jobs/gpu_check.py eyes ...   # what detectors cost beside it: gpu_eyes.py
 
 The weights are random and nothing is downloaded, which changes no figure: the same layers of the same shapes run. Two
 rows: no erasure, and CEASE with every sample concerned. Of each:
@@ -238,4 +239,9 @@ def byte_tokenizer() -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["eyes"]:
+        from jobs.gpu_eyes import main as eyes
+
+        eyes(sys.argv[2:])
+    else:
+        main()

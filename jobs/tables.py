@@ -291,7 +291,7 @@ def coordinator(page: Path) -> str:
     return markdown(head, rows) + more + made_by(page, name)
 
 
-def every_figure(name: str, command: str) -> Callable[[Path], str]:
+def every_figure(name: str, command: str, missing: str = "Not measured yet") -> Callable[[Path], str]:
     """All figures of a results file by the names that they have there; or that *command* has not measured them."""
 
     def leaves(value: Any) -> Iterator[tuple[list[str], float]]:
@@ -303,7 +303,7 @@ def every_figure(name: str, command: str) -> Callable[[Path], str]:
 
     def render(page: Path) -> str:
         if not (ROOT / name).exists():
-            return f"Not measured yet; `{command}` measures it."
+            return f"{missing}; `{command}` measures it."
         rows = [[", ".join(names), f"{figure:,.4g}"] for names, figure in leaves(result(name)["figures"])]
         return markdown(["what", "figure"], rows) + made_by(page, name)
 
@@ -384,6 +384,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "growth": growth,
     "coordinator": coordinator,
     "gpu": every_figure(f"{SPEED}/gpu_check.json", "make gpu-check"),
+    "eyes": every_figure(f"{SPEED}/gpu_eyes.json", "python jobs/gpu_check.py eyes", "Not run on a GPU yet"),
     "loader": every_figure(f"{SPEED}/bench_loader.json", "make bench-loader"),
     "small": small,
 }

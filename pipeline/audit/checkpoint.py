@@ -5,10 +5,12 @@ code that lies beside the weights is run.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from pipeline.models.hub import asking_the_hub
 from pipeline.models.parts import load_network
 from pipeline.paths import is_hub_id
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _FETCHED = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "README.md"]
 
 
@@ -88,8 +92,7 @@ class Checkpoint:
                 f"{self.where} is of the type {type_!r}, which does not {what}{nearest(type_, classes)}; expected one "
                 f"of {some}"
             )
-        network = load_network(self.where, network_class, self.folder, dtype, None)
-        return network.requires_grad_(False).eval().to(device)
+        return placed(load_network(self.where, network_class, self.folder, dtype, None), device)
 
     def preparation(self) -> Preparation:
         """Return what prepares pictures for it."""
@@ -143,6 +146,7 @@ class CheckpointDetector(Detector):
             raise ConfigError(f"{self.detector}: batch: {batch} is no number of pictures; expected 1 or more")
         self.batch = batch
         self.torch_device = torch.device(device)
+        self._queue = torch.cuda.Stream(self.torch_device) if self.torch_device.type == "cuda" else None
         self.dtype = half_on_gpu(dtype, self.torch_device)
         self.checkpoint = Checkpoint.find(self.detector, model, revision)
 
@@ -157,10 +161,37 @@ class CheckpointDetector(Detector):
             "licence": self.checkpoint.licence,
         }
 
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Without gradients; on a GPU in a queue of its own, so that it waits for no batch that is drawn meanwhile."""
+        with torch.inference_mode(), torch.cuda.stream(self._queue) if self._queue is not None else nullcontext():
+            yield
+
     def chunks(self, images: np.ndarray) -> Iterator[np.ndarray]:
         """Cut *images*, ``(B, H, W, 3)``, into batches."""
         for start in range(0, len(images), self.batch):
             yield images[start : start + self.batch]
+
+
+def in_own_queue(look: Callable[P, R]) -> Callable[P, R]:
+    """Have a detector's method *look* within ``looking``."""
+
+    @wraps(look)
+    def looked(*args: P.args, **keywords: P.kwargs) -> R:
+        detector = args[0]
+        assert isinstance(detector, CheckpointDetector)
+        with detector.looking():
+            return look(*args, **keywords)
+
+    return looked
+
+
+def placed(network: Any, device: torch.device) -> Any:
+    """Return *network* on *device*, where it is whole before anyone looks with it, in whatever queue."""
+    network = network.requires_grad_(False).eval().to(device)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return network
 
 
 def half_on_gpu(dtype: DType, device: torch.device) -> torch.dtype:

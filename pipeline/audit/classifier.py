@@ -8,9 +8,8 @@ its labels, and they then have WordNet's ids. What has no label is not seen at a
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
-from pipeline.audit.checkpoint import CheckpointDetector
+from pipeline.audit.checkpoint import CheckpointDetector, in_own_queue
 from pipeline.audit.imagenet import classes as imagenet_classes
 from pipeline.audit.labels import Label, Labels
 from pipeline.concepts.normal import normal
@@ -63,7 +62,7 @@ class Classifier(CheckpointDetector):
     def threshold(self, term: Term) -> float:
         return THRESHOLD
 
-    @torch.inference_mode()
+    @in_own_queue
     def score(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
         scores = np.zeros((len(images), len(terms)), np.float32)
         start = 0

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.audit.checkpoint import CheckpointDetector
+from pipeline.audit.checkpoint import CheckpointDetector, in_own_queue
 from pipeline.concepts.mentions import Naming
 from pipeline.concepts.term import Kind, Term
 from pipeline.config.schema import DType
@@ -93,7 +93,7 @@ class CLIP(CheckpointDetector):
     def threshold(self, term: Term) -> float:
         return THRESHOLDS[self.head]
 
-    @torch.inference_mode()
+    @in_own_queue
     def score(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
         found = [self._scores(chunk, terms) for chunk in self.chunks(images)]
         return np.concatenate(found) if found else np.zeros((0, len(terms)), np.float32)

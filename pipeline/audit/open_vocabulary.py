@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.audit.checkpoint import CheckpointDetector
+from pipeline.audit.checkpoint import CheckpointDetector, in_own_queue
 from pipeline.audit.detector import Sight
 from pipeline.concepts.term import Kind, Term
 from pipeline.config.schema import DType
@@ -80,7 +80,7 @@ class OpenVocabulary(CheckpointDetector):
     def score(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
         return self.see(images, terms).scores
 
-    @torch.inference_mode()
+    @in_own_queue
     def see(self, images: np.ndarray, terms: Sequence[Term]) -> Sight:
         words = tuple(dict.fromkeys(word for term in terms for word in term.words))
         scores = np.zeros((len(images), len(terms)), np.float32)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipeline.audit.checkpoint import CheckpointDetector
+from pipeline.audit.checkpoint import CheckpointDetector, in_own_queue, placed
 from pipeline.concepts.term import Term
 from pipeline.config.schema import DType
 from pipeline.errors import ConfigError
@@ -49,7 +49,7 @@ class SafetyChecker(CheckpointDetector):
         network = load_network(
             self.checkpoint.where, StableDiffusionSafetyChecker, self.checkpoint.folder, self.dtype, None
         )
-        self.network = network.requires_grad_(False).eval().to(self.torch_device)
+        self.network = placed(network, self.torch_device)
         self.preparation = self.checkpoint.preparation()
 
     def files(self) -> Sequence[Path]:
@@ -61,7 +61,7 @@ class SafetyChecker(CheckpointDetector):
     def threshold(self, term: Term) -> float:
         return THRESHOLD
 
-    @torch.inference_mode()
+    @in_own_queue
     def score(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
         found = [self._margins(chunk) for chunk in self.chunks(images)]
         margins = np.concatenate(found) if found else np.zeros(0)

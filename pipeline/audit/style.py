@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pipeline.audit.checkpoint import CheckpointDetector
+from pipeline.audit.checkpoint import CheckpointDetector, in_own_queue
 from pipeline.audit.clip import CLASSES as CLIPS
 from pipeline.concepts.term import Kind, Term
 from pipeline.config.schema import DType
@@ -76,7 +76,7 @@ class Style(CheckpointDetector):
     def threshold(self, term: Term) -> float:
         return THRESHOLD
 
-    @torch.inference_mode()
+    @in_own_queue
     def score(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
         scores = np.zeros((len(images), len(terms)), np.float32)
         start = 0
@@ -90,7 +90,7 @@ class Style(CheckpointDetector):
             start += len(chunk)
         return scores
 
-    @torch.inference_mode()
+    @in_own_queue
     def _scale(self, term: Term) -> tuple[Tensor, float, float]:
         """Return the features of a term's references, ``(R, D)``, and mean and deviation of their own likeness."""
         if term not in self._scales:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.audit.checkpoint import CheckpointDetector
+from pipeline.audit.checkpoint import CheckpointDetector, in_own_queue
 from pipeline.audit.questions import Questions, answers
 from pipeline.concepts.term import Term
 from pipeline.config.schema import DType
@@ -61,7 +61,7 @@ class VLM(CheckpointDetector):
     def threshold(self, term: Term) -> float:
         return THRESHOLD
 
-    @torch.inference_mode()
+    @in_own_queue
     def score(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
         scores = np.zeros((len(images), len(terms)), np.float32)
         start = 0

@@ -1,5 +1,6 @@
-"""`make gpu-check`: refuses a machine without a GPU in a line; the script itself runs on a CPU at a tiny size."""
+"""`make gpu-check`, and what eyes cost: without a GPU a line says so; at a tiny size they run on a CPU."""
 
+import json
 import re
 import subprocess
 import sys
@@ -36,3 +37,27 @@ def test_the_script_measures_the_engine_with_and_without_cease():
         assert 0 < busy <= 100
         assert tflop > 0
         assert 0 < roofline < 150  # a tiny product does not reach what the device can
+
+
+@pytest.mark.slow
+def test_what_eyes_cost_is_told_beside_a_picture(tmp_path: Path):
+    results = tmp_path / "eyes.json"
+    tiny = ("--device", "cpu", "--size", "tiny", "--batch", "2", "--rounds", "1", "--steps", "2")
+    done = run("eyes", *tiny, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(results.read_text())["figures"]
+    drawn = figures.pop("sdxl_seconds_per_picture")
+    assert drawn > 0
+    assert set(figures) == {"clip", "open_vocabulary"}
+    for name, found in figures.items():
+        share = found["ms_per_picture"] / 1000 / drawn
+        assert found["share_of_a_picture"] == pytest.approx(share)
+        assert re.search(rf"^{name} +{found['ms_per_picture']:.2f} +{share:.2%}$", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_eyes_say_so_in_a_line():
+    done = run("eyes")
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[-1].startswith("gpu-check: torch sees no CUDA device here")
