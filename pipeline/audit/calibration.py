@@ -109,7 +109,8 @@ class Calibration:
                 f"{path}: is of {others}, and not of this {name} ({own[:19]}): other weights, options or code; "
                 "calibrate it again"
             )
-        found = {str(term): mine[0].concepts[term] for term in terms if term in mine[0].concepts}
+        known = {name: measured for one in mine for name, measured in one.concepts.items()}
+        found = {str(term): known[term] for term in terms if term in known}
         for term in terms:
             if term in found and found[term].term != term_digest(term):
                 raise ConfigError(

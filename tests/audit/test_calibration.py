@@ -1,6 +1,7 @@
 """Thresholds keep their promise, counts are honest, and a calibration is for nothing but what was calibrated."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -79,6 +80,14 @@ def test_what_was_written_is_read(tmp_path):
     assert loaded == calibration()
     own = fingerprint(Brightness("cpu"), "own", {"cut": 0.3})
     assert loaded.of("f", "own", own, [CAT, Term("dog")]) == dict(calibration().detectors[0].concepts)
+
+
+def test_one_detector_may_stand_in_it_several_times_with_other_concepts():
+    held = calibration()
+    (one,) = held.detectors
+    measured = {"dog": measure(Term("dog"), [], np.float32([0.1]), 0.5)}
+    both = replace(held, detectors=(one, replace(one, detector="own 2", concepts=measured)))
+    assert set(both.of("f", "own 2", one.fingerprint, [CAT, Term("dog")])) == {"cat", "dog"}
 
 
 def test_another_detector_or_another_question_is_refused():
