@@ -23,6 +23,8 @@ TOOLS = {
     "types-pyyaml": ("pyproject.toml", '"pyyaml>'),
     "types-tqdm": ("pyproject.toml", '"tqdm>'),
 }
+# Whose module many distributions have a part of, and of which that.
+SHARED = {"megatron": "megatron-energon", "nvidia": "nvidia-dali-cuda130"}
 # What a job asks for by itself, in a line, as nothing else needs it.
 ASKED = {"wordfreq": ("jobs/make_vocabulary.py", "pip install wordfreq")}
 # What the package can do without.
@@ -58,6 +60,7 @@ def imported(*folders: str) -> dict[str, str]:
                 where |= {name.partition(".")[0]: str(file.relative_to(ROOT)) for name in names}
     distributions = packages_distributions()
     others = where.keys() - sys.stdlib_module_names - OURS - STUBS
+    distributions |= {module: [name] for module, name in SHARED.items()}
     return {
         _normal(found): where[name] for name in others for found in distributions.get(name, [BRINGS.get(name, name)])
     }
