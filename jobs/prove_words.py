@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from pipeline.config.schema import Config
 from pipeline.corpus import committed
 from pipeline.corpus.encode import decode_image
 from pipeline.diorama.detector import DETECTOR_PATH, DioramaDetector
-from pipeline.diorama.lexicon import FAMILIES, FILLERS, IMPLIED, OBJECTS, SYNONYMS, UNKNOWN
+from pipeline.diorama.lexicon import FAMILIES, FILLERS, IMPLIED, OBJECTS, SYNONYMS, UNKNOWN, plural
 from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.evaluation.statistics import proportion
 from pipeline.evaluation.words.cache import WordCache
@@ -110,14 +110,19 @@ def written(folder: Path, words: Sequence[str], threads: int) -> Config:
 
 
 def groups(concept: str) -> dict[str, set[str]]:
-    """Return the words of the vocabulary that mean a concept, that imply it, and that are its siblings."""
+    """Return the words that mean a concept, that imply it, and that are its siblings; plurals too, but for its own
+    name's, which a list finds."""
     scenes = [scene for scene, shown in IMPLIED.items() if concept in shown]
     siblings = next(set(members) for members in FAMILIES.values() if concept in members) - {concept}
     return {
-        "synonyms": set(SYNONYMS.get(concept, ())),
+        "synonyms": with_plurals(SYNONYMS.get(concept, ())),
         "scenes": {word for scene in scenes for word in (scene, without_article(scene))},
-        "siblings": siblings | {word for name in siblings for word in SYNONYMS.get(name, ())},
+        "siblings": with_plurals([*siblings, *(word for name in siblings for word in SYNONYMS.get(name, ()))]),
     }
+
+
+def with_plurals(words: Iterable[str]) -> set[str]:
+    return {form for word in words for form in (word, plural(word))}
 
 
 def verdicts(words: Sequence[str], tally: Tally) -> list[dict[str, Verdict]]:
@@ -143,7 +148,8 @@ def judged(words: Sequence[str], tally: Tally) -> dict[str, Any]:
         siblings = of["siblings"] & said.keys()
         tried["siblings"] += len(siblings)
         opened += [f"{concept}: {word}" for word in sorted(siblings) if said[word] is not Verdict.leave]
-        others = [word for word in words if word != concept and not any(word in group for group in of.values())]
+        known = with_plurals([concept]).union(*of.values())
+        others = [word for word in words if word not in known]
         tried["others"] += len(others)
         false += [f"{concept}: {word} ({said[word]})" for word in others if said[word] is not Verdict.leave]
     for name in ("synonyms", "scenes"):
@@ -186,7 +192,7 @@ def agreement(words: Sequence[str], by_a: Tally, by_b: Tally) -> dict[str, Any]:
     confirmed, refuted, only_b = 0, [], []
     others: list[str] = []
     for concept, first, second in zip(CONCEPTS, a, b, strict=True):
-        known = {word for name, group in groups(concept).items() if name != "siblings" for word in group} | {concept}
+        known = with_plurals([concept]).union(*(groups(concept)[name] for name in ("synonyms", "scenes")))
         for word in words:
             if word != concept and first[word] is not Verdict.leave:
                 confirmed += second[word] is not Verdict.leave
