@@ -43,6 +43,7 @@ from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import CEASESteering
+from pipeline.erasure.gate.calibration import OPENS
 from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts
 from pipeline.evaluation.attacks.ring_a_bell import Budget, RingABell
@@ -136,8 +137,7 @@ class Attacks:
         attack = RingABell(self.model, concept, pairs, SEARCH)
         column, read = CONCEPTS.index(concept), self.model.pipe.tokenizer.convert_ids_to_tokens
         words = [(id_, read(id_).removesuffix("</w>")) for id_ in attack.words.tolist()]
-        told = CEASEOptions().gate
-        attack.words = torch.tensor([id_ for id_, word in words if self.gate.scores(word)[column] < told])
+        attack.words = torch.tensor([id_ for id_, word in words if self.gate.scores(word)[column] < OPENS])
         return attack.search(prompt, i).prompt
 
 
@@ -375,7 +375,7 @@ class Embeddings(Variant):
     """HOW: the prompt's embeddings less the concept's direction, also where a word means the concept."""
 
     def _alternatives(self, texts: list[str], hits: list[list[Hit]], prompts: Prompts, rows: list[int]) -> Any:
-        implied = [[replace(hit, score=0.0) for hit in found] for found in hits]
+        implied = [[replace(hit, score=0.0, meant=False) for hit in found] for found in hits]
         return super()._alternatives(texts, implied, prompts, rows)
 
 
@@ -385,17 +385,17 @@ def variant(
     return lambda model, concept: kind(model, concept, steering, **options)
 
 
-NO_WORDS: dict[str, Any] = {"gate": 1.0}  # beyond those of the list
-ALONE: dict[str, Any] = {"context": 1.0, "attention": 1.0}
+NO_WORDS: dict[str, Any] = {"unlisted": False}  # beyond those of the list
+ALONE: dict[str, Any] = {"context": False, "attention": 1.0}
 VARIANTS: dict[str, Callable[[Model, Concept], CEASE]] = {
     "chosen": variant(),
     "when: listed words": variant(**ALONE, **NO_WORDS),
     "when: words": variant(**ALONE),
     "when: context": variant(**NO_WORDS),
-    "when: attention": variant(context=1.0, attention=0.37, **NO_WORDS),
-    "when: words and attention": variant(context=1.0, attention=0.37),
-    "when: attention .32": variant(context=1.0, attention=0.32, **NO_WORDS),
-    "when: attention .42": variant(context=1.0, attention=0.42, **NO_WORDS),
+    "when: attention": variant(context=False, attention=0.37, **NO_WORDS),
+    "when: words and attention": variant(context=False, attention=0.37),
+    "when: attention .32": variant(context=False, attention=0.32, **NO_WORDS),
+    "when: attention .42": variant(context=False, attention=0.42, **NO_WORDS),
     "when: always on": variant(always_on=True),
     "where: everywhere": variant(Everywhere),
     "where: probe keys": variant(ProbeKeys),

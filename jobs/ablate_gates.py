@@ -28,9 +28,10 @@ from pipeline.config.schema import Config, ModelConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import BACKGROUND_PHRASES, FAMILIES, IMPLIED, OBJECTS, SYNONYMS, UNKNOWN, family_of
 from pipeline.erasure.cease.hearing import ConceptDirections, Listener
-from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import WatchfulSteering
-from pipeline.erasure.gate.text import Context, TextGate
+from pipeline.erasure.gate.calibration import OPENS
+from pipeline.erasure.gate.context import Context
+from pipeline.erasure.gate.text import TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.generation.engine import Engine
@@ -138,8 +139,7 @@ Row = dict[str, Any]
 
 def counted(asked: np.ndarray, seen: np.ndarray, scores: dict[str, np.ndarray]) -> dict[str, Row]:
     """Return gate -> column of the table -> how many of how many, or a score; all arrays are ``(n, objects)``."""
-    options = CEASEOptions()
-    thresholds = {"words": options.gate, "context": options.context, "attention": ATTENTION}
+    thresholds = {"words": OPENS, "context": OPENS, "attention": ATTENTION}
     concerned = {f"{name} ({thresholds[name]:g})": values >= thresholds[name] for name, values in scores.items()}
     words, context, attention = concerned.values()
     concerned |= {"words and context": words | context, "all three": words | context | attention}

@@ -1,4 +1,4 @@
-"""Make the vocabulary that ships with Lacuna, ``pipeline/evaluation/words/vocabulary.txt``.
+"""Make the vocabulary that ships with Lacuna, ``pipeline/concepts/vocabulary.txt``.
 
 Of the most frequent words of English those by which pictures are described, the most frequent first: nouns one of whose
 first two senses is a thing, a being, an event or a colour (not "idea"), and adjectives. Names of persons and places
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from pipeline.concepts.dictionary import Sense, dictionary
-from pipeline.evaluation.words.vocabulary import BUILTIN
+from pipeline.concepts.everyday import FILE
 
 # Physical entity, event, social group, gathering, colour, shape.
 VISIBLE = ("n00001930", "n00029378", "n07950920", "n07975026", "n04956594", "n00027807")
@@ -32,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("wordnet", metavar="WORDNET", type=Path)
     parser.add_argument("-n", "--words", type=int, default=20_000)
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, default=BUILTIN)
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, default=FILE)
     args = parser.parse_args()
     try:
         from wordfreq import top_n_list

@@ -84,6 +84,14 @@ class Dictionary:
         """Tell whether *sense* is *of* or a kind of it."""
         return sense == of or of.row in self._beyond(sense.row, self._parents)
 
+    def rows_below(self, sense: Sense) -> frozenset[int]:
+        """Return the rows of *sense* and of all its kinds."""
+        return frozenset(self._beyond(sense.row, self._children))
+
+    def rows_above(self, sense: Sense) -> frozenset[int]:
+        """Return the rows of *sense* and of all that it is a kind of."""
+        return frozenset(self._beyond(sense.row, self._parents))
+
     def _beyond(self, row: int, step: Callable[[int], list[int]]) -> Iterator[int]:
         """Yield what is reached from *row* by *step*, again and again, nearest first, each row once."""
         level, seen = [row], {row}

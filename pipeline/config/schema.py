@@ -216,13 +216,15 @@ VOCABULARIES = ("builtin", "prompts")
 
 @dataclass(kw_only=True)
 class WordsConfig:
-    """What words draw, as ``lacuna words --prove`` found it. Operational: what a run takes from it is written into the
-    concepts, and so is in the identity."""
+    """What words draw, as ``lacuna words --prove`` found it, and what a gate makes of words that nobody listed. What a
+    run takes from the former is written into the concepts, and so is in the identity."""
 
     vocabulary: str = operational("builtin")  # builtin, prompts (this config's), or a text file with a word a line
     cache: str = operational("out/words")  # folder or URL of the pictures, which lists share; as output.path
     pictures: int = operational(4)  # of each word in the first round
     require: bool = operational(False)  # refuse to run where no words were proved for this model and detector
+    # The share of everyday words, or prompts, that come near a concept by chance: what the gate takes for near.
+    false_alarms: float = identity(0.001)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,6 +100,8 @@ def _recipe(recipe: list[StepConfig], names: list[str]) -> None:
 
 def _words(words: WordsConfig) -> None:
     check_range("words.pictures", words.pictures, 1)
+    if not 0 < words.false_alarms < 1:
+        raise Problem("words.false_alarms", f"is {words.false_alarms}; expected a share between 0 and 1")
     for name in ("vocabulary", "cache"):
         if not getattr(words, name).strip():
             raise Problem(f"words.{name}", "is empty; expected a path")

@@ -139,6 +139,7 @@ def recipe_steps(config: Config, family: Family | type[Family]) -> list[Step]:
     Needs no model: commands ask it through ``check_recipe`` before they load one.
     """
     steps = read_steps(config.erasure.recipe, concepts_of(config.erasure), family)
+    steps = [step.with_false_alarms(config.words.false_alarms) for step in steps]
     for i, step in enumerate(steps):
         try:
             step.method.check_sampling(step.options, config.generation)

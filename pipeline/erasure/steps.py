@@ -4,7 +4,7 @@ Knows no model: what can be told of a step before one is loaded is told here.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.concepts.concept import Concept
@@ -30,6 +30,12 @@ class Step:
     def edits(self) -> bool:
         """Whether the step changes weights, solved or trained."""
         return self.method.has("edit") or self.method.has("train")
+
+    def with_false_alarms(self, share: float) -> "Step":
+        """Return the step with *share* as its ``false_alarms``, where the method has that option and it is not set."""
+        if getattr(self.options, "false_alarms", share) is not None:
+            return self
+        return replace(self, options=replace(self.options, false_alarms=share))
 
     def build(self, model: Model) -> Method:
         return self.method(model, self.concepts, self.options, label=self.label)

@@ -32,3 +32,20 @@ def t5_tokens(tokenizer: Any, encoder: Any, texts: Sequence[str], length: int, d
     """Return T5's last hidden layer ``(B, length, D)``."""
     hidden: Tensor = encoder(token_ids(tokenizer, texts, length, device))[0]
     return hidden
+
+
+def short_tokens(tokenizer: Any, texts: Sequence[str], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids ``(B, T)`` of *texts*, padded to the longest of them only, and where each ends, ``(B,)``.
+
+    CLIP reads from the first word to the last, so the end of a text knows nothing of the padding behind it.
+    """
+    longest = tokenizer.model_max_length
+    tokens = tokenizer(list(texts), padding=True, max_length=longest, truncation=True, return_tensors="pt").to(device)
+    return tokens.input_ids, tokens.attention_mask.sum(1) - 1
+
+
+def clip_pooled(tokenizer: Any, encoder: Any, texts: Sequence[str], device: torch.device) -> Tensor:
+    """Return the pooled vector ``(B, P)`` of ``clip_tokens_and_pooled``, with no more padding than there must be."""
+    output = encoder(short_tokens(tokenizer, texts, device)[0])
+    pooled: Tensor = output.text_embeds if hasattr(output, "text_embeds") else output.pooler_output
+    return pooled

@@ -155,12 +155,18 @@ class Family(ABC):
 
     @torch.no_grad()
     def summaries(self, texts: Sequence[str]) -> Tensor:
-        """Return the ``summary`` of each of *texts*, encoded as one batch: ``(B, D)``."""
+        """Return the ``summary`` of each of *texts*, encoded as one batch: ``(B, D)``. What texts make of it beyond
+        rounding depends on neither the batch nor the padding, so families encode no more of that than they must."""
         encoded, stream = self.encode(list(texts)), self.streams[0]
         if encoded.pooled is not None:
             return encoded.pooled
         ids = stream.tokenizer(list(texts), truncation=True, max_length=stream.length).input_ids
         return torch.stack([row[stream.offset + len(own) - 1] for row, own in zip(encoded.embeds, ids, strict=True)])
+
+    def pieces(self, words: Sequence[str]) -> list[int]:
+        """Return in how many tokens the encoder of ``summaries`` reads each of *words*."""
+        ids = self.pipe.tokenizer(list(words), add_special_tokens=False).input_ids
+        return [len(own) for own in ids]
 
     def encode_ids(self, ids: Tensor) -> Conditioning:
         """Encode token ids ``(B, length)`` of the first stream as ``encode`` does those of texts."""

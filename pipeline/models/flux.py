@@ -13,7 +13,7 @@ from diffusers.models.embeddings import apply_rotary_emb
 from torch import Tensor
 
 from pipeline.models.attention import AttentionState
-from pipeline.models.encoders import t5_tokens, token_ids
+from pipeline.models.encoders import clip_pooled, t5_tokens, token_ids
 from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
 from pipeline.models.joint import JointFamily
@@ -57,6 +57,10 @@ class Flux(JointFamily):
         pooled = pipe.text_encoder(ids).pooler_output
         embeds = t5_tokens(stream.tokenizer, pipe.text_encoder_2, texts, stream.length, self.device)
         return Conditioning(embeds.to(self.dtype), pooled.to(self.dtype))
+
+    @torch.no_grad()
+    def summaries(self, texts: Sequence[str]) -> Tensor:
+        return clip_pooled(self.pipe.tokenizer, self.pipe.text_encoder, texts, self.device).to(self.dtype)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         factor = 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)

@@ -12,6 +12,7 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
 from pipeline.models.attention import AttentionState, CrossAttentionProcessor
+from pipeline.models.encoders import short_tokens
 from pipeline.models.family import Conditioning, Family, TextProjection, TextStream, check_sides
 from pipeline.models.layers import Layer
 
@@ -79,6 +80,12 @@ class StableDiffusion(Family):
         read = ends.cumsum(1) - ends.long() == 0  # up to the end of the text
         mask = read.long() if getattr(encoder.config, "use_attention_mask", False) else None
         return Conditioning(encoder(ids, attention_mask=mask)[0].to(self.dtype))
+
+    @torch.no_grad()
+    def summaries(self, texts: Sequence[str]) -> Tensor:
+        ids, ends = short_tokens(self.pipe.tokenizer, texts, self.device)
+        states: Tensor = self.pipe.text_encoder(ids)[0]
+        return states[torch.arange(len(ids), device=self.device), ends].to(self.dtype)
 
     @property
     def factor(self) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pipeline.models.attention import AttentionState
-from pipeline.models.encoders import clip_tokens_and_pooled, t5_tokens, token_ids
+from pipeline.models.encoders import clip_pooled, clip_tokens_and_pooled, t5_tokens, token_ids
 from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
 from pipeline.models.joint import JointFamily
@@ -68,6 +68,12 @@ class StableDiffusion3(JointFamily):
             t5 = t5_tokens(pipe.tokenizer_3, pipe.text_encoder_3, texts, self._t5_length, self.device)
         embeds = torch.cat([pad(clip, (0, width - clip.shape[-1])).to(self.dtype), t5.to(self.dtype)], dim=1)
         return Conditioning(embeds, torch.cat([pooled, pooled_2], dim=-1).to(self.dtype))
+
+    @torch.no_grad()
+    def summaries(self, texts: Sequence[str]) -> Tensor:
+        pipe = self.pipe
+        clips = (pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)
+        return torch.cat([clip_pooled(*clip, texts, self.device) for clip in clips], dim=-1).to(self.dtype)
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
         config = self.pipe.transformer.config

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from pipeline.models.encoders import clip_tokens_and_pooled, token_ids
+from pipeline.models.encoders import clip_pooled, clip_tokens_and_pooled, token_ids
 from pipeline.models.family import Conditioning, TextProjection
 from pipeline.models.sd import StableDiffusion
 
@@ -52,6 +52,10 @@ class StableDiffusionXL(StableDiffusion):
         ended = (ids == first.eos_token_id).cumsum(1) - (ids == first.eos_token_id).long() > 0
         other = torch.where(ended, second.pad_token_id, ids)  # the second tokenizer pads otherwise
         return self._side_by_side(ids, other)
+
+    @torch.no_grad()
+    def summaries(self, texts: Sequence[str]) -> Tensor:
+        return clip_pooled(self.pipe.tokenizer_2, self.pipe.text_encoder_2, texts, self.device).to(self.dtype)
 
     def _side_by_side(self, first: Tensor, second: Tensor) -> Conditioning:
         tokens, _ = clip_tokens_and_pooled(self.pipe.text_encoder, first)

@@ -154,14 +154,14 @@ def test_cease_on_sdxl_switches_attention_in_its_place_alone(monkeypatch):
         return after
 
     monkeypatch.setattr(CEASESteering, "blend", watched)
-    draw(engine("sdxl", step("cease", gate=1.0, context=1.0, threshold=0.9))[0], PROMPTS)
+    draw(engine("sdxl", step("cease", unlisted=False, context=False, threshold=0.9))[0], PROMPTS)
     assert 0.0 in shares  # it looks first
     assert any(0 < share < 1 for share in shares)
 
 
 def test_what_hears_little_of_the_concept_stays_bit_identical_on_sdxl():
     prompts = ["a tree at night", "a red car", "a bowl of fruit", "mountains"]
-    listening = {"gate": 1.0, "context": 1.0}  # of a random encoder neither words nor context mean anything
+    listening = {"unlisted": False, "context": False}  # of a random encoder neither words nor context mean anything
     silent = draw(engine("sdxl", step("cease", **listening, attention=0.999))[0], prompts)
     assert np.array_equal(silent.images, draw(unerased("sdxl"), prompts).images)
     scores = silent.gates["cease:cat heard"]
@@ -172,7 +172,7 @@ def test_what_hears_little_of_the_concept_stays_bit_identical_on_sdxl():
 
 
 def test_cease_swaps_the_pooled_vector_on_sdxl():
-    steered, _ = engine("sdxl", step("cease", context=1.0))  # of a random encoder the context means nothing
+    steered, _ = engine("sdxl", step("cease", context=False))  # of a random encoder the context means nothing
     method: Method = steered.methods[0]
     from pipeline.erasure.method import Prompts
 

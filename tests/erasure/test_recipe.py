@@ -31,7 +31,7 @@ def test_the_record_says_what_was_done(compiled: tuple[CompiledRecipe, Any]) -> 
     assert edit["file"] in compiled[0].tensors
     assert edit["selfcheck"]["cat"]["erased"] > 0.1
     assert (steer["label"], "file" in steer) == ("cease", False)
-    assert steer["options"]["gate"] == 0.55
+    assert steer["options"]["false_alarms"] == 0.001
 
 
 def test_a_worker_has_the_very_weights_that_were_checked(

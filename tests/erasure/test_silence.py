@@ -162,7 +162,7 @@ def sized(side: int, steps: int):
 
 
 def test_cease_where_no_layer_shows_a_place(fine: Model):
-    cease = build(fine, "cease", gate=1.0, context=1.0)
+    cease = build(fine, "cease", unlisted=False, context=False)
     Engine(sized(32, 3), fine, [cease]).rehearse()  # 8 x 8 latents: the finest layer is coarse enough
     engine = Engine(sized(160, 3), fine, [cease])
     message = r"no layer .* of at most 1,024 positions, and in latents of 40x40 it has none; choose another generation"
@@ -176,7 +176,7 @@ def test_cease_where_no_layer_shows_a_place(fine: Model):
 
 
 def test_cease_where_no_layer_can_be_listened_to(fine: Model):
-    listening = build(fine, "cease", gate=1.0, context=1.0, attention=0.9)
+    listening = build(fine, "cease", unlisted=False, context=False, attention=0.9)
     with pytest.raises(ConfigError, match=r"no layer of the model can be listened to: of those of at most 16"):
         Engine(sized(32, 3), fine, [listening]).rehearse()
 

@@ -16,7 +16,7 @@ from tests import tiny
 from tests.erasure import families
 from tests.erasure.conftest import config
 
-CEASE = StepConfig(method="cease", options={"gate": 1.0, "context": 1.0})
+CEASE = StepConfig(method="cease", options={"unlisted": False, "context": False})
 
 
 def explained(prompt: str, path, *steps: StepConfig) -> str:
@@ -43,15 +43,15 @@ def test_an_unconcerned_prompt_is_bit_identical_and_says_so(tmp_path):
     text = explained("a bowl of fruit", tmp_path / "page.html", CEASE)
     assert "nothing: bit-identical" in text
     assert "left alone" in text
-    assert "shut: opens at 1" in text
+    assert "shut: opens at 0.5" in text
     assert "No method of this recipe acted in a place" in text
 
 
 def test_a_gate_is_shown_with_what_it_opens_at(tmp_path):
-    step = StepConfig(method="cease", options={"gate": 0.75, "context": 1.0})
+    step = StepConfig(method="cease", options={"unlisted": False, "context": False})
     text = explained("a cat by a road", tmp_path / "page.html", step)
-    assert "open: opens at 0.75" in text
-    assert "left:75.0%" in text
+    assert "open: opens at 0.5" in text
+    assert "left:50.0%" in text
 
 
 def test_a_recipe_without_steps_has_a_page_too(tmp_path):

@@ -15,12 +15,18 @@ from torch.nn.functional import normalize
 
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.words import plurals
-from pipeline.erasure.gate.text import EVERYDAY, Hit
+from pipeline.erasure.gate.encoder import THINGS
+from pipeline.erasure.gate.text import Hit
 from pipeline.erasure.method import Prompts
 from pipeline.erasure.tokens import end_of_text, replace_spans
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.reading import Kind, Reader
 
+# What stands for nothing where a concept has no anchor: the mean of these.
+EVERYDAY = (
+    "house", "tree", "car", "person", "photo", "beach", "snow", "night", "bus", "apple", "picture", "room", "water",
+    "city", "street", "food", "man", "woman", "day", "color",
+)  # fmt: skip
 TOGETHER = 8  # encoded at a time, padded, so that what a text becomes does not depend on the others
 
 
@@ -56,12 +62,18 @@ def marked(reader: Reader, text: str, spans: Sequence[tuple[int, int]]) -> Tenso
     return marks
 
 
+def spread(vectors: Tensor) -> Tensor:
+    """Return how far vectors ``(N, ..., D)`` of common things lie apart in each dimension: ``(..., D)``."""
+    return vectors.std(0).clamp_min(1e-12)
+
+
 class Directions:
     """What lies between each of *concepts* and its anchor, or everyday words where it has none, in the embeddings of
     every text encoder that attention hears."""
 
     def __init__(self, family: Family, concepts: Sequence[Concept]):
         self.family = family
+        self._spread = spread(torch.stack([self._kinds(thing) for thing in THINGS]))  # (streams, kinds, D)
         self._ends: dict[str, tuple[Tensor, Tensor]] = {}
         for concept in concepts:
             anchors = [concept.anchor] if concept.anchor else EVERYDAY
@@ -77,19 +89,21 @@ class Directions:
         """Take from *embeds* x ``(T, D)`` of *text* what lies beyond the anchor a of each concept in its direction u:
         x - relu((x - a) u) u, for every row with what its kind has; a start token is the same in every text.
 
+        Dimensions are measured by their ``spread``, so that what is taken is the same however an encoder scales them.
         Where a token has a weight, it is taken from what was weighed.
         """
         kinds, weights = reader.kinds(text).to(embeds.device), reader.weights(text).to(embeds.device)
         lengths = [stream.length * reader.reading.chunks for stream in reader.streams]
         stream = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(embeds.device)
         rows = embeds[: len(kinds)].float()  # zeros may follow, where an encoder is left out
+        apart = self._spread[stream, kinds]
         for name in names:
             concept, anchor = (end[stream, kinds] for end in self._ends[name])
-            u = normalize(concept - anchor, dim=-1)
-            beyond = ((rows - weights[:, None] * anchor) * u).sum(-1, keepdim=True)
+            u = normalize((concept - anchor) / apart, dim=-1)
+            beyond = ((rows - weights[:, None] * anchor) / apart * u).sum(-1, keepdim=True)
             beyond = torch.where(weights[:, None] < 0, beyond.clamp_max(0), beyond.clamp_min(0))
             beyond[kinds == Kind.start] = 0
-            rows = rows - beyond * u
+            rows = rows - beyond * u * apart
         return torch.cat([rows.to(embeds.dtype), embeds[len(kinds) :]])
 
     def _kinds(self, word: str) -> Tensor:
@@ -107,7 +121,7 @@ def swap_pooled(family: Family, prompts: Prompts, hits: Sequence[Sequence[Hit]])
 
     Where words mean a concept the vector is that of the text with the anchors in their place.
     A concept that is only implied is taken from the vector x, so far as x lies beyond its anchor a in the direction u
-    from anchor to concept: x - relu((x - a) u) u.
+    from anchor to concept, each dimension measured by its ``spread``: x - relu((x - a) u) u.
     """
     before = prompts.positive.pooled
     if before is None or not any(hits):
@@ -122,7 +136,8 @@ def swap_pooled(family: Family, prompts: Prompts, hits: Sequence[Sequence[Hit]])
     for i, found in enumerate(hits):
         for concept in {hit.concept.name: hit.concept for hit in found if not hit.meant}.values():
             anchor = family.summary(f"a {concept.anchor}" if concept.anchor else "").float()
-            u = normalize(family.summary(f"a {concept.name}").float() - anchor, dim=0)
-            beyond = ((pooled[i].float() - anchor) @ u).relu()
-            pooled[i] = (pooled[i].float() - beyond * u).to(pooled.dtype)
+            apart = spread(family.summaries([f"a {thing}" for thing in THINGS]).float())
+            u = normalize((family.summary(f"a {concept.name}").float() - anchor) / apart, dim=0)
+            beyond = ((pooled[i].float() - anchor) / apart @ u).relu()
+            pooled[i] = (pooled[i].float() - beyond * u * apart).to(pooled.dtype)
     return prompts.changed(positive=replace(prompts.positive, pooled=pooled))

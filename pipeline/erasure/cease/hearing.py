@@ -20,8 +20,10 @@ from torch import Tensor
 from torch.nn.functional import linear, normalize, scaled_dot_product_attention
 
 from pipeline.concepts.concept import Concept
+from pipeline.concepts.mentions import naming
 from pipeline.erasure.cease.mask import grid, most_positions
-from pipeline.erasure.gate.text import Context
+from pipeline.erasure.gate.encoder import THINGS
+from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError
 from pipeline.models.family import Family
 from pipeline.models.layers import Layer, merge_heads, split_heads
@@ -33,11 +35,20 @@ class ConceptDirections:
     """What the concepts would bring, in the text encoder's eyes: ``directions`` ``(W, D)``, a row for each word."""
 
     def __init__(self, family: Family, concepts: Sequence[Concept]):
+        self.family = family
         self.empty = family.encode([""])
-        context = Context(family, concepts)
-        directions = [context.direction(word, concept) for concept in concepts for word in concept.words]
+        things = {thing: self._end(thing) for thing in THINGS}
+        directions = []
+        for concept in concepts:
+            own = naming(concept)
+            common = torch.stack([end for thing, end in things.items() if not own.is_word(thing)]).mean(0)
+            directions += [normalize(self._end(word) - common, dim=0) for word in concept.words]
         self.directions = torch.stack(directions)
         self.words = [len(concept.words) for concept in concepts]
+
+    def _end(self, word: str) -> Tensor:
+        text, stream = f"a {word}", self.family.streams[0]
+        return self.family.encode([text]).embeds[0, end_of_text(stream, text)].float()
 
 
 class Listener:

@@ -12,9 +12,7 @@ attention and feed-forward parts, modulated by its own pooled vector, and per la
 With m = 1 everywhere this is, but for rounding, the picture of the alternative prompt itself (a test holds it), with
 m = 0 that of the prompt, so m decides place by place.
 
-- WHEN (``gate/text.py``): per sample, from the text alone: prompts with a word that means a concept, or that is known
-  to imply one. Of words that nobody listed and no picture proved only those count that come as near as if they meant
-  it, for lack of a measurement on an architecture of this kind.
+- WHEN (``gate/text.py``): per sample, from the text alone: prompts with a word that means a concept or implies one.
 - WHAT: where a word means a concept, the prompt with the anchor in its place; where one only implies it, the prompt's
   embeddings, of every text encoder, less what they have of the direction from anchor to concept (``alternatives.py``).
 - WHERE (``mask.py``): gathered in the middle layers from how the image attends to the concept's tokens among all text
@@ -28,9 +26,9 @@ tokens. A further forward would be the simpler way to the same end, at twice the
 attention finds the concept has not been measured: no model of that kind ships with Lacuna.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +44,7 @@ from pipeline.erasure.cease.alternatives import (
     swap_pooled,
 )
 from pipeline.erasure.cease.mask import PlaceMask, check_look
+from pipeline.erasure.gate.calibration import OPENS, check_false_alarms
 from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
@@ -60,18 +59,22 @@ HEADS = 4  # of a layer's heads so many are looked at for the mask: all 24 of FL
 
 @dataclass(kw_only=True)
 class CEASEJointOptions:
-    """``gate`` is a cosine in 0..1 (see ``gate/text.py``), ``look`` and ``gather`` are shares of the steps."""
+    """``look`` and ``gather`` are shares of the steps."""
 
-    gate: float = 0.85  # a prompt with a word of at least this score is concerned
+    RENAMED: ClassVar[Mapping[str, str]] = {"gate": "false_alarms"}
+
+    unlisted: bool = True  # a prompt with a word that comes near a concept is concerned, not only with a listed one
+    false_alarms: float | None = None  # of everyday words come near by chance; none: words.false_alarms
     look: float = 0.15  # until then only maps are gathered
     gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
     threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
     implied_threshold: float = 0.3  # the same, where words only imply the concept: they look at other things as well
 
     def __post_init__(self) -> None:
-        for name in ("gate", "look", "gather", "threshold", "implied_threshold"):
+        for name in ("look", "gather", "threshold", "implied_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; expected 0 to 1")
+        check_false_alarms(self.false_alarms)
 
 
 class CEASEJoint(Method):
@@ -84,7 +87,7 @@ class CEASEJoint(Method):
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEJointOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        self.gate = TextGate(model.family, concepts)
+        self.gate = TextGate(model.family, concepts, false_alarms=options.false_alarms, unlisted=options.unlisted)
         self.directions = Directions(model.family, concepts)
 
     @classmethod
@@ -113,12 +116,12 @@ class CEASEJoint(Method):
         return steering
 
     def opens(self, gate: str) -> float | None:
-        return self.options.gate
+        return OPENS
 
     def explain(self, text: str) -> list[str]:
-        hits = self.gate.hits(text, self.options.gate, self.options.gate)
+        hits = self.gate.hits(text)
         if not hits:
-            return [f"no word comes near enough to a concept (gate {self.options.gate}): left alone, bit for bit"]
+            return [f"no word comes near enough to a concept (gate {OPENS}): left alone, bit for bit"]
         lines = [
             f"“{text[hit.start : hit.stop]}” {'means' if hit.meant else 'implies'} {hit.concept.name} ({hit.score:.2f})"
             for hit in hits
@@ -132,7 +135,7 @@ class CEASEJoint(Method):
         return lines
 
     def _hits(self, prompts: Prompts) -> list[list[Hit]]:
-        return [self.gate.hits(text, self.options.gate, self.options.gate) for text in prompts.texts]
+        return [self.gate.hits(text) for text in prompts.texts]
 
     def _alternatives(self, prompts: Prompts, rows: Sequence[int], hits: Sequence[Sequence[Hit]]) -> Conditioning:
         """Return what each of the prompts *rows*, with its *hits*, is to listen to in its concepts' place."""

@@ -4,10 +4,10 @@ Of the method of that name only a short description is public: spatially-adaptiv
 because a concept's features are localised in the cross-attention maps. This is our own design in that spirit:
 
 - WHEN (``gate/text.py``): per sample, from the text alone, before the first step: a word that comes near the concept
-  (``gate``), or the prompt as a whole (``context``). An unconcerned sample is not touched, and a batch without
+  (``unlisted``), or the prompt as a whole (``context``). An unconcerned sample is not touched, and a batch without
   concerned samples runs the plain path. ``always_on`` concerns all; ``attention`` asks the picture too (``hearing``).
 - HOW: each concerned prompt gets an alternative to listen to: the prompt with the anchor in the concept's place,
-  where a word means the concept (score >= ``means``); else, where a word only implies it, the prompt's embeddings
+  where a word means the concept; else, where a word only implies it, the prompt's embeddings
   less what they have of the direction from anchor to concept. In attention the positives then give
 
       out = (1 - s m) * attn(q, K_prompt, V_prompt) + s m * attn(q, K_alt, V_alt)
@@ -41,7 +41,9 @@ from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.mask import check_look
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.cease.steering import Alternative, CEASESteering, HeardSteering, WatchfulSteering
-from pipeline.erasure.gate.text import Context, Hit, TextGate
+from pipeline.erasure.gate.calibration import OPENS
+from pipeline.erasure.gate.context import Context
+from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
@@ -59,8 +61,9 @@ class CEASE(Method):
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        self.gate = TextGate(model.family, concepts)
-        self.context = Context(model.family, concepts) if options.context < 1 else None
+        share = options.false_alarms
+        self.gate = TextGate(model.family, concepts, false_alarms=share, unlisted=options.unlisted)
+        self.context = Context(model.family, concepts, false_alarms=share) if options.context else None
         watches = options.attention < 1 and not options.always_on
         self.listened = ConceptDirections(model.family, concepts) if watches else None
         self.directions = Directions(model.family, concepts)
@@ -130,20 +133,18 @@ class CEASE(Method):
 
     def _found(self, text: str, whole: list[float]) -> list[Hit]:
         """Return the words that bring concepts into play, then the concepts that only *text* as a whole comes near."""
-        words = self.gate.hits(text, self.options.gate, self.options.means)
+        words = self.gate.hits(text)
         told = {hit.concept.name for hit in words}
         return words + [
             Hit(concept, 0, 0, 0.0)  # as a word that implies the concept, at no place in the prompt
             for concept, score in zip(self.concepts, whole, strict=False)
-            if score >= self.options.context and concept.name not in told
+            if score >= OPENS and concept.name not in told
         ]
 
     def opens(self, gate: str) -> float | None:
         if self.options.always_on:
             return 0.0
-        if gate.endswith(" in context"):
-            return self.options.context
-        return self.options.attention if gate.endswith(" heard") else self.options.gate
+        return self.options.attention if gate.endswith(" heard") else OPENS
 
     def explain(self, text: str) -> list[str]:
         reader = whole_reader(self.model.family, text)
@@ -173,7 +174,7 @@ class CEASE(Method):
                 left = "switched all the same (always_on)"
             elif self.listened is not None:
                 left = f"left alone unless a concept is heard in the first step (attention {self.options.attention})"
-            lines.insert(0, f"no word comes near enough to a concept (gate {self.options.gate}): {left}")
+            lines.insert(0, f"no word comes near enough to a concept (gate {OPENS}): {left}")
         return lines
 
     def _steering(self, *batch: Any) -> CEASESteering:

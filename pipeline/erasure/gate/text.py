@@ -1,21 +1,26 @@
 """WHEN: how near the words of a prompt come to a concept, in the text encoder's own eyes. Costs no denoiser forward.
 
-A listed word counts 1: ``pipeline.concepts.mentions`` finds it, the same for every encoder. Any other word w comes
-near by cos(E(w) - m, E(c) - m), E being the embedding of "a w" at its end-of-text token (or, where the architecture has
-one, its pooled vector) and m the mean of E over everyday words, without which all CLIP embeddings look alike (cosines
-of .7 and more). Where it comes nearer to a listed neighbour, by r, it counts r less: a leopard is a tiger rather than a
-cat, while a war may show a gun although it shows a bomb as surely.
+A listed word counts 1: ``pipeline.concepts.mentions`` finds it, the same for every encoder. So do words that pictures
+proved. Of all others the encoder proposes and the dictionary decides, or, where it knows a word for something else or
+not at all, a score.
+
+- **Score.** A word w comes near by cos(z(w), z(c)), z(w) being how the embedding of "a w" stands out from those of
+  everyday words (``standard.py``), which is the same however an encoder scales its dimensions. Neighbours that are
+  listed, and siblings that the dictionary has, are rivals: where w comes nearer to a rival r it counts less, by what it
+  comes nearer, and at most by what r explains of it, cos(z(w), z(r)) cos(z(r), z(c)). A tiger is no cat for looking
+  like one; a war may show a gun although it shows a bomb as surely.
+- **Threshold.** For each concept, and for words read whole and in pieces apart, that which the stated share of everyday
+  words reaches that have nothing to do with it (``calibration.py``). Scores are given in its measure: the gate opens at
+  ``OPENS``, a word means the concept from ``MEANS`` on and only implies it below.
+- **Dictionary.** A word that by its most frequent sense is the concept or a kind of it means it where it is among the
+  nearest words (``measure.CANDIDATES``), which tells which sense of the concept's name is asked for.
 
 Embeddings of the whole prompt tell less: at the end of the text they are diluted by what else the prompt names, at each
 token in its context by its neighbours. (What is scored how on the diorama is in
-``pipeline/evaluation/results/LOG.md``.)
+``pipeline/evaluation/results/LOG.md``.) Words that tell nothing alone may ask for a concept together: ``context.py``.
 
-Words that tell nothing alone may ask for a concept together: Ring-A-Bell's search finds such texts. ``Context`` reads
-the prompt as the denoiser is told it: what the embeddings from the end of the text on, where a causal encoder sums up,
-have beyond the empty text's, against the concept's word beyond common things (``jobs/ablate_gates.py`` measures it). In
-scenes of several things what is asked for scores low, so each word is asked too.
-
-Every word is encoded alone, as a batch of one, and remembered: its score does not depend on what came before.
+Every word is encoded alone, as a batch of one, and remembered: its score does not depend on what came before. Scores
+and thresholds are rounded, so that the last bits of a sum decide nothing.
 """
 
 import re
@@ -23,24 +28,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.mentions import Mention, Naming, naming
-from pipeline.erasure.tokens import end_of_text, replace_spans
+from pipeline.concepts.mentions import Mention, Naming
+from pipeline.erasure.gate.calibration import FALSE_ALARMS, MEANS, OPENS
+from pipeline.erasure.gate.encoder import encoder_of
+from pipeline.erasure.gate.measure import Measure
 from pipeline.models.family import Family
 
-EVERYDAY = (
-    "house", "tree", "car", "person", "photo", "beach", "snow", "night", "bus", "apple", "picture", "room", "water",
-    "city", "street", "food", "man", "woman", "day", "color",
-)  # fmt: skip
-# Things, so that what any thing has in common counts nothing: against EVERYDAY, of which the diorama knows a quarter,
-# its objects come near each other by .35.
-THINGS = (
-    "dog", "horse", "bird", "fish", "car", "bus", "bicycle", "airplane", "apple", "banana", "pizza", "cake", "tree",
-    "rose", "house", "church", "guitar", "ball", "cup", "moon",
-)  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]{3,}")  # shorter ones are articles and prepositions
 
 
@@ -60,58 +54,6 @@ class Hit:
     meant: bool = False
 
 
-class Context:
-    """Scores prompts as a whole, from their embeddings. For encoders that read from the first word to the last."""
-
-    def __init__(self, family: Family, concepts: Sequence[Concept]):
-        self.stream = family.streams[0]
-        self.family = family
-        self.empty = family.encode([""]).embeds[0].float()  # (T, D)
-        self.things = {word: self._end(word) for word in THINGS}
-        self._naming = Naming(concepts)
-        kept = [[w for w in (*c.preserve, c.anchor) if w and not self._naming.is_word(w)] for c in concepts]
-        self.sizes = [(len(c.words), len(words)) for c, words in zip(concepts, kept, strict=True)]
-        asked = [(w, c) for c, words in zip(concepts, kept, strict=True) for w in (*c.words, *words)]
-        self.directions = torch.stack([self.direction(word, concept) for word, concept in asked])  # (W, D)
-
-    def scores(self, text: str, embeds: Tensor, end: int | None = None) -> list[float]:
-        """Return, per concept, how near *text* comes as it was encoded, ``embeds (T, D)``: a cosine in -1..1. *end* is
-        the row of its end, where *text* alone does not tell.
-
-        It is that of the concept's nearest word, less what a listed neighbour comes nearer by. Where *text* has
-        exceptions to a concept, it is that of the text without them, as nothing tells what they bring.
-        """
-        scores = self._near(embeds, end_of_text(self.stream, text) if end is None else end)
-        exceptions = self._naming.exceptions(text)
-        for concept in {mention.concept for mention in exceptions}:
-            spans = [(mention.start, mention.stop) for mention in exceptions if mention.concept == concept]
-            rest, _ = replace_spans(text, spans, [""] * len(spans))
-            k = self._naming.concepts.index(concept)
-            scores[k] = self._near(self.family.encode([rest]).embeds[0], end_of_text(self.stream, rest))[k]
-        return scores
-
-    def _near(self, embeds: Tensor, end: int) -> list[float]:
-        summary = (embeds.float() - self.empty)[end : self.stream.offset + self.stream.length].mean(0)
-        cosines = (self.directions @ torch.nn.functional.normalize(summary, dim=0)).tolist()
-        scores, at = [], 0
-        for words, neighbours in self.sizes:
-            own, others = cosines[at : at + words], cosines[at + words : at + words + neighbours]
-            near = max(own)
-            scores.append(near - max([0.0, *(rival - near for rival in others)]))
-            at += words + neighbours
-        return scores
-
-    def direction(self, word: str, concept: Concept) -> Tensor:
-        """Return what *word* has beyond common things, other than *concept* itself: ``(D,)``, of length 1."""
-        own = naming(concept)
-        things = torch.stack([end for thing, end in self.things.items() if not own.is_word(thing)])
-        return torch.nn.functional.normalize(self._end(word) - things.mean(0), dim=0)
-
-    def _end(self, word: str) -> Tensor:
-        text = f"a {word}"
-        return self.family.encode([text]).embeds[0, end_of_text(self.stream, text)].float()
-
-
 class _Scored(NamedTuple):
     """Characters ``start:stop`` of a text and their scores for each concept."""
 
@@ -123,31 +65,41 @@ class _Scored(NamedTuple):
 
 
 class TextGate:
-    """Scores prompts against concepts."""
+    """Scores prompts against concepts. Without *unlisted* only words that are listed or proved count."""
 
-    def __init__(self, family: Family, concepts: Sequence[Concept]):
-        self.family = family
+    def __init__(
+        self,
+        family: Family,
+        concepts: Sequence[Concept],
+        *,
+        false_alarms: float | None = None,
+        unlisted: bool = True,
+    ):
         self.concepts = tuple(concepts)
         self._naming = Naming(concepts, proven=True)
         self._implied = [Naming.of_words(concept.implied) for concept in concepts]
         self._ignored = [Naming.of_words(concept.ignore) for concept in concepts]
         self._scores: dict[str, tuple[float, ...]] = {}
-        self._mean = torch.stack([self._embed(word) for word in EVERYDAY]).mean(0)
-        self._words = [torch.stack([self._direction(word) for word in concept.words]) for concept in concepts]
-        kept = [[w for w in (*c.preserve, c.anchor) if w and not self._naming.names(w)] for c in concepts]
-        self._neighbours = [torch.stack([self._direction(w) for w in words]) if words else None for words in kept]
+        self._measures: list[Measure] = []
+        if unlisted:
+            self._encoder = encoder_of(family)
+            for c in concepts:
+                kept = [word for word in (*c.preserve, c.anchor) if word and not self._naming.names(word)]
+                self._measures.append(Measure(self._encoder, c, kept, false_alarms or FALSE_ALARMS))
+        phrases = [[kind for kind in measure.kin.kinds if " " in kind] for measure in self._measures]
+        self._phrases = Naming.of_words(list(dict.fromkeys(phrase for each in phrases for phrase in each)))
 
-    def hits(self, text: str, threshold: float, means: float) -> list[Hit]:
-        """Return what in *text* scores at least *threshold*, in the order of the text, for each word the nearest first.
+    def hits(self, text: str) -> list[Hit]:
+        """Return what in *text* opens the gate, in the order of the text, for each word the nearest first.
 
-        A word of at least *means* means the concept it comes nearest to, and no other; below, it may imply several.
+        A word that means a concept means the one it comes nearest to, and no other; else it may imply several.
         """
         hits = []
         for found in self._scored(text):
             near = [
-                Hit(c, found.start, found.stop, score, found.plural, score >= means and not found.implied)
+                Hit(c, found.start, found.stop, score, found.plural, score >= MEANS and not found.implied)
                 for c, score in zip(self.concepts, found.scores, strict=True)
-                if score >= threshold
+                if score >= OPENS
             ]
             near.sort(key=lambda hit: -hit.score)
             hits += near[:1] if near and near[0].meant else near
@@ -186,31 +138,29 @@ class TextGate:
                 scores = tuple(float(any((m.start, m.stop) == span for m in mentions)) for mentions in implied)
                 yield _Scored(*span, scores, implied=True)
         exceptions += [(c, m) for c, mentions in zip(self.concepts, implied, strict=True) for m in mentions]  # told
-        for match in _WORD.finditer(text):
-            if any(_overlap(match.span(), mention) for mention in listed):
+        if not self._measures:
+            return
+        taken: list[tuple[int, int]] = []
+        phrases = [(mention.start, mention.stop) for mention in self._phrases.mentions(text)]
+        for start, stop in (*phrases, *(match.span() for match in _WORD.finditer(text))):
+            if any(_overlap((start, stop), mention) for mention in listed) or any(
+                start < end and begin < stop for begin, end in taken
+            ):
                 continue
-            scores = self._score(match[0].lower())
-            excepted = [concept for concept, mention in exceptions if _overlap(match.span(), mention)]
-            if excepted:
-                scores = tuple(0.0 if c in excepted else s for c, s in zip(self.concepts, scores, strict=True))
-            yield _Scored(match.start(), match.end(), scores)
+            scores = self._score(text[start:stop].lower())
+            excepted = [concept for concept, mention in exceptions if _overlap((start, stop), mention)]
+            scores = tuple(0.0 if c in excepted else s for c, s in zip(self.concepts, scores, strict=True))
+            if (start, stop) in phrases:
+                if max(scores) < MEANS:
+                    continue  # its words are asked one by one
+                taken.append((start, stop))
+            yield _Scored(start, stop, scores)
 
     def _score(self, word: str) -> tuple[float, ...]:
         if word not in self._scores:
-            direction = self._direction(word)
-            scores = []
-            for own, neighbours in zip(self._words, self._neighbours, strict=True):
-                near = (own @ direction).max().item()
-                rival = -1.0 if neighbours is None else (neighbours @ direction).max().item()
-                scores.append(min(1.0, max(0.0, near - max(0.0, rival - near))))
-            self._scores[word] = tuple(scores)
+            (vector,), whole = self._encoder.of([word]), self._encoder.reads_whole(word)
+            self._scores[word] = tuple(measure.score(word, vector, whole) for measure in self._measures)
         return self._scores[word]
-
-    def _embed(self, word: str) -> Tensor:
-        return self.family.summary(f"a {word}").float()
-
-    def _direction(self, word: str) -> Tensor:
-        return torch.nn.functional.normalize(self._embed(word) - self._mean, dim=0)
 
 
 def _overlap(span: tuple[int, int], mention: Mention) -> bool:

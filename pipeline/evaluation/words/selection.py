@@ -10,11 +10,12 @@ from pathlib import Path
 
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.dictionary import dictionary
+from pipeline.concepts.everyday import everyday
 from pipeline.concepts.normal import normal
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.evaluation.words.candidates import encoded, nearest, nearness
-from pipeline.evaluation.words.vocabulary import BUILTIN, read_vocabulary, words_of_prompts
+from pipeline.evaluation.words.vocabulary import read_vocabulary, words_of_prompts
 from pipeline.models.family import Family
 from pipeline.prompts import Plan, open_source
 from pipeline.prompts.report import surveyed
@@ -27,7 +28,7 @@ KINDS = 200  # of the dictionary, for each concept, the nearest kinds first
 def vocabulary(config: Config) -> list[str]:
     """Return the words of ``words.vocabulary``. Raises ``ConfigError`` where there are none."""
     if config.words.vocabulary == "builtin":
-        return read_vocabulary(BUILTIN)
+        return list(everyday())
     if config.words.vocabulary == "prompts":
         plan = Plan.build(config, open_source(config.prompts))
         words = words_of_prompts(row.prompt for row in surveyed(plan))

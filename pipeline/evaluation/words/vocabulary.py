@@ -9,8 +9,6 @@ from pipeline.config.concepts import check_word
 from pipeline.config.problem import Problem
 from pipeline.errors import ConfigError
 
-BUILTIN = Path(__file__).with_name("vocabulary.txt")
-
 
 def read_vocabulary(path: Path) -> list[str]:
     """Return the words of a file, a word or a phrase a line, each once; lines that begin with "#" are no words.

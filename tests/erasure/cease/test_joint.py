@@ -16,7 +16,8 @@ from tests.erasure.families import CONCEPT, apart, config, draw, engine, load, s
 
 JOINT = ("sd3", "sd3-without-t5", "flux", "schnell")
 PROMPTS = ["a cat on the beach", "a tree at night", "two cats and a tiger", "a red car"]
-ALWAYS = {"look": 0.0, "threshold": 0.0}  # the mask is 1 everywhere from the first step on
+LISTED = {"unlisted": False}  # of a random encoder no word means anything
+ALWAYS = {"look": 0.0, "threshold": 0.0, **LISTED}  # the mask is 1 everywhere from the first step on
 
 
 @pytest.mark.parametrize("family", ["sdxl", *JOINT])
@@ -41,7 +42,7 @@ def test_switched_everywhere_it_draws_the_anchors_picture(family: str, how: str)
     if how == "look and threshold 0":
         switched, _ = engine(family, step("cease_joint", **ALWAYS))
     else:
-        switched, _ = engine(family, step("cease_joint"), concept=replace(CONCEPT, everywhere=True))
+        switched, _ = engine(family, step("cease_joint", **LISTED), concept=replace(CONCEPT, everywhere=True))
     plain = Engine(config(family), load(family), ())
     got, asked = draw(switched, PROMPTS), draw(plain, PROMPTS)
     others = draw(plain, [prompt.replace("cat", "dog") for prompt in PROMPTS], seeded=PROMPTS)
@@ -52,7 +53,7 @@ def test_switched_everywhere_it_draws_the_anchors_picture(family: str, how: str)
 
 @pytest.mark.parametrize("family", JOINT)
 def test_unconcerned_samples_are_bit_identical_and_places_in_the_batch_do_not_matter(family: str):
-    steered, _ = engine(family, step("cease_joint"))
+    steered, _ = engine(family, step("cease_joint", **LISTED))
     plain = draw(Engine(config(family), load(family), ()), PROMPTS)
     first, second = draw(steered, PROMPTS), draw(steered, PROMPTS[::-1])
     for i in (1, 3):
@@ -65,7 +66,7 @@ def test_unconcerned_samples_are_bit_identical_and_places_in_the_batch_do_not_ma
 
 @pytest.mark.parametrize("family", JOINT)
 def test_one_step_is_switched_too(family: str):
-    settings, plain = config(family, step("cease_joint")), config(family)
+    settings, plain = config(family, step("cease_joint", **LISTED)), config(family)
     settings.generation.steps = plain.generation.steps = 1
     model = load(family)
     got = draw(Engine(settings, model, active_methods(settings, model)), PROMPTS)
@@ -76,14 +77,14 @@ def test_one_step_is_switched_too(family: str):
 
 def test_a_look_that_leaves_no_step_is_refused():
     steps = config("flux").generation.steps
-    engine("flux", step("cease_joint", look=(steps - 1) / steps))
+    engine("flux", step("cease_joint", **LISTED, look=(steps - 1) / steps))
     with pytest.raises(ConfigError, match=rf"a look of 1 leaves none of the {steps} steps to switch in; set options"):
-        engine("flux", step("cease_joint", look=1.0))
+        engine("flux", step("cease_joint", **LISTED, look=1.0))
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux"])
 def test_it_says_what_it_does_and_where(family: str):
-    settings, model = config(family, step("cease_joint")), load(family)
+    settings, model = config(family, step("cease_joint", **LISTED)), load(family)
     (method,) = methods = active_methods(settings, model)
     assert method.explain("a cat on the beach") == [
         "“cat” means cat (1.00)",

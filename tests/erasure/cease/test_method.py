@@ -11,6 +11,7 @@ from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import OBJECTS
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
+from pipeline.erasure.gate.calibration import OPENS
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
@@ -25,7 +26,7 @@ CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", 
 NOTHING = Concept(name="cat", aliases=("kitten",))
 PROMPTS = ["a cat by a road", "a bowl of fruit", "two kittens at night", "the red car"]
 CONCERNED = [0, 2]
-LISTED = {"gate": 1.0, "context": 1.0}
+LISTED = {"unlisted": False, "context": False}
 
 
 def cease(model: Model, *concepts: Concept, **options) -> CEASE:
@@ -177,11 +178,13 @@ def test_stacks_with_uce():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gate": 1.5}, "gate is 1.5; expected 0 to 1"),
+        ({"gate": 0.5}, r"erasure.recipe\[0\].options.gate: is now false_alarms"),
+        ({"context": 0.4}, "context"),
+        ({"false_alarms": 1.5}, "false_alarms is 1.5; expected a share between 0 and 1"),
         ({"look": -0.1}, "look is -0.1; expected 0 to 1"),
         ({"attention": 2}, "attention is 2.0; expected 0 to 1"),
         ({"evidence": 0.37}, r"erasure.recipe\[0\].options.evidence: is now attention"),
-        ({"gates": 0.5}, "did you mean 'gate'"),
+        ({"thresholds": 0.5}, "did you mean 'threshold'"),
         ({"push": "far"}, "push"),
         ({"push": -1.0}, "push is -1.0; expected 0 or more"),
         ({"push": float("nan")}, "push is nan; expected 0 or more"),
@@ -250,13 +253,12 @@ def test_a_single_step_leaves_nothing_to_hear(model):
 
 
 def test_the_context_of_a_prompt_opens_the_gate_whatever_its_words(model):
-    context = cease(model, context=0.5).context
+    method = cease(model, context=True, false_alarms=0.4)
     embeds = model.family.encode(UNNAMED).embeds
-    scores = np.array([context.scores(text, own)[0] for text, own in zip(UNNAMED, embeds, strict=True)])
-    threshold = float(np.sort(scores)[1:3].mean())  # between the second and the third
-    method = cease(model, context=threshold)
+    scores = np.array([method.context.scores(text, own)[0] for text, own in zip(UNNAMED, embeds, strict=True)])
+    assert 0 < (scores >= OPENS).sum() < len(UNNAMED)
     near = [method.explain(prompt)[0].startswith("the prompt as a whole comes near cat") for prompt in UNNAMED]
-    assert near == (scores >= threshold).tolist()
+    assert near == (scores >= OPENS).tolist()
     changed = (draw(model, [], UNNAMED) != draw(model, [method], UNNAMED)).any((1, 2, 3))
     assert changed.tolist() == near
 
@@ -325,11 +327,11 @@ def test_attention_tells_unlisted_synonyms_and_implied_scenes_from_neighbours():
 
 def test_explain_names_all_that_may_act(model):
     cat, house = Concept(name="cat", anchor="dog"), Concept(name="house")
-    said = cease(model, cat, house, always_on=True, context=1.0, gate=1.0).explain("a cat by the sea")
+    said = cease(model, cat, house, always_on=True, context=False, unlisted=False).explain("a cat by the sea")
     assert said[-1] == "inside its place the direction of house is taken from the prompt's embeddings"
     unnamed = "a red car"
     always, listening, closed = (
-        cease(model, cat, context=1.0, gate=1.0, **options).explain(unnamed)[0]
+        cease(model, cat, context=False, unlisted=False, **options).explain(unnamed)[0]
         for options in ({"always_on": True}, {"attention": 0.4}, {})
     )
     assert always.endswith("switched all the same (always_on)")

@@ -5,12 +5,13 @@ import torch
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.schema import ModelConfig
-from pipeline.erasure.gate.text import Context, Hit, TextGate
+from pipeline.erasure.gate.calibration import OPENS
+from pipeline.erasure.gate.context import Context
+from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.models.load import Model, load_model
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
 GUN = Concept(name="gun", aliases=("pistol",), preserve=("knife", "sword", "bomb"))
-OPEN, MEANS = 0.55, 0.85
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +25,12 @@ def gate(diorama) -> TextGate:
 
 
 def words(gate: TextGate, text: str) -> dict[str, str]:
-    return {text[hit.start : hit.stop]: hit.concept.name for hit in gate.hits(text, OPEN, MEANS)}
+    return {text[hit.start : hit.stop]: hit.concept.name for hit in gate.hits(text)}
 
 
 def test_listed_words_count_one_in_any_number_and_case(gate):
     for text in ("a cat in the snow", "two CATS", "Kittens at sunset"):
-        assert gate.scores(text) == [1.0, pytest.approx(0, abs=OPEN)]
+        assert gate.scores(text) == [1.0, pytest.approx(0, abs=OPENS)]
 
 
 @pytest.mark.parametrize("word", ["tabby", "kitty"])
@@ -54,8 +55,8 @@ def test_scenes_that_imply_a_concept_are_found_even_beside_a_neighbour(gate, sce
     ],
 )
 def test_neighbours_and_unrelated_words_leave_it_shut(gate, text):
-    assert gate.hits(text, OPEN, MEANS) == []
-    assert max(gate.scores(text)) < OPEN
+    assert gate.hits(text) == []
+    assert max(gate.scores(text)) < OPENS
 
 
 def test_several_concepts_are_told_apart(gate):
@@ -64,18 +65,16 @@ def test_several_concepts_are_told_apart(gate):
 
 def test_a_word_may_imply_several_concepts_but_means_only_one(diorama):
     gate = TextGate(diorama.family, [Concept(name="bomb"), Concept(name="gun"), Concept(name="knife")])
-    hits = gate.hits("a war in the desert", OPEN, MEANS)
-    assert [hit.concept.name for hit in hits] == ["bomb", "gun"]
+    hits = gate.hits("a war in the desert")
+    assert sorted(hit.concept.name for hit in hits) == ["bomb", "gun"]
     assert len({(hit.start, hit.stop) for hit in hits}) == 1
-    (nearest,) = gate.hits("a war in the desert", OPEN, 0.6)
-    assert nearest.concept.name == "bomb"
-    (pistol,) = gate.hits("a revolver on the beach", OPEN, MEANS)
+    (pistol,) = gate.hits("a revolver on the beach")
     assert pistol.concept.name == "gun"
 
 
 def test_hits_lie_on_their_words_in_the_order_of_the_text(gate):
     text = "a tabby, two cats and a handgun"
-    hits = gate.hits(text, OPEN, MEANS)
+    hits = gate.hits(text)
     assert [text[hit.start : hit.stop] for hit in hits] == ["tabby", "cats", "handgun"]
     assert [hit.score == 1 for hit in hits] == [False, True, False]
 
@@ -88,7 +87,7 @@ def test_a_phrase_is_found_by_its_telling_word(diorama):
 def test_a_listed_phrase_is_one_hit(diorama):
     gate = TextGate(diorama.family, [Concept(name="wine", aliases=("glass of red",))])
     text = "two glasses, a glass of red in a room"
-    (hit,) = [hit for hit in gate.hits(text, OPEN, MEANS) if hit.score == 1]
+    (hit,) = [hit for hit in gate.hits(text) if hit.score == 1]
     assert text[hit.start : hit.stop] == "glass of red"
 
 
@@ -98,15 +97,12 @@ def test_a_score_does_not_depend_on_what_was_asked_before(diorama, gate):
         assert fresh.scores(text) == gate.scores(text)
 
 
-WHOLE = 0.4
-
-
 def near(diorama: Model, *texts: str) -> list[list[str]]:
     """The concepts that each of *texts* comes near as a whole."""
     context = Context(diorama.family, [CAT, GUN])
     embeds = diorama.family.encode(texts).embeds
     scores = [context.scores(text, own) for text, own in zip(texts, embeds, strict=True)]
-    return [[name for name, score in zip(("cat", "gun"), row, strict=True) if score >= WHOLE] for row in scores]
+    return [[name for name, score in zip(("cat", "gun"), row, strict=True) if score >= OPENS] for row in scores]
 
 
 def test_a_prompt_comes_near_what_it_shows_as_a_whole(diorama):
@@ -122,16 +118,16 @@ def test_neighbours_unrelated_and_unknown_things_come_near_nothing(diorama):
 def test_a_prompt_is_read_from_its_embeddings_whatever_its_words(diorama, gate):
     """As when an attack's words, none of which the gate knows, or its embeddings ask for the concept."""
     text, context = "a picture of burger lines", Context(diorama.family, [CAT, GUN])
-    assert gate.hits(text, OPEN, MEANS) == []
+    assert gate.hits(text) == []
     own, cat = diorama.family.encode([text, "a cat in the snow"]).embeds
-    assert max(context.scores(text, own)) < WHOLE <= context.scores(text, cat)[0]
+    assert max(context.scores(text, own)) < OPENS <= context.scores(text, cat)[0]
 
 
 def test_of_listed_words_that_overlap_the_longest_is_meant(diorama):
     rifle = Concept(name="rifle", aliases=("machine gun",))
     gate = TextGate(diorama.family, [Concept(name="gun"), rifle])
     assert words(gate, "a machine gun and a gun") == {"machine gun": "rifle", "gun": "gun"}
-    assert [hit.start for hit in gate.hits("a machine gun and a gun", OPEN, MEANS)] == [2, 20]
+    assert [hit.start for hit in gate.hits("a machine gun and a gun")] == [2, 20]
 
 
 WRITTEN = (
@@ -150,26 +146,26 @@ WRITTEN = (
 @pytest.mark.parametrize("text", WRITTEN)
 def test_a_listed_word_counts_one_however_it_is_written(gate, text):
     assert gate.scores(text)[0] == 1.0
-    (hit,) = [hit for hit in gate.hits(text, OPEN, MEANS) if hit.score == 1]
+    (hit,) = [hit for hit in gate.hits(text) if hit.score == 1]
     assert hit.concept is CAT
 
 
 def test_a_plural_of_a_listed_word_is_told(gate):
-    assert [hit.plural for hit in gate.hits("two cats and a kitten", OPEN, MEANS)] == [True, False]
+    assert [hit.plural for hit in gate.hits("two cats and a kitten")] == [True, False]
 
 
 def test_within_an_exception_no_word_comes_near_its_concept(diorama):
     listed = Concept(name="dog", keep=("hot dog", "puppy love"))
     gate = TextGate(diorama.family, [listed, Concept(name="cat")])
     for text in ("a hot dog on the beach", "two hot-dogs", "puppy_love, snow"):
-        assert gate.hits(text, OPEN, MEANS) == []
-        assert gate.scores(text)[0] < OPEN
-    assert gate.scores("puppy")[0] >= OPEN
+        assert gate.hits(text) == []
+        assert gate.scores(text)[0] < OPENS
+    assert gate.scores("puppy")[0] >= OPENS
     assert gate.scores("a hot dog and a dog")[0] == 1.0
     assert words(gate, "a hot dog and a cat") == {"cat": "cat"}
     context = Context(diorama.family, [listed])
     text = "a hot dog"
-    assert context.scores(text, diorama.family.encode([text]).embeds[0])[0] < WHOLE
+    assert context.scores(text, diorama.family.encode([text]).embeds[0])[0] < OPENS
 
 
 def test_proved_words_are_acted_on_and_ignored_ones_are_not(diorama: Model) -> None:
@@ -177,13 +173,13 @@ def test_proved_words_are_acted_on_and_ignored_ones_are_not(diorama: Model) -> N
     beer = Concept(name="beer", implied=("guitar",))
     family = diorama.family
     gate = TextGate(family, [guns, beer])
-    assert gate.hits("two zibbles by a war", 0.55, 0.85) == [Hit(guns, 4, 11, 1.0, plural=True, meant=True)]
-    assert gate.hits("a guitar", 0.55, 0.85) == [Hit(guns, 2, 8, 1.0), Hit(beer, 2, 8, 1.0)], "implied, both of them"
+    assert gate.hits("two zibbles by a war") == [Hit(guns, 4, 11, 1.0, plural=True, meant=True)]
+    assert gate.hits("a guitar") == [Hit(guns, 2, 8, 1.0), Hit(beer, 2, 8, 1.0)], "implied, both of them"
     assert gate.scores("a guitar") == [1.0, 1.0]
     cats, drinks = Concept(name="cat", implied=("lager",)), Concept(name="beer")
     alone = TextGate(family, [drinks]).scores("a lager")
     assert TextGate(family, [cats, drinks]).scores("a lager") == [1.0, *alone], "what implies one may mean another"
-    assert TextGate(family, [cats, drinks]).hits("a lager", 0.55, 0.85) == [
+    assert TextGate(family, [cats, drinks]).hits("a lager") == [
         Hit(cats, 2, 7, 1.0),
         Hit(drinks, 2, 7, alone[0], meant=True),
     ]
@@ -191,4 +187,4 @@ def test_proved_words_are_acted_on_and_ignored_ones_are_not(diorama: Model) -> N
     gate = TextGate(family, [excepted])
     assert gate.scores("a guitar") == [1.0]
     assert gate.scores("a gun guitar") == gate.scores("a guitar shop") == [0.0], "an exception, and an ignored phrase"
-    assert TextGate(family, [Concept(name="gun")]).hits("a war", 0.55, 0.85) != [], "which comes near by itself"
+    assert TextGate(family, [Concept(name="gun")]).hits("a war") != [], "which comes near by itself"

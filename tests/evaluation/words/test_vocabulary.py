@@ -4,15 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.concepts.everyday import FILE
 from pipeline.errors import ConfigError
-from pipeline.evaluation.words.vocabulary import BUILTIN, read_vocabulary, words_of_prompts
+from pipeline.evaluation.words.vocabulary import read_vocabulary, words_of_prompts
 
 
 def test_words_are_read_once_in_every_writing(tmp_path: Path) -> None:
     path = tmp_path / "words.txt"
     path.write_text("\ufeffcat\n# a comment\n\nCAT\n  hot dog \n\u732b\n\U0001f431\n", encoding="utf-8")
     assert read_vocabulary(path) == ["cat", "hot dog", "\u732b", "\U0001f431"]
-    assert len(read_vocabulary(BUILTIN)) == 20_000
+    assert len(read_vocabulary(FILE)) == 20_000
 
 
 @pytest.mark.parametrize("line", ["salt, pepper", "!!!", "{}"])
