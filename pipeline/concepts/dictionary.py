@@ -86,11 +86,11 @@ class Dictionary:
 
     def rows_below(self, sense: Sense) -> frozenset[int]:
         """Return the rows of *sense* and of all its kinds."""
-        return frozenset(self._beyond(sense.row, self._children))
+        return frozenset((sense.row, *self._beyond(sense.row, self._children)))
 
     def rows_above(self, sense: Sense) -> frozenset[int]:
         """Return the rows of *sense* and of all that it is a kind of."""
-        return frozenset(self._beyond(sense.row, self._parents))
+        return frozenset((sense.row, *self._beyond(sense.row, self._parents)))
 
     def _beyond(self, row: int, step: Callable[[int], list[int]]) -> Iterator[int]:
         """Yield what is reached from *row* by *step*, again and again, nearest first, each row once."""

@@ -32,7 +32,7 @@ def test_the_table_counts_each_kind_of_pair(gates):
     asked = np.array([[1, 1, 0, 0]], bool)
     seen = np.array([[1, 0, 1, 0]], bool)
     scores = {
-        "words": np.array([[0.6, 0.5, 0.9, 0.8]]),
+        "words": np.array([[0.6, 0.4, 0.9, 0.8]]),
         "context": np.array([[0.3, 0.5, 0.1, 0.2]]),
         "attention": np.array([[0.1, 0.1, 0.1, 0.1]]),
     }
@@ -40,6 +40,6 @@ def test_the_table_counts_each_kind_of_pair(gates):
         line.split(" | ")[0].strip("| "): line.strip("| ").split(" | ")[1:]
         for line in gates.table(gates.counted(asked, seen, scores)).splitlines()
     }
-    assert rows["words (0.55)"] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0.60", "0.80"]
-    assert rows["context (0.4)"] == ["0 of 1", "1 of 1", "0 of 1", "0 of 1", "0.30", "0.20"]
+    assert rows["words (0.5)"] == ["1 of 1", "0 of 1", "1 of 1", "1 of 1", "0.60", "0.80"]
+    assert rows["context (0.5)"] == ["0 of 1", "1 of 1", "0 of 1", "0 of 1", "0.30", "0.20"]
     assert rows["words and context"][:4] == ["1 of 1", "1 of 1", "1 of 1", "1 of 1"]

@@ -70,12 +70,8 @@ class Everyday:
 
     def _summary(self, text: str, embeds: Tensor, end: int | None = None) -> Tensor:
         stream = self._family.streams[0]
-        return (
-            embeds[end_of_text(stream, text) if end is None else end : stream.offset + stream.length]
-            .float()
-            .mean(0)
-            .cpu()
-        )
+        start = end_of_text(stream, text) if end is None else end
+        return embeds[start : stream.offset + stream.length].float().mean(0).cpu()
 
 
 class Context:
