@@ -74,7 +74,8 @@ def _place_contents(config: Config, file: Path, folder_of: FolderOf, origins: Se
         if detector.calibration is not None:
             key = f"audit.detectors[{i}].calibration"
             config.written[key] = detector.calibration
-            detector.calibration = place_file(key, detector.calibration, folder_of(key))
+            hint = f"; `lacuna calibrate CONFIG PICTURES {key}=null` makes one"
+            detector.calibration = place_file(key, detector.calibration, folder_of(key), hint)
             config.contents[key] = content(detector.calibration)
 
 

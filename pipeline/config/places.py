@@ -65,11 +65,11 @@ def place_references(
     return written
 
 
-def place_file(key: str, path: str, folder: Path) -> str:
-    """Return the whole path of *path*, relative to *folder*; ``Problem`` where no file is there."""
+def place_file(key: str, path: str, folder: Path, hint: str = "") -> str:
+    """Return the whole path of *path*, relative to *folder*; ``Problem``, with *hint*, where no file is there."""
     whole = Path(read_path(path, folder)) if path.strip() else folder
     if not whole.is_file():
-        raise Problem(key, f"{whole}: no such file (a path relative to {folder})")
+        raise Problem(key, f"{whole}: no such file (a path relative to {folder}){hint}")
     return str(whole)
 
 

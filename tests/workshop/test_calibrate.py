@@ -173,6 +173,14 @@ def test_a_folder_of_no_concept_is_refused_with_the_nearest(here, capsys):
     assert "pictures/ligth: 'ligth' is no concept of the config (did you mean 'light'?)" in capsys.readouterr().err
 
 
+def test_a_config_that_names_a_calibration_before_there_is_one_tells_how_it_is_made(here, capsys):
+    key = "audit.detectors[0].calibration"
+    assert calibrate("pictures", f"{key}=c.json", "-o", "c.json") == 2
+    assert capsys.readouterr().err.strip().endswith(f"; `lacuna calibrate CONFIG PICTURES {key}=null` makes one")
+    assert calibrate("pictures", f"{key}=null", "-o", "c.json") == 0
+    assert calibrate("pictures", f"{key}=c.json", "-o", "c.json") == 0
+
+
 @pytest.mark.parametrize("rate", ["0", "1", "nan", "few"])
 def test_a_rate_that_is_none_is_refused(here, capsys, rate):
     with pytest.raises(SystemExit):
