@@ -31,6 +31,10 @@ class StoreError(LacunaError):
     """A path or object store that cannot be read or written."""
 
 
+class EndpointError(StoreError):
+    """A judge behind an endpoint that does not answer: like storage, it may do so again."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the choice nearest to *word*, or ``""`` where none is near."""
     matches = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1, cutoff=0.6)

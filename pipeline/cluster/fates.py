@@ -198,7 +198,8 @@ class Fates:
         self.stop(f"{report.error}; once there is room, the same command goes on")
 
     def _refused(self, opened: Open, message: str) -> None:
-        """Storage did not take a shard: no fault of its own. Another place may have more luck, or nobody has."""
+        """Storage did not take a shard, or an endpoint did not judge it: no fault of its own. Another place may have
+        more luck, or nobody has."""
         if self._storage_failures == 0:
             self._storage_fails_since = self._clock()
         self._storage_failures += 1

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipeline.cluster.protocol import Drawn, Held, Lease, Report, Stop, Task, Wait
 from pipeline.corpus.stores import Full
-from pipeline.errors import StoreError
+from pipeline.errors import EndpointError, StoreError
 from pipeline.prompts import PlannedShard
 
 if TYPE_CHECKING:
@@ -141,6 +141,9 @@ class Loop:
                 self._end(Report(shard=shard, attempt=task.attempt))
                 return
             future = self._worker.process(task.planned, task.attempt, task.excluded, told)
+        except EndpointError as error:  # no fault of the shard, nor of this process
+            self._end(Report(shard=shard, attempt=task.attempt, error=str(error), storage=True))
+            return
         except Exception:
             self._broken = self._fragile
             self._end(Report(shard=shard, attempt=task.attempt, error=traceback.format_exc()))

@@ -71,6 +71,8 @@ def _place_contents(config: Config, file: Path, folder_of: FolderOf, origins: Se
         for j, path in enumerate(concept.references):
             config.contents[f"erasure.concepts[{i}].references[{j}]"] = content(path)
     for i, detector in enumerate(config.audit.detectors):
+        if "endpoint" in detector.options:  # where a judge is asked says nothing of what it is
+            config.contents[f"audit.detectors[{i}].options.endpoint"] = "anywhere"
         if detector.calibration is not None:
             key = f"audit.detectors[{i}].calibration"
             config.written[key] = detector.calibration
