@@ -3,9 +3,10 @@
 import math
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
-from pipeline.statistics import binomial_tail, clopper_pearson, wilson
+from pipeline.statistics import binomial_tail, clopper_pearson, missed, prevalence, wilson
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,28 @@ def test_exact_bounds_of_many_trials():
     assert clopper_pearson(0, 100_000, 0.05)[1] == pytest.approx(1 - 0.05**1e-5)
     assert clopper_pearson(3, 1_000_000, 0.05)[1] == pytest.approx(7.7537e-6, rel=1e-4)
     assert clopper_pearson(900_000, 1_000_000, 0.025) == pytest.approx((0.899410, 0.900588), abs=2e-6)
+
+
+def test_prevalence_is_rogan_and_gladens():
+    """Their formula, and an interval that holds the truth of binomial draws at least as often as it says."""
+    found = prevalence((140, 10_000), (700, 1_000), (9_990, 10_000))
+    assert found.share == pytest.approx((0.014 + 0.999 - 1) / (0.7 + 0.999 - 1))
+    assert found.low < 0.0186 < found.high
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        share = random.uniform(0, 0.2)
+        p = 0.8 * share + 0.05 * (1 - share)
+        drawn = ((p, 2_000), (0.8, 150), (0.95, 300))
+        counts = tuple((int(random.binomial(trials, chance)), trials) for chance, trials in drawn)
+        for formula, truth in ((prevalence, share), (missed, 0.2 * share / (1 - p))):
+            implied = formula(*counts)
+            held += implied.low <= truth <= implied.high
+    assert held >= 0.95 * 800
+
+
+def test_a_detector_that_sees_nothing_implies_nothing():
+    assert prevalence((5, 10), (5, 10), (5, 10)) is None
+    assert missed((5, 10), (0, 0), (5, 10)) is None
+    vague = missed((1, 10), (2, 3), (2, 3))
+    assert (vague.low, vague.high) == (0.0, 1.0)

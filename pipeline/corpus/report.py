@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.audit.verdict import Box
 from pipeline.corpus import layout
 from pipeline.corpus.account import RESIDUALS, audit, detector, treatment
 from pipeline.corpus.commit import CommitRecord
@@ -30,17 +31,20 @@ SHOWN = 64  # pictures on a contact sheet
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """An encoded picture and what is written under it."""
+    """An encoded picture of ``size`` (width and height in pixels), what is written under it, and the ``boxes`` that
+    are drawn over it: what was seen there, and where."""
 
     image: bytes
     title: str
     note: str = ""
+    size: tuple[int, int] = (0, 0)
+    boxes: Sequence[tuple[str, Box]] = ()
 
 
 def contact_sheet(store: Store, records: Sequence[CommitRecord]) -> list[Picture]:
     """Return kept pictures, evenly spread over the corpus, read by offset from their tars."""
     shards = [record.shard for record in records if record.counts["ok"]]
-    return [Picture(image=image, title=row.caption) for row, image in _spread(store, shards, layout.tar, Status.ok)]
+    return [picture_of(row, image, row.caption) for row, image in _spread(store, shards, layout.tar, Status.ok)]
 
 
 def quarantined(corpus: Store, evidence: Store, records: Sequence[CommitRecord]) -> list[Picture]:
@@ -51,9 +55,15 @@ def quarantined(corpus: Store, evidence: Store, records: Sequence[CommitRecord])
     there = {entry.path for entry in evidence.list(layout.QUARANTINE)}
     shards = [r.shard for r in records if r.counts["quarantined"] and layout.quarantine_tar(r.shard) in there]
     return [
-        Picture(image=image, title=row.prompt, note=f"{row.reason}: {_scores(row.scores)}")
+        picture_of(row, image, row.prompt, f"{row.reason}: {_scores(row.scores)}")
         for row, image in _spread(evidence, shards, layout.quarantine_tar, Status.quarantined, corpus)
     ]
+
+
+def picture_of(row: ManifestRow, image: bytes, title: str, note: str = "") -> Picture:
+    """Return the picture of *row*, with the places of the concepts that were found in it."""
+    boxes = [(f"{j.concept} ({j.detector})", j.box) for j in row.judged if j.box is not None and j.concept in row.found]
+    return Picture(image=image, title=title, note=note, size=(row.width, row.height), boxes=boxes)
 
 
 def _spread(

@@ -14,12 +14,13 @@ import pytest
 from pipeline.audit import endpoint
 from pipeline.audit.endpoint import ASKED, Endpoint, Unanswered
 from pipeline.config import identity, load_config
-from pipeline.config.schema import AuditConfig, ConceptConfig, Config, DetectorConfig, ErasureConfig, Policy
+from pipeline.config.schema import AuditConfig, Backend, ConceptConfig, Config, DetectorConfig, ErasureConfig, Policy
 from pipeline.corpus import open_store, read_run_record, verify
 from pipeline.corpus.manifest import ManifestRow, read_rows
 from pipeline.errors import ConfigError, EndpointError, StoreError
 from pipeline.run import run
 from tests import tiny
+from tests.config.conftest import SOUND
 
 
 class Asking(Endpoint):
@@ -118,6 +119,7 @@ def configure(folder: Path, judge: ThreadingHTTPServer) -> Config:
     config.erasure = ErasureConfig(concepts=[ConceptConfig(name="light", aliases=["lamp"])])
     eye = DetectorConfig(detector=f"{__name__}:Asking", options={"endpoint": url(judge), "threads": 2})
     config.audit = AuditConfig(detectors=[eye], policy=Policy.keep)
+    config.cluster.backend = Backend.local
     config.output.path, config.output.samples_per_shard = str(folder / "corpus"), 2
     return config
 
@@ -173,7 +175,7 @@ def test_another_judge_is_told_by_what_it_answers(tmp_path: Path, judge: Threadi
     (tmp_path / "corpus/commits/000001.json").unlink()
     judge.says = lambda picture, question: 1 - says(picture, question)
     with pytest.raises(
-        ConfigError, match=r"^audit\.detectors\[0\]: .*answers 10 of 10 fixed questions otherwise .* red\?"
+        ConfigError, match=r"^audit.detectors.0.: .*answers 10 of 10 fixed questions otherwise .* red\?"
     ):
         run(config)
     judge.says, judge.model = says, "judge-2"

@@ -9,10 +9,13 @@ import pytest
 import yaml
 
 from pipeline import open_corpus
+from pipeline.audit.verdict import Judgement
 from pipeline.config.schema import ImageFormat
 from pipeline.corpus import create_run_record, finish, open_store, publish_all, status, verify
 from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import Pair, read_pairs, write_pairs
+from pipeline.corpus.manifest import Status, read_rows
+from pipeline.corpus.report import evidence_page, picture_of
 from tests.corpus.conftest import CEASE, picture, run_record
 
 
@@ -103,6 +106,22 @@ def test_the_indexes_are_true_of_the_tars(corpus):
             assert data == f"number {number}".encode() or extension != "txt"
             assert extension != "png" or data.startswith(b"\x89PNG")
             assert extension != "json" or json.loads(data)["key"] == name.partition(".")[0]
+
+
+def test_what_was_found_is_framed_where_its_place_is_known(sealed):
+    path, store = sealed
+    finish(path)
+    evidence = open_store(f"{path}.evidence")
+    assert "<rect" not in evidence.read("report.html").decode().partition("</style>")[2]
+    rows = read_rows(store.read("manifests/000000.parquet"))
+    seen = [Judgement(detector="eye", concept=name, score=0.9, box=(2.0, 4.0, 10.0, 12.0)) for name in ("cat", "dog")]
+    rows = [replace(row, judged=tuple(seen)) if row.status is Status.quarantined else row for row in rows]
+    shown = [picture_of(row, b"", "title") for row in rows]
+    assert [picture.boxes for picture in shown if picture.boxes] == [[("cat (eye)", (2.0, 4.0, 10.0, 12.0))]]
+    framed = replace(shown[4], image=encode_image(picture(4), ImageFormat.png, 0))
+    page = evidence_page((), [framed], "")
+    assert '<svg viewBox="0 0 16 16">' in page
+    assert '<rect x="2.0" y="4.0" width="8.0" height="8.0"><title>cat (eye)</title></rect>' in page
 
 
 def test_the_report_shows_kept_pictures_alone_and_needs_no_other_file(corpus):
