@@ -221,6 +221,33 @@ def gates(page: Path) -> str:
     return markdown(["gate", *counts, *edges], rows) + made_by(page, name)
 
 
+def words_proved(page: Path) -> str:
+    name = f"{ERASURE}/words.json"
+    figures = result(name)["figures"]
+    by_a, by_b, cost, near = figures["A"], figures["B"], figures["cost"], figures["candidates"]
+
+    def found(group: str) -> str:
+        return f"{of(by_a[group]['found'])}, so at least {by_a[group]['at least']:.1%} of others"
+
+    def among(group: str) -> str:
+        return ", ".join(f"{of(pair)} at {share}" for share, pair in near[group].items())
+
+    others = by_a["others"]
+    rows = [
+        ["unlisted synonyms found", found("synonyms")],
+        ["scenes that imply a concept found", found("scenes")],
+        ["siblings, and their synonyms, opened", of(by_a["siblings"]["opened"])],
+        ["other words found", f"{of(others['found'])}, {others['per 1,000 words of a concept']:.1f} in 1,000"],
+        ["other words found of which B says so too", f"{len(by_b['of others confirmed'])}"],
+        ["all that A found of which B says so too", of(by_b["confirmed"])],
+        ["synonyms among the nearest for the encoder", among("synonyms")],
+        ["scenes among the nearest for the encoder", among("scenes")],
+        ["pictures", f"{cost['pictures']:,} of {cost['words']:,} words; {cost['saved']:.0%} saved by stopping early"],
+        ["minutes of a worker", f"{cost['worker minutes']:.0f}"],
+    ]
+    return markdown(["what", "found"], rows) + made_by(page, name)
+
+
 # --- speed, memory, survival ----------------------------------------------------------------------------------------
 
 
@@ -374,6 +401,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "erasure differences": differences,
     "esd": erasure_tasks(f"{ERASURE}/esd.json", ["esd"]),
     "fifteen": erasure_tasks(f"{ERASURE}/fifteen.json", ["uce", "speed", *_SPEED_FOR_MANY]),
+    "words": words_proved,
     "attack": erasure_table(f"{ERASURE}/attack.json"),
     "diorama": diorama,
     "methods": methods,
