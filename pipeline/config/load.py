@@ -8,7 +8,15 @@ from pathlib import Path
 
 from pipeline.config.interpolation import Interpolated, resolve
 from pipeline.config.overrides import apply_overrides, overrider
-from pipeline.config.places import FolderOf, content, place_file, place_model, place_recipe, place_references
+from pipeline.config.places import (
+    FolderOf,
+    content,
+    place_detectors,
+    place_file,
+    place_model,
+    place_recipe,
+    place_references,
+)
 from pipeline.config.problem import Problem
 from pipeline.config.schema import AUTO, VOCABULARIES, CaptionPolicy, Config, DType, ErasureList, Policy
 from pipeline.config.shape import build
@@ -53,6 +61,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if config.words.vocabulary not in VOCABULARIES:
             config.words.vocabulary = read_path(config.words.vocabulary, folder_of("words.vocabulary"))
         config.written = place_model(config.model, folder_of) | place_recipe(config.erasure.recipe, folder_of)
+        config.written |= place_detectors(config.audit.detectors, folder_of)
         _place_contents(config, file, folder_of, origins)
         if config.erasure.concepts and "recipe" not in data["erasure"]:
             raise Problem("erasure.recipe", _no_recipe(config))

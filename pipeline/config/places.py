@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.problem import Problem
-from pipeline.config.schema import ConceptConfig, Config, ModelConfig, StepConfig
+from pipeline.config.schema import ConceptConfig, Config, DetectorConfig, ModelConfig, StepConfig
 from pipeline.paths import is_hub_id, locate, read_path
 from pipeline.registry import MODELS
 
 PATH_OPTIONS = {"weights": "path"}  # of methods: the option that names a file
+# Of detectors: the options that name a file or a folder, or a hub id, and what such a folder holds.
+_CHECKPOINT = {"model": "config.json"}
+DETECTOR_PATHS = {
+    "classifier": _CHECKPOINT,
+    "clip": _CHECKPOINT,
+    "open_vocabulary": _CHECKPOINT,
+    "safety_checker": _CHECKPOINT,
+    "style": {**_CHECKPOINT, "projection": "*.safetensors"},
+    "vlm": _CHECKPOINT,
+}
 
 FolderOf = Callable[[str], Path]  # of a key: the folder that its relative paths are relative to
 
@@ -45,6 +55,24 @@ def place_recipe(recipe: list[StepConfig], folder_of: FolderOf, where: str = "er
             written[key] = value
             step.options[option] = _found(key, value, folder_of, "*.safetensors")
     return written
+
+
+def place_detectors(detectors: list[DetectorConfig], folder_of: FolderOf) -> dict[str, str]:
+    """Give the checkpoints that *detectors* look with whole paths; return what was written, by key."""
+    written = {}
+    for key, detector, option in _detector_paths(detectors):
+        value = detector.options[option]
+        written[key] = value
+        detector.options[option] = _found(key, value, folder_of, DETECTOR_PATHS[detector.detector][option])
+    return written
+
+
+def _detector_paths(detectors: Sequence[DetectorConfig]) -> Iterator[tuple[str, DetectorConfig, str]]:
+    for i, detector in enumerate(detectors):
+        for option in DETECTOR_PATHS.get(detector.detector, ()):
+            value = detector.options.get(option)
+            if isinstance(value, str) and value.strip():
+                yield f"audit.detectors[{i}].options.{option}", detector, option
 
 
 def place_references(
@@ -103,7 +131,8 @@ def _read(config: Config) -> Iterator[tuple[str, str]]:
     calibrations = {
         f"audit.detectors[{i}].calibration": detector.calibration for i, detector in enumerate(config.audit.detectors)
     }
-    for key, value in {**values, **adapters, **steps, **references, **calibrations}.items():
+    checkpoints = {key: detector.options[option] for key, detector, option in _detector_paths(config.audit.detectors)}
+    for key, value in {**values, **adapters, **steps, **references, **calibrations, **checkpoints}.items():
         if isinstance(value, str) and Path(value).is_absolute():
             yield key, value
 
