@@ -89,7 +89,7 @@ def card(
             "",
             RESIDUALS,
             "",
-            "| concept | found in pictures drawn | of these removed | in pictures drawn | left in pictures kept |",
+            "| concept | found in pictures drawn | of these removed | implied in all drawn | implied in kept |",
             "|---|---|---|---|---|",
         ]
     for concept in sorted(summary.scores):

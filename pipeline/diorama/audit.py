@@ -14,11 +14,16 @@ from pipeline.diorama.world import PICTURE_SIZE, canonical
 class DioramaAudit(Detector):
     """Judges the objects and styles of the diorama, under any word that the world has for them."""
 
+    licence = "Apache-2.0"
+
     def __init__(self, device: str):
         self.model = DioramaDetector.load("a", device=device)
 
     def files(self) -> Sequence[Path]:
         return [weights_path("a")]
+
+    def about(self) -> dict[str, str]:
+        return {"model": "the diorama's detector A", "dtype": "float32", **super().about()}
 
     def knows(self, term: str) -> bool:
         return self._class(term) in self.model.classes
