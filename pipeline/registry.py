@@ -81,6 +81,7 @@ SOURCES: dict[str, str] = {
 
 # The detectors that audit.detectors may name.
 DETECTORS: dict[str, str] = {
+    "chat": "pipeline.audit.chat:Chat",
     "classifier": "pipeline.audit.classifier:Classifier",
     "clip": "pipeline.audit.clip:CLIP",
     "diorama": "pipeline.diorama.audit:DioramaAudit",
