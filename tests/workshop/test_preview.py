@@ -6,10 +6,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.schema import AuditConfig, ConceptConfig, Config, DetectorConfig, ErasureConfig, Policy, StepConfig
+from pipeline.config.schema import (
+    AuditConfig,
+    ConceptConfig,
+    Config,
+    DetectorConfig,
+    ErasureConfig,
+    LongPrompts,
+    Policy,
+    StepConfig,
+)
 from pipeline.errors import ConfigError
-from pipeline.pairs import choose_samples
+from pipeline.pairs import choose_samples, draw_pairs
 from pipeline.prompts import Plan, open_source
+from pipeline.prompts.report import Share, plan_report
+from pipeline.session import Session
 from pipeline.workshop.preview import measure, write_preview
 from tests import tiny
 from tests.eyes import Brightness
@@ -72,6 +83,29 @@ def test_one_batch_is_measured(config: Config) -> None:
     measured = measure(config, Plan.build(config, open_source(config.prompts)))
     assert measured.seconds_per_image > 0
     assert 100 < measured.bytes_per_image < 100_000
+
+
+def test_prompts_that_are_not_read_to_their_end_are_counted_and_pairs_of_them_stay_pairs(config: Config) -> None:
+    long = "a dog and " * 9 + "a cat"  # 29 tokens, of which the tiny encoder reads 22
+    Path(config.prompts.source or "").write_text(f"a cat\n{long}\na dog\n")
+    plan = Plan.build(config, open_source(config.prompts))
+    measured = measure(config, plan)
+    assert measured is not None
+    assert measured.unread == Share(1, 3, exact=True)
+    (line,) = [line for line in plan_report(config, plan, measured=measured).lines() if line.startswith("tokens")]
+    assert line == (
+        "tokens    33.33 % of prompts are not read to their end: up to 7 tokens are beyond the text encoder "
+        "(generation.long_prompts)"
+    )
+    config.generation.long_prompts = LongPrompts.chunks
+    measured = measure(config, plan)
+    assert measured is not None
+    assert measured.unread == Share(0, 3, exact=True)
+    session = Session(config)
+    pairs = draw_pairs(session, session.compile(), plan.shard(0).samples)
+    assert [pair.prompt for pair in pairs] == ["a cat", long, "a dog"]
+    # Drawn in another order, the short ones first: each has its own.
+    assert [pair.gates["cease:cat"] == 1 for pair in pairs] == [True, True, False]
 
 
 def test_the_measured_batch_is_audited_and_further_seeds_are_reckoned_in(config: Config, monkeypatch) -> None:
