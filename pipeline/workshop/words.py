@@ -2,7 +2,8 @@
 
 Of each concept its listed words and exceptions; which of them a tokenizer of the model reads in pieces, or not at all;
 and for each sense of its name the kinds and synonyms that no concept lists, with the gloss by which a person tells one
-sense from another, and siblings, which are something else. Nothing of the dictionary is acted on before it is listed.
+sense from another, and siblings, which are something else. Of the dictionary the gate alone acts on what is not listed
+(``erasure/gate/text.py``).
 """
 
 from collections.abc import Iterable, Sequence
