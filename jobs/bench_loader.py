@@ -64,7 +64,7 @@ def main() -> None:
         "decode": lambda: decoding(args.folder, args.samples, args.rounds),
         "index": lambda: indexes(args.folder),
         "memory": lambda: memory(args.folder),
-        "cold": lambda: cold(args.folder, args.samples // 4, args.rounds),
+        "cold": lambda: cold(args.folder, args.samples // 2, args.rounds),
         "s3": lambda: from_s3(args.folder, args.samples // 8, args.rounds),
     }
     for part in args.only.split(","):
