@@ -52,7 +52,7 @@ def table(process: subprocess.Popen[str]) -> Any:
     return json.loads(out)
 
 
-@pytest.mark.timeout(900)  # Ray is started twice, the model loaded four times: a minute or so of two idle cores
+@pytest.mark.timeout(900)  # Ray is started twice, the model loaded four times
 def test_a_sweep_is_killed_and_resumed_and_the_table_is_the_same(tmp_path: Path) -> None:
     config, cache = tmp_path / "config.yaml", tmp_path / "cache"
     (tmp_path / "words.txt").write_text("kitten\ntiger\n")
