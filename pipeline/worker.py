@@ -224,8 +224,8 @@ class Worker:
         text = CONTROL.sub("", BREAK.sub(" ", told)).strip()
         if not whole:
             text = cut_off(text)
-            if not text:
-                return audit.caption_subject
+        if extent is not None and not text:  # of what was read, or of a prompt of syntax alone
+            return audit.caption_subject
         return caption(text, self.concepts, audit.captions, anchors, audit.caption_subject)
 
     def _encode(self, image: np.ndarray) -> bytes:

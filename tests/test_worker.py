@@ -22,6 +22,7 @@ from pipeline.config.schema import (
     ErasureConfig,
     ImageFormat,
     Policy,
+    PromptSyntax,
     StepConfig,
 )
 from pipeline.corpus import evidence_url, open_store, status, verify
@@ -273,6 +274,15 @@ def test_a_caption_ends_where_the_text_encoder_stops_and_what_is_beyond_opens_no
     assert rows["drop"].caption == ("a dog and " * 7).removesuffix(" and ")
     assert rows["keep"].caption == "a dog and " * 7 + "a road"
     assert rows["drop"].gates["cease:light"] == rows["keep"].gates["cease:light"] < 1
+
+
+def test_a_prompt_of_syntax_alone_has_the_subject_for_a_caption(tmp_path: Path) -> None:
+    config = configure(tmp_path / "syntax", policy=Policy.keep, captions=CaptionPolicy.keep)
+    config.generation.prompt_syntax = PromptSyntax.a1111
+    (tmp_path / "syntax" / "prompts.txt").write_text("BREAK\n([:1.2)\na (dog:1.2)\n")
+    _, rows = work(config)
+    assert [row.caption for row in rows] == ["a picture", "a picture", "a dog"]
+    assert [row.tokens_read for row in rows] == [0, 0, 2]
 
 
 def test_nothing_is_read_of_an_excluded_prompt(tmp_path: Path) -> None:

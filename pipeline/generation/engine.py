@@ -92,7 +92,7 @@ class Engine:
         that their neighbours come out as ever.
         """
         used = {s.key: seed for s, seed in zip(samples, seeds or [s.seed for s in samples], strict=True)}
-        asked = {sample.key: self._chunks(sample) for sample in samples}
+        asked = {sample.key: self.chunks_of(sample) for sample in samples}
         pairs: dict[int, list[PromptPair]] = defaultdict(list)
         for sample in samples:
             pairs[asked[sample.key]].append(_pair(sample, excluded))
@@ -112,7 +112,7 @@ class Engine:
         while ahead:
             yield ahead.popleft().wait()
 
-    def _chunks(self, sample: Sample) -> int:
+    def chunks_of(self, sample: Sample) -> int:
         """Return in how many chunks a sample's texts are encoded; an excluded one keeps its place."""
         texts = (sample.prompt, sample.negative_prompt) if self.guided else (sample.prompt,)
         return max(map(self.reader.chunks_of, texts))

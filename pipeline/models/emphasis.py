@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 BRACKETS = {"(": 1.1, "[": 1 / 1.1}
 _CLOSING = {")": "(", "]": "["}
 _BREAK = "BREAK"
@@ -77,7 +79,9 @@ def escaped(text: str) -> str:
 
 
 def _weighed(run: Run) -> str:
-    return escaped(run.text) if run.weight == 1 else f"({escaped(run.text)}:{run.weight:.12g})"
+    if run.weight == 1:
+        return escaped(run.text)
+    return f"({escaped(run.text)}:{np.format_float_positional(run.weight, trim='-')})"  # an exponent would be text
 
 
 def _merged(runs: Sequence[Run]) -> list[Run]:

@@ -114,22 +114,21 @@ class Reader:
 
     def extent(self, text: str) -> Extent:
         """Return how far *text* is read, by the encoder that reads furthest."""
-        furthest: tuple[int, int, list[list[Token]]] | None = None  # last character, tokens, what is read of each part
+        furthest: tuple[int, list[list[Token]], list[list[Token]]] | None = None  # last character, parts, what is read
         for stream in self.streams:
             parts = self._parts(text, stream)
-            count = sum(map(len, parts))
             chunked = self.reading.long_prompts is LongPrompts.chunks
             read = parts if chunked else [part[: self._room(stream)] for part in parts]
-            if sum(map(len, read)) == count:
-                return Extent(count, 0, text, _said(self._cut(text, [len(text)] * len(parts))))
+            if read == parts:
+                return Extent(sum(map(len, parts)), 0, text, _said(self._cut(text, [len(text)] * len(parts))))
             last = max((part[-1].stop for part in read if part), default=0)
             if furthest is None or last > furthest[0]:
-                furthest = last, count, read
+                furthest = last, parts, read
         assert furthest is not None
-        _, count, read = furthest
-        total = sum(map(len, read))
+        _, parts, read = furthest
+        count, total = sum(map(len, parts)), sum(map(len, read))
         ends = [part[-1].stop if part else 0 for part in read]
-        borders = [_border(text, end) for end in ends]
+        borders = [_border(text, own, part) for own, part in zip(read, parts, strict=True)]
         told, whole = self._cut(text, ends), self._cut(text, borders)
         return Extent(total, count - total, emphasis.written(told) if self._weighs else told[0][0].text, _said(whole))
 
@@ -195,9 +194,19 @@ class Reader:
         """Return *text* with a blank in the place of each character that is syntax."""
         if not self._weighs:
             return text
-        runs = [run for part in emphasis.parse(text) for run in part]
-        said = {place: char for run in runs for place, char in zip(run.places, run.text, strict=True)}
-        return "".join(said.get(place, " ") for place in range(len(text)))
+        said = self._places(text)
+        return "".join(char if place in said else " " for place, char in enumerate(text))
+
+    def said(self, text: str, start: int, stop: int) -> list[tuple[int, int]]:
+        """Return characters ``start:stop`` of *text* without its syntax: the spans of what is said, in order."""
+        if not self._weighs:
+            return [(start, stop)]
+        said, spans = self._places(text), list[tuple[int, int]]()
+        for place in range(start, stop):
+            if place in said:
+                first = spans.pop()[0] if spans and spans[-1][1] == place else place
+                spans.append((first, place + 1))
+        return spans
 
     def literal(self, text: str) -> str:
         """Return what is read as *text*, whatever signs are in it."""
@@ -234,6 +243,10 @@ class Reader:
     def _parts(self, text: str, stream: TextStream) -> list[list[Token]]:
         """Return the tokens of *text* between its breaks, read or not."""
         return [[token for run in part for token in _tokens(stream, run)] for part in self._runs(text)]
+
+    def _places(self, text: str) -> set[int]:
+        """Return which characters of *text* are no syntax."""
+        return {place for part in self._runs(text) for run in part for place in run.places}
 
     def _runs(self, text: str) -> list[list[Run]]:
         return emphasis.parse(text) if self._weighs else [[Run(text, 1.0, range(len(text)))]]
@@ -283,6 +296,10 @@ def _said(parts: Sequence[Sequence[Run]]) -> str:
     return texts[0] if len(texts) == 1 else ", ".join(stripped for text in texts if (stripped := text.strip(" ,")))
 
 
-def _border(text: str, end: int) -> int:
-    """Return *end*, or where the word begins that it is in the middle of."""
+def _border(text: str, read: Sequence[Token], part: Sequence[Token]) -> int:
+    """Return where what is *read* of the tokens of a *part* of *text* ends, or where the word begins, or the character,
+    of which it has the beginning alone."""
+    end = read[-1].stop if read else 0
+    if len(read) < len(part):
+        end = min(end, part[len(read)].start)  # several tokens may spell one character
     return next((piece.start for piece in pieces(text) if piece.start < end < piece.stop), end)

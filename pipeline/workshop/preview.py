@@ -48,17 +48,17 @@ def measure(config: Config, plan: Plan) -> Measured | None:
     drawn = [sample for sample in plan.shard(0).samples if drawable.fault(sample) is None]
     if not drawn:
         return None
-    samples = batches(drawn, batch_size)[0]
+    samples = max(batches(drawn, batch_size, engine.chunks_of), key=len)
     sizes: list[int] = []
     seconds, again = 0.0, 0
     for measured in (samples[:1], samples):  # kernels and allocators warm up on the first
         sizes, again = [], 0
         started = time.perf_counter()
-        for batch in engine.generate(measured):  # one, where all texts are of one length
-            verdicts = [None] * len(batch.samples) if auditor is None else auditor.judge(batch.images)
-            for fault, verdict, image in zip(batch.faults, verdicts, batch.images, strict=True):
-                again += bool(fault or (verdict and verdict.found))
-                sizes.append(len(encode_image(image, config.output.image_format, config.output.quality)))
+        (batch,) = engine.generate(measured)
+        verdicts = [None] * len(measured) if auditor is None else auditor.judge(batch.images)
+        for fault, verdict, image in zip(batch.faults, verdicts, batch.images, strict=True):
+            again += bool(fault or (verdict and verdict.found))
+            sizes.append(len(encode_image(image, config.output.image_format, config.output.quality)))
         seconds = time.perf_counter() - started
     tries = 1 + (config.audit.attempts if config.audit.policy is Policy.regenerate else 0)
     pictures = sum((again / len(samples)) ** attempt for attempt in range(tries))  # per sample

@@ -44,7 +44,9 @@ STEPS = {
 
 
 def settings(path: str, *steps: StepConfig, anchor: str = "dog", everywhere: bool = False, **generation) -> Config:
-    cat = ConceptConfig(name="cat", aliases=["kitten"], anchor=anchor, implied=["snow"], everywhere=everywhere)
+    cat = ConceptConfig(
+        name="cat", aliases=["kitten", "tabby cat"], anchor=anchor, implied=["snow"], everywhere=everywhere
+    )
     config = tiny.config(path, erasure=ErasureConfig(concepts=[cat], recipe=list(steps)))
     config.generation.guidance = 3.0
     for key, value in generation.items():
@@ -96,6 +98,8 @@ def test_a_concept_in_the_second_chunk_is_acted_on(path: str, model: Model, name
         ("a (cat:1.4) by [the] road", "a (dog:1.4) by [the] road"),
         ("a lion BREAK two (kittens) and a tree", "a lion BREAK two (dogs) and a tree"),
         ("a cat \\(a \\[ dog\\)", "a dog \\(a \\[ dog\\)"),
+        ("a (tabby:1.4) cat on [the] road", "a (dog:1.4) on [the] road"),
+        ("a lion, tabby ((cats)) by a road", "a lion, dogs by a road"),
     ],
 )
 def test_cease_everywhere_draws_the_anchors_picture_with_its_chunks_and_weights(
@@ -174,6 +178,16 @@ def test_the_concepts_words_come_first_in_a_negative_prompt_and_are_no_syntax(pa
     wanted = Reader(model.family, READING).encode(told.negatives)
     torch.testing.assert_close(told.negative.embeds, wanted.embeds)
     assert not torch.equal(wanted.embeds, model.family.encode(told.negatives).embeds)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_weight_beyond_all_numbers_spoils_its_own_picture_alone(path: str, model: Model, name: str) -> None:
+    step = StepConfig(method=name.split()[0], options=STEPS[name])
+    config, prompts = settings(path, step, **BOTH), ["a red car", f"(a cat:{10**40})"]
+    engine = Engine(config, model, active_methods(config, model))
+    (both,) = engine.generate([tiny.sample(i, prompt) for i, prompt in enumerate(prompts)])
+    assert both.faults == [None, "nan"]
+    assert np.array_equal(both.images[0], draw(config, model, prompts[0], seeded=100)[prompts[0]])
 
 
 class Unknowing(Method):

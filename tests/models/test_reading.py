@@ -133,6 +133,8 @@ def test_pictures_of_short_prompts_beside_long_ones_are_as_ever_and_long_ones_ar
         ("a:1.3) b] \\\\ \\d", [[("a:1.3) b] \\ \\d", 1)]]),
         ("(a:1.2.3) (b : .5 ) ()", [[("a:1.2.3", 1.1), (" ", 1), ("b ", 0.5), (" ", 1)]]),
         ("(a:-1)(b:0)", [[("a", -1), ("b", 0)]]),
+        ("((a:.001):.01) (b:10000000000000000000)", [[("a", 1e-5), (" ", 1), ("b", 1e19)]]),
+        ("(a:NaN) (b:1e9)", [[("a:NaN", 1.1), (" ", 1), ("b:1e9", 1.1)]]),
         ("", [[]]),
     ],
 )
@@ -161,6 +163,20 @@ def test_what_is_not_read_is_told(model: Model) -> None:
     (first, second) = emphasis.parse(told.told)
     assert [run.weight for run in first] == [1.3]
     assert [(run.text, run.weight) for run in second] == [("a ", 1.0), ("dog", 0.5)]
+
+
+def test_a_character_of_which_the_beginning_alone_is_read_is_in_no_caption(model: Model) -> None:
+    text = "a tree " * 10 + "by 🐱🐱"  # 21 tokens, then four of each cat
+    read = Reader(model.family).extent(text)
+    assert (read.read, read.unread) == (ROOM, 7)
+    assert read.whole == "a tree " * 10 + "by "
+
+
+def test_what_is_said_is_told_from_syntax(model: Model) -> None:
+    reader, text = Reader(model.family, A1111), "a (hot:1.2) dog \\(or BREAK two"
+    assert reader.said(text, 2, 15) == [(3, 6), (11, 15)]
+    assert reader.said(text, 15, len(text)) == [(15, 16), (17, 20), (27, 30)]
+    assert Reader(model.family).said(text, 2, 15) == [(2, 15)]
 
 
 @pytest.mark.parametrize("family", ["sd3", "flux", "sd3-without-t5"])

@@ -108,6 +108,22 @@ def test_prompts_that_are_not_read_to_their_end_are_counted_and_pairs_of_them_st
     assert [pair.gates["cease:cat"] == 1 for pair in pairs] == [True, True, False]
 
 
+def test_where_prompts_are_of_several_lengths_a_full_batch_is_measured(config: Config, monkeypatch) -> None:
+    """Half of them ask for two chunks: of the first four no batch is full. A clock that ticks once a batch is time."""
+    Path(config.prompts.source).write_text(
+        "".join(f"{'a photo of a dog, ' * (1 + 5 * (i % 2))}{i}\n" for i in range(20))
+    )
+    config.generation.long_prompts = LongPrompts.chunks
+    config.erasure.recipe = []
+    looks: list[int] = []
+    score = Brightness.score
+    monkeypatch.setattr(Brightness, "score", lambda self, images, terms: looks.append(1) or score(self, images, terms))
+    monkeypatch.setattr("pipeline.workshop.preview.time.perf_counter", lambda: float(len(looks)))
+    config.audit = AuditConfig(detectors=[DetectorConfig(detector="tests.eyes:Brightness")])
+    config.erasure.concepts = [ConceptConfig(name="light", anchor="dark")]
+    assert measure(config, Plan.build(config, open_source(config.prompts))).seconds_per_image == 1 / 4
+
+
 def test_the_measured_batch_is_audited_and_further_seeds_are_reckoned_in(config: Config, monkeypatch) -> None:
     """Everything is found, so 1 + 3 pictures are drawn for a sample. A clock that ticks once a look stands for time."""
     config.erasure.concepts = [ConceptConfig(name="light", anchor="dark")]

@@ -32,11 +32,12 @@ TOGETHER = 8  # encoded at a time, padded, so that what a text becomes does not 
 
 def replaced(reader: Reader, text: str, hits: Sequence[Hit]) -> tuple[str, list[tuple[int, int]]]:
     """Return *text* with each hit's anchor in its place, in its number, and the character spans of the anchors."""
-    spans = [(hit.start, hit.stop) for hit in hits]
-    anchors = []
+    spans, anchors = [], []
     for hit in hits:
         anchor = plurals(hit.concept.anchor)[0] if hit.plural and hit.concept.anchor else hit.concept.anchor
-        anchors.append(reader.literal(anchor))
+        said = reader.said(text, hit.start, hit.stop)  # syntax within it stays: "(hot:1.2) dog" is "(pizza:1.2)"
+        spans += said
+        anchors += [reader.literal(anchor), *[""] * (len(said) - 1)]
     return replace_spans(text, spans, anchors)
 
 

@@ -133,7 +133,8 @@ class SAFREE(Method):
             attended = slice(self.stream.offset, self.stream.offset + len(chunk.triggers) + 2)
             near.append(cosine_similarity(self.projected(own, chunk)[attended], own[attended].double(), dim=-1))
         options, beta = self.options, 1 - torch.cat(near).mean()
-        return round(options.up_t * torch.sigmoid(2 * options.k * (10 * beta - options.m)).item())
+        until = options.up_t * torch.sigmoid(2 * options.k * (10 * beta - options.m))
+        return round(until.nan_to_num().item())  # where a weight left the numbers, and the picture fails for that
 
     def distances(self, ends: Tensor) -> Tensor:
         """Return ||(1 - P_C) p|| of end-of-text embeddings ``(n, D)``."""
