@@ -129,10 +129,17 @@ def named_files(values: Iterable[Any]) -> list[Path]:
 
 
 def files_digest(paths: Iterable[Path]) -> str:
-    """Return "sha256:…" over the names and bytes of the files *paths* and of those in its folders; "" of none."""
-    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    """Return "sha256:…" over the names and bytes of the files *paths* and of those in its folders; "" of none.
+
+    A link has its own name and the bytes of its target: a hub's cache and a folder of the same files are alike.
+    """
+    found = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    files: dict[Path, Path] = {}  # each once, however often it is named
+    for file in found:
+        if not file.is_dir():
+            files.setdefault(file.resolve(), file)
     lines = []
-    for file in dict.fromkeys(file.resolve() for file in files if not file.is_dir()):
+    for file in files.values():
         with file.open("rb") as opened:
             lines.append(f"{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}")
     return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest()}" if lines else ""

@@ -43,6 +43,16 @@ class Unanswered(Exception):
     """No answer, or none that could be read: it may be asked again."""
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for an answer: the headers, with their key, are for the endpoint alone."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_NoRedirect)
+
+
 class Endpoint(Detector):
     """Asks a judge at ``endpoint``, a URL, yes-or-no questions: ``threads`` at a time, each for ``timeout`` seconds.
 
@@ -104,7 +114,7 @@ class Endpoint(Detector):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, {"Content-Type": "application/json", **self.headers()})
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+            with _opener.open(request, timeout=self.timeout) as answer:
                 found = json.loads(answer.read())
         except urllib.error.HTTPError as error:
             told = " ".join(error.read(300).decode(errors="replace").split())

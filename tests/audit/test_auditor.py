@@ -358,7 +358,9 @@ def test_the_weights_of_a_detector_are_known_by_their_bytes(tmp_path, monkeypatc
     assert len({one, two, three, four}) == 4
     assert digest(word="d") == two, "a word that is a folder's name by chance"
     assert digest(path="a.bin") == two, "each file counts once"
+    Path("a.bin").symlink_to(Path("a.bin").rename("blob"))
+    assert digest() == two, "a link has its own name, as in a hub's cache"
     Path("d/e/f.bin").write_bytes(b"5")
     assert digest(path="c.bin", folder="./d") != four
-    Path("a.bin").write_bytes(b"6")
+    Path("a.bin").write_bytes(b"6")  # through the link
     assert digest() != two

@@ -209,6 +209,28 @@ def test_an_answer_that_stays_is_not_waited_for(judge: ThreadingHTTPServer) -> N
         Asking("cpu", url(judge)).fingerprint()
 
 
+def test_headers_with_a_key_follow_no_redirect() -> None:
+    seen: list[str] = []
+
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.path)
+            self.send_response(302)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(ConfigError, match="answers 302"):
+            Asking("cpu", f"http://127.0.0.1:{server.server_port}").send("model")
+        server.shutdown()
+    assert seen == ["/model"]
+
+
 def test_a_judge_that_is_sure_of_nothing_cannot_be_known_again(judge: ThreadingHTTPServer) -> None:
     judge.says = lambda picture, question: 0.6
     with pytest.raises(ConfigError, match=r"answers 0 of 14 simple questions with 0\.9 or more for yes or no"):
