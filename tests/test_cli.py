@@ -183,9 +183,10 @@ def test_what_cannot_be_used_is_one_line_and_exit_code_two(words, expected, caps
     [
         ('erasure.recipe=[{"method":"json:JSONDecoder"}]', "is no subclass of pipeline.erasure.method.Method"),
         ("audit.detectors.0.detector=json:JSONDecoder", "is no subclass of pipeline.audit.detector.Detector"),
-        ("audit.detectors=[{detector:diorama}]", "cannot judge the concept 'light'"),
+        ("audit.detectors.0.detector=diorama audit.detectors.0.options={}", "cannot judge the concept 'light'"),
         (
-            "audit.detectors=[{detector:diorama}] erasure.concepts.0.name=cat erasure.concepts.0.anchor=dog",
+            "audit.detectors.0.detector=diorama audit.detectors.0.options={} "
+            "erasure.concepts.0.name=cat erasure.concepts.0.anchor=dog",
             "cannot judge pictures of 32x32 pixels",
         ),
         ("model.path=tests", "model.path: "),
