@@ -32,9 +32,13 @@ DERIVED = ["train/000000.idx", "train/000003.idx", "train/sizes.json", "wids-tra
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch) -> Path:
-    """A folder with the old corpus as it was drawn, its evidence, and what it was drawn from."""
+    """A folder with the old corpus as it was drawn, its evidence, and what it was drawn from; in the config what has
+    another place today is there."""
     with tarfile.open(FIXTURE) as tar:
         tar.extractall(tmp_path, filter="data")
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config["audit"]["detectors"] = [{key: config["audit"].pop(key) for key in ("detector", "options")}]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     shutil.copytree(tiny.path(), tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -42,14 +46,14 @@ def drawn(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def begun(drawn) -> Path:
-    """The same, as if this version had begun it: with its identity, and the model as it comes out on this machine."""
+    """The same, as if this version had begun it: with its identity, its detector, and the model as it
+    comes out on this machine."""
     config = settle(load_config(drawn / "config.yaml", [f"output.path={drawn}/other"]))
     now = prepare(Session(config, device="cpu"), Plan.build(config, open_source(config.prompts)).summary())
     path = drawn / "corpus" / layout.RUN
     pinned = yaml.safe_load(path.read_bytes())
-    path.write_text(
-        yaml.safe_dump({**pinned, "digest": now.digest, "identity": now.identity, "model_revision": now.model_revision})
-    )
+    own = {key: getattr(now, key) for key in ("digest", "identity", "model_revision", "detectors")}
+    path.write_text(yaml.safe_dump({**pinned, **own}))
     for record in committed(open_store(drawn / "corpus")).values():
         (drawn / "corpus" / layout.commit(record.shard)).write_bytes(replace(record, identity=now.digest).dumps())
     (drawn / "corpus.evidence/evidence.json").unlink()
