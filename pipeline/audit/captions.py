@@ -85,9 +85,9 @@ def caption(
 def cut_off(text: str) -> str:
     """Return *text*, whose rest is gone, without what waits for more at its end: "a cat and a" becomes "a cat"."""
     while True:
-        left = re.sub(r"[\s,;:/|([{\"“‘&+-]+$", "", text)
+        left = re.sub(r"[\s,;:/|([{\"“‘&+–—-]+$", "", text)
         while grammar.ends_with_determiner(left):
-            left = left.rpartition(" ")[0].rstrip()
+            left = re.sub(r"\s*\S+$", "", left)
         edge = grammar.ends(left)
         if edge in (Edge.joint, Edge.place):
             left = grammar.without_last(left, edge)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audit.captions import caption
+from pipeline.audit.captions import caption, cut_off
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import mentions
 from pipeline.config.schema import CaptionPolicy
@@ -162,6 +162,24 @@ def test_words_that_begin_with_a_preposition_leave_what_they_join(prompt, expect
 def test_a_style_is_no_noun_and_is_cut_whatever_its_anchor(prompt, expected, policy):
     style = replace(VAN_GOGH, anchor="painting", everywhere=True)
     assert captioned(prompt, policy, {"painting"}, [style]) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a cat and a", "a cat"),
+        ("a tree, with two", "a tree"),
+        ("a tree (", "a tree"),
+        ("a road — ", "a road"),
+        ("a tree\u00a0near\u2003a", "a tree"),
+        ("a car next to the", "a car"),
+        ("in front of the", ""),
+        ("a red car", "a red car"),
+        ("", ""),
+    ],
+)
+def test_what_waits_for_more_is_cut_off_a_text_whose_rest_is_gone(text, expected):
+    assert cut_off(text) == expected
 
 
 def test_several_concepts():
