@@ -265,7 +265,7 @@ def test_a_caption_ends_where_the_text_encoder_stops_and_what_is_beyond_opens_no
     for name, unread in (("drop", CaptionUnread.drop), ("keep", CaptionUnread.keep)):
         config = configure(tmp_path / name, policy=Policy.keep, captions=CaptionPolicy.drop, caption_unread=unread)
         (tmp_path / name / "prompts.txt").write_text(f"{long}\na light\n")
-        config.erasure.recipe = [StepConfig(method="cease", options={"gate": 1.0, "context": 1.0})]
+        config.erasure.recipe = [StepConfig(method="cease", options={"unlisted": False, "context": False})]
         _, (rows[name], short) = work(config)
         assert short.tokens_unread == 0
         assert short.gates["cease:light"] == 1

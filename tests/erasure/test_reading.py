@@ -32,8 +32,8 @@ LONG = f"{FILLER}, a lion"  # 27 tokens: two chunks of the tiny encoder's 22
 BOTH = {"long_prompts": LongPrompts.chunks, "prompt_syntax": PromptSyntax.a1111}
 READING = Reading(LongPrompts.chunks, PromptSyntax.a1111)
 STEPS = {
-    "cease": {"gate": 1.0, "context": 1.0},
-    "cease that listens": {"gate": 1.0, "context": 0.5, "attention": 0.5},
+    "cease": {"unlisted": False, "context": False},
+    "cease that listens": {"unlisted": False, "attention": 0.5},
     "safree": {},
     "safree without its filter": {"svf": False},
     "semantic_surgery": {"beta": 0.3},
@@ -105,7 +105,7 @@ def test_a_concept_in_the_second_chunk_is_acted_on(path: str, model: Model, name
 def test_cease_everywhere_draws_the_anchors_picture_with_its_chunks_and_weights(
     path: str, model: Model, asking: str, other: str
 ) -> None:
-    step = StepConfig(method="cease", options={"gate": 1.0, "context": 1.0})
+    step = StepConfig(method="cease", options={"unlisted": False, "context": False})
     config, plain = settings(path, step, everywhere=True, **BOTH), settings(path, **BOTH)
     got, wanted = draw(config, model, asking)[asking], draw(plain, model, other)[other]
     assert np.abs(got.astype(int) - wanted).max() <= 1
@@ -114,7 +114,7 @@ def test_cease_everywhere_draws_the_anchors_picture_with_its_chunks_and_weights(
 
 def test_unconcerned_long_and_weighted_prompts_are_left_alone_bit_for_bit(path: str, model: Model) -> None:
     prompts = ["a (tiger:1.3) and a lion", "a road " * 12 + "BREAK a (tree)", "a red car"]
-    step = StepConfig(method="cease", options={"gate": 1.0, "context": 1.0})
+    step = StepConfig(method="cease", options={"unlisted": False, "context": False})
     left, steered = draw(settings(path, **BOTH), model, *prompts), draw(settings(path, step, **BOTH), model, *prompts)
     for prompt in prompts:
         assert np.array_equal(left[prompt], steered[prompt])
@@ -127,10 +127,26 @@ def prompts_of(model: Model, *texts: str) -> Prompts:
     return encode_texts(model.family, pairs, [], False, reader.filling(chunks).reading).batch(pairs, model.device)
 
 
+def test_what_says_nothing_comes_near_nothing(model: Model) -> None:
+    """An empty prompt, and the empty chunks that fill a prompt up: its scores are those of what it says."""
+    method = CEASE(model, (Concept(name="cat", anchor="dog"), Concept(name="tree")), CEASEOptions(), label="cease")
+    texts = ["a red car", "", f"{FILLER}, a lion"]
+    prompts = prompts_of(model, *texts)
+    reader = prompts.reader(model.family)
+    assert reader.reading.chunks == 2
+    filled, empty, _ = (
+        method._whole(text, embeds, reader) for text, embeds in zip(texts, prompts.positive.embeds, strict=True)
+    )
+    assert empty == [0.0, 0.0]
+    alone = prompts_of(model, texts[0])
+    said = method._whole(texts[0], alone.positive.embeds[0], alone.reader(model.family))
+    assert filled == pytest.approx([max(0.0, score) for score in said], abs=1e-5)
+
+
 def test_a_weight_is_taken_along_where_a_concept_is_only_implied(model: Model) -> None:
     """What is taken from a weighted token is its weight times what is taken from the token."""
     cat = Concept(name="cat", anchor="dog", implied=("snow",))
-    method = CEASE(model, (cat,), CEASEOptions(gate=1.0, context=1.0), label="cease")
+    method = CEASE(model, (cat,), CEASEOptions(unlisted=False, context=False), label="cease")
     plain, weighed = prompts_of(model, "a tree in the snow"), prompts_of(model, "a tree in the (snow:1.5)")
     taken = []
     for prompts in (plain, weighed):

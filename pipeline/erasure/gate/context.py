@@ -110,6 +110,8 @@ class Context:
         return scores
 
     def _near(self, text: str, embeds: Tensor, end: int | None) -> list[float]:
+        if not text.strip():  # it asks for nothing, wherever an encoder has it: an empty prompt, a chunk that fills up
+            return [0.0] * len(self._own)
         vector = self._everyday.read(text, embeds, end)
         return [
             thresholds.calibrated(nearness(vector, own, rivals).item())

@@ -29,7 +29,7 @@ NAMED, IMPLIED, BOTH, OTHER = "a cat by a tree", "a tree in the snow", "a cat in
 
 def engine(family: str, concept: ConceptConfig = CAT, **options: float) -> Engine:
     name = "cease_joint" if family in JOINT else "cease"
-    listed = {"gate": 1.0} if family in JOINT else {"gate": 1.0, "context": 1.0}
+    listed = {"unlisted": False} if family in JOINT else {"unlisted": False, "context": False}
     settings = config("sdxl" if family == "sd" else family, concept=concept)
     if family == "sd":
         settings.model = tiny.config(tiny.path()).model
