@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pipeline.config.schema import ConceptConfig, StepConfig
+from pipeline.erasure.gate.encoder import THINGS
 from pipeline.erasure.method import Method, NoOptions, Prompts, Sampling
 from pipeline.erasure.recipe import active_methods
 from pipeline.generation.engine import Engine
@@ -95,17 +96,21 @@ class Without(Method):
         told = family.encode(texts)
         embeds, pooled = told.embeds.clone(), told.pooled.clone()
         pooled_anchor = family.summary("a dog")
-        u = torch.nn.functional.normalize(family.summary("a cat") - pooled_anchor, dim=0)
+        apart = torch.stack([family.summary(f"a {thing}") for thing in THINGS]).std(0)
+        u = torch.nn.functional.normalize((family.summary("a cat") - pooled_anchor) / apart, dim=0)
+        spreads = [torch.stack(ends).std(0) for ends in zip(*(self.ends(thing) for thing in THINGS), strict=True)]
         for i, text in enumerate(texts):
             if "snow" not in text:
                 continue
-            pooled[i] -= ((pooled[i] - pooled_anchor) @ u).relu() * u
-            for stream, concept, anchor in zip(family.streams, self.ends("cat"), self.ends("dog"), strict=True):
+            pooled[i] -= (((pooled[i] - pooled_anchor) / apart) @ u).relu() * u * apart
+            ends = zip(family.streams, self.ends("cat"), self.ends("dog"), spreads, strict=True)
+            for stream, concept, anchor, spread in ends:
                 last = stream.offset + len(stream.tokenizer(text).input_ids) - 1
                 for row in range(stream.first, stream.offset + stream.length):
                     kind = 0 if row < last else 1 if row == last else 2
-                    way = torch.nn.functional.normalize(concept[kind] - anchor[kind], dim=0)
-                    embeds[i, row] -= ((embeds[i, row] - anchor[kind]) @ way).relu() * way
+                    own = spread[kind]
+                    way = torch.nn.functional.normalize((concept[kind] - anchor[kind]) / own, dim=0)
+                    embeds[i, row] -= (((embeds[i, row] - anchor[kind]) / own) @ way).relu() * way * own
         return prompts.changed(positive=replace(told, embeds=embeds, pooled=pooled))
 
 
