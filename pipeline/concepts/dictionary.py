@@ -111,7 +111,8 @@ class Dictionary:
 
     def _children(self, row: int) -> list[int]:
         children, parents = self._hyponyms
-        start, stop = np.searchsorted(parents, [row, row + 1])
+        # In the dtype of the table, all of which would be cast to another.
+        start, stop = np.searchsorted(parents, np.array([row, row + 1], parents.dtype))
         below: list[int] = children[start:stop].tolist()
         return below
 
