@@ -248,6 +248,30 @@ def words_proved(page: Path) -> str:
     return markdown(["what", "found"], rows) + made_by(page, name)
 
 
+def words_scored(page: Path) -> str:
+    """What text encoders' scores find of kinds: as candidates, at rates of error, and where it is decided."""
+    names = [f"{SPEED}/score_words_{name}.json" for name in ("clip", "diorama", "minilm")]
+    found, made, scored = [result(name) for name in names], [], []
+    for one in found:
+        encoder = one["config"]["encoder"].split(",")[0]
+        for score, figures in one["figures"]["score"].items():
+            near = " / ".join(f"{figures[f'candidates at {share}']:.2f}" for share in ("1%", "3%", "5%"))
+            rates = [f"{figures[r]:.2f}, {figures[f'{r}, siblings']:.1%}" for r in ("1 in 100", "1 in 300")]
+            pooled = f"{figures['1 in 1,000 pooled']:.2f}, {figures['1 in 1,000 pooled, siblings']:.1%}"
+            scored.append([encoder, score, near, *rates, pooled])
+        for how, figures in one["figures"]["decided"].items():
+            cells = [f"{figures[key]:.2f}" for key in ("recall", "median", "worst")]
+            cells += [f"{figures['siblings']:.1%}", f"{figures['others in 1,000']:.2f}"]
+            made.append([encoder, how, *cells])
+    sizes = "; ".join(
+        "{encoder}: {words:,} words, {concepts} concepts, {kinds} kinds, {siblings} siblings".format(**one["config"])
+        for one in found
+    )
+    head = ["encoder", "score", "candidates at 1 / 3 / 5 %", "1 in 100, siblings", "1 in 300", "1 in 1,000, pooled"]
+    decided = ["encoder", "decided by", "recall", "median", "worst", "siblings opened", "others in 1,000"]
+    return f"{markdown(head, scored)}\n\n{markdown(decided, made)}\n\n{sizes}." + made_by(page, *names)
+
+
 # --- speed, memory, survival ----------------------------------------------------------------------------------------
 
 
@@ -402,6 +426,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "esd": erasure_tasks(f"{ERASURE}/esd.json", ["esd"]),
     "fifteen": erasure_tasks(f"{ERASURE}/fifteen.json", ["uce", "speed", *_SPEED_FOR_MANY]),
     "words": words_proved,
+    "words scored": words_scored,
     "attack": erasure_table(f"{ERASURE}/attack.json"),
     "diorama": diorama,
     "methods": methods,
