@@ -6,10 +6,12 @@ given again. Bytes are promised within one environment, so a shard is drawn agai
 (and then it may well come out otherwise, which is said and changes nothing).
 """
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 from tqdm import tqdm
@@ -58,6 +60,7 @@ class Repaired:
 
 def recorded_config(path: str, options: Mapping[str, str]) -> Config:
     """Return the config that the corpus at *path* was begun with, which now lies there and takes these *options*.
+    What it named by relative paths is looked for where it lay then.
 
     Raises ``CorpusError`` where no corpus is, ``ConfigError`` where its config cannot be used here any more.
     """
@@ -65,14 +68,27 @@ def recorded_config(path: str, options: Mapping[str, str]) -> Config:
     record = require_run_record(store)
     check_version(path, record)
     values = record.config
+    written = {key: _put(values, key, whole) for key, whole in record.paths.items()}
     values["output"] |= {"path": path} | ({"storage_options": dict(options)} if options else {})
     with tempfile.TemporaryDirectory(prefix="lacuna-") as folder:
         file = Path(folder) / layout.RUN
         file.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), encoding="utf-8")
         try:
-            return load_config(file)
+            config = load_config(file)
         except ConfigError as error:
             raise ConfigError(str(error).replace(str(file), f"{store.url}/{layout.RUN}: config")) from None
+    config.written |= {key: written[key] for key in config.written if key in written}
+    return config
+
+
+def _put(values: Any, key: str, value: str) -> str:
+    """Set what *values* has under *key*, as ``a.b[0].c``; return what was there."""
+    *parents, last = [int(index) if index else name for name, index in re.findall(r"(\w+)|\[(\d+)\]", key)]
+    for part in parents:
+        values = values[part]
+    before: str = values[last]
+    values[last] = value
+    return before
 
 
 def repair(config: Config, *, accept_environment: bool = False) -> Repaired:

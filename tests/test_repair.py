@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from pipeline.cli import main
 from pipeline.config import SEMANTICS, load_config
@@ -274,6 +275,43 @@ def test_a_corpus_of_another_version_is_left_to_that_one(corpus, capsys):
     store.write("run.yaml", replace(record, identity={**record.identity, "semantics": 3}).dumps())
     assert main(["repair", store.url]) == 2
     assert f"(semantics: 3 -> {SEMANTICS}); repair it with that version" in capsys.readouterr().err
+    store.write("run.yaml", replace(record, identity={**record.identity, "audit.detector": "diorama"}).dumps())
+    assert main(["repair", store.url]) == 2
+    assert "is now audit.detectors[0].detector); repair it with that version" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_a_config_named_by_relative_paths_is_found_again(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    write(folder, tmp_path / "corpus", 0.5)
+    shutil.copytree(tiny.path(), folder / "model")
+    Image.new("RGB", (32, 32), "white").save(folder / "light.png")
+    written = (folder / "c.yaml").read_text().replace(str(tiny.path()), "./model")
+    (folder / "c.yaml").write_text(written.replace("{name: light,", "{name: light, references: [light.png],"))
+    monkeypatch.chdir(folder)
+    assert main(["calibrate", "c.yaml", _labelled(folder), "-o", "calibration.json"]) == 0
+    named = ", calibration: calibration.json}], policy"
+    (folder / "c.yaml").write_text((folder / "c.yaml").read_text().replace("}], policy", named))
+    assert run(load_config("c.yaml"), progress=Silent()).exit_code == 0
+    store = open_store(tmp_path / "corpus")
+    store.delete("train/000001.tar")
+    monkeypatch.chdir(tmp_path)
+    assert main(["repair", store.url]) == 0
+    assert verify(store.url) == []
+    store.delete("train/000001.tar")
+    (folder / "light.png").unlink()
+    capsys.readouterr()
+    assert main(["repair", store.url]) == 2
+    assert capsys.readouterr().err.endswith(f"references[0]: {folder}/light.png: no such file\n")
+
+
+def _labelled(folder: Path) -> str:
+    """Return a folder of pictures, a white one that shows "light" and one that does not, brighter than any drawn."""
+    for name, colour in (("light", "white"), ("none", "snow")):
+        (folder / "pictures" / name).mkdir(parents=True)
+        Image.new("RGB", (32, 32), colour).save(folder / "pictures" / name / "0.png")
+    return str(folder / "pictures")
 
 
 def test_wrong_input_is_one_line(corpus, made, tmp_path, capsys):

@@ -365,6 +365,12 @@ def test_a_corpus_of_another_version_is_refused_as_such(
     also = r'audit.caption_subject: \(absent\) -> "a picture", prompts.column: "prompt" -> \(absent\)'
     with pytest.raises(ConfigError, match=rf"another version of Lacuna.*{also}.*: pip install 'git\+"):
         run(load(path), progress=Silent())
+    # And keys may have had other names where what is drawn is the same.
+    identity = {**recorded["identity"], "semantics": SEMANTICS, "audit.detector": None}
+    file.write_text(yaml.safe_dump({**recorded, "identity": identity, "lacuna": known}))
+    moved = r"whose configs were others \(audit.detector is now audit.detectors\[0\].detector; .*: pip install 'git\+"
+    with pytest.raises(ConfigError, match=f"another version of Lacuna began it, {moved}"):
+        run(load(path), progress=Silent())
 
 
 def test_a_dtype_of_auto_is_settled_recorded_and_kept(model: str, tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def place_file(key: str, path: str, folder: Path, hint: str = "") -> str:
     """Return the whole path of *path*, relative to *folder*; ``Problem``, with *hint*, where no file is there."""
     whole = Path(read_path(path, folder)) if path.strip() else folder
     if not whole.is_file():
-        raise Problem(key, f"{whole}: no such file (a path relative to {folder}){hint}")
+        where = "" if path == str(whole) else f" (a path relative to {folder})"
+        raise Problem(key, f"{whole}: no such file{where}{hint}")
     return str(whole)
 
 

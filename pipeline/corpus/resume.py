@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from pipeline.audit.compatibility import check_detectors
 from pipeline.config import SEMANTICS, identity_difference
-from pipeline.config.schema import Config
+from pipeline.config.schema import RENAMED, Config
 from pipeline.corpus import layout
 from pipeline.corpus.run_record import RunRecord, read_run_record
 from pipeline.corpus.stores import Store
@@ -37,15 +37,13 @@ def of_this_corpus(config: Config, summary: PlanSummary, record: RunRecord) -> R
     if record.digest == summary.identity.digest:
         return record
     differing = identity_difference(record.identity, summary.identity.fields)
-    theirs = record.identity.get("semantics")
-    if theirs != SEMANTICS:
+    if other := _other_version(record):
         # Settings come, go and change their defaults with versions: which of the two makes a difference is not known.
         others = [line for line in differing if not line.startswith("semantics:")]
         besides = f"; by its defaults or by this config it also differs in {', '.join(others)}" if others else ""
         raise ConfigError(
-            f"{config.output.path}: another version of Lacuna began it, which drew other bytes from the same config "
-            f"(semantics: {theirs} -> {SEMANTICS}{besides}); choose another output.path, or go on with that version: "
-            f"{_of_that_version(record)}"
+            f"{config.output.path}: another version of Lacuna began it, {other}{besides}); choose another output.path, "
+            f"or go on with that version: {_of_that_version(record)}"
         )
     _refuse_misspelt(config, differing)
     raise ConfigError(
@@ -68,13 +66,22 @@ def _refuse_misspelt(config: Config, differing: Sequence[str]) -> None:
 
 
 def check_version(path: str, record: RunRecord) -> None:
-    """Raise ``ConfigError`` where this version would draw other bytes than the one that began the corpus at *path*."""
+    """Raise ``ConfigError`` where this version cannot go on with the corpus at *path*, which another began."""
+    if other := _other_version(record):
+        raise ConfigError(
+            f"{path}: another version of Lacuna began it, {other}); repair it with that version: "
+            f"{_of_that_version(record)}"
+        )
+
+
+def _other_version(record: RunRecord) -> str:
+    """Return why this version cannot go on with the corpus of *record*, with an open bracket; "" where it can."""
     theirs = record.identity.get("semantics")
     if theirs != SEMANTICS:
-        raise ConfigError(
-            f"{path}: another version of Lacuna began it, which drew other bytes from the same config (semantics: "
-            f"{theirs} -> {SEMANTICS}); repair it with that version: {_of_that_version(record)}"
-        )
+        return f"which drew other bytes from the same config (semantics: {theirs} -> {SEMANTICS}"
+    if renamed := sorted(record.identity.keys() & RENAMED.keys()):
+        return f"whose configs were others ({', '.join(f'{key} is now {RENAMED[key]}' for key in renamed)}"
+    return ""
 
 
 def _of_that_version(record: RunRecord) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.concepts.normal import normal
 from pipeline.config.schema import Config
@@ -143,7 +143,8 @@ def _check_columns(path: Path, found: Iterable[str]) -> None:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    return str(int(value)) if isinstance(value, (bool, float)) and value == int(value) else str(value).strip()
+    whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
+    return f"{value:.0f}" if whole else str(value).strip()
 
 
 def _concept(text: str, names: Sequence[str], where: str, what: str) -> str:
@@ -165,6 +166,8 @@ def _decode(data: bytes, where: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except UnidentifiedImageError:  # whose text names an object of Python's
+        raise ConfigError(f"{where}: is no picture that can be read: its format is not known") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ConfigError(f"{where}: is no picture that can be read: {error}") from None
 

@@ -148,6 +148,20 @@ def test_labels_that_cannot_be_used_are_one_line(here, capsys, rows, columns, me
     assert not (here / "calibration.json").exists()
 
 
+@pytest.mark.parametrize("label", [float("nan"), float("inf"), 0.5])
+def test_numbers_that_are_no_label_are_one_line(here, capsys, label):
+    rows = {"path": ["pictures/Light/000.png"], "concept": ["light"], "label": [label]}
+    pq.write_table(pa.table(rows), "labels.parquet")
+    assert calibrate("labels.parquet") == 2
+    assert f"labels.parquet: row 0: label is '{label}'; expected 1" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_picture_is_one_line(here, capsys):
+    (here / "pictures/none/000.png").write_text("no picture")
+    assert calibrate("pictures") == 2
+    assert "000.png: is no picture that can be read: its format is not known\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

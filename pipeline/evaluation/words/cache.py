@@ -225,13 +225,6 @@ class WordCache:
     def _questions(self, digest: str) -> str:
         return f"{QUESTIONS}/{self.eye}/{digest}.parquet"
 
-    def _concepts(self) -> list[ConceptConfig]:
-        """Return the concepts without the words that the list has for them: what these draw is the question."""
-        return [
-            ConceptConfig(name=c.name, kind=c.kind, references=c.references, audit=c.audit)
-            for c in self.config.erasure.concepts
-        ]
-
     def _key(self) -> str:
         what = self._settings(DRAWS, DRAWS_NOT)
         what["revision"] = find_model(self.config.model).revision(self.config.model.variant)
