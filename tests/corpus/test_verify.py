@@ -249,4 +249,4 @@ def test_finish_can_be_repeated_and_gives_the_same(corpus):
     assert {entry.path: store.read(entry.path) for entry in store.list()} == first
     card = store.read("README.md").decode()
     assert "train/*.tar" in card
-    assert "0.00% (0.00% to 24.25%)" in card  # 0 of 12 kept, Wilson
+    assert "| cat | 20.00% (7.05% to 45.19%) | 3 | unknown: " in card  # 3 of 15 judged, Wilson; no calibration
