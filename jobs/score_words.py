@@ -25,6 +25,7 @@ concept with more kinds than 3 % of the words, as a bird among a few hundred nam
 import argparse
 import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,19 +126,23 @@ def main() -> int:
 
 def read(path: Path) -> Words:
     """Return the words of a file, by WordNet. Raises ``ConfigError`` where it is not what it should be."""
-    expected = "expected an .npz file with names (N), synsets (N) and vectors (N, D)"
+    expected = "expected diorama, or an .npz file with names (N), synsets (N) and vectors (N, D)"
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise ConfigError(f"{path}: is no .npz file; {expected}")
     try:
         with np.load(path) as data:
             names, synsets, vectors = data["names"], data["synsets"], data["vectors"]
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}; {expected}") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ConfigError(f"{path}: {str(error).splitlines()[0]}; {expected}") from error
     if not (names.shape == synsets.shape == vectors.shape[:1] and vectors.ndim == 2 and vectors.dtype.kind == "f"):
         shapes = f"names {names.shape}, synsets {synsets.shape}, vectors {vectors.shape} of {vectors.dtype}"
         raise ConfigError(f"{path}: has {shapes}; {expected}")
-    if not np.isfinite(vectors).all():
-        raise ConfigError(f"{path}: vectors hold NaN or infinity")
+    if not (np.abs(vectors) <= np.finfo(np.float32).max).all():
+        raise ConfigError(f"{path}: vectors hold NaN, infinity, or what is infinite in float32")
+    if (vectors == vectors[:1]).all():
+        raise ConfigError(f"{path}: all vectors are the same, which tells no words apart")
     words = by_wordnet([str(name) for name in names], [str(synset) for synset in synsets], torch.from_numpy(vectors))
     if not words.concepts:
         raise ConfigError(f"{path}: none of {len(names)} names has {LEAST_KINDS} or more kinds among the others")

@@ -116,25 +116,30 @@ def test_a_file_is_read_and_what_is_none_is_one_line(job: ModuleType, tmp_path: 
     good = tmp_path / "words.npz"
     np.savez(good, names=names, synsets=synsets, vectors=vectors.numpy().astype(np.float16))
     assert job.read(good).names == job.by_wordnet(names, synsets, vectors).names
-    bad = {"short": {"names": names[:9]}, "flat": {"vectors": np.zeros(3)}, "whole": {"vectors": np.ones((9, 2), int)}}
-    bad |= {"nan": {"vectors": np.full((9, 2), np.nan)}, "lone": {"vectors": np.ones((9, 2))}}
-    for name, changed in bad.items():
-        nine = {"names": [*names[:1], *names[8:16]], "synsets": [*synsets[:1], *synsets[8:16]]}
-        np.savez(tmp_path / f"{name}.npz", **nine | {"vectors": np.ones((9, 2))} | changed)
+    nine = {"names": [names[0], *names[8:16]], "synsets": [synsets[0], *synsets[8:16]], "vectors": vectors[:9].numpy()}
+    bad = {
+        "short": ({"names": names[:8]}, "has names (8,), synsets (9,), vectors (9, 16)"),
+        "flat": ({"vectors": np.zeros(9)}, "vectors (9,) of float64; expected diorama, or an .npz file"),
+        "whole": ({"vectors": np.ones((9, 2), int)}, "of int64; expected"),
+        "nan": ({"vectors": np.full((9, 2), np.nan)}, "NaN"),
+        "huge": ({"vectors": np.full((9, 2), 1e300)}, "infinite in float32"),
+        "same": ({"vectors": np.ones((9, 2))}, "all vectors are the same"),
+        "none": ({"vectors": np.ones((9, 0))}, "all vectors are the same"),
+        "lone": ({}, "none of 9 names has 2 or more kinds"),
+        "objects": ({"names": np.array([None] * 9)}, "allow_pickle=False; expected"),
+    }
+    for name, (changed, _) in bad.items():
+        np.savez(tmp_path / f"{name}.npz", **nine | changed)
     np.savez(tmp_path / "without.npz", names=names)
-    np.save(tmp_path / "one.npy", np.ones(3))
     (tmp_path / "text.npz").write_text("no zip")
-    said = {
-        "flat": "has names (9,), synsets (9,), vectors (3,)", "whole": "of int64; expected", "nan": "NaN",
-        "lone": "none of 9 names has 2 or more kinds", "without": "synsets is not a file", "text": "expected an .npz",
-    }  # fmt: skip
-    for name, line in said.items():
-        with pytest.raises(job.ConfigError, match=r"\.npz: ") as error:
+    (tmp_path / "cut.npz").write_bytes(good.read_bytes()[:-100])
+    said = {name: line for name, (_, line) in bad.items()} | {"without": "synsets is not a file"}
+    for name, line in {**said, "text": "is no .npz file", "cut": "is no .npz file", "missing": "No such file"}.items():
+        with pytest.raises(job.ConfigError) as error:
             job.read(tmp_path / f"{name}.npz")
+        assert str(error.value).startswith(f"{tmp_path / name}.npz: ")
         assert line in str(error.value)
         assert "\n" not in str(error.value)
-    with pytest.raises(job.ConfigError, match=r"one\.npy: .*expected an \.npz file"):
-        job.read(tmp_path / "one.npy")
 
 
 @pytest.mark.slow
@@ -142,5 +147,7 @@ def test_the_command_refuses_a_missing_file_in_a_line(tmp_path: Path) -> None:
     command = [sys.executable, str(SCRIPT), str(tmp_path / "no.npz")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(f"score_words: {tmp_path / 'no.npz'}: No such file or directory; expected an .npz")
+    assert done.stderr.startswith(
+        f"score_words: {tmp_path / 'no.npz'}: No such file or directory; expected diorama, or an"
+    )
     assert done.stderr.count("\n") == 1
