@@ -143,7 +143,9 @@ def read(path: Path) -> Words:
         raise ConfigError(f"{path}: vectors hold NaN, infinity, or what is infinite in float32")
     if (vectors == vectors[:1]).all():
         raise ConfigError(f"{path}: all vectors are the same, which tells no words apart")
-    words = by_wordnet([str(name) for name in names], [str(synset) for synset in synsets], torch.from_numpy(vectors))
+    words = by_wordnet(
+        [str(name) for name in names], [str(synset) for synset in synsets], torch.from_numpy(vectors.astype(float))
+    )
     if not words.concepts:
         raise ConfigError(f"{path}: none of {len(names)} names has {LEAST_KINDS} or more kinds among the others")
     return words

@@ -114,7 +114,7 @@ def test_the_diorama_has_its_synonyms_and_families(job: ModuleType) -> None:
 def test_a_file_is_read_and_what_is_none_is_one_line(job: ModuleType, tmp_path: Path) -> None:
     names, synsets, vectors = made(1.0)
     good = tmp_path / "words.npz"
-    np.savez(good, names=names, synsets=synsets, vectors=vectors.numpy().astype(np.float16))
+    np.savez(good, names=names, synsets=synsets, vectors=vectors.numpy().astype(">f2"))
     assert job.read(good).names == job.by_wordnet(names, synsets, vectors).names
     nine = {"names": [names[0], *names[8:16]], "synsets": [synsets[0], *synsets[8:16]], "vectors": vectors[:9].numpy()}
     bad = {
