@@ -25,7 +25,7 @@ SHOWN = 40  # words a line
 @dataclass(frozen=True, kw_only=True)
 class Proof:
     """What became of *words* for each of *concepts*; *unreached* words lie beyond the budget, and
-    *undecided* ones would have been drawn on within a larger one.
+    *undecided* ones would have been drawn on within a larger one. No detector looks for the concepts *unjudged*.
 
     *exit_code* is that of the last run; where it is not 0, *table* is of what was drawn so far.
     """
@@ -36,6 +36,7 @@ class Proof:
     unreached: tuple[str, ...]
     undecided: tuple[str, ...]
     exit_code: int
+    unjudged: tuple[str, ...] = ()
 
     def text(self) -> str:
         """Return what is found, a paragraph a concept."""
@@ -43,6 +44,9 @@ class Proof:
         lines = []
         for c, concept in enumerate(self.concepts):
             rate = self.table.rates[c]
+            if concept in self.unjudged:
+                lines.append(f"{concept}: no detector looks for it: list, dictionary and score decide")
+                continue
             if not self.table.pictures[self.words.index(concept), c]:
                 lines.append(f"{concept}: of its own name nothing is drawn yet")
                 continue
@@ -79,7 +83,9 @@ class Proof:
                     },
                 }
                 for c, concept in enumerate(self.concepts)
+                if concept not in self.unjudged
             },
+            "unjudged": list(self.unjudged),
             "words": len(self.words),
             "pictures": int(self.table.pictures[:, 0].sum()),
             "unreached": list(self.unreached),
@@ -118,6 +124,7 @@ def draw(
         unreached=tuple(drawing.unreached() if short else ()),
         undecided=tuple(drawing.undecided() if short else ()),
         exit_code=exit_code,
+        unjudged=cache.auditor.unjudged,
     )
 
 

@@ -195,6 +195,7 @@ class _Seen:
         self._rows: dict[str, list[Judged]] = {}
         self._pictures: dict[str, list[tuple[Part, Row]]] = {}
         self._provable: list[bool] = []
+        self._unjudged: tuple[str, ...] = ()
         cache = drawn_words(config)
         if cache is None:
             return
@@ -202,6 +203,7 @@ class _Seen:
         if not set(tally.concepts) <= set(tally.words):
             return
         table = tally.table(tally.words, ROUNDS)
+        self._unjudged = cache.auditor.unjudged
         self.extended = extended(config, tally.words, table)
         self.number = len(tally.words)
         self._provable = table.provable.tolist()
@@ -219,6 +221,8 @@ class _Seen:
 
     def said(self, name: str, concept: int) -> str:
         judged = self.judged(name, concept)
+        if name in self._unjudged:
+            return "No detector looks for it."
         if judged is None:
             return "Nothing is drawn of its own name yet."
         share = f"Its own name shows it in {judged.hits} of {judged.pictures} pictures"

@@ -11,9 +11,9 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.config import identity, load_config
-from pipeline.config.schema import ConceptConfig, Config, DetectorConfig, OutputConfig, Policy, StepConfig
+from pipeline.config.schema import Audited, ConceptConfig, Config, DetectorConfig, OutputConfig, Policy, StepConfig
 from pipeline.corpus import finish, open_store, read_run_record, verify
-from pipeline.corpus.words import read_words
+from pipeline.corpus.words import WordTable, read_words
 from pipeline.errors import ConfigError, CorpusError
 from pipeline.evaluation.words.budget import Budget
 from pipeline.evaluation.words.cache import WordCache
@@ -24,6 +24,7 @@ from pipeline.models.settle import as_begun, settle
 from pipeline.run import RunOutcome, run
 from pipeline.workshop import drawing
 from pipeline.workshop.prove import Proof, as_list, draw, prove
+from pipeline.workshop.words_page import WordsPage
 
 pytestmark = pytest.mark.slow
 
@@ -331,3 +332,19 @@ def test_what_was_found_is_written_as_a_list(config: Config, proof: Proof) -> No
     assert "kitten" in cat["aliases"]
     assert beer["preserve"] == ["wine"]
     assert "lager" in beer["aliases"]
+
+
+def test_of_what_no_detector_looks_for_nothing_is_said_to_be_seen(config: Config, proof: Proof, tmp_path: Path) -> None:
+    cat, beer = config.erasure.concepts
+    concepts = [cat, replace(beer, audit=Audited.none)]
+    steps = [StepConfig(method="cease", concepts=["cat"])]
+    free = replace(config, erasure=replace(config.erasure, concepts=concepts, recipe=steps))
+    found = draw(WordCache(free), ["cat", "beer"], None, None, quiet)
+    assert "beer: no detector looks for it" in found.text()
+    assert list(found.record()["concepts"]) == ["cat"]
+    begun, line = with_proved_words(free, open_store(str(tmp_path / "corpus")))
+    assert line.endswith("; no detector looks for beer")
+    assert "not provable" not in line
+    assert begun.proved is not None
+    assert {row.concept for row in WordTable.loads(begun.proved.table).rows} == {"cat"}
+    assert "No detector looks for it." in WordsPage(free).html(live=False)

@@ -4,7 +4,7 @@ A run never draws a sweep. It asks the cache once, when it begins; what it found
 it from there, whatever the cache holds by then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,24 +39,32 @@ def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
     table = tally.table(tally.words, ROUNDS)
     concepts = extended(config, tally.words, table)
     means, implies = (sum(len(getattr(concept, kind)) for concept in concepts) for kind in ("proven", "implied"))
-    unproved = [name for name, provable in zip(names, table.provable.tolist(), strict=True) if not provable]
+    judged = {concept.name for concept, _ in cache.judged}
+    unproved = [n for n, provable in zip(names, table.provable.tolist(), strict=True) if n in judged and not provable]
     line = (
         f"words     {len(tally.words):,} drawn; of those not listed {means:,} mean a concept and {implies:,} imply one"
     )
     if unproved:
         line += f"; not provable: {', '.join(unproved)}"
-    proved = _proved(config, concepts, tally.words, table)
+    if unjudged := [name for name in names if name not in judged]:
+        line += f"; no detector looks for {', '.join(unjudged)}"
+    proved = _proved(config, concepts, tally.words, table, judged)
     return replace(config, erasure=replace(config.erasure, concepts=concepts), proved=proved), line
 
 
-def _proved(config: Config, concepts: Sequence[ConceptConfig], words: Sequence[str], table: Table) -> ProvedWords:
-    """Return what a corpus is to keep of *table*, whose rows are *words*, and which words it brought to *concepts*."""
+def _proved(
+    config: Config, concepts: Sequence[ConceptConfig], words: Sequence[str], table: Table, judged: Collection[str]
+) -> ProvedWords:
+    """Return what a corpus is to keep of *table*, whose rows are *words*, and which words it brought to *concepts*: of
+    those that are *judged* alone, as that nobody saw one where nobody looked is no evidence."""
 
     def added(part: str) -> dict[str, list[str]]:
         pairs = zip(config.erasure.concepts, concepts, strict=True)
         return {after.name: getattr(after, part)[len(getattr(before, part)) :] for before, after in pairs}
 
-    return ProvedWords(table=as_table(words, concepts, table).dumps(), proven=added("proven"), implied=added("implied"))
+    kept = as_table(words, concepts, table)
+    kept = replace(kept, rows=[row for row in kept.rows if row.concept in judged])
+    return ProvedWords(table=kept.dumps(), proven=added("proven"), implied=added("implied"))
 
 
 def as_table(words: Sequence[str], concepts: Sequence[ConceptConfig], table: Table) -> WordTable:
