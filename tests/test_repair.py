@@ -152,6 +152,7 @@ def test_all_at_once_on_an_object_store_from_the_path_alone(made, s3, capsys):
     assert bytes_of(store, evidence) == before
 
 
+@pytest.mark.slow
 def test_run_status_and_finish_agree_on_what_is_damaged_and_name_the_command(corpus, made, capsys):
     _, store, _ = corpus
     store.delete("train/000001.tar")

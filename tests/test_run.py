@@ -163,6 +163,7 @@ def test_a_resume_reads_each_commit_once_and_an_interrupt_none(
     assert [name for store in stores for name in store.read_under("commits")] == []
 
 
+@pytest.mark.slow
 def test_a_local_run_loads_and_digests_its_model_once_and_opens_each_store_once(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

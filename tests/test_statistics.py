@@ -52,6 +52,7 @@ def test_exact_bounds_and_tails_at_their_ends():
     assert binomial_tail(3, 3, 1.0) == 1
 
 
+@pytest.mark.slow
 def test_tails_of_many_trials_are_the_exact_sums():
     share = Fraction(3, 100)
     for hits, trials in ((1, 40), (3, 40), (40, 40), (90, 2500), (60, 2500), (75, 2500)):

@@ -32,6 +32,7 @@ def test_too_few_pictures_without_it_are_said_to_be_too_few():
     assert not measure(CAT, [], np.zeros(99, np.float32), 0.01).few
 
 
+@pytest.mark.slow
 def test_new_pictures_alarm_no_oftener_than_the_rate_and_the_bound_holds():
     """Over 4,000 calibrations: the mean rate is at most what was asked for, and 95 % are under their bound."""
     draw = np.random.default_rng(0)

@@ -74,6 +74,7 @@ def draw(config: Config, model: Model, *prompts: str, seeded: int = 100) -> dict
     return drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_short_prompts_come_out_as_ever_beside_long_ones(path: str, model: Model, name: str) -> None:
     step = StepConfig(method=name.split()[0], options=STEPS[name])
@@ -84,6 +85,7 @@ def test_short_prompts_come_out_as_ever_beside_long_ones(path: str, model: Model
         assert np.array_equal(read[prompt], plain[prompt]), prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_a_concept_in_the_second_chunk_is_acted_on(path: str, model: Model, name: str) -> None:
     asking, step = f"{FILLER}, a cat", StepConfig(method=name.split()[0], options=STEPS[name])
@@ -91,6 +93,7 @@ def test_a_concept_in_the_second_chunk_is_acted_on(path: str, model: Model, name
     assert not np.array_equal(left[asking], acted[asking])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asking", "other"),
     [
@@ -196,6 +199,7 @@ def test_the_concepts_words_come_first_in_a_negative_prompt_and_are_no_syntax(pa
     assert not torch.equal(wanted.embeds, model.family.encode(told.negatives).embeds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_a_weight_beyond_all_numbers_spoils_its_own_picture_alone(path: str, model: Model, name: str) -> None:
     step = StepConfig(method=name.split()[0], options=STEPS[name])

@@ -53,6 +53,7 @@ def test_it_changes_what_asks_for_the_concept(name):
     assert not any(drawn(name).faults)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_it_stacks_with_cease_and_each_does_its_part(name):
     both = draw(engine(STEPS[name], StepConfig(method="cease")))
@@ -61,6 +62,7 @@ def test_it_stacks_with_cease_and_each_does_its_part(name):
     assert np.abs(both.images[0].astype(int) - drawn(name).images[0]).mean() > 0.1
 
 
+@pytest.mark.slow
 def test_all_of_them_stack_on_an_edit():
     batch = draw(engine(uce_step(), StepConfig(method="cease"), *STEPS.values()))
     assert not any(batch.faults)

@@ -85,6 +85,7 @@ def test_one_batch_is_measured(config: Config) -> None:
     assert 100 < measured.bytes_per_image < 100_000
 
 
+@pytest.mark.slow
 def test_prompts_that_are_not_read_to_their_end_are_counted_and_pairs_of_them_stay_pairs(config: Config) -> None:
     long = "a dog and " * 9 + "a cat"  # 29 tokens, of which the tiny encoder reads 22
     Path(config.prompts.source or "").write_text(f"a cat\n{long}\na dog\n")

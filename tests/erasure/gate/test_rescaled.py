@@ -57,6 +57,7 @@ def hits(method: CEASE) -> list[list[tuple[str, int, int, float, bool]]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_same_prompts_are_concerned_by_the_same_words_as_surely(diorama: Model, other: Model):
     expected = hits(cease(diorama))
     assert [bool(found[:-1]) for found in expected] == [i < len(ASKING) for i in range(len(PROMPTS))]
