@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit.captions import caption, cut_off
+from pipeline.audit.captions import caption, cut_off, without
 from pipeline.audit.verdict import Verdict
-from pipeline.config.schema import CaptionUnread, Policy
+from pipeline.config.schema import CaptionPolicy, CaptionUnread, Policy
 from pipeline.corpus import (
     NO_CAPTION,
     Attempt,
@@ -39,7 +39,7 @@ from pipeline.drawable import Drawable
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Batch
 from pipeline.generation.environment import environment
-from pipeline.models.reading import Extent
+from pipeline.models.reading import Extent, Part, in_one
 from pipeline.prompts import PlannedShard, Sample, further_seed
 from pipeline.session import Session
 
@@ -218,12 +218,17 @@ class Worker:
     def _caption(self, outcome: Outcome) -> str | None:
         anchors = outcome.verdict.anchors if outcome.verdict else frozenset()
         audit, extent = self.config.audit, outcome.extent
-        told, whole = outcome.sample.prompt, True
-        if extent is not None and audit.caption_unread is CaptionUnread.drop:
-            told, whole = extent.whole, not extent.unread
-        text = CONTROL.sub("", BREAK.sub(" ", told)).strip()
-        if not whole:
-            text = cut_off(text)
+        parts = (Part(outcome.sample.prompt),)
+        if extent is not None:
+            parts = extent.said if audit.caption_unread is CaptionUnread.drop else extent.asked
+        texts = []
+        for part in parts:
+            silent = part.silent if audit.captions is not CaptionPolicy.keep else ()
+            if (told := without(part.text, silent, audit.caption_subject)) is None:
+                return None
+            told = CONTROL.sub("", BREAK.sub(" ", told)).strip()
+            texts.append(cut_off(told) if part.cut else told)
+        text = in_one(texts)
         if extent is not None and not text:  # of what was read, or of a prompt of syntax alone
             return audit.caption_subject
         return caption(text, self.concepts, audit.captions, anchors, audit.caption_subject)

@@ -285,6 +285,27 @@ def test_a_prompt_of_syntax_alone_has_the_subject_for_a_caption(tmp_path: Path) 
     assert [row.tokens_read for row in rows] == [0, 0, 2]
 
 
+@pytest.mark.parametrize("unread", CaptionUnread)
+def test_a_caption_leaves_out_what_weighs_nothing_and_tidies_what_stands_before_a_break(
+    tmp_path: Path, unread: CaptionUnread
+) -> None:
+    config = configure(tmp_path / "zero", policy=Policy.keep, captions=CaptionPolicy.drop, caption_unread=unread)
+    config.generation.prompt_syntax = PromptSyntax.a1111
+    long = "a dog and " * 7 + "a road"  # 23 tokens, of which "road" is not read
+    lines = ["a (cat:0) on the beach", "(a tree:0)", "a (red:0) car BREAK (a cat:-0.5)", f"{long} BREAK a red car"]
+    (tmp_path / "zero" / "prompts.txt").write_text("\n".join(lines) + "\n")
+    _, rows = work(config)
+    end = " and a road" if unread is CaptionUnread.keep else ""
+    assert [row.caption for row in rows] == [
+        "a picture on the beach", "a picture", "a car", ("a dog and " * 7).removesuffix(" and ") + f"{end}, a red car",
+    ]  # fmt: skip
+    config = configure(tmp_path / "kept", policy=Policy.keep, captions=CaptionPolicy.keep, caption_unread=unread)
+    config.generation.prompt_syntax = PromptSyntax.a1111
+    (tmp_path / "kept" / "prompts.txt").write_text(lines[0] + "\n")
+    _, (row,) = work(config)
+    assert row.caption == "a cat on the beach"
+
+
 def test_nothing_is_read_of_an_excluded_prompt(tmp_path: Path) -> None:
     _, rows = work(configure(tmp_path / "excluded", policy=Policy.keep), excluded=frozenset({"00000000002"}))
     assert [row.tokens_read is None for row in rows] == [row.key == "00000000002" for row in rows]

@@ -70,7 +70,7 @@ def caption(
         if may_stand and not Naming.of_words([_anchor(named)]).names(text):
             text = _replaced(text, mention)
             continue
-        cut = _cut(text, mention, subject)
+        cut = _cut(text, mention.start, mention.stop, mention.plural, subject)
         if cut is None:
             return None
         text = _tidied(cut)
@@ -96,18 +96,43 @@ def cut_off(text: str) -> str:
         text = left
 
 
-def _cut(text: str, mention: Mention, subject: str | None) -> str | None:
-    """Cut the noun phrase around *mention* out of *text* and mend the place."""
-    tail = re.match(r"['’ʼ`´′]s?(?!\w)", text[mention.stop :]) or _STYLE.match(text[mention.stop :])
-    end = mention.stop + (tail.end() if tail else 0)
+def without(text: str, spans: Sequence[tuple[int, int]], subject: str | None) -> str | None:
+    """Return *text* without the characters *spans* (ascending, apart), with what only hung on them, as ``caption``
+    cuts an erased word: nothing where nothing else is in it, None where a subject is wanted and *subject* is None."""
+    if not spans:
+        return text
+    mark = next(letter for code in range(0x1200, 0x1249) if (letter := chr(code)) not in text)  # a word of its own
+    marked, at, plural = "", 0, list[bool]()
+    for start, stop in spans:
+        words = text[start:stop].strip()
+        is_phrase = re.match(rf"(?:{grammar.PREPOSITIONS})\b|\W*$", words, re.IGNORECASE)  # it takes nothing along
+        marked += text[at:start] + (" " if is_phrase else f" {mark} ")
+        plural += [] if is_phrase else [words.lower().endswith("s")]
+        at = stop
+    left: str | None = _tidied(marked + text[at:])
+    while left is not None and mark in left:
+        if not re.search(r"\w", left.replace(mark, "")):
+            return ""
+        at = left.rindex(mark)
+        left = _cut(left, at, at + 1, plural[left.count(mark) - 1], subject)
+        left = None if left is None else _tidied(left)
+    if left and text.lstrip()[0].isupper():
+        return left[0].upper() + left[1:]
+    return left
+
+
+def _cut(text: str, begin: int, stop: int, plural: bool, subject: str | None) -> str | None:
+    """Cut the noun phrase around characters ``begin:stop``, a noun, out of *text* and mend the place."""
+    tail = re.match(r"['’ʼ`´′]s?(?!\w)", text[stop:]) or _STYLE.match(text[stop:])
+    end = stop + (tail.end() if tail else 0)
     right = grammar.without_pronouns(text[end:].lstrip())
-    start = _start_of_phrase(text, mention)
-    determiner = (text[start : mention.start].split() or [""])[0]
-    after = grammar.begins(right, mention.plural)
+    start = _start_of_phrase(text, begin, stop)
+    determiner = (text[start:begin].split() or [""])[0]
+    after = grammar.begins(right, plural)
     if after is Edge.noun and not grammar.begins_with_determiner(right):
         verb, _, rest = right.partition(" ")
         if not grammar.is_third_person(verb, determiner, rest):  # of another noun: "a church tower" is a tower
-            return _agreeing(text[: mention.start], right)
+            return _agreeing(text[:begin], right)
         right, after = rest, Edge.verb
     left = text[:start].rstrip()
     for pattern in (_GROUP, _PART):
@@ -116,7 +141,7 @@ def _cut(text: str, mention: Mention, subject: str | None) -> str | None:
     if expletive := re.search(rf"(?:^|(?<=[.;:!?,]))\s*(?:{grammar.EXPLETIVES})$", left, re.IGNORECASE):
         left = left[: expletive.start()].rstrip()
     if after is Edge.verb:
-        rest = grammar.without_verbs(right, mention.plural)
+        rest = grammar.without_verbs(right, plural)
         shared = grammar.ends(left) is Edge.joint and not grammar.has_verb(left)  # "a dog and _ sleeping on a sofa"
         if not shared or grammar.begins(rest, False) is Edge.noun:
             right = grammar.without_relation(rest, of_verb=True) if grammar.ends(left) is Edge.end else rest
@@ -126,17 +151,17 @@ def _cut(text: str, mention: Mention, subject: str | None) -> str | None:
     return _joined(left, right, subject)
 
 
-def _start_of_phrase(text: str, mention: Mention) -> int:
-    """Where the noun phrase of *mention* begins: at its determiner, or at the first of the words that describe it.
+def _start_of_phrase(text: str, begin: int, stop: int) -> int:
+    """Where the noun phrase of ``begin:stop`` begins: at its determiner, or at the first of the words that describe it.
 
     Words that begin with a preposition ("by Munch") are no noun phrase: what stands before them stays.
     """
-    if re.match(rf"(?:{grammar.PREPOSITIONS})\s", text[mention.start : mention.stop], re.IGNORECASE):
-        return mention.start
-    if pair := _PAIR.search(text[: mention.start]):
+    if re.match(rf"(?:{grammar.PREPOSITIONS})\s", text[begin:stop], re.IGNORECASE):
+        return begin
+    if pair := _PAIR.search(text[:begin]):
         return pair.start()
-    start, end = mention.start, mention.start
-    words = list(re.finditer(r"[\w'’-]+|[&+]", text[: mention.start]))
+    start, end = begin, begin
+    words = list(re.finditer(r"[\w'’-]+|[&+]", text[:begin]))
     for word in reversed(words[-FAR - 1 :]):
         if _BOUNDARY.search(text[word.end() : end]):
             return start
@@ -150,7 +175,7 @@ def _start_of_phrase(text: str, mention: Mention) -> int:
         if grammar.ends(text[: word.end()]) is Edge.verb and not _describes(text, word):
             return start
         start = end = word.start()
-    return start if len(words) <= FAR else mention.start
+    return start if len(words) <= FAR else begin
 
 
 def _describes(text: str, word: re.Match[str]) -> bool:

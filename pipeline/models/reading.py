@@ -84,16 +84,32 @@ class Token(NamedTuple):
     stop: int
 
 
+class Part(NamedTuple):
+    """What a prompt says between two of its breaks, as plain text. Characters ``silent`` (start, stop) weigh 0 or less;
+    ``cut`` tells that more follows, which is not read."""
+
+    text: str
+    silent: tuple[tuple[int, int], ...] = ()
+    cut: bool = False
+
+
 class Extent(NamedTuple):
     """How far a prompt is read: ``read`` tokens of it, special ones aside, and ``unread`` not.
 
-    ``told`` is the prompt so far as it is read, ``whole`` the same as plain text, without a word that is read in part.
+    ``told`` is the prompt so far as it is read, ``said`` the same part by part, without a word that is read in part;
+    ``asked`` are the parts of the whole prompt.
     """
 
     read: int
     unread: int
     told: str
-    whole: str
+    said: tuple[Part, ...]
+    asked: tuple[Part, ...]
+
+    @property
+    def whole(self) -> str:
+        """What is ``said`` in one text."""
+        return in_one([part.text for part in self.said])
 
 
 class Reader:
@@ -114,13 +130,14 @@ class Reader:
 
     def extent(self, text: str) -> Extent:
         """Return how far *text* is read, by the encoder that reads furthest."""
+        asked = tuple(_part(runs) for runs in self._runs(text))
         furthest: tuple[int, list[list[Token]], list[list[Token]]] | None = None  # last character, parts, what is read
         for stream in self.streams:
             parts = self._parts(text, stream)
             chunked = self.reading.long_prompts is LongPrompts.chunks
             read = parts if chunked else [part[: self._room(stream)] for part in parts]
             if read == parts:
-                return Extent(sum(map(len, parts)), 0, text, _said(self._cut(text, [len(text)] * len(parts))))
+                return Extent(sum(map(len, parts)), 0, text, asked, asked)
             last = max((part[-1].stop for part in read if part), default=0)
             if furthest is None or last > furthest[0]:
                 furthest = last, parts, read
@@ -129,8 +146,10 @@ class Reader:
         count, total = sum(map(len, parts)), sum(map(len, read))
         ends = [part[-1].stop if part else 0 for part in read]
         borders = [_border(text, own, part) for own, part in zip(read, parts, strict=True)]
-        told, whole = self._cut(text, ends), self._cut(text, borders)
-        return Extent(total, count - total, emphasis.written(told) if self._weighs else told[0][0].text, _said(whole))
+        told = self._cut(text, ends)
+        cut = [len(own) < len(part) for own, part in zip(read, parts, strict=True)]
+        said = tuple(_part(*each) for each in zip(self._cut(text, borders), cut, strict=True))
+        return Extent(total, count - total, emphasis.written(told) if self._weighs else told[0][0].text, said, asked)
 
     def encode(self, texts: Sequence[str]) -> Conditioning:
         """Encode *texts* as one batch, each to ``reading.chunks`` chunks."""
@@ -290,10 +309,18 @@ def _tokens(stream: TextStream, run: Run) -> list[Token]:
     return tokens
 
 
-def _said(parts: Sequence[Sequence[Run]]) -> str:
-    """Return what *parts* say, as plain text."""
-    texts = ["".join(run.text for run in part) for part in parts]
+def in_one(texts: Sequence[str]) -> str:
+    """Return what the parts of a prompt say, *texts*, in one."""
     return texts[0] if len(texts) == 1 else ", ".join(stripped for text in texts if (stripped := text.strip(" ,")))
+
+
+def _part(runs: Sequence[Run], cut: bool = False) -> Part:
+    text, silent = "", list[tuple[int, int]]()
+    for run in runs:
+        if run.weight <= 0:
+            silent.append((len(text), len(text) + len(run.text)))
+        text += run.text
+    return Part(text, tuple(silent), cut)
 
 
 def _border(text: str, read: Sequence[Token], part: Sequence[Token]) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.audit.captions import caption, cut_off
+from pipeline.audit.captions import caption, cut_off, without
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import mentions
 from pipeline.config.schema import CaptionPolicy
@@ -180,6 +180,34 @@ def test_a_style_is_no_noun_and_is_cut_whatever_its_anchor(prompt, expected, pol
 )
 def test_what_waits_for_more_is_cut_off_a_text_whose_rest_is_gone(text, expected):
     assert cut_off(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "silent", "expected"),
+    [
+        ("a cat on the beach", ["cat"], "a picture on the beach"),
+        ("a red cat and a dog", ["cat"], "a dog"),
+        ("a red car", ["red"], "a car"),
+        ("a cat and a dog in a room", ["cat", "dog"], "a picture in a room"),
+        ("a red cat, snow", ["red", "cat"], "a picture, snow"),
+        ("A cat on the beach. A dog.", ["A cat"], "A picture on the beach. A dog."),
+        ("blurry, a dog", ["blurry"], "a dog"),
+        ("a dog sitting on a sofa", ["a dog sitting"], "a picture on a sofa"),
+        ("two cats sit on a sofa", ["cats"], "a picture on a sofa"),
+        ("a painting by Munch on a wall", ["by Munch"], "a painting on a wall"),
+        ("a dog, (), snow", [", ()"], "a dog, snow"),
+        ("a cat", ["a cat"], ""),
+        ("a cat, a dog", ["a cat", "a dog"], ""),
+        ("a cat", [], "a cat"),
+    ],
+)
+def test_what_weighs_nothing_goes_with_what_hung_on_it(text, silent, expected):
+    spans = [(text.index(words), text.index(words) + len(words)) for words in silent]
+    assert without(text, spans, "a picture") == expected
+
+
+def test_without_a_subject_there_is_no_text_where_one_is_wanted():
+    assert without("a cat on the beach", [(2, 5)], None) is None
 
 
 def test_several_concepts():

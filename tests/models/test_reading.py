@@ -9,7 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.models import emphasis
 from pipeline.models.load import Model, load_model
-from pipeline.models.reading import Kind, Reader, Reading, check_reading
+from pipeline.models.reading import Kind, Part, Reader, Reading, check_reading
 from tests import masked, tiny, tiny_families
 
 ROOM = tiny.LENGTH - 2
@@ -155,11 +155,15 @@ def test_what_is_not_read_is_told(model: Model) -> None:
     assert text.startswith(plain.told)
     assert len(model.pipe.tokenizer(plain.told, add_special_tokens=False).input_ids) >= ROOM
     assert plain.whole == "a tree " * 10 + "by the"
-    assert Reader(model.family, CHUNKS).extent(text) == (len(ids), 0, text, text)
-    assert Reader(model.family).extent("a cat") == (2, 0, "a cat", "a cat")
+    assert plain.said == (Part(plain.whole, cut=True),)
+    assert plain.asked == (Part(text),)
+    assert Reader(model.family, CHUNKS).extent(text) == (len(ids), 0, text, (Part(text),), (Part(text),))
+    assert Reader(model.family).extent("a cat") == (2, 0, "a cat", (Part("a cat"),), (Part("a cat"),))
     weighed = "(" + "a tree " * 10 + "by the catamaran:1.3) BREAK a (dog:0.5)"
     told = Reader(model.family, A1111).extent(weighed)
     assert told.whole == "a tree " * 10 + plain.whole[70:] + ", a dog"
+    assert [part.cut for part in told.said] == [True, False]
+    assert [part.text for part in told.asked] == ["a tree " * 10 + "by the catamaran", "a dog"]
     (first, second) = emphasis.parse(told.told)
     assert [run.weight for run in first] == [1.3]
     assert [(run.text, run.weight) for run in second] == [("a ", 1.0), ("dog", 0.5)]
@@ -179,11 +183,20 @@ def test_what_is_said_is_told_from_syntax(model: Model) -> None:
     assert Reader(model.family).said(text, 2, 15) == [(2, 15)]
 
 
+def test_what_weighs_nothing_is_told_of(model: Model) -> None:
+    text = "a (red:-1) dog and ((a kitten:0)) BREAK [snow:0.0], a (tree:0.1)"
+    read = Reader(model.family, A1111).extent(text)
+    assert read.said == read.asked
+    assert [part.text for part in read.said] == ["a red dog and a kitten", "snow:0.0, a tree"]
+    assert [[part.text[slice(*span)] for span in part.silent] for part in read.said] == [["red", "a kitten"], []]
+    assert Reader(model.family).extent(text).said == (Part(text),), "text, to an encoder that is told it as such"
+
+
 @pytest.mark.parametrize("family", ["sd3", "flux", "sd3-without-t5"])
 def test_the_encoder_that_reads_furthest_counts(family: str) -> None:
     read = load_model(ModelConfig(path=tiny_families.path(family)), torch.device("cpu")).family
     short = "a cat and a dog"
-    assert Reader(read).extent(short) == (5, 0, short, short)
+    assert Reader(read).extent(short) == (5, 0, short, (Part(short),), (Part(short),))
     long = "a dog and " * 8 + "a cat"  # 26 tokens; CLIP reads 22 here, T5 19
     told = Reader(read).extent(long)
     limit = max(stream.length - len(stream.tokenizer("").input_ids) for stream in read.streams)
