@@ -202,21 +202,24 @@ def of_diorama() -> Words:
 
 def compared(words: Words) -> dict[str, Figures]:
     """Return what each score finds."""
-    figures: dict[str, Figures] = {}
+    return {name: found_by(scores, words) for name, scores in zip(COMPARED, all_scores(words), strict=True)}
+
+
+def found_by(scores: Tensor, words: Words) -> Figures:
+    """Return what *scores* ``(C, N)`` find."""
     asked = torch.ones_like(words.kinds)
     asked[torch.arange(len(words.concepts)), torch.tensor(words.concepts)] = False
-    for name, scores in zip(COMPARED, all_scores(words), strict=True):
-        found = figures[name] = {}
-        for share in SHARES:
-            found[f"candidates at {share:.0%}"] = recalls(above(scores, asked, share), words).mean().item()
-        for rate in ALARMS:
-            opened = above(scores, words.negatives, rate)
-            found[f"1 in {1 / rate:.0f}"] = recalls(opened, words).mean().item()
-            found[f"1 in {1 / rate:.0f}, siblings"] = share_of(opened, words.siblings)
-        opened = scores > quantile(scores[words.negatives], POOLED)
-        found["1 in 1,000 pooled"] = recalls(opened, words).mean().item()
-        found["1 in 1,000 pooled, siblings"] = share_of(opened, words.siblings)
-    return figures
+    found: Figures = {}
+    for share in SHARES:
+        found[f"candidates at {share:.0%}"] = recalls(above(scores, asked, share), words).mean().item()
+    for rate in ALARMS:
+        opened = above(scores, words.negatives, rate)
+        found[f"1 in {1 / rate:.0f}"] = recalls(opened, words).mean().item()
+        found[f"1 in {1 / rate:.0f}, siblings"] = share_of(opened, words.siblings)
+    opened = scores > quantile(scores[words.negatives], POOLED)
+    found["1 in 1,000 pooled"] = recalls(opened, words).mean().item()
+    found["1 in 1,000 pooled, siblings"] = share_of(opened, words.siblings)
+    return found
 
 
 def decided(words: Words) -> dict[str, Figures]:

@@ -218,7 +218,7 @@ class Worker:
     def _caption(self, outcome: Outcome) -> str | None:
         anchors = outcome.verdict.anchors if outcome.verdict else frozenset()
         audit, extent = self.config.audit, outcome.extent
-        parts = (Part(outcome.sample.prompt),)
+        parts: tuple[Part, ...] = (Part(outcome.sample.prompt),)
         if extent is not None:
             parts = extent.said if audit.caption_unread is CaptionUnread.drop else extent.asked
         texts = []

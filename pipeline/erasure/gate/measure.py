@@ -8,6 +8,7 @@ from torch import Tensor
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.kin import Kin, Relation
 from pipeline.concepts.mentions import Naming
+from pipeline.concepts.spelling import Spelling
 from pipeline.erasure.gate.calibration import MEANS, Thresholds, rounded, thresholds
 from pipeline.erasure.gate.encoder import Encoder
 from pipeline.erasure.gate.standard import nearness
@@ -20,6 +21,7 @@ class Measure:
 
     def __init__(self, encoder: Encoder, concept: Concept, neighbours: Sequence[str], false_alarms: float):
         self.kin = Kin(concept)
+        self._spelling = Spelling(concept.words)
         self._own = encoder.of(concept.words)
         relations = [self.kin.relation(word) for word in encoder.words]
         siblings = torch.tensor([relation is Relation.sibling for relation in relations])
@@ -52,7 +54,7 @@ class Measure:
         # A sibling of which the encoder's words know nothing is its own rival.
         rivals = torch.cat([self._rivals, vector[None]]) if relation is Relation.sibling else self._rivals
         score = self.thresholds[whole].calibrated(nearness(vector[None], self._own, rivals).item())
-        if relation is Relation.kind and self.is_candidate(vector):
+        if (relation is Relation.kind or self._spelling.proposes(word)) and self.is_candidate(vector):
             return max(MEANS, score)
         return score
 

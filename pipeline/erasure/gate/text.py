@@ -14,6 +14,8 @@ not at all, a score.
   ``OPENS``, a word means the concept from ``MEANS`` on and only implies it below.
 - **Dictionary.** A word that by its most frequent sense is the concept or a kind of it means it where it is among the
   nearest words (``measure.CANDIDATES``), which tells which sense of the concept's name is asked for.
+- **Spelling.** So does a word that neither dictionary nor vocabulary has and that may be a listed one misspelt, or
+  joined to another (``pipeline.concepts.spelling``).
 
 Embeddings of the whole prompt tell less: at the end of the text they are diluted by what else the prompt names, at each
 token in its context by its neighbours. (What is scored how on the diorama is in
@@ -23,19 +25,20 @@ Every word is encoded alone, as a batch of one, and remembered: its score does n
 and thresholds are rounded, so that the last bits of a sum decide nothing.
 """
 
-import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import Mention, Naming
+from pipeline.concepts.normal import Gap, Kind, Piece, normal, pieces
 from pipeline.erasure.gate.calibration import FALSE_ALARMS, MEANS, OPENS
 from pipeline.erasure.gate.encoder import encoder_of
 from pipeline.erasure.gate.measure import Measure
 from pipeline.models.family import Family
 
-_WORD = re.compile(r"[^\W\d_]{3,}")  # shorter ones are articles and prepositions
+LEAST = 3  # letters of a word: shorter ones are articles and prepositions
 
 
 @dataclass(frozen=True)
@@ -142,15 +145,16 @@ class TextGate:
             return
         taken: list[tuple[int, int]] = []
         phrases = [(mention.start, mention.stop) for mention in self._phrases.mentions(text)]
-        for start, stop in (*phrases, *(match.span() for match in _WORD.finditer(text))):
+        said = {(start, stop): normal(text[start:stop]) for start, stop in phrases}
+        for (start, stop), word in (said | words_of(text)).items():
             if any(_overlap((start, stop), mention) for mention in listed) or any(
                 start < end and begin < stop for begin, end in taken
             ):
                 continue
-            scores = self._score(text[start:stop].lower())
+            scores = self._score(word)
             excepted = [concept for concept, mention in exceptions if _overlap((start, stop), mention)]
             scores = tuple(0.0 if c in excepted else s for c, s in zip(self.concepts, scores, strict=True))
-            if (start, stop) in phrases:
+            if (start, stop) in said:
                 if max(scores) < MEANS:
                     continue  # its words are asked one by one
                 taken.append((start, stop))
@@ -161,6 +165,34 @@ class TextGate:
             (vector,), whole = self._encoder.of([word]), self._encoder.reads_whole(word)
             self._scores[word] = tuple(measure.score(word, vector, whole) for measure in self._measures)
         return self._scores[word]
+
+
+def words_of(text: str) -> dict[tuple[int, int], str]:
+    """Return the words of *text* that are asked, in the normal form, by where they stand.
+
+    They are, of scripts with capitals, those of ``LEAST`` letters and shorter ones before a number ("AK-47", "m16"); of
+    others all, which are runs of letters where a script has no blanks.
+    """
+    words = {}
+    parts, i = pieces(text), 0
+    while i < len(parts):
+        first = i
+        while i < len(parts) and parts[i].text[0].isalpha() and (i == first or _goes_on(parts[i - 1], parts[i])):
+            i += 1
+        word = "".join(part.text for part in parts[first:i])
+        if first == i:
+            i += 1
+        elif len(word) >= LEAST or word.upper() == word.lower():
+            words[parts[first].start, parts[i - 1].stop] = word
+        elif i < len(parts) and parts[i].kind is Kind.digits:
+            between = text[parts[i - 1].stop : parts[i].start]
+            if parts[i].gap is Gap.none or (len(between) == 1 and unicodedata.category(between) == "Pd"):
+                words[parts[first].start, parts[i].stop] = f"{word}{'-' if between else ''}{parts[i].text}"
+    return words
+
+
+def _goes_on(before: Piece, piece: Piece) -> bool:
+    return piece.kind is before.kind and piece.gap is not Gap.joint
 
 
 def _overlap(span: tuple[int, int], mention: Mention) -> bool:

@@ -7,7 +7,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import ModelConfig
 from pipeline.erasure.gate.calibration import OPENS
 from pipeline.erasure.gate.context import Context
-from pipeline.erasure.gate.text import Hit, TextGate
+from pipeline.erasure.gate.text import Hit, TextGate, words_of
 from pipeline.models.load import Model, load_model
 
 CAT = Concept(name="cat", aliases=("kitten",), anchor="dog", preserve=("tiger", "lion", "dog"))
@@ -188,3 +188,20 @@ def test_proved_words_are_acted_on_and_ignored_ones_are_not(diorama: Model) -> N
     assert gate.scores("a guitar") == [1.0]
     assert gate.scores("a gun guitar") == gate.scores("a guitar shop") == [0.0], "an exception, and an ignored phrase"
     assert TextGate(family, [Concept(name="gun")]).hits("a war") != [], "which comes near by itself"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("an AK-47 and m16, T‑34", {"AK-47": "ak-47", "and": "and", "m16": "m16", "T‑34": "t-34"}),
+        ("8k, ak 47, --ar 16:9, 1920s", {}),
+        ("tabby2 don't", {"tabby": "tabby", "don": "don"}),
+        ("Ｔａｂｂｙ hand\u00adgun", {"Ｔａｂｂｙ": "tabby", "hand\u00adgun": "handgun"}),
+        ("猫, 一只猫 ไทยแมว", {"猫": "猫", "一只猫": "一只猫", "ไทยแมว": "ไทยแมว"}),
+        ("القط و кот я", {"القط": "القط", "و": "و", "кот": "кот"}),
+        ("a_tabby-cat/?!", {"tabby": "tabby", "cat": "cat"}),
+        ("", {}),
+    ],
+)
+def test_words_are_asked_in_the_normal_form_whatever_their_script(text: str, words: dict[str, str]) -> None:
+    assert {text[start:stop]: word for (start, stop), word in words_of(text).items()} == words
