@@ -36,7 +36,8 @@ from pipeline.config.schema import AUTO, Config, DType, settings
 #    What a text encoder does not read of a long prompt opens no gate and is in no caption. cease_joint takes the
 #    direction of what is only implied; of what is named too cease takes it from the pooled vector as well.
 #    The gate of CEASE and cease_joint is calibrated to the model's text encoder, and knows the dictionary's kinds; what
-#    is taken from embeddings is measured by their spread.
+#    is taken from embeddings is measured by their spread. The gate asks words of every script, in the normal form, and
+#    takes unknown ones for listed ones misspelt. Captions leave out what weighs 0, and tidy each part before a BREAK.
 SEMANTICS = 6
 
 
