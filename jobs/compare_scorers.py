@@ -15,8 +15,9 @@ a zip), with the words of the file.
   forms; on the states of the word (``context``) or of the end. What the dictionary has as kinds or above is left out,
   and no word but siblings is asked of a head that was trained on it: there are two, each trained on half of the words.
 
-Figures are those of ``score_words.py``. ``chosen`` has for each encoder the scorer that gains most over the gate's, in
-recall at one in 300, on the other two (on those of them that have what it is made of), and what it finds on this one.
+Figures are those of ``score_words.py``. ``chosen`` has for each encoder the scorer that gains most over the gate's on
+the other two (on those of them that have what it is made of), in recall at one in 300 less the share of siblings that
+are opened then; so what it finds on this one was not chosen on it.
 """
 
 import argparse
@@ -133,7 +134,8 @@ def chosen(figures: dict[str, dict[str, dict[str, Any]]]) -> dict[str, str]:
 
     def gain(encoder: str, scorer: str) -> float:
         rows = figures[encoder]
-        return float(rows[scorer][BY] - rows[gates(rows)][BY])
+        one, gate = ((row := rows[s])[BY] - row[f"{BY}, siblings"] for s in (scorer, gates(rows)))
+        return float(one - gate)
 
     picked = {}
     for name, own in figures.items():

@@ -22,9 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from jobs.words.encoders import Diorama, SentenceEncoder
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.kin import Kin, Relation
+from pipeline.concepts.kin import Relation
 from pipeline.concepts.mentions import Naming
+from pipeline.erasure.gate.calibration import FALSE_ALARMS, OPENS
 from pipeline.erasure.gate.encoder import encoder_of
+from pipeline.erasure.gate.measure import Measure
 from pipeline.erasure.gate.text import TextGate
 from pipeline.errors import ConfigError
 from pipeline.evaluation.results import add_results_option, machine, write_result
@@ -81,25 +83,31 @@ def found(family: Any) -> dict[str, dict[str, Figures]]:
     """Return split -> what -> how many words opened of how many, and which."""
     figures: dict[str, dict[str, Figures]] = {}
     gates: dict[Concept, TextGate] = {}
-    for group in groups():
-        if group.concept not in gates:
-            gates[group.concept] = gate = TextGate(family, [group.concept])
-            _add(figures, group, EVERYDAY, gate, unconcerned(family, group.concept))
-        _add(figures, group, group.what, gates[group.concept], group.words)
+    for split, concept, what, words in groups():
+        if concept not in gates:
+            gates[concept] = TextGate(family, [concept])
+            _add(figures, Group(split, concept, EVERYDAY, ()), *everyday(family, concept))
+        opened = [word for word in words if gates[concept].hits(f"a {word}")]
+        _add(figures, Group(split, concept, what, words), opened, len(words))
     return figures
 
 
-def unconcerned(family: Any, concept: Concept) -> list[str]:
-    """Return the everyday words that are no kind of *concept*, nor above it."""
-    kin, own = Kin(concept), Naming([concept])
+def everyday(family: Any, concept: Concept) -> tuple[list[str], int]:
+    """Return which everyday words open the gate, of how many that are no kind of *concept*, nor above it."""
+    encoder = encoder_of(family)
+    measure, own = Measure(encoder, concept, [], FALSE_ALARMS), Naming([concept])
     asking = (Relation.kind, Relation.above)
-    return [word for word in encoder_of(family).words if kin.relation(word) not in asking and not own.is_word(word)]
+    asked = [
+        (word, vector, whole)
+        for word, vector, whole in zip(encoder.words, encoder.vectors, encoder.whole.tolist(), strict=True)
+        if measure.kin.relation(word) not in asking and not own.is_word(word)
+    ]
+    return [word for word, vector, whole in asked if measure.score(word, vector, whole) >= OPENS], len(asked)
 
 
-def _add(figures: dict[str, dict[str, Figures]], group: Group, what: str, gate: TextGate, words: Any) -> None:
-    row = figures.setdefault(group.split, {}).setdefault(what, {"opened": [0, 0], "which": []})
-    opened = [word for word in words if gate.hits(f"a {word}")]
-    row["opened"] = [row["opened"][0] + len(opened), row["opened"][1] + len(words)]
+def _add(figures: dict[str, dict[str, Figures]], group: Group, opened: list[str], asked: int) -> None:
+    row = figures.setdefault(group.split, {}).setdefault(group.what, {"opened": [0, 0], "which": []})
+    row["opened"] = [row["opened"][0] + len(opened), row["opened"][1] + asked]
     row["which"] += [f"{group.concept.name}: {word}" for word in opened]
 
 

@@ -1,7 +1,8 @@
 """What the dictionary says of a word beside a concept: a kind of it, a sibling, something above it, or nothing.
 
 A concept may mean any sense of its name: which of them is asked for is the text encoder's to say, which lets only words
-near the concept pass. Of any other word the most frequent sense counts: a bus is no old car, a piece no gun.
+near the concept pass. Where a word is something to several of them the most frequent counts: a lion is a sibling of
+the cat, though big cats are cats too. Of any other word the most frequent sense counts: a bus is no old car.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from enum import Enum
 from functools import cached_property, lru_cache
 
 from pipeline.concepts.concept import Concept
-from pipeline.concepts.dictionary import dictionary
+from pipeline.concepts.dictionary import Sense, dictionary
 from pipeline.concepts.normal import normal
 from pipeline.concepts.words import plurals
 
@@ -37,11 +38,7 @@ class Kin:
         row = first_sense(word)
         if row is None:
             return Relation.unknown
-        if row in self._kinds:
-            return Relation.kind
-        if row in self._above:
-            return Relation.above
-        return Relation.sibling if row in self._siblings else Relation.other
+        return self._relations.get(row, Relation.other)
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
@@ -51,23 +48,21 @@ class Kin:
         return tuple(w for key, w in words.items() if key not in self._own and self.relation(w) is Relation.kind)
 
     @cached_property
-    def _kinds(self) -> frozenset[int]:
-        return frozenset(row for sense in self._senses for row in self._book.rows_below(sense))
+    def _relations(self) -> dict[int, Relation]:
+        """What each sense that is anything to the concept is to it."""
+        relations: dict[int, Relation] = {}
+        for sense in self._senses:
+            own = dict.fromkeys(self._siblings(sense), Relation.sibling)
+            own |= dict.fromkeys(self._book.rows_above(sense), Relation.above)
+            own |= dict.fromkeys(self._book.rows_below(sense), Relation.kind)
+            relations = own | relations
+        return relations
 
-    @cached_property
-    def _above(self) -> frozenset[int]:
-        return frozenset(row for sense in self._senses for row in self._book.rows_above(sense)) - self._kinds
-
-    @cached_property
-    def _siblings(self) -> frozenset[int]:
-        return frozenset(row for rows in self._broods() for row in rows) - self._kinds - self._above
-
-    def _broods(self) -> Iterator[frozenset[int]]:
-        parents = {parent.row: parent for sense in self._senses for parent in self._book.hypernyms(sense)}
-        for parent in parents.values():
+    def _siblings(self, sense: Sense) -> Iterator[int]:
+        for parent in self._book.hypernyms(sense):
             rows = self._book.rows_below(parent)
             if len(rows) <= GENERAL:
-                yield rows
+                yield from rows
 
 
 @lru_cache(maxsize=1 << 16)

@@ -14,6 +14,8 @@ from pipeline.concepts.kin import Kin, Relation
         ("car", "automobile", Relation.kind),  # a synonym
         ("car", "bus", Relation.other),  # whose third sense is an old car
         ("cat", "tiger", Relation.other),  # first of all a fierce person
+        ("cat", "lion", Relation.sibling),  # of a cat's first sense, and a kind of a later one
+        ("gun", "howitzer", Relation.kind),
         ("gun", "swords", Relation.sibling),
         ("dog", "foxes", Relation.sibling),
         ("gun", "weapon", Relation.above),
