@@ -31,7 +31,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from tqdm import tqdm
 
 from pipeline.concepts.concept import Concept
@@ -51,8 +50,9 @@ from pipeline.evaluation.erasure.prompts import Task, attacked
 from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.evaluation.world import load_world
 from pipeline.generation.engine import Engine
+from pipeline.models.attention import OtherText, projected
 from pipeline.models.dtype import fast_dtype
-from pipeline.models.layers import Layer, split_heads
+from pipeline.models.layers import Layer
 from pipeline.models.load import Model, load_model
 from pipeline.models.reading import Kind, Reader
 from pipeline.prompts import unplanned
@@ -315,20 +315,23 @@ class Everywhere(Shown):
 
     def begin(self, step: int, timestep: Tensor) -> None:
         self.looks = self.gathers = False
-        self.place.mask = torch.ones_like(self.place.sum)
+        self.place.everywhere()
+        self.switching.weights = self.place.weights(self.strength)
 
 
 class ProbeKeys(Shown):
     """WHERE: the place that listens to a probe, the concept's bare name, whatever words the prompt has for it."""
 
-    def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        result = super().text(layer, key, value)
-        name = self.method.concepts[0].name
-        probe = self.method.model.family.encode([f"a {name}"]).embeds
-        marks = marked(Reader(self.method.model.family), f"a {name}", [(2, 2 + len(name))]).to(probe.device)
-        self.keys[layer.index] = split_heads(layer.module.to_k(probe), layer.heads).expand_as(self.keys[layer.index])
-        self.tokens = marks.expand_as(self.tokens)
-        return result
+    def __init__(self, method: CEASE, *batch: Any):
+        super().__init__(method, *batch)
+        name, family = method.concepts[0].name, method.model.family
+        self.probe = family.encode([f"a {name}"]).embeds
+        marks = marked(Reader(family), f"a {name}", [(2, 2 + len(name))])
+        self.switching.own_marks = self.marks([marks] * self.samples)
+
+    def switch(self, layer: Layer, key: Tensor, value: Tensor) -> OtherText:
+        other = super().switch(layer, key, value)
+        return replace(other, own=projected(layer.module, self.probe)[0].expand_as(other.own))
 
 
 class HeardPlace(Shown):
@@ -339,36 +342,37 @@ class HeardPlace(Shown):
         concepts = ConceptDirections(method.model.family, method.concepts)
         self.listener = Listener(concepts, self.place.latent_shape)
 
-    def gather(self, layer: Layer, query: Tensor, output: Tensor) -> None:
-        if self.listener.listens(query.shape[2]):
-            heard = self.listener.heard(layer, query, output[self.rows])
-            self.place.gather(heard.amax(1, keepdim=True).clamp_min(0))
+    def begin(self, step: int, timestep: Tensor) -> None:
+        super().begin(step, timestep)
+        self.switching.gathers = False
+
+    def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
+        if self.gathers and self.listener.listens(query.shape[2]):
+            heard = self.listener.heard(layer, query[-self.samples :], output[-self.samples :]).flatten(2)
+            self.place.gather(heard.amax(1).clamp_min(0)[None])
+        return output
 
 
 class Suppression(Shown):
     """HOW: inside the place nothing listens to the concept's tokens."""
 
-    def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        result = super().text(layer, key, value)
-        self.alternative[layer.index] = key[self.rows], value[self.rows]
-        return result
+    def __init__(self, method: CEASE, *batch: Any):
+        super().__init__(method, *batch)
+        self.switching.mask = self.switching.own_marks[:, None, :, :, 0].transpose(1, 2) == 0
 
-    def switched(self, layer: Layer, query: Tensor) -> Tensor:
-        closed = torch.zeros_like(self.tokens, dtype=query.dtype).masked_fill(self.tokens > 0, -torch.inf)
-        return scaled_dot_product_attention(query, *self.alternative[layer.index], attn_mask=closed[:, None, None])
+    def switch(self, layer: Layer, key: Tensor, value: Tensor) -> OtherText:
+        return OtherText(key[-self.samples :], value[-self.samples :], key[-self.samples :])
 
 
 class Values(Shown):
     """HOW: the prompt's own values less what they have of the direction from anchor to concept, relu(v.u) u."""
 
-    def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        result = super().text(layer, key, value)
-        kept = value[self.rows]  # (rows, heads, T, d)
+    def switch(self, layer: Layer, key: Tensor, value: Tensor) -> OtherText:
+        key, kept = key[-self.samples :], value[-self.samples :]  # (B, heads, T, d)
         concept, anchor = self.method.directions.ends(self.method.concepts[0].name)
         direction = layer.module.to_v((concept - anchor)[0].to(value.dtype))[Kind.word]  # at the concept's name
         u = torch.nn.functional.normalize(direction.view(layer.heads, 1, -1), dim=-1)
-        self.alternative[layer.index] = key[self.rows], kept - (kept * u).sum(-1, keepdim=True).relu() * u
-        return result
+        return OtherText(key, kept - (kept * u).sum(-1, keepdim=True).relu() * u, key)
 
 
 class Embeddings(Variant):

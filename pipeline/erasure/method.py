@@ -24,6 +24,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig, LongPrompts
 from pipeline.erasure.tokens import check_concepts
 from pipeline.errors import ConfigError
+from pipeline.models.attention import OtherText, Switching
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.layers import QKV, JointLayer, Layer
 from pipeline.models.load import Model
@@ -98,19 +99,30 @@ class Steering:
     def __init__(self) -> None:
         self.gates: dict[str, Tensor] = {}  # as Prompts.gates; read after the last step
         self.branch: Branch | None = None
-        self.stale = False  # set by ``begin`` where ``text`` has another answer from this step on
+        self.switching: Switching | None = None  # where it ``switch``es, and how far at this step
+        self.stale = False  # set by ``begin`` where ``text`` or ``switch`` have another answer from this step on
 
     def begin(self, step: int, timestep: Tensor) -> None:
         """Called before each run of the denoiser."""
+
+    def parts(self) -> "Sequence[Steering]":
+        """Return the steerings that ``switch`` on its behalf: itself, if it does."""
+        return () if self.switching is None else (self,)
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Change keys and values ``(R, heads, T, d)`` of a layer; called once per batch, and when one is stale."""
         return key, value
 
+    def switch(self, layer: Layer, key: Tensor, value: Tensor) -> OtherText:
+        """Return what the positives of a layer may be switched to, given the prompts' keys and values; called just as
+        ``text``, after all of those. Where and how far is said by ``switching``."""
+        raise NotImplementedError
+
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
         """Change attention output ``(R, heads, N, d)``, given queries of that shape; called at each step and layer.
 
-        *output* may be changed in place and returned.
+        *output* may be changed in place and returned. What can be said by ``switch`` should be: a forward with this
+        hook is not compiled.
         """
         return output
 

@@ -6,6 +6,7 @@ device or on its neighbours. Guidance runs both branches as one doubled batch: a
 
 import copy
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -94,18 +95,16 @@ class Sampler:
         conditioning = (
             prompts.positive if prompts.negative is None else Conditioning.cat([prompts.negative, prompts.positive])
         )
-        text = [s for s in steerings if s.overrides("text")]
-        blend = [s for s in steerings if s.overrides("blend")]
-        joint = [s for s in steerings if s.overrides("joint")]
         options = step_options(self.scheduler, generators)
-        with self.state.batch(conditioning.embeds, text, blend, joint, masked=conditioning.mask is not None):
+        with self.state.batch(conditioning.embeds, steerings, masked=conditioning.mask is not None):
             for step, timestep in enumerate(timesteps[:most]):
                 for steering in steerings:
                     steering.begin(step, timestep)
-                if any(steering.stale for steering in steerings):
-                    self.state.forget()
+                if step == 0 or any(steering.stale for steering in steerings):
+                    self.state.prepare()
                 scaled = scale(latents, timestep)
-                guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
+                with self.state.checked() if step == 0 and most is not None else nullcontext():
+                    guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
                 if step == 0:
                     self._check_reached(steerings)
                 if watch is not None:
@@ -115,13 +114,15 @@ class Sampler:
 
     def _check_reached(self, steerings: Sequence[Steering]) -> None:
         """Raise ``ConfigError`` for a steering that would take part in attention, and is never asked to."""
-        for hook in ("text", "blend", "joint"):
+        crossed = bool(self.state.layers)
+        reached = {"text": crossed, "switch": crossed, "blend": crossed, "joint": self.state.joined}
+        for hook, is_reached in reached.items():
             for steering in steerings:
-                if steering.overrides(hook) and hook not in self.state.reached:
+                if steering.overrides(hook) and not is_reached:
                     raise ConfigError(
                         f"erasure.recipe: {type(steering).__name__} acts in `{hook}`, which is never called on "
                         f"{self.model.family.name}: no layer of its {self.model.family.denoiser_name} that is opened "
-                        "for it hears the text as it was encoded"
+                        "for it hears the text"
                     )
 
     def _steerings(self, prompts: Prompts, sampling: Sampling) -> list[Steering]:
@@ -142,11 +143,13 @@ class Sampler:
         """Run the denoiser once, then what further branches are asked for, and return the steered prediction."""
         family = self.model.family
         negative: Tensor | None = None
+        with self.state.forward():
+            both = scaled if prompts.negative is None else torch.cat([scaled, scaled])
+            predicted = family.predict(both, timestep, conditioning, guidance)
         if prompts.negative is None:
-            positive = guided = family.predict(scaled, timestep, conditioning, guidance)
+            positive = guided = predicted
         else:
-            both = family.predict(torch.cat([scaled, scaled]), timestep, conditioning, guidance)
-            negative, positive = both.chunk(2)
+            negative, positive = predicted.chunk(2)
             guided = negative + guidance * (positive - negative)
         for steering in steerings:
             if not steering.overrides("guide"):

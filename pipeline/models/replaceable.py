@@ -12,8 +12,8 @@ _FURTHER = ("spatial_norm", "group_norm", "norm_cross", "norm_q", "norm_k", "add
 
 
 def check_cross_attention(name: str, attn: Any) -> None:
-    """Raise ``ConfigError``, beginning with *name*, for a layer that does more than ``CrossAttentionProcessor``."""
-    check_processor(name, attn, ("AttnProcessor", "AttnProcessor2_0", "CrossAttentionProcessor"))
+    """Raise ``ConfigError``, beginning with *name*, for a layer that does more than ``TextAttention``."""
+    check_processor(name, attn, ("AttnProcessor", "AttnProcessor2_0", "TextAttention"))
     found = [part for part in _FURTHER if getattr(attn, part, None) is not None]
     found += ["residual_connection"] * attn.residual_connection
     found += ["rescale_output_factor"] * (attn.rescale_output_factor != 1)

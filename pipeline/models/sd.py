@@ -11,10 +11,11 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
-from pipeline.models.attention import AttentionState, CrossAttentionProcessor
+from pipeline.models.attention import TEXT, AttentionState, share_self_attention
 from pipeline.models.encoders import short_tokens
 from pipeline.models.family import Conditioning, Family, TextProjection, TextStream, check_sides
 from pipeline.models.layers import Layer
+from pipeline.models.replaceable import check_cross_attention
 
 
 class StableDiffusion(Family):
@@ -125,11 +126,16 @@ class StableDiffusion(Family):
         return projections
 
     def attach(self, state: AttentionState) -> list[Layer]:
+        found = sorted(self._cross_attention(), key=lambda item: _running_order(item[0]))
         layers: list[Layer] = []
-        for name, module in sorted(self._cross_attention(), key=lambda item: _running_order(item[0])):
-            layer = Layer(f"unet.{name}", len(layers), module.heads, module)
-            module.set_processor(CrossAttentionProcessor(layer, state))
+        for i, (name, module) in enumerate(found):
+            layer = Layer(f"unet.{name}", i, module.heads, module)
+            check_cross_attention(layer.name, module)
             layers.append(layer)
+        for layer in layers:
+            layer.module.set_processor(TEXT)
+        share_self_attention(self.pipe.unet)
+        state.open(layers)
         return layers
 
 

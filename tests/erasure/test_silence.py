@@ -106,8 +106,8 @@ def test_an_edit_of_nothing():
 @pytest.mark.parametrize(
     ("name", "options", "steering", "hook"),
     [
-        ("cease", {}, "CEASESteering", "text"),
-        ("cease", {"attention": 0.0}, "WatchfulSteering", "text"),
+        ("cease", {}, "CEASESteering", "switch"),
+        ("cease", {"attention": 0.0}, "WatchfulSteering", "blend"),
         ("adavd", {}, "AdaVDSteering", "text"),
         ("safree", {}, "SAFREESteering", "text"),
     ],

@@ -18,5 +18,5 @@ def test_unsteered_is_bit_identical_to_diffusers(family):
     plain = driver.predict(noise, torch.tensor(500.0), conditioning, 4.0)
     state = AttentionState()
     driver.attach(state)
-    with state.batch(conditioning.embeds, (), ()):
+    with state.batch(conditioning.embeds, ()), state.forward():
         assert torch.equal(plain, driver.predict(noise, torch.tensor(500.0), conditioning, 4.0))

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 from pipeline.errors import ConfigError
+from pipeline.models.transfer import to_device
 
 CELLS = 32 * 32
 
@@ -34,6 +35,14 @@ def grid(positions: int, latent_shape: tuple[int, int, int]) -> tuple[int, int]:
     while math.ceil(height / factor) * math.ceil(width / factor) > positions:
         factor *= 2
     return math.ceil(height / factor), math.ceil(width / factor)
+
+
+def grids(latent_shape: tuple[int, int, int]) -> list[tuple[int, int]]:
+    """Return height and width of all that ``grid`` may return, from the latents' own to a single position."""
+    sizes = [latent_shape[1:]]
+    while sizes[-1] != (1, 1):
+        sizes.append((math.ceil(sizes[-1][0] / 2), math.ceil(sizes[-1][1] / 2)))
+    return sizes
 
 
 def check_look(look: float, steps: int) -> None:
@@ -61,7 +70,11 @@ class PlaceMask:
         everywhere: Sequence[int] = (),
     ):
         self.latent_shape = latent_shape
-        self.thresholds = torch.tensor(thresholds, device=device).view(rows, 1, 1, 1)
+        placeless = torch.zeros(rows, 1, 1, 1, dtype=torch.bool)
+        placeless[list(everywhere)] = True
+        self.thresholds = to_device(torch.tensor(thresholds).view(rows, 1, 1, 1), device)
+        self.placeless = to_device(placeless, device)
+        self.shows = len(everywhere) < rows  # or else no map is needed
         positions = latent_shape[1] * latent_shape[2]
         while positions > most_positions(latent_shape):
             positions = math.prod(grid(positions // 2, latent_shape))
@@ -69,7 +82,6 @@ class PlaceMask:
         self.sum = torch.zeros((rows, 1, *self.size), device=device)
         self.maps = 0  # gathered so far
         self.begun = False  # later than the first step where a concept was heard only then
-        self.placeless = list(everywhere)
         self._at: dict[int, Tensor] = {}
 
     def add(self, query: Tensor, key: Tensor, tokens: Tensor, mask: Tensor | None = None) -> None:
@@ -78,18 +90,19 @@ class PlaceMask:
         ``query (rows, heads, N, d)``, ``key (rows, heads, T, d)``, ``tokens (rows, T)`` of 0 and 1; ``mask``, bool
         ``(rows, 1, 1, T)``, which tokens may be looked at, where not all may.
         """
-        rows, _, positions, d = query.shape
+        d = query.shape[3]
         logits = (query * d**-0.5) @ key.transpose(-1, -2)  # (rows, heads, N, T)
         if mask is not None:
             logits = logits.masked_fill(~mask, -torch.inf)
         seen = (logits.float().softmax(-1) * tokens[:, None, None]).sum(-1).mean(1)  # (rows, N)
-        self.gather(seen.view(rows, 1, *grid(positions, self.latent_shape)))
+        self.gather(seen[None])
 
     def gather(self, maps: Tensor) -> None:
-        """Add *maps* ``(rows, 1, h, w)``, at least 0, each relative to its own peak."""
-        maps = maps / maps.amax((2, 3), keepdim=True).clamp_min(1e-12)
-        self.maps += 1
-        self.sum += interpolate(maps, self.size, mode="bilinear", align_corners=False)
+        """Add *maps*, float32 ``(M, rows, N)`` of one resolution, at least 0, each relative to its own peak."""
+        self.maps += len(maps)
+        together = (maps / maps.amax(-1, keepdim=True).clamp_min(1e-12)).sum(0)
+        together = together.view(-1, 1, *grid(maps.shape[-1], self.latent_shape))
+        self.sum += interpolate(together, self.size, mode="bilinear", align_corners=False)
 
     def update(self) -> None:
         """Make the mask anew from what was gathered so far."""
@@ -103,7 +116,7 @@ class PlaceMask:
 
         Raises ``ConfigError`` where its first step has shown nothing at all: the mask would stay empty.
         """
-        if self.begun and not self.maps and len(self.placeless) < len(self.sum):
+        if self.begun and not self.maps and self.shows:
             _, height, width = self.latent_shape
             raise ConfigError(
                 f"no layer of the model shows where the concept is: maps are gathered from those of at most "
@@ -135,8 +148,7 @@ class PlaceMask:
         return {"looks" if looks else "switches": masks}
 
     def _set(self, mask: Tensor) -> None:
-        mask[self.placeless] = 1
-        self.mask, self._at = mask, {}
+        self.mask, self._at = torch.where(self.placeless, 1.0, mask), {}
 
     def at(self, positions: int, dtype: torch.dtype) -> Tensor:
         """Return the mask ``(rows, 1, N, 1)`` for a layer of N *positions*."""
@@ -145,3 +157,7 @@ class PlaceMask:
             mask = interpolate(self.mask, size, mode="bilinear", align_corners=False)
             self._at[positions] = mask.reshape(mask.shape[0], 1, positions, 1).to(dtype)
         return self._at[positions]
+
+    def weights(self, strength: Tensor) -> dict[int, Tensor]:
+        """Return the mask times *strength* ``(rows, 1, 1, 1)``, in its dtype, as ``Switching.weights``."""
+        return {h * w: strength * self.at(h * w, strength.dtype) for h, w in grids(self.latent_shape)}

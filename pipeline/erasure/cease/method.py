@@ -189,9 +189,8 @@ class CEASE(Method):
         gated: Sequence[Steering],
     ) -> WatchfulSteering:
         """Return *gated* together with a watch on what no text told."""
-        device = self.model.device
         told = [{hit.concept.name for hit in found} for found in hits]
-        known = torch.tensor([[c.name in names for c in self.concepts] for names in told], device=device)
+        known = torch.tensor([[c.name in names for c in self.concepts] for names in told])
 
         def late(found: Tensor, listener: Listener) -> Steering:
             rows = [i for i, concepts in enumerate(found.tolist()) if any(concepts)]
@@ -200,7 +199,7 @@ class CEASE(Method):
                 for i in rows
             ]
             alternatives = self._alternatives([prompts.texts[i] for i in rows], heard, prompts, rows)
-            return HeardSteering(listener, found[rows].float(), self.options, rows, alternatives, prompts, sampling)
+            return HeardSteering(listener, found.float(), self.options, rows, alternatives, prompts, sampling)
 
         listener = Listener(listened, sampling.latent_shape)
         first = len(prompts) if prompts.negative is not None else 0
@@ -232,6 +231,5 @@ class CEASE(Method):
             acted_on = implied | {hit.concept.name for hit in named}
             everywhere = any(concept.everywhere for concept in self.concepts if concept.name in acted_on)
             threshold = self.options.implied_threshold if implied else self.options.threshold
-            places = tokens.to(embeds.device), stand_in.to(embeds.device)
-            alternatives.append(Alternative(embeds, mask, *places, strength, threshold, everywhere))
+            alternatives.append(Alternative(embeds, mask, tokens, stand_in, strength, threshold, everywhere))
         return alternatives

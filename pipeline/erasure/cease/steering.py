@@ -8,22 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch import Tensor, stack
 
 from pipeline.erasure.cease.hearing import FirstStep, Listener
 from pipeline.erasure.cease.mask import PlaceMask, most_positions
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.method import Prompts, Sampling, Steering
-from pipeline.models.layers import Layer, split_heads
+from pipeline.models.attention import MARKS, OtherText, Switching, projected
+from pipeline.models.layers import Layer
+from pipeline.models.transfer import to_device
 
 
 @dataclass(frozen=True)
 class Alternative:
     """What a concerned sample listens to instead: ``embeds (T, D)`` and their ``mask (T,)``, and which tokens mark the
-    place, ``(T,)`` of 0/1: ``tokens`` in the prompt as it is, ``stand_in`` in the alternative. ``strength`` is s of the
-    formula; ``threshold`` is that of the place; ``everywhere`` says that m is 1 all over the picture from the first
-    step on."""
+    place, ``(T,)`` of 0/1 in host memory: ``tokens`` in the prompt as it is, ``stand_in`` in the alternative.
+    ``strength`` is s of the formula; ``threshold`` is that of the place; ``everywhere`` says that m is 1 all over the
+    picture from the first step on."""
 
     embeds: Tensor
     mask: Tensor | None  # as ``Conditioning.mask``
@@ -35,7 +36,9 @@ class Alternative:
 
 
 class CEASESteering(Steering):
-    """Switches the attention of the samples ``rows`` of one batch."""
+    """Switches the attention of the samples ``rows`` of one batch, inside their place."""
+
+    switching: Switching
 
     def __init__(
         self,
@@ -46,90 +49,84 @@ class CEASESteering(Steering):
         sampling: Sampling,
     ):
         super().__init__()
+        self.options, self.steps = options, sampling.steps
         self.samples, self.members = len(prompts), list(rows)
-        samples = self.samples
-        first = samples if prompts.negative is not None else 0  # where the positives begin among the denoiser's rows
-        device = prompts.positive.embeds.device
-        # All of a batch is the commonest case, and a slice of it is a view where a list of rows would be a copy.
-        every = len(rows) == samples
-        self.rows = (
-            slice(first, first + samples) if every else torch.tensor([first + row for row in rows], device=device)
+        # All samples go through the switch; those that are not concerned hear their own text, with the weight 0.
+        by_row: list[Alternative | None] = [None] * len(prompts)
+        for row, alternative in zip(rows, alternatives, strict=True):
+            by_row[row] = alternative
+        own, device = prompts.positive, prompts.positive.embeds.device
+        self.embeds = stack([own.embeds[i] if a is None else a.embeds for i, a in enumerate(by_row)])
+        mask = own.mask
+        if mask is not None:
+            mask = stack([mask[i] if a is None or a.mask is None else a.mask for i, a in enumerate(by_row)])
+        unmarked = torch.zeros(self.embeds.shape[1])
+        thresholds = [1.0 if a is None else a.threshold for a in by_row]
+        everywhere = [i for i, a in enumerate(by_row) if a is None or a.everywhere]
+        strength = torch.tensor([0.0 if a is None else a.strength for a in by_row]).view(-1, 1, 1, 1)
+        self.strength = to_device(strength.to(self.embeds.dtype), device)
+        self.place = PlaceMask(len(prompts), sampling.latent_shape, thresholds, device, everywhere)
+        self.switching = Switching(
+            weights={},
+            own_marks=self.marks([unmarked if a is None else a.tokens for a in by_row]),
+            marks=self.marks([unmarked if a is None else a.stand_in for a in by_row]),
+            most=most_positions(sampling.latent_shape),
+            own_mask=None if own.mask is None else own.mask[:, None, None],
+            mask=None if mask is None else mask[:, None, None],
         )
-        self.embeds = torch.stack([alternative.embeds for alternative in alternatives])
-        own, others = prompts.positive.mask, [a.mask for a in alternatives if a.mask is not None]
-        self.own_mask = None if own is None else own[list(rows), None, None]  # (rows, 1, 1, T)
-        self.mask = torch.stack(others)[:, None, None] if others else None
-        self.tokens = torch.stack([alternative.tokens for alternative in alternatives])
-        self.stand_in = torch.stack([alternative.stand_in for alternative in alternatives])
-        self.strength = torch.tensor([a.strength for a in alternatives], device=device).view(-1, 1, 1, 1)
-        everywhere = [i for i, alternative in enumerate(alternatives) if alternative.everywhere]
-        thresholds = [alternative.threshold for alternative in alternatives]
-        self.place = PlaceMask(len(rows), sampling.latent_shape, thresholds, device, everywhere)
-        self.most = most_positions(sampling.latent_shape)
-        self.options = options
-        self.steps = sampling.steps
-        self.keys: dict[int, Tensor] = {}  # of the prompts, by layer
-        self.alternative: dict[int, tuple[Tensor, Tensor]] = {}
         self.looks = self.gathers = True
 
     def begin(self, step: int, timestep: Tensor) -> None:
+        self.absorb()
         done, look = step / self.steps, self.options.look
         self.looks = self.steps > 1 and look > 0 and (step == 0 or done < look)
         self.place.begin(step, self.looks, self.gathers)
         self.gathers = self.looks or step == 0 or done < self.options.gather
+        self.switching.weights = self.place.weights(self.strength)
+        self.switching.gathers = self.gathers
 
-    def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        attn = layer.module
-        self.keys[layer.index] = key[self.rows]
-        self.alternative[layer.index] = (
-            split_heads(attn.to_k(self.embeds), layer.heads),
-            split_heads(attn.to_v(self.embeds), layer.heads),
-        )
-        return key, value
+    def switch(self, layer: Layer, key: Tensor, value: Tensor) -> OtherText:
+        return OtherText(*projected(layer.module, self.embeds), key[-self.samples :])
 
-    def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
-        query = query[self.rows]  # (rows, heads, N, d)
-        positions = query.shape[2]
-        if self.gathers and positions <= self.most:
-            self.gather(layer, query, output)
-        if self.looks and not self.place.placeless:
-            return output
-        switched = self.switched(layer, query)
-        weight = self.strength.to(switched.dtype) * self.place.at(positions, switched.dtype)
-        if isinstance(self.rows, slice):
-            output[self.rows].lerp_(switched, weight)
-        else:
-            output[self.rows] = torch.lerp(output[self.rows], switched, weight)
-        return output
-
-    def gather(self, layer: Layer, query: Tensor, output: Tensor) -> None:
-        """Add to the place what one layer shows of it: queries ``(rows, heads, N, d)``, and all outputs."""
-        self.place.add(query, self.keys[layer.index], self.tokens, self.own_mask)
-        self.place.add(query, self.alternative[layer.index][0], self.stand_in, self.mask)
+    def absorb(self) -> None:
+        """Add to the place what the last forward has shown of it."""
+        by_size: dict[int, list[Tensor]] = {}
+        for maps in self.switching.maps:
+            by_size.setdefault(maps.shape[-1], []).append(maps)
+        for together in by_size.values():
+            self.place.gather(torch.cat(together))
+        self.switching.maps = []
 
     def masks(self) -> dict[str, Tensor]:
+        self.absorb()
         return self.place.shown(self.samples, self.members, self.looks)
 
-    def switched(self, layer: Layer, query: Tensor) -> Tensor:
-        """Return what listening to the alternative gives, ``(rows, heads, N, d)``."""
-        return scaled_dot_product_attention(query, *self.alternative[layer.index], attn_mask=self.mask)
+    def marks(self, tokens: Sequence[Tensor]) -> Tensor:
+        """Return *tokens* ``(T,)`` of 0 and 1, of every sample, as ``Switching.marks``."""
+        columns = stack([*tokens])[:, None, :, None].expand(-1, -1, -1, MARKS).to(self.embeds.dtype)
+        return to_device(columns.contiguous(), self.embeds.device)
 
 
 class HeardSteering(CEASESteering):
     """Switches samples in whose attention a concept was heard; the place is where it is heard.
 
-    ``listener`` hears the method's concepts; of them those of ``concepts`` ``(rows, C)``, 0 and 1, count.
+    ``listener`` hears the method's concepts; of them those of ``concepts`` ``(B, C)``, 0 and 1, count.
     """
 
     def __init__(self, listener: Listener, concepts: Tensor, *batch: Any):
         super().__init__(*batch)
         self.listener = listener
-        self.concepts = concepts[:, :, None, None]
+        self.concepts = to_device(concepts, self.embeds.device)[:, :, None]
 
-    def gather(self, layer: Layer, query: Tensor, output: Tensor) -> None:
-        if self.listener.listens(query.shape[2]):
-            heard = self.listener.heard(layer, query, output[self.rows])  # (rows, C, h, w)
-            self.place.gather((heard * self.concepts).amax(1, keepdim=True).clamp_min(0))
+    def begin(self, step: int, timestep: Tensor) -> None:
+        super().begin(step, timestep)
+        self.switching.gathers = False  # no tokens mark the place
+
+    def hear(self, layer: Layer, query: Tensor, output: Tensor) -> None:
+        """Add to the place what one layer shows of it: queries and outputs ``(B, heads, N, d)``."""
+        if self.gathers and self.listener.listens(query.shape[2]):
+            heard = self.listener.heard(layer, query, output).flatten(2)  # (B, C, N)
+            self.place.gather((heard * self.concepts).amax(1).clamp_min(0)[None])
 
 
 class WatchfulSteering(Steering):
@@ -152,43 +149,38 @@ class WatchfulSteering(Steering):
         super().__init__()
         self.listener, self.threshold, self.late = listener, threshold, late
         self.names = names  # of the concepts' scores, among the gates
-        self.known = known  # (B, C), bool: what the text told
+        self.known = known  # (B, C), bool, in host memory: what the text told
         self.first = first  # where the positives begin among the denoiser's rows
-        self.parts = list(gated)
-        self.texts: dict[int, tuple[Layer, Tensor, Tensor]] = {}
+        self.acting = list(gated)
         self.hearing: FirstStep | None = FirstStep(listener)
 
     def begin(self, step: int, timestep: Tensor) -> None:
+        self.stale = step == 1 and self.hearing is not None
         if step == 1 and self.hearing is not None:
             scores, self.hearing = self.hearing.scores(), None
             self.gates |= {name: scores[:, i] for i, name in enumerate(self.names)}
-            found = (scores >= self.threshold) & ~self.known
+            # Which texts are to be heard instead is decided by what was heard: the one wait of a loop for its device.
+            found = (scores >= self.threshold).cpu() & ~self.known
             if found.any():
-                part = self.late(found, self.listener)
-                for layer, key, value in self.texts.values():
-                    part.text(layer, key, value)
-                self.parts.append(part)
-            self.texts = {}
-        for part in self.parts:
+                self.acting.append(self.late(found, self.listener))
+        for part in self.acting:
             part.begin(step, timestep)
 
-    def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        if self.hearing is not None:
-            self.texts[layer.index] = layer, key, value  # for whoever joins
-        for part in self.parts:
-            key, value = part.text(layer, key, value)
-        return key, value
+    def parts(self) -> Sequence[Steering]:
+        return self.acting
 
     def blend(self, layer: Layer, query: Tensor, output: Tensor) -> Tensor:
-        if self.hearing is not None:  # before anything is switched
-            self.hearing.add(layer, query[self.first :], output[self.first :])
-        for part in self.parts:
-            output = part.blend(layer, query, output)
+        positives = query[self.first :], output[self.first :]
+        if self.hearing is not None:
+            self.hearing.add(layer, *positives)
+        for part in self.acting:
+            if isinstance(part, HeardSteering):
+                part.hear(layer, *positives)
         return output
 
     def masks(self) -> dict[str, Tensor]:
         masks: dict[str, Tensor] = {}
-        for part in self.parts:
+        for part in self.acting:
             for name, mask in part.masks().items():
                 masks[name] = torch.maximum(masks[name], mask) if name in masks else mask
         return masks

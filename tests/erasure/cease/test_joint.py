@@ -31,7 +31,11 @@ def test_unsteered_is_bit_identical_to_diffusers(family: str):
     layers = driver.attach(state)
     assert [layer.index for layer in layers] == list(range(len(layers)))
     assert torch.equal(plain, driver.predict(noise, torch.tensor(500.0), conditioning, 3.5))
-    with state.batch(conditioning.embeds, [], [], [Steering()]):
+    with state.batch(conditioning.embeds, [Steering()]):
+        state.prepare()
+        with state.forward():
+            steered = driver.predict(noise, torch.tensor(500.0), conditioning, 3.5)
+        assert torch.equal(plain, steered)
         assert torch.equal(plain, driver.predict(noise, torch.tensor(500.0), conditioning, 3.5))
 
 
