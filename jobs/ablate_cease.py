@@ -50,11 +50,12 @@ from pipeline.evaluation.erasure.prompts import Task, attacked
 from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.evaluation.world import load_world
 from pipeline.generation.engine import Engine
-from pipeline.models.attention import OtherText, projected
+from pipeline.models.attention import projected
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.layers import Layer
 from pipeline.models.load import Model, load_model
 from pipeline.models.reading import Kind, Reader
+from pipeline.models.switching import OtherText
 from pipeline.prompts import unplanned
 
 CONCEPTS = (

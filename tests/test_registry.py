@@ -176,8 +176,10 @@ def test_families(name: str):
     state = AttentionState()
     layers = family.attach(state)
     assert [layer.index for layer in layers] == list(range(len(layers)))
-    with torch.inference_mode(), state.batch(two.embeds, (), (), ()):
-        assert torch.equal(family.predict(latents, timesteps[0], two, 3.5), plain)  # processors of ours change nothing
+    with torch.inference_mode(), state.batch(two.embeds, ()):
+        state.prepare()
+        with state.forward():  # processors of ours change nothing
+            assert torch.equal(family.predict(latents, timesteps[0], two, 3.5), plain)
     weights = dict(family.denoiser.named_parameters(prefix=family.denoiser_name))
     projections = family.text_projections()
     assert projections

@@ -24,11 +24,11 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.schema import GenerationConfig, LongPrompts
 from pipeline.erasure.tokens import check_concepts
 from pipeline.errors import ConfigError
-from pipeline.models.attention import OtherText, Switching
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.layers import QKV, JointLayer, Layer
 from pipeline.models.load import Model
 from pipeline.models.reading import PLAIN, Reader, Reading
+from pipeline.models.switching import Carrying, OtherText, Switching
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ class Steering:
         self.gates: dict[str, Tensor] = {}  # as Prompts.gates; read after the last step
         self.branch: Branch | None = None
         self.switching: Switching | None = None  # where it ``switch``es, and how far at this step
+        self.carrying: Carrying | None = None  # the same, in joint attention
         self.stale = False  # set by ``begin`` where ``text`` or ``switch`` have another answer from this step on
 
     def begin(self, step: int, timestep: Tensor) -> None:
@@ -129,7 +130,8 @@ class Steering:
     def joint(self, layer: JointLayer, image: QKV, text: QKV, output: Tensor) -> Tensor:
         """Change what image tokens get from joint attention, ``(R, heads, N, d)``; called at each step and layer.
 
-        *output* may be changed in place and returned.
+        *output* may be changed in place and returned. As for ``blend``, a forward with this hook is not compiled:
+        carrying another text beside the batch's own is said by ``carrying``.
         """
         return output
 

@@ -114,11 +114,12 @@ class Sampler:
 
     def _check_reached(self, steerings: Sequence[Steering]) -> None:
         """Raise ``ConfigError`` for a steering that would take part in attention, and is never asked to."""
-        crossed = bool(self.state.layers)
-        reached = {"text": crossed, "switch": crossed, "blend": crossed, "joint": self.state.joined}
+        crossed, joined = bool(self.state.layers), bool(self.state.joint_layers)
+        reached = {"text": crossed, "switch": crossed, "blend": crossed, "joint": joined, "carrying": joined}
         for hook, is_reached in reached.items():
             for steering in steerings:
-                if steering.overrides(hook) and not is_reached:
+                acts = steering.carrying is not None if hook == "carrying" else steering.overrides(hook)
+                if acts and not is_reached:
                     raise ConfigError(
                         f"erasure.recipe: {type(steering).__name__} acts in `{hook}`, which is never called on "
                         f"{self.model.family.name}: no layer of its {self.model.family.denoiser_name} that is opened "

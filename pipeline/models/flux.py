@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
+from diffusers.models.attention_dispatch import dispatch_attention_fn
 from diffusers.models.embeddings import apply_rotary_emb
+from diffusers.models.transformers.transformer_flux import FluxAttnProcessor
 from torch import Tensor
 
-from pipeline.models.attention import AttentionState
+from pipeline.models.attention import AttentionState, Heard
 from pipeline.models.encoders import clip_pooled, t5_tokens, token_ids
 from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
 from pipeline.models.joint import JointFamily
 from pipeline.models.layers import QKV, EnteredText, JointLayer, Layer, merge_heads
+from pipeline.models.processors import joined
 from pipeline.models.replaceable import check_processor, check_unmasked
 
 LARGEST_HALF = 65504  # of float16; like diffusers, half-precision tokens are kept within
@@ -32,6 +35,10 @@ class Flux(JointFamily):
         **JointFamily.lacks,
         "guidance": "its guidance is distilled into the weights, so there is no negative branch to steer",
     }
+
+    def __init__(self, pipe: Any, device: torch.device):
+        super().__init__(pipe, device)
+        self.processor = FluxAttention()  # of all layers; which backend attends is written on it
 
     @classmethod
     def joints(cls, pipe: Any) -> dict[str, tuple[Any, Any]]:
@@ -73,7 +80,6 @@ class Flux(JointFamily):
         return shifted_timesteps(scheduler, steps, (h // 2) * (w // 2), 1.15, self.device, sigmas)
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
-        self.runs_on(conditioning)
         rows, channels, h, w = latents.shape
         packed = latents.view(rows, channels, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5)
         packed = packed.reshape(rows, (h // 2) * (w // 2), channels * 4)
@@ -101,15 +107,17 @@ class Flux(JointFamily):
         return len(transformer.transformer_blocks) + len(transformer.single_transformer_blocks)
 
     def attach(self, state: AttentionState) -> list[Layer]:
-        self.state = state
         transformer = self.pipe.transformer
         layers: list[Layer] = []
         for kind, name in ((DoubleLayer, "transformer_blocks"), (SingleLayer, "single_transformer_blocks")):
             for i, block in enumerate(getattr(transformer, name)):
                 attn = block.attn
                 layer = kind(f"transformer.{name}.{i}.attn", len(layers), attn.heads, attn, block)
-                attn.set_processor(FluxProcessor(layer, state))
+                check_processor(layer.name, attn, ("FluxAttnProcessor", "FluxAttention"))
                 layers.append(layer)
+        for opened in layers:
+            opened.module.set_processor(self.processor)
+        state.open(layers)
         return layers
 
     def enter(self, conditioning: Conditioning, timestep: Tensor, guidance: float) -> EnteredText:
@@ -138,6 +146,20 @@ class FluxLayer(JointLayer):
     def _qkv(self, hidden: Tensor, projections: Sequence[Any], norms: Sequence[Any]) -> QKV:
         query, key, value = (p(hidden).unflatten(-1, (self.heads, -1)) for p in projections)
         return QKV(norms[0](query).transpose(1, 2), norms[1](key).transpose(1, 2), value.transpose(1, 2))
+
+    def attend(self, first: QKV, second: QKV) -> Tensor:
+        # diffusers has the heads behind the tokens, and a backend of its own choice.
+        query, key, value = (
+            torch.cat([x.transpose(1, 2), y.transpose(1, 2)], dim=1)
+            for x, y in (
+                (first.query, second.query),
+                (first.key, second.key),
+                (first.value, second.value),
+            )
+        )
+        backend = self.module.processor._attention_backend
+        output: Tensor = dispatch_attention_fn(query, key, value, backend=backend)
+        return output.transpose(1, 2)
 
     def image(self, hidden: Tensor, rotation: tuple[Tensor, Tensor]) -> QKV:
         attn = self.module
@@ -179,14 +201,8 @@ class SingleLayer(FluxLayer):
         return output, EnteredText(_bounded(text.tokens + gate[:, None] * block.proj_out(both)), text.condition)
 
 
-class FluxProcessor:
-    """Replaces diffusers' ``FluxAttnProcessor`` in one layer."""
-
-    def __init__(self, layer: DoubleLayer | SingleLayer, state: AttentionState):
-        """Raise ``ConfigError`` for a layer that something else has opened."""
-        check_processor(layer.name, layer.module, ("FluxAttnProcessor", "FluxProcessor"))
-        self.layer = layer
-        self.state = state
+class FluxAttention(FluxAttnProcessor):  # type: ignore[misc]
+    """Is diffusers' processor where nothing acts in a forward; one object for all layers."""
 
     def __call__(
         self,
@@ -200,22 +216,26 @@ class FluxProcessor:
 
         Raises ``ConfigError`` where tokens are masked.
         """
-        check_unmasked(self.layer.name, attention_mask)
-        layer, double = self.layer, encoder_hidden_states is not None
+        heard: Heard = attn.heard
+        check_unmasked(heard.layer, attention_mask)
+        if not heard.state.steered:
+            plain: Tensor | tuple[Tensor, Tensor] = super().__call__(
+                attn, hidden_states, encoder_hidden_states, image_rotary_emb=image_rotary_emb
+            )
+            return plain
+        layer, double, length = heard.layer, encoder_hidden_states is not None, heard.state.tokens
+        assert isinstance(layer, DoubleLayer | SingleLayer)
         assert image_rotary_emb is not None
-        assert self.state.running is not None
-        length = self.state.running.shape[1]
         if encoder_hidden_states is None:
             encoder_hidden_states, hidden_states = hidden_states[:, :length], hidden_states[:, length:]
         cos, sin = image_rotary_emb
         image = layer.image(hidden_states, (cos[length:], sin[length:]))
         text = layer.text(encoder_hidden_states)
-        seen, heard = layer.meet(text, image)
-        for steering in self.state.joint_now():
-            seen = steering.joint(layer, image, text, seen)
+        seen, told = layer.meet(text, image)
+        seen = joined(heard, image, text, seen)
         if not double:
-            return torch.cat([heard, merge_heads(seen)], dim=1)
-        return attn.to_out[1](attn.to_out[0](merge_heads(seen))), attn.to_add_out(heard)
+            return torch.cat([told, merge_heads(seen)], dim=1)
+        return attn.to_out[1](attn.to_out[0](merge_heads(seen))), attn.to_add_out(told)
 
 
 def _bounded(tokens: Tensor) -> Tensor:

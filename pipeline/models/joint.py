@@ -1,12 +1,10 @@
 """Architectures with joint attention of text and image tokens: what SD3 and FLUX have in common."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from pipeline.models.attention import AttentionState
 from pipeline.models.family import Conditioning, Family, TextProjection
 from pipeline.models.layers import EnteredText
 
@@ -23,15 +21,6 @@ class JointFamily(Family):
     denoiser_name = "transformer"
     vae_settings = ("scaling_factor", "shift_factor")
     flow = True
-
-    def __init__(self, pipe: Any, device: torch.device):
-        super().__init__(pipe, device)
-        self.state: AttentionState | None = None
-
-    def runs_on(self, conditioning: Conditioning) -> None:
-        """Tell the attached processors, which see the text only after its first layers, whose forward begins."""
-        if self.state is not None:
-            self.state.running = conditioning.embeds
 
     @property
     @abstractmethod

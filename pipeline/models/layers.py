@@ -8,10 +8,9 @@ the layers beside the batch's own (``JointLayer.follow``), meeting the same imag
 
 from abc import abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from torch import Tensor, cat
-from torch.nn.functional import scaled_dot_product_attention
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,7 @@ class QKV:
         return QKV(self.query[index], self.key[index], self.value[index])
 
 
-@dataclass(frozen=True)
-class EnteredText:
+class EnteredText(NamedTuple):
     """A text on its way through the denoiser: ``tokens (R, T, C)``, and ``condition (R, C)``, the vector of time and
     pooled text that modulates its layers."""
 
@@ -57,14 +55,15 @@ class JointLayer(Layer):
         """Let *image* meet another *text* of as many rows; return what the image gets from text and image together,
         ``(R, heads, N, d)``, and the text as it leaves the layer."""
 
+    @abstractmethod
+    def attend(self, first: QKV, second: QKV) -> Tensor:
+        """Return what the tokens of *first*, then those of *second*, get from attending to all: ``(R, heads, n, d)``,
+        computed as in diffusers' own processor."""
+
     def meet(self, text: QKV, image: QKV) -> tuple[Tensor, Tensor]:
         """Return what image ``(R, heads, N, d)`` and text ``(R, T, heads * d)`` get from attending to both."""
         first, second = (text, image) if self.text_first else (image, text)
-        output = scaled_dot_product_attention(
-            cat([first.query, second.query], dim=2),
-            cat([first.key, second.key], dim=2),
-            cat([first.value, second.value], dim=2),
-        )
+        output = self.attend(first, second)
         one, other = output.tensor_split([first.query.shape[2]], dim=2)
         heard, seen = (one, other) if self.text_first else (other, one)
         return seen, merge_heads(heard)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from pipeline.errors import ConfigError
+from pipeline.models.layers import Layer
 
 # What diffusers' processors of cross-attention do where a layer has it, and ours do not.
 _FURTHER = ("spatial_norm", "group_norm", "norm_cross", "norm_q", "norm_k", "add_k_proj")
@@ -31,12 +32,12 @@ def check_processor(name: str, attn: Any, expected: Sequence[str]) -> None:
         )
 
 
-def check_unmasked(name: str, mask: Tensor | None) -> None:
-    """Raise ``ConfigError``, beginning with *name*, for a *mask* of tokens in joint attention.
+def check_unmasked(layer: Layer, mask: Tensor | None) -> None:
+    """Raise ``ConfigError`` for a *mask* of tokens in a *layer* of joint attention.
 
     The pipelines of SD3 and FLUX pass none: those models were trained with attention to the padding. One that did would
     mask text and image as one sequence, in an order of its own, of which ``Conditioning.mask`` tells nothing; what
     ``cease_joint`` carries beside the batch's own text would attend to what is masked, and no picture would show it.
     """
     if mask is not None:
-        raise ConfigError(f"{name} masks tokens, which is not supported in joint attention")
+        raise ConfigError(f"{layer.name} masks tokens, which is not supported in joint attention")

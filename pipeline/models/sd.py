@@ -11,10 +11,11 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor
 
-from pipeline.models.attention import TEXT, AttentionState, share_self_attention
+from pipeline.models.attention import AttentionState
 from pipeline.models.encoders import short_tokens
 from pipeline.models.family import Conditioning, Family, TextProjection, TextStream, check_sides
 from pipeline.models.layers import Layer
+from pipeline.models.processors import TEXT, share_self_attention
 from pipeline.models.replaceable import check_cross_attention
 
 

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import JointAttnProcessor2_0
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, scaled_dot_product_attention
 
-from pipeline.models.attention import AttentionState
+from pipeline.models.attention import AttentionState, Heard
 from pipeline.models.encoders import clip_pooled, clip_tokens_and_pooled, t5_tokens, token_ids
 from pipeline.models.family import Conditioning, TextStream, check_sides
 from pipeline.models.flow import shifted_timesteps
 from pipeline.models.joint import JointFamily
 from pipeline.models.layers import QKV, EnteredText, JointLayer, Layer, merge_heads, split_heads
+from pipeline.models.processors import joined
 from pipeline.models.replaceable import check_processor, check_unmasked
 
 T5_LENGTH = 256  # tokens that T5 reads of a prompt, the length it was trained with
@@ -88,7 +90,6 @@ class StableDiffusion3(JointFamily):
         return shifted_timesteps(scheduler, steps, (h // patch) * (w // patch), 1.16, self.device)
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
-        self.runs_on(conditioning)
         predicted: Tensor = self.pipe.transformer(
             hidden_states=latents,
             timestep=timestep.expand(len(latents)),
@@ -103,12 +104,16 @@ class StableDiffusion3(JointFamily):
         return len(self.pipe.transformer.transformer_blocks)
 
     def attach(self, state: AttentionState) -> list[Layer]:
-        self.state = state
         layers: list[Layer] = []
         for i, block in enumerate(self.pipe.transformer.transformer_blocks):
             layer = SD3Layer(f"transformer.transformer_blocks.{i}.attn", i, block.attn.heads, block.attn, block)
-            block.attn.set_processor(SD3Processor(layer, state))
+            check_processor(layer.name, layer.module, ("JointAttnProcessor2_0", "SD3Attention"))
             layers.append(layer)
+        for block in self.pipe.transformer.transformer_blocks:
+            block.attn.set_processor(_JOINT)
+            if block.attn2 is not None and type(block.attn2.processor) is JointAttnProcessor2_0:
+                block.attn2.set_processor(_IMAGE)
+        state.open(layers)
         return layers
 
     def enter(self, conditioning: Conditioning, timestep: Tensor, guidance: float) -> EnteredText:
@@ -126,6 +131,13 @@ class SD3Layer(JointLayer):
         attn = self.module
         query, key, value = (split_heads(x(hidden), self.heads) for x in (attn.to_q, attn.to_k, attn.to_v))
         return QKV(_normed(attn.norm_q, query), _normed(attn.norm_k, key), value)
+
+    def attend(self, first: QKV, second: QKV) -> Tensor:
+        return scaled_dot_product_attention(
+            torch.cat([first.query, second.query], dim=2),
+            torch.cat([first.key, second.key], dim=2),
+            torch.cat([first.value, second.value], dim=2),
+        )
 
     def text(self, hidden: Tensor) -> QKV:
         attn = self.module
@@ -146,14 +158,8 @@ class SD3Layer(JointLayer):
         return output, EnteredText(tokens + gate_ff[:, None] * block.ff_context(normed), condition)
 
 
-class SD3Processor:
-    """Replaces diffusers' ``JointAttnProcessor2_0`` in one layer."""
-
-    def __init__(self, layer: SD3Layer, state: AttentionState):
-        """Raise ``ConfigError`` for a layer that something else has opened."""
-        check_processor(layer.name, layer.module, ("JointAttnProcessor2_0", "SD3Processor"))
-        self.layer = layer
-        self.state = state
+class SD3Attention(JointAttnProcessor2_0):  # type: ignore[misc]
+    """Is diffusers' processor of joint attention where nothing acts in a forward; one object for all layers."""
 
     def __call__(
         self,
@@ -166,15 +172,23 @@ class SD3Processor:
 
         Raises ``ConfigError`` where tokens are masked.
         """
-        layer = self.layer
-        check_unmasked(layer.name, attention_mask)
+        heard: Heard = attn.heard
+        check_unmasked(heard.layer, attention_mask)
+        if not heard.state.steered:
+            plain: tuple[Tensor, Tensor] = super().__call__(attn, hidden_states, encoder_hidden_states)
+            return plain
+        layer = heard.layer
+        assert isinstance(layer, SD3Layer)
         image, text = layer.image(hidden_states), layer.text(encoder_hidden_states)
-        seen, heard = layer.meet(text, image)
-        for steering in self.state.joint_now():
-            seen = steering.joint(layer, image, text, seen)
+        seen, told = layer.meet(text, image)
+        seen = joined(heard, image, text, seen)
         if not attn.context_pre_only:
-            heard = attn.to_add_out(heard)
-        return attn.to_out[1](attn.to_out[0](merge_heads(seen))), heard
+            told = attn.to_add_out(told)
+        return attn.to_out[1](attn.to_out[0](merge_heads(seen))), told
+
+
+_JOINT = SD3Attention()
+_IMAGE = JointAttnProcessor2_0()  # of SD 3.5's further layers, in which the image attends to itself
 
 
 def _normed(norm: Any, x: Tensor) -> Tensor:

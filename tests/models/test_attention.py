@@ -9,18 +9,11 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0, Sl
 from pipeline.config.schema import ModelConfig
 from pipeline.erasure.method import Steering
 from pipeline.errors import ConfigError
-from pipeline.models.attention import (
-    MARKS,
-    AttentionState,
-    Mode,
-    OtherText,
-    Switching,
-    attention_to,
-    projected,
-)
+from pipeline.models.attention import AttentionState, projected
 from pipeline.models.family import Conditioning
 from pipeline.models.load import load_model
 from pipeline.models.replaceable import check_cross_attention
+from pipeline.models.switching import MARKS, Mode, OtherText, Switching, attention_to
 from tests import masked, tiny, tiny_families
 
 
@@ -99,7 +92,7 @@ class Switch(Steering):
         self.embeds = embeds
         marks = torch.ones(len(embeds), 1, tiny.LENGTH, MARKS)
         weights = {n: weight.expand(-1, 1, n, 1) for n in sizes}
-        self.switching = Switching(weights, own_marks=marks, marks=marks, most=16)
+        self.switching = Switching(own_marks=marks, marks=marks, most=16, weights=weights)
 
     def switch(self, layer, key, value):
         return OtherText(*projected(layer.module, self.embeds), key[-len(self.embeds) :])

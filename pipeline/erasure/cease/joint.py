@@ -50,9 +50,10 @@ from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning
 from pipeline.models.joint import JointFamily
-from pipeline.models.layers import QKV, EnteredText, JointLayer
 from pipeline.models.load import Model
 from pipeline.models.reading import Reader
+from pipeline.models.switching import MARKS, Carrying
+from pipeline.models.transfer import to_device
 
 HEADS = 4  # of a layer's heads so many are looked at for the mask: all 24 of FLUX would take 200 MB a picture
 
@@ -151,7 +152,9 @@ class CEASEJoint(Method):
 
 
 class CEASEJointSteering(Steering):
-    """Switches the attention of the samples ``rows`` of one batch."""
+    """Switches the attention of the samples ``rows`` of one batch; ``tokens (rows, T)`` are 1 where theirs count."""
+
+    carrying: Carrying
 
     def __init__(
         self,
@@ -166,43 +169,47 @@ class CEASEJointSteering(Steering):
         super().__init__()
         family, device = method.model.family, method.model.device
         assert isinstance(family, JointFamily)
-        self.family = family
-        self.options = method.options
-        self.sampling = sampling
+        self.family, self.options, self.sampling = family, method.options, sampling
         self.samples, self.members = len(prompts), list(rows)
-        first = len(prompts) if prompts.negative is not None else 0  # where the positives begin
-        self.rows = torch.tensor([first + row for row in rows], device=device)
-        self.alternatives = alternatives
-        # Zeros stand at the end of a sequence that is longer than the streams (SD3 without T5).
-        self.tokens = torch.nn.functional.pad(tokens, (0, prompts.positive.embeds.shape[1] - tokens.shape[1]))
-        self.tokens = self.tokens.to(device)
-        options = method.options
-        thresholds = [options.implied_threshold if implied_by(found) else options.threshold for found in hits]
-        everywhere = [k for k, found in enumerate(hits) if any(hit.concept.everywhere for hit in found)]
-        self.place = PlaceMask(len(rows), sampling.latent_shape, thresholds, device, everywhere)
-        self.watched = range(family.depth // 3, max(family.depth // 3 + 1, 2 * family.depth // 3))
-        self.entered: EnteredText | None = None  # the alternatives on their way through the layers
+        own, dtype = prompts.positive, prompts.positive.embeds.dtype
+        place = {row: k for k, row in enumerate(rows)}
+        # All samples go through the switch; those that are not concerned carry their own text, with the weight 0.
+        embeds = [alternatives.embeds[place[i]] if i in place else own.embeds[i] for i in range(len(prompts))]
+        self.alternatives = replace(own, embeds=torch.stack(embeds))  # the pooled vectors are swapped already
+        marks = torch.zeros(len(prompts), own.embeds.shape[1])  # zeros also where no stream is (SD3 without T5)
+        strength, thresholds, everywhere = torch.zeros(len(prompts), 1, 1, 1), [1.0] * len(prompts), []
+        for row, k in place.items():
+            marks[row, : tokens.shape[1]], strength[row] = tokens[k], 1.0
+            thresholds[row] = method.options.implied_threshold if implied_by(hits[k]) else method.options.threshold
+            if any(hit.concept.everywhere for hit in hits[k]):
+                everywhere.append(row)
+        self.placeless = bool(everywhere)
+        everywhere += [row for row in range(len(prompts)) if row not in place]
+        self.strength = to_device(strength.to(dtype), device)
+        self.place = PlaceMask(len(prompts), sampling.latent_shape, thresholds, device, everywhere)
+        columns = marks[:, None, :, None].expand(-1, -1, -1, MARKS).to(dtype).contiguous()
+        watched = range(family.depth // 3, max(family.depth // 3 + 1, 2 * family.depth // 3))
+        self.carrying = Carrying(own_marks=to_device(columns, device), watched=watched, heads=HEADS)
         self.looks = self.gathers = True
 
     def begin(self, step: int, timestep: Tensor) -> None:
+        self.absorb()
         done = step / self.sampling.steps
         self.looks = self.sampling.steps > 1 and self.options.look > 0 and (step == 0 or done < self.options.look)
         self.place.begin(step, self.looks, self.gathers)
         self.gathers = done < self.options.gather or step == 0
-        idle = self.looks and not self.place.placeless
-        self.entered = None if idle else self.family.enter(self.alternatives, timestep, self.sampling.guidance)
+        carrying = self.carrying
+        carrying.gathers, carrying.switches = self.gathers, self.placeless or not self.looks
+        if carrying.switches:
+            carrying.entered = self.family.enter(self.alternatives, timestep, self.sampling.guidance)
+            carrying.weights = self.place.weights(self.strength)
 
-    def joint(self, layer: JointLayer, image: QKV, text: QKV, output: Tensor) -> Tensor:
-        own = image.rows(self.rows)  # (rows, heads, N, d)
-        if self.gathers and layer.index in self.watched:
-            few = slice(None, None, max(1, layer.heads // HEADS))
-            self.place.add(own.query[:, few], text.key[self.rows][:, few], self.tokens)
-        if self.entered is None:
-            return output
-        switched, self.entered = layer.follow(self.entered, own)
-        weight = self.place.at(switched.shape[2], switched.dtype)  # (rows, 1, N, 1)
-        output[self.rows] = torch.lerp(output[self.rows], switched, weight)
-        return output
+    def absorb(self) -> None:
+        """Add to the place what the last forward has shown of it."""
+        if self.carrying.maps:
+            self.place.gather(torch.cat(self.carrying.maps))
+            self.carrying.maps = []
 
     def masks(self) -> dict[str, Tensor]:
+        self.absorb()
         return self.place.shown(self.samples, self.members, self.looks)

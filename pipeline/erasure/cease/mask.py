@@ -84,19 +84,6 @@ class PlaceMask:
         self.begun = False  # later than the first step where a concept was heard only then
         self._at: dict[int, Tensor] = {}
 
-    def add(self, query: Tensor, key: Tensor, tokens: Tensor, mask: Tensor | None = None) -> None:
-        """Add how much each position looks at the tokens that count.
-
-        ``query (rows, heads, N, d)``, ``key (rows, heads, T, d)``, ``tokens (rows, T)`` of 0 and 1; ``mask``, bool
-        ``(rows, 1, 1, T)``, which tokens may be looked at, where not all may.
-        """
-        d = query.shape[3]
-        logits = (query * d**-0.5) @ key.transpose(-1, -2)  # (rows, heads, N, T)
-        if mask is not None:
-            logits = logits.masked_fill(~mask, -torch.inf)
-        seen = (logits.float().softmax(-1) * tokens[:, None, None]).sum(-1).mean(1)  # (rows, N)
-        self.gather(seen[None])
-
     def gather(self, maps: Tensor) -> None:
         """Add *maps*, float32 ``(M, rows, N)`` of one resolution, at least 0, each relative to its own peak."""
         self.maps += len(maps)

@@ -14,8 +14,9 @@ from pipeline.erasure.cease.hearing import FirstStep, Listener
 from pipeline.erasure.cease.mask import PlaceMask, most_positions
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.method import Prompts, Sampling, Steering
-from pipeline.models.attention import MARKS, OtherText, Switching, projected
+from pipeline.models.attention import projected
 from pipeline.models.layers import Layer
+from pipeline.models.switching import MARKS, OtherText, Switching
 from pipeline.models.transfer import to_device
 
 
@@ -67,7 +68,6 @@ class CEASESteering(Steering):
         self.strength = to_device(strength.to(self.embeds.dtype), device)
         self.place = PlaceMask(len(prompts), sampling.latent_shape, thresholds, device, everywhere)
         self.switching = Switching(
-            weights={},
             own_marks=self.marks([unmarked if a is None else a.tokens for a in by_row]),
             marks=self.marks([unmarked if a is None else a.stand_in for a in by_row]),
             most=most_positions(sampling.latent_shape),

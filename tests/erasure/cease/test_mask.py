@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pipeline.erasure.cease.mask import CELLS, PlaceMask, grid, most_positions
+from pipeline.erasure.cease.mask import CELLS, PlaceMask, grid, grids, most_positions
+from pipeline.models.switching import MARKS, attention_to
 
 CPU = torch.device("cpu")
 
@@ -16,6 +17,18 @@ def test_the_grid_of_every_level_is_found_from_its_positions(shape):
         height, width = -(-height // 2), -(-width // 2)
 
 
+def test_weights_are_there_for_every_level_in_the_dtype_of_the_strength():
+    place = PlaceMask(2, (4, 7, 9), [0.5, 0.5], CPU, everywhere=[0, 1])
+    place.nowhere()
+    weights = place.weights(torch.tensor([2.0, 0.0], dtype=torch.bfloat16).view(2, 1, 1, 1))
+    assert list(weights) == [h * w for h, w in grids((4, 7, 9))] == [63, 20, 6, 2, 1]
+    for positions, weight in weights.items():
+        assert weight.shape == (2, 1, positions, 1)
+        assert weight.dtype == torch.bfloat16
+        assert weight[0].eq(2).all()
+        assert weight[1].eq(0).all()
+
+
 @pytest.mark.parametrize("shape", [(4, 64, 64), (4, 16, 16), (4, 96, 160)])
 def test_maps_are_gathered_on_a_grid_of_bounded_size(shape):
     place = PlaceMask(2, shape, [0.5, 0.5], CPU)
@@ -23,19 +36,20 @@ def test_maps_are_gathered_on_a_grid_of_bounded_size(shape):
     assert shape[1] % place.size[0] == 0
 
 
-def looking(at: tuple[int, int], size: int = 8, tokens: int = 6) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries of which one position listens to token 2, all others to token 1; ``(1, 2, N, 4)``."""
+def looking(at: tuple[int, int], size: int = 8, tokens: int = 6) -> torch.Tensor:
+    """A map ``(1, 1, N)`` of attention to token 2, to which one position listens, and all others to token 1."""
     key = torch.zeros(1, 2, tokens, 4)
     key[:, :, 1, 0] = key[:, :, 2, 1] = 20.0
     query = torch.zeros(1, 2, size, size, 4)
     query[..., 0] = 1.0
     query[:, :, at[0], at[1]] = torch.tensor([0.0, 1, 0, 0])
-    return query.flatten(2, 3), key, torch.tensor([[0.0, 0, 1, 0, 0, 0]])
+    marks = torch.tensor([0.0, 0, 1, 0, 0, 0])[None, None, :, None].expand(-1, -1, -1, MARKS)
+    return attention_to(query.flatten(2, 3), key, marks)[None]
 
 
 def test_the_mask_lies_where_the_tokens_are_listened_to_and_one_cell_round_it():
     place = PlaceMask(1, (4, 8, 8), [0.5], CPU)
-    place.add(*looking((2, 5)))
+    place.gather(looking((2, 5)))
     place.update()
     mask = place.at(64, torch.float32).view(8, 8)
     assert mask[2, 5] == 1
@@ -46,7 +60,7 @@ def test_the_mask_lies_where_the_tokens_are_listened_to_and_one_cell_round_it():
 
 def test_it_is_the_same_place_at_another_resolution():
     place = PlaceMask(1, (4, 16, 16), [0.5], CPU)
-    place.add(*looking((2, 5)))  # an 8x8 layer
+    place.gather(looking((2, 5)))  # an 8x8 layer
     place.update()
     fine, coarse = place.at(256, torch.float32).view(16, 16), place.at(16, torch.float32).view(4, 4)
     assert fine[4:6, 10:12].min() > 0.9
@@ -56,7 +70,7 @@ def test_it_is_the_same_place_at_another_resolution():
 def test_no_single_noisy_map_decides():
     place = PlaceMask(1, (4, 8, 8), [0.5], CPU)
     for at in ((2, 5), (2, 5), (2, 5), (6, 1)):
-        place.add(*looking(at))
+        place.gather(looking(at))
     place.update()
     mask = place.at(64, torch.float32).view(8, 8)
     assert mask[2, 5] == 1
