@@ -21,6 +21,7 @@ from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import PADDING, PromptPair, Texts, encode_texts
 from pipeline.models.load import Model, load_model
 from pipeline.models.reading import Extent, Reader, Reading, check_reading
+from pipeline.models.transfer import to_device
 from pipeline.prompts import Sample, batches
 
 EXCLUDED = "excluded"
@@ -133,7 +134,8 @@ class Engine:
         )
         names = list(gates)
         images, finite, blank = finish(pixels)
-        rows = torch.stack([finite.float(), blank.float(), *(gates[n].to(pixels.device, torch.float32) for n in names)])
+        scores = (to_device(gates[name], pixels.device).float() for name in names)
+        rows = torch.stack([finite.float(), blank.float(), *scores])
         extents = [self._extent(sample, excluded) for sample in batch]
         launched = _Launched(batch, to_host(images), to_host(rows), names, extents, excluded, clock)
         clock.stop()

@@ -18,6 +18,7 @@ from pipeline.models.attention import AttentionState
 from pipeline.models.family import Conditioning
 from pipeline.models.load import Model
 from pipeline.models.scheduler import step_options
+from pipeline.models.transfer import to_device
 
 DECODED_PIXELS = 8 << 20  # decoded at once: 8 pictures of 1024x1024, which the VAE's activations make 6 GB of in bf16
 
@@ -88,8 +89,9 @@ class Sampler:
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
         timesteps = family.set_timesteps(self.scheduler, steps, width, height)
+        times = to_device(timesteps, device)  # the same, for the denoiser
         # Flow-matching schedulers scale neither noise nor input.
-        latents = noise.to(device, family.dtype) * getattr(self.scheduler, "init_noise_sigma", 1.0)
+        latents = to_device(noise.to(family.dtype), device) * getattr(self.scheduler, "init_noise_sigma", 1.0)
         scale = getattr(self.scheduler, "scale_model_input", lambda latents, timestep: latents)
         steerings = self._steerings(prompts, Sampling(shape, len(timesteps), guidance))
         conditioning = (
@@ -97,19 +99,19 @@ class Sampler:
         )
         options = step_options(self.scheduler, generators)
         with self.state.batch(conditioning.embeds, steerings, masked=conditioning.mask is not None):
-            for step, timestep in enumerate(timesteps[:most]):
+            for step, (at, timestep) in enumerate(zip(timesteps[:most], times, strict=False)):
                 for steering in steerings:
                     steering.begin(step, timestep)
                 if step == 0 or any(steering.stale for steering in steerings):
                     self.state.prepare()
-                scaled = scale(latents, timestep)
+                scaled = scale(latents, at)
                 with self.state.checked() if step == 0 and most is not None else nullcontext():
                     guided = self._predict(step, timestep, latents, scaled, conditioning, prompts, guidance, steerings)
                 if step == 0:
                     self._check_reached(steerings)
                 if watch is not None:
                     watch(step, steerings)
-                latents = self.scheduler.step(guided, timestep, latents, return_dict=False, **options)[0]
+                latents = self.scheduler.step(guided, at, latents, return_dict=False, **options)[0]
         return latents, steerings
 
     def _check_reached(self, steerings: Sequence[Steering]) -> None:

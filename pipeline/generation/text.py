@@ -13,6 +13,7 @@ from torch import Tensor
 from pipeline.erasure.method import Method, Prompts
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.reading import PLAIN, Reader, Reading
+from pipeline.models.transfer import to_device
 
 TOGETHER = 32  # pairs encoded at once
 PromptPair = tuple[str, str]  # prompt, negative prompt
@@ -42,7 +43,7 @@ class Texts:
             negatives=tuple(self.told[place][1] for place in places),
             positive=self.positive.rows(rows).to(device),
             negative=None if self.negative is None else self.negative.rows(rows).to(device),
-            gates={name: scores[rows].to(device) for name, scores in self.gates.items()},
+            gates={name: to_device(scores[rows], device) for name, scores in self.gates.items()},
             reading=self.reading,
         )
 

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.models.transfer import to_device
+
 
 def token_ids(tokenizer: Any, texts: Sequence[str], length: int, device: torch.device) -> Tensor:
     """Return the ids ``(B, length)`` of *texts*."""
     tokens = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    ids: Tensor = tokens.input_ids.to(device)
-    return ids
+    return to_device(tokens.input_ids, device)
 
 
 def clip_tokens_and_pooled(encoder: Any, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -40,8 +41,8 @@ def short_tokens(tokenizer: Any, texts: Sequence[str], device: torch.device) -> 
     CLIP reads from the first word to the last, so the end of a text knows nothing of the padding behind it.
     """
     longest = tokenizer.model_max_length
-    tokens = tokenizer(list(texts), padding=True, max_length=longest, truncation=True, return_tensors="pt").to(device)
-    return tokens.input_ids, tokens.attention_mask.sum(1) - 1
+    tokens = tokenizer(list(texts), padding=True, max_length=longest, truncation=True, return_tensors="pt")
+    return to_device(tokens.input_ids, device), to_device(tokens.attention_mask.sum(1) - 1, device)
 
 
 def clip_pooled(tokenizer: Any, encoder: Any, texts: Sequence[str], device: torch.device) -> Tensor:

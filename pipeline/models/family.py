@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.models.attention import AttentionState
 from pipeline.models.layers import Layer
+from pipeline.models.transfer import to_device
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,8 @@ class Conditioning:
         """Return the conditioning of some of the prompts, in the order of *index*."""
         return self._each(lambda tensor: tensor[index])
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
-        return self._each(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str) -> Self:
+        return self._each(lambda tensor: to_device(tensor, torch.device(device)))
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
@@ -177,8 +178,12 @@ class Family(ABC):
         """Return ``(C, h, w)`` of the latents of one picture; ``ConfigError`` for a size that cannot be made."""
 
     def set_timesteps(self, scheduler: Any, steps: int, width: int, height: int) -> Tensor:
-        """Start *scheduler* anew and return its timesteps. Families whose schedule depends on the size override it."""
-        scheduler.set_timesteps(steps, device=self.device)
+        """Start *scheduler* anew and return its timesteps. Families whose schedule depends on the size override it.
+
+        They stay in host memory, as do the scheduler's noise levels: what its steps look up there makes nobody wait for
+        the device.
+        """
+        scheduler.set_timesteps(steps, device="cpu")
         timesteps: Tensor = scheduler.timesteps
         return timesteps
 

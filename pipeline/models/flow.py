@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -18,10 +17,9 @@ def shifted_timesteps(
     steps: int,
     tokens: int,
     max_shift: float,
-    device: torch.device,
     sigmas: Sequence[float] | None = None,
 ) -> Tensor:
-    """Start *scheduler* anew and return its timesteps.
+    """Start *scheduler* anew and return its timesteps, in host memory.
 
     ``max_shift`` is used where the scheduler's config states none; ``sigmas``, the times before the shift, replace the
     scheduler's own where it takes any.
@@ -35,6 +33,6 @@ def shifted_timesteps(
     takes_sigmas = "sigmas" in inspect.signature(scheduler.set_timesteps).parameters
     if sigmas is not None and takes_sigmas and not config.get("use_flow_sigmas"):
         options["sigmas"] = list(sigmas)
-    scheduler.set_timesteps(steps, device=device, **options)
+    scheduler.set_timesteps(steps, device="cpu", **options)
     timesteps: Tensor = scheduler.timesteps
     return timesteps

@@ -77,7 +77,7 @@ class Flux(JointFamily):
     def set_timesteps(self, scheduler: Any, steps: int, width: int, height: int) -> Tensor:
         _, h, w = self.latent_shape(width, height)
         sigmas = torch.linspace(1, 1 / steps, steps, dtype=torch.float64).tolist()
-        return shifted_timesteps(scheduler, steps, (h // 2) * (w // 2), 1.15, self.device, sigmas)
+        return shifted_timesteps(scheduler, steps, (h // 2) * (w // 2), 1.15, sigmas)
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
         rows, channels, h, w = latents.shape

@@ -17,6 +17,7 @@ from pipeline.models.family import Conditioning, Family, TextProjection, TextStr
 from pipeline.models.layers import Layer
 from pipeline.models.processors import TEXT, share_self_attention
 from pipeline.models.replaceable import check_cross_attention
+from pipeline.models.transfer import to_device
 
 
 class StableDiffusion(Family):
@@ -70,14 +71,15 @@ class StableDiffusion(Family):
             max_length=tokenizer.model_max_length,
             truncation=True,
             return_tensors="pt",
-        ).to(self.device)
+        )
         # SD was trained with attention to the padding, and only a few fine-tunes say otherwise.
-        mask = tokens.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
-        return Conditioning(encoder(tokens.input_ids, attention_mask=mask)[0].to(self.dtype))
+        masked = getattr(encoder.config, "use_attention_mask", False)
+        mask = to_device(tokens.attention_mask, self.device) if masked else None
+        return Conditioning(encoder(to_device(tokens.input_ids, self.device), attention_mask=mask)[0].to(self.dtype))
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Conditioning:
-        ids, encoder = ids.to(self.device), self.pipe.text_encoder
+        ids, encoder = to_device(ids, self.device), self.pipe.text_encoder
         ends = ids == self.pipe.tokenizer.eos_token_id
         read = ends.cumsum(1) - ends.long() == 0  # up to the end of the text
         mask = read.long() if getattr(encoder.config, "use_attention_mask", False) else None

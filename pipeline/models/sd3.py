@@ -87,7 +87,7 @@ class StableDiffusion3(JointFamily):
     def set_timesteps(self, scheduler: Any, steps: int, width: int, height: int) -> Tensor:
         _, h, w = self.latent_shape(width, height)
         patch = self.pipe.transformer.config.patch_size
-        return shifted_timesteps(scheduler, steps, (h // patch) * (w // patch), 1.16, self.device)
+        return shifted_timesteps(scheduler, steps, (h // patch) * (w // patch), 1.16)
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
         predicted: Tensor = self.pipe.transformer(

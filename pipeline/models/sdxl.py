@@ -15,6 +15,7 @@ from torch import Tensor
 from pipeline.models.encoders import clip_pooled, clip_tokens_and_pooled, token_ids
 from pipeline.models.family import Conditioning, TextProjection
 from pipeline.models.sd import StableDiffusion
+from pipeline.models.transfer import to_device
 
 
 class StableDiffusionXL(StableDiffusion):
@@ -48,7 +49,7 @@ class StableDiffusionXL(StableDiffusion):
 
     @torch.no_grad()
     def encode_ids(self, ids: Tensor) -> Conditioning:
-        ids, (first, second) = ids.to(self.device), (self.pipe.tokenizer, self.pipe.tokenizer_2)
+        ids, (first, second) = to_device(ids, self.device), (self.pipe.tokenizer, self.pipe.tokenizer_2)
         ended = (ids == first.eos_token_id).cumsum(1) - (ids == first.eos_token_id).long() > 0
         other = torch.where(ended, second.pad_token_id, ids)  # the second tokenizer pads otherwise
         return self._side_by_side(ids, other)
@@ -76,14 +77,14 @@ class StableDiffusionXL(StableDiffusion):
 
     def predict(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
         rows, _, h, w = latents.shape
-        size = [h * self.factor, w * self.factor]
-        # The original size, the top left corner of the crop, and the size asked for.
-        time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=conditioning.embeds.dtype, device=latents.device)
+        size, dtype = (h * self.factor, w * self.factor), conditioning.embeds.dtype
+        # The original size, the top left corner of the crop, and the size asked for; made on the device.
+        numbers = [torch.full((rows,), number, dtype=dtype, device=latents.device) for number in (*size, 0, 0, *size)]
         predicted: Tensor = self.pipe.unet(
             latents,
             timestep,
             encoder_hidden_states=conditioning.embeds,
-            added_cond_kwargs={"text_embeds": conditioning.pooled, "time_ids": time_ids.repeat(rows, 1)},
+            added_cond_kwargs={"text_embeds": conditioning.pooled, "time_ids": torch.stack(numbers, dim=1)},
             return_dict=False,
         )[0]
         return predicted

@@ -53,7 +53,7 @@ def try_out(where: str, family: Family, scheduler_key: str) -> None:
     latents = noise[:1].to(family.device, family.dtype)
     part = family.denoiser_name
     with _hearing(family) as heard:
-        timestep = family.set_timesteps(copy.deepcopy(scheduler), STEPS, size, size)[0]
+        timestep = family.set_timesteps(copy.deepcopy(scheduler), STEPS, size, size)[0].to(family.device)
         _run(where, part, lambda: family.predict(latents, timestep, text, 1.0), family)
     _check_heard(where, family, heard)
     _run(where, "vae", lambda: family.decode(latents), family)

@@ -21,6 +21,7 @@ from pipeline.erasure.method import Prompts
 from pipeline.erasure.tokens import end_of_text, replace_spans
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.reading import Kind, Reader
+from pipeline.models.transfer import to_device
 
 # What stands for nothing where a concept has no anchor: the mean of these.
 EVERYDAY = (
@@ -93,9 +94,9 @@ class Directions:
         Dimensions are measured by their ``spread``, so that what is taken is the same however an encoder scales them.
         Where a token has a weight, it is taken from what was weighed.
         """
-        kinds, weights = reader.kinds(text).to(embeds.device), reader.weights(text).to(embeds.device)
+        kinds, weights = (to_device(of(text), embeds.device) for of in (reader.kinds, reader.weights))
         lengths = [stream.length * reader.reading.chunks for stream in reader.streams]
-        stream = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)).to(embeds.device)
+        stream = to_device(torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)), embeds.device)
         rows = embeds[: len(kinds)].float()  # zeros may follow, where an encoder is left out
         apart = self._spread[stream, kinds]
         for name in names:

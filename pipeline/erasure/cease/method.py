@@ -47,7 +47,9 @@ from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
-from pipeline.models.reading import Kind, Reader, whole_reader
+from pipeline.models.reading import Kind, Reader, Reading, whole_reader
+
+KNOWN = 1 << 16  # prompts whose scores are remembered
 
 
 class CEASE(Method):
@@ -67,6 +69,7 @@ class CEASE(Method):
         watches = options.attention < 1 and not options.always_on
         self.listened = ConceptDirections(model.family, concepts) if watches else None
         self.directions = Directions(model.family, concepts)
+        self._known: dict[tuple[str, Reading], list[float]] = {}  # how near prompts as a whole come to each concept
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
@@ -76,10 +79,13 @@ class CEASE(Method):
             raise ConfigError("attention is heard after the first of two steps or more; set options.attention to 1")
 
     def condition(self, prompts: Prompts) -> Prompts:
-        """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place."""
+        """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place.
+
+        What brings concepts into play is found out here, for ``steer`` too, where the device would be waited for.
+        """
+        hits, _ = self._hits(prompts)
         if prompts.positive.pooled is None:
             return prompts
-        hits, _ = self._hits(prompts)
         if self.options.always_on:
             for found in hits:
                 told = {hit.concept.name for hit in found}
@@ -103,7 +109,13 @@ class CEASE(Method):
     def _hits(self, prompts: Prompts) -> tuple[list[list[Hit]], dict[str, Tensor]]:
         """Return what brings concepts into play in each prompt, and how nearly: gates ``(B,)`` by name."""
         reader = prompts.reader(self.model.family)
-        whole = [self._whole(text, e, reader) for text, e in zip(prompts.texts, prompts.positive.embeds, strict=True)]
+        asked = [(text, prompts.reading) for text in prompts.texts]
+        if len(self._known) + len(asked) > KNOWN:
+            self._known.clear()
+        for key, embeds in zip(asked, prompts.positive.embeds, strict=True):
+            if key not in self._known:
+                self._known[key] = self._whole(key[0], embeds, reader)
+        whole = [self._known[key] for key in asked]
         words = [reader.words(text) for text in prompts.texts]
         hits = [self._found(text, scores) for text, scores in zip(words, whole, strict=True)]
         gates = self._gates(":{}", [self.gate.scores(text) for text in words])

@@ -45,6 +45,7 @@ from pipeline.errors import ConfigError, nearest
 from pipeline.models.layers import Layer, merge_heads, split_heads
 from pipeline.models.load import Model
 from pipeline.models.reading import Kind
+from pipeline.models.transfer import to_device
 
 PROJECTIONS = ("shifted", "gated")
 BRANCHES = ("both", "positive")
@@ -119,8 +120,8 @@ class AdaVD(Method):
         self._targets: dict[int, Targets] = {}
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
-        starts = prompts.reader(self.model.family).kinds("") == Kind.start
-        return AdaVDSteering(self, len(prompts), starts.to(self.model.device), guided=prompts.negative is not None)
+        words = (prompts.reader(self.model.family).kinds("") != Kind.start).nonzero()[:, 0]
+        return AdaVDSteering(self, len(prompts), words, guided=prompts.negative is not None)
 
     def targets(self, layer: Layer) -> Targets:
         """Return what *layer* makes of the words, the same for every batch."""
@@ -147,9 +148,9 @@ class AdaVD(Method):
 class AdaVDSteering(Steering):
     """``gates`` are, per concept, the greatest cosine (gated: r) of any token of a sample, averaged over layers."""
 
-    def __init__(self, method: AdaVD, samples: int, starts: Tensor, *, guided: bool):
+    def __init__(self, method: AdaVD, samples: int, words: Tensor, *, guided: bool):
         super().__init__()
-        self.starts = starts  # which tokens are of no word, bool (T,)
+        self.words = to_device(words, method.model.device)  # the places of all tokens but the start
         self.method = method
         self.samples = samples
         self.guided = guided
@@ -169,8 +170,8 @@ class AdaVDSteering(Steering):
             change[-self.samples :], change[: self.samples], scores = shifted(positive, negative, targets, options)
         else:
             change[-self.samples :], _, scores = shifted(positive, torch.zeros_like(positive), targets, options)
-        change[:, self.starts] = 0
-        self.scores[layer.index] = scores[:, ~self.starts].amax(1)
+        change = torch.zeros_like(change).index_copy_(1, self.words, change[:, self.words])
+        self.scores[layer.index] = scores[:, self.words].amax(1)
         means = torch.stack(list(self.scores.values())).mean(0)
         for i, gate in enumerate(self.gates.values()):
             gate.copy_(means[:, i])
@@ -207,7 +208,8 @@ def gated(positive: Tensor, targets: Targets, options: AdaVDOptions) -> tuple[Te
     b, r = inner.gather(-1, nearest_word), ratios.gather(-1, nearest_word)
     on = r >= options.tau
     gram = targets.gram[nearest_word[..., :, None], nearest_word[..., None, :]]
-    gram = torch.where(on[..., :, None] & on[..., None, :], gram, torch.eye(b.shape[-1]).to(b))
+    identity = torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
+    gram = torch.where(on[..., :, None] & on[..., None, :], gram, identity)
     taken = solve(gram, b * on)
     by_word = torch.zeros_like(inner).scatter_(-1, nearest_word, taken)
     return by_word @ (targets.values - options.replace * targets.stand_in), ratio
@@ -229,7 +231,8 @@ def most_alike(likeness: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
 def solve(gram: Tensor, b: Tensor) -> Tensor:
     """Return the coefficients G^-1 b for ``(..., K, K)`` and ``(..., K)``."""
     ridge = RIDGE * torch.finfo(gram.dtype).eps * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
-    solved: Tensor = torch.linalg.solve(gram + ridge * torch.eye(b.shape[-1]).to(b), b)
+    identity = torch.eye(b.shape[-1], dtype=b.dtype, device=b.device)
+    solved: Tensor = torch.linalg.solve_ex(gram + ridge * identity, b)[0]  # whose check would wait for the device
     return solved
 
 

@@ -200,13 +200,14 @@ class SAFREESteering(Steering):
         self.stale = step - 1 in self.last
 
     def text(self, layer: Layer, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        changed = self.until >= self.step
-        if not changed.any():
+        if self.step > max(self.last):
             return key, value
-        rows, change = self.rows[changed], self.change[changed]
+        changed = (self.until >= self.step)[:, None, None, None]
         key, value = key.clone(), value.clone()
-        key[rows] += split_heads(layer.module.to_k(change), layer.heads)
-        value[rows] += split_heads(layer.module.to_v(change), layer.heads)
+        for own, projection in ((key, layer.module.to_k), (value, layer.module.to_v)):
+            before = own[self.rows]
+            after = before + split_heads(projection(self.change), layer.heads)
+            own[self.rows] = torch.where(changed, after, before)
         return key, value
 
 

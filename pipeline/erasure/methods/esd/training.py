@@ -183,6 +183,7 @@ class _Sampled:
         self.guidance = training.options.guidance
         width, height = training_size(training.model, training.options)
         self.timesteps = self.family.set_timesteps(self.scheduler, training.options.steps, width, height)
+        self.times = self.timesteps.to(training.model.device)  # the same, for the denoiser
         self.latents = [noise * getattr(self.scheduler, "init_noise_sigma", 1.0)]  # before each step, unscaled
         self.step_options = step_options(self.scheduler, generator)
         self.inputs: list[Tensor] = []  # the same, as the denoiser takes them
@@ -195,13 +196,13 @@ class _Sampled:
             at = len(self.inputs)
             if at:
                 both = torch.cat([self.inputs[-1]] * 2)
-                empty, concept = self.family.predict(both, self.timesteps[at - 1], self.both, guidance=1.0).chunk(2)
+                empty, concept = self.family.predict(both, self.times[at - 1], self.both, guidance=1.0).chunk(2)
                 guided = empty + self.guidance * (concept - empty)
                 previous = self.latents[-1]
                 timestep, options = self.timesteps[at - 1], self.step_options
                 self.latents.append(self.scheduler.step(guided, timestep, previous, return_dict=False, **options)[0])
             self.inputs.append(scale(self.latents[-1], self.timesteps[at]))
-        return self.inputs[step], self.timesteps[step]
+        return self.inputs[step], self.times[step]
 
 
 class _Prediction(nn.Module):
