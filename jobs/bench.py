@@ -21,7 +21,6 @@ the device's thread was denoising and decoding is printed too: what is left is a
 import argparse
 import io
 import json
-import math
 import os
 import select
 import signal
@@ -48,11 +47,10 @@ from pipeline.models.load import load_model
 from pipeline.models.settle import settle
 from pipeline.prompts import Plan, open_source
 from pipeline.prompts.sample import Sample
+from pipeline.statistics import T95, ratio
 
 TURN = 1.0  # seconds
 T = TypeVar("T")
-# Student's t, two-sided 95 %, by degrees of freedom.
-T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19: 2.093, 29: 2.045, 49: 2.010}
 
 
 def main() -> None:
@@ -380,17 +378,6 @@ def table(times: dict[str, list[float]], images: int) -> str:
         lines.append(f"{line}   {_said(ratios['ours'][name])}" if name in ratios["ours"] else line)
     lines += [f"ours on ray over {name}: {_said(found)}" for name, found in ratios.get(ON_RAY, {}).items()]
     return "\n".join(lines)
-
-
-def ratio(ours: list[float], theirs: list[float]) -> dict[str, float]:
-    """How many times as fast ours is: the geometric mean of the ratios within each repeat, and its interval.
-
-    (The arithmetic mean of noisy ratios lies above 1 for sides that are equally fast.)
-    """
-    logs = [math.log(b / a) for a, b in zip(ours, theirs, strict=True)]
-    half = T95[len(logs) - 1] * statistics.stdev(logs) / len(logs) ** 0.5
-    low, middle, high = (math.exp(statistics.mean(logs) + shift) for shift in (-half, 0, half))
-    return {"ratio": middle, "low": low, "high": high}
 
 
 def _said(found: dict[str, float]) -> str:

@@ -2,13 +2,13 @@
 
 "listens" is the second with attention scores, which no picture of it reaches.
 
-    python jobs/bench_cease.py [--images 32] [--steps 10] [--repeats 7] [--threads 1]
+    python jobs/bench_cease.py [--images 32] [--steps 10] [--repeats 10] [--threads 1]
 
 Sides are interleaved (none, shut, open, none, ...), so that a machine whose speed drifts drifts under all of them, and
-ratios are taken within a repeat. Besides wall time the process's own CPU time is taken, which other work on the machine
-disturbs less. Everything but loading counts: gates, alternatives, encoding, sampling, decoding. Every repeat has new
-seeds and a gate that has seen none of the prompts' words. Pictures of the sides without concerned samples must be
-the plain ones, bit by bit.
+ratios are taken within a repeat; the interval is a 95 % Student interval over the repeats. Besides wall time the
+process's own CPU time is taken, which other work on the machine disturbs less. Everything but loading counts: gates,
+alternatives, encoding, sampling, decoding. Every repeat has new seeds and a gate that has seen none of the prompts'
+words. Pictures of the sides without concerned samples must be the plain ones, bit by bit.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from pipeline.evaluation.results import add_results_option, machine, write_resul
 from pipeline.generation.engine import Engine
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import unplanned
+from pipeline.statistics import T95, ratio
 
 CAT = Concept(name="cat", aliases=("kitten", "tabby"), anchor="dog", preserve=("tiger", "lion", "dog"))
 PLACES = ("on the beach", "in a meadow", "in the desert", "in the snow", "in a city", "in a room", "at sunset")
@@ -41,7 +42,7 @@ def main() -> int:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--images", type=int, default=32, help="pictures of one batch, and of one timing")
     parser.add_argument("--steps", type=int, default=10)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=10, choices=[n + 1 for n in T95])
     parser.add_argument("--threads", type=int, default=1)
     add_results_option(parser)
     args = parser.parse_args()
@@ -68,18 +69,16 @@ def main() -> int:
     figures: dict[str, object] = {"identical": bool(identical)}
     for name, times in (("wall", wall), ("CPU", cpu)):
         for side in sides[1:]:
-            ratios = [a / b for a, b in zip(times[side], times["none"], strict=True)]
-            figures[f"{name} {side}"] = {
-                "ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios), "ratios": ratios
-            }  # fmt: skip
+            found = ratio(times["none"], times[side])
+            figures[f"{name} {side}"] = found
             print(
-                f"{name:>5} {side:<7} {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}); "
+                f"{name:>5} {side:<7} {found['ratio']:.3f} ({found['low']:.3f} to {found['high']:.3f}); "
                 f"{statistics.median(times[side]):.2f} s of {statistics.median(times['none']):.2f} s"
             )
     print(f"pictures with the gate shut: {'bit-identical' if identical else 'DIFFERENT'}")
     if args.results:
         asked = {name: getattr(args, name) for name in ("model", "device", "images", "steps", "repeats", "threads")}
-        what = "What CEASE costs: time of a batch to that of the same batch without it, by median of the repeats"
+        what = "What CEASE costs: time of a batch to that of the same batch without it"
         write_result(args.results, what=what, config=asked, figures=figures, environment=here)
     return 0 if identical else 1
 

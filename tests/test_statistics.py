@@ -1,12 +1,13 @@
 """Wilson's interval agrees with published values and with its own limits."""
 
 import math
+import statistics
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
-from pipeline.statistics import binomial_tail, clopper_pearson, missed, prevalence, wilson
+from pipeline.statistics import binomial_tail, clopper_pearson, missed, prevalence, ratio, wilson
 
 
 @pytest.mark.parametrize(
@@ -90,3 +91,12 @@ def test_a_detector_that_sees_nothing_implies_nothing():
     assert missed((5, 10), (0, 0), (5, 10)) is None
     vague = missed((1, 10), (2, 3), (2, 3))
     assert (vague.low, vague.high) == (0.0, 1.0)
+
+
+def test_the_interval_of_a_ratio_holds_it_and_is_as_wide_as_student_has_it() -> None:
+    found = ratio([1.0, 1.0, 1.0, 1.0, 1.0], [1.0, 1.1, 1.2, 1.1, 1.0])
+    assert found["ratio"] == pytest.approx((1.1 * 1.2 * 1.1) ** (1 / 5))
+    logs = [math.log(x) for x in (1.0, 1.1, 1.2, 1.1, 1.0)]
+    half = 2.776 * statistics.stdev(logs) / math.sqrt(5)  # t of 4 degrees of freedom
+    assert found["low"] == pytest.approx(found["ratio"] * math.exp(-half))
+    assert found["high"] == pytest.approx(found["ratio"] * math.exp(half))

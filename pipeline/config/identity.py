@@ -38,6 +38,8 @@ from pipeline.config.schema import AUTO, Config, DType, settings
 #    The gate of CEASE and cease_joint is calibrated to the model's text encoder, and knows the dictionary's kinds; what
 #    is taken from embeddings is measured by their spread. The gate asks words of every script, in the normal form, and
 #    takes unknown ones for listed ones misspelt. Captions leave out what weighs 0, and tidy each part before a BREAK.
+#    CEASE and cease_joint gather the place of a concept, and switch, by sums in another order; a prompt's nearness as a
+#    whole is told of what the steps before cease in the recipe have left of it.
 SEMANTICS = 6
 
 

@@ -96,7 +96,7 @@ class StableDiffusionXL(StableDiffusion):
             latents = latents / vae.config.scaling_factor
         else:
             mean, std = (
-                torch.tensor(values, device=latents.device, dtype=latents.dtype).view(1, -1, 1, 1)
+                to_device(torch.tensor(values, dtype=latents.dtype).view(1, -1, 1, 1), latents.device)
                 for values in (vae.config.latents_mean, vae.config.latents_std)
             )
             latents = latents * std / vae.config.scaling_factor + mean
