@@ -30,7 +30,6 @@ from tests.erasure.families import step
 
 META = torch.device("meta")
 PROMPTS = ("a cat on the beach", "a tree at night", "two kittens and a tiger", "a red car")
-CARRIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
 
 
 class Watch(TorchDispatchMode):
@@ -43,10 +42,11 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
-        devices = [
-            {x.device.type for x in tree_leaves(value) if isinstance(x, Tensor)} for value in ((args, kwargs), made)
-        ]
-        if self.looping and func in CARRIES and "cpu" in devices[0] and "meta" in devices[1]:
+        given, new = ([x for x in tree_leaves(value) if isinstance(x, Tensor)] for value in ((args, kwargs), made))
+        host = [x for x in given if x.device.type == "cpu"]
+        # A number in host memory, beside tensors on the device, goes along with the kernel.
+        beside = len(host) < len(given) and "copy_" not in str(func) and all(x.dim() == 0 for x in host)
+        if self.looping and host and any(x.device == META for x in new) and not beside:
             self.carried.append(str(func))
         return made
 
@@ -116,7 +116,7 @@ def loop(engine: Engine, methods: tuple[Method, ...], guided: bool) -> Watch:
         pixels, _ = sampler.sample(away, range(4), 32, 32, steps, 3.5)
     assert pixels.device == META
     assert pixels.shape == (4, 3, 32, 32)
-    assert marker.steps == steps
+    assert marker.steps >= steps  # some schedulers ask more than once a step
     return watch
 
 
@@ -150,8 +150,8 @@ def test_the_steps_of_a_scheduler_do_not_either(scheduler: str) -> None:
     flow = scheduler.startswith("FlowMatch")
     config = tiny.config(tiny_families.path("sd3") if flow else tiny.path())
     config.model.scheduler = scheduler
-    engine = Engine(config, load_model(config.model, torch.device("cpu")), ())
     config.generation.steps = 4
+    engine = Engine(config, load_model(config.model, torch.device("cpu")), ())
     assert loop(engine, (), guided=True).carried == []
 
 
