@@ -10,6 +10,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from pipeline.audit.detector import Detector
+    from pipeline.audit.measure import Measure
     from pipeline.corpus.loader import Corpus, Loader, Mixture, open_corpus
     from pipeline.erasure.method import Method, Prompts, Sampling, Steering
     from pipeline.erasure.methods.esd import compute_erasure_loss
@@ -24,6 +25,7 @@ __all__ = [
     "Detector",
     "Family",
     "Loader",
+    "Measure",
     "Method",
     "Mixture",
     "Prompts",
@@ -42,6 +44,7 @@ _PLACES = {
     "Detector": "pipeline.audit.detector",
     "Family": "pipeline.models.family",
     "Loader": "pipeline.corpus.loader",
+    "Measure": "pipeline.audit.measure",
     "Method": "pipeline.erasure.method",
     "Mixture": "pipeline.corpus.loader",
     "Prompts": "pipeline.erasure.method",

@@ -95,6 +95,15 @@ DETECTORS: dict[str, str] = {
     "vlm": "pipeline.audit.vlm:VLM",
 }
 
+# The measures that audit.quality may name.
+MEASURES: dict[str, str] = {
+    "aesthetic": "pipeline.audit.encoded:Aesthetic",
+    "clip": "pipeline.audit.encoded:ClipScore",
+    "embedding": "pipeline.audit.encoded:Embedding",
+    "hash": "pipeline.audit.perceptual_hash:PerceptualHash",
+    "sharpness": "pipeline.audit.sharpness:Sharpness",
+}
+
 # The worlds in which ``lacuna evaluate erasure`` can evaluate recipes.
 WORLDS: dict[str, str] = {
     "diorama": "pipeline.diorama.evaluated:Diorama",

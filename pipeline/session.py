@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.audit.auditor import Auditor
+from pipeline.audit.quality import Quality
 from pipeline.config import to_public_dict
 from pipeline.config.concepts import concepts_of
 from pipeline.config.places import whole_paths
@@ -23,6 +24,7 @@ from pipeline.corpus import (
     create_run_record,
     layout,
 )
+from pipeline.corpus.manifest import NO_COLUMNS, check_quality
 from pipeline.corpus.resume import existing_run, of_this_corpus
 from pipeline.corpus.words import pinned_words
 from pipeline.erasure.compatibility import check_recipe
@@ -81,6 +83,24 @@ class Session:
     @cached_property
     def _auditor(self) -> Auditor | None:
         return Auditor.load(self.config.audit, self.concepts, self.device)
+
+    @property
+    def quality(self) -> Quality | None:
+        """What the config's quality columns are measured with, or None where it asks for none.
+
+        Raises ``ConfigError`` where it cannot, and where others measured the pictures of the run that this session goes
+        on with.
+        """
+        if self._pinned is not None and self._quality is not None:
+            self._quality.check(self._pinned.quality)
+        return self._quality
+
+    @cached_property
+    def _quality(self) -> Quality | None:
+        quality = Quality.load(self.config.audit.quality, self.device)
+        if quality is not None:
+            check_quality(quality.schema)
+        return quality
 
     @property
     def model(self) -> Model:
@@ -160,6 +180,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
     check_recipe(config)
     if session.auditor is not None:  # refuses before any long work
         _check_sizes(config, summary.looked, session.auditor.check_size)
+    quality = session.quality  # likewise
     _check_sizes(config, summary.looked, session.model.family.latent_shape)
     _check_negative(config, summary.looked, session.model.family)
     recipe = session.compile()
@@ -179,6 +200,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
         recipe=recipe.record,
         model_revision=session.model.revision,
         detectors=[] if session.auditor is None else session.auditor.pinned(),
+        quality=[] if quality is None else quality.pinned(),
         words=words,
         environment=environment(session.device, config.cluster.threads_per_worker),
         samples=summary.samples,
@@ -187,6 +209,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
         paths=whole_paths(config),
         samples_per_shard=summary.samples_per_shard,
         column_schema=summary.column_schema,
+        quality_schema=NO_COLUMNS if quality is None else quality.schema,
     )
     pinned = of_this_corpus(config, summary, create_run_record(output.store, record))
     claim_evidence(output, pinned.digest)

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.audit.captions import caption, cut_off, without
+from pipeline.audit.quality import Values
 from pipeline.audit.verdict import Verdict
 from pipeline.config.schema import CaptionPolicy, CaptionUnread, Policy
 from pipeline.corpus import (
@@ -63,6 +64,7 @@ class Outcome:
     extent: Extent | None = None  # how far the prompt was read; None where it was not
     attempts: list[Attempt] = field(default_factory=list)
     image: Future[bytes] | None = None  # only of pictures that are kept somewhere
+    quality: tuple[Future[list[Values]], int] | None = None  # of its batch, and its place there; None without a picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,7 @@ class Worker:
         self.concepts = session.concepts
         self.engine = session.engine(session.pinned_recipe(record), last=True)
         self.auditor = session.auditor
+        self.quality = session.quality
         self._drawable = Drawable(self.engine, self.auditor)
         self._encoders = ThreadPoolExecutor(max(1, config.cluster.threads_per_worker), "encode")
         self._finisher = ThreadPoolExecutor(1, "commit")
@@ -142,7 +145,13 @@ class Worker:
         outcomes, _, _ = self._generate(planned, excluded, drew)
         rows = [self._row(outcome) for outcome in outcomes]
         _, built = build_shard(
-            folder, planned.index, rows, _encoded(outcomes), self._columns(planned), self.record.format
+            folder,
+            planned.index,
+            rows,
+            _encoded(outcomes),
+            self._columns(planned),
+            self.record.format,
+            self.record.quality_schema,
         )
         return {file.name: (file, local) for file, local in built}
 
@@ -200,6 +209,11 @@ class Worker:
             outcome.attempts.append(Attempt(seed=seed, status=outcome.status, reason=outcome.reason, scores=scores))
             kept = outcome.status in (Status.ok, Status.quarantined)
             outcome.image = self._encoders.submit(self._encode, batch.images[i]) if kept else None
+        if self.quality is not None:
+            told = [outcomes[sample.key] for sample in batch.samples]
+            values = self.quality.look(batch.images, [outcome.caption or "" for outcome in told], self._encoders)
+            for i, outcome in enumerate(told):
+                outcome.quality = None if batch.faults[i] else (values, i)
 
     def _status(self, fault: str | None, verdict: Verdict | None) -> tuple[Status, str]:
         if fault is not None:
@@ -260,6 +274,7 @@ class Worker:
             corpus_format=self.record.format,
             environment=self.environment,
             timings=timings,
+            quality=self.record.quality_schema,
         )
         counts = result.record.counts
         return ShardResult(
@@ -293,7 +308,15 @@ class Worker:
             attempts=tuple(outcome.attempts),
             tokens_read=None if outcome.extent is None else outcome.extent.read,
             tokens_unread=None if outcome.extent is None else outcome.extent.unread,
+            quality=_values(outcome),
         )
+
+
+def _values(outcome: Outcome) -> Values:
+    if outcome.quality is None:
+        return {}
+    batch, place = outcome.quality
+    return batch.result()[place]
 
 
 def _encoded(outcomes: Sequence[Outcome]) -> dict[str, bytes]:

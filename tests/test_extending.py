@@ -86,8 +86,8 @@ def forget_modules() -> None:
             sys.modules.pop(block.file.removesuffix(".py"), None)
 
 
-def test_the_page_has_the_five_recipes_and_names_only_what_is_there():
-    assert list(SECTIONS) == ["A method", "A detector", "A family", "A source", "A column"]
+def test_the_page_has_the_six_recipes_and_names_only_what_is_there():
+    assert list(SECTIONS) == ["A method", "A detector", "A measure", "A family", "A source", "A column"]
     for target in re.findall(r"\]\(([^)#]+)\)", PAGE):
         assert (PACKAGE / target).exists(), target
     for anchor in re.findall(r"\]\(#([^)]+)\)", PAGE):
@@ -129,6 +129,18 @@ def test_a_detector(reader: Reader):
     typo = ["plan", "detector.yaml", "--no-measure", "audit.detectors[0].options={weigths: brightness.json}"]
     told = reader.refused(*typo)
     assert "audit.detectors[0].options.weigths: my_detector:Brightness has no such option (did you mean" in told
+
+
+def test_a_measure(reader: Reader):
+    reader.follow(SECTIONS["A measure"])
+    code = (reader.folder / "my_measure.py").read_text()
+    (reader.folder / "my_measure.py").write_text(code.replace("0.3", "0.4"))
+    forget_modules()
+    (reader.folder / "out/measure/commits/000000.json").unlink()
+    changed = reader.refused("run", "measure.yaml")
+    assert "audit.quality[0]: my_measure:Colourfulness is now another than the corpus was begun with: " in changed
+    typo = reader.refused("plan", "measure.yaml", "--no-measure", "audit.quality=['my_measure:Colorfulness']")
+    assert typo == "lacuna: measure 'my_measure:Colorfulness': module 'my_measure' has no class 'Colorfulness'"
 
 
 def test_a_family(reader: Reader):

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from pipeline.cli import main
 from pipeline.config import SEMANTICS, load_config
@@ -30,7 +32,7 @@ from pipeline.repair import Repaired, recorded_config, repair
 from pipeline.run import run
 from pipeline.session import Session, prepare
 from pipeline.worker import Worker
-from tests import tiny
+from tests import tiny, tiny_eyes
 from tests.test_golden import Silent
 
 CONFIG = """
@@ -305,6 +307,34 @@ def test_what_a_config_named_by_relative_paths_is_found_again(tmp_path, monkeypa
     capsys.readouterr()
     assert main(["repair", store.url]) == 2
     assert capsys.readouterr().err.endswith(f"references[0]: {folder}/light.png: no such file\n")
+
+
+def test_a_corpus_with_quality_is_repaired_from_anywhere_and_refuses_another_checkpoint(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    write(folder, tmp_path / "corpus", 0.5)
+    tiny_eyes.clip(folder / "clip")
+    save_file({"weight": torch.ones(16)}, folder / "head.safetensors")
+    quality = "hash, {measure: clip, options: {model: ./clip}}, {measure: aesthetic, options: {model: ./clip, head: "
+    written = (folder / "c.yaml").read_text()
+    (folder / "c.yaml").write_text(written.replace("audit: {", f"audit: {{quality: [{quality}head.safetensors}}}}], "))
+    monkeypatch.chdir(folder)
+    assert run(load_config("c.yaml"), progress=Silent()).exit_code == 0
+    output, monkey = tmp_path / "corpus", monkeypatch
+    stores = open_store(output), open_store(f"{output}.evidence")
+    before = bytes_of(*stores)
+    monkey.chdir(tmp_path)
+    for damaged in ("manifests/000001.parquet", "train/000000.tar", "commits/000002.json"):
+        stores[0].delete(damaged)
+        assert main(["repair", str(output)]) == 0, damaged
+        assert bytes_of(*stores) == before, damaged
+    assert verify(str(output)) == []
+    save_file({"weight": torch.zeros(16)}, folder / "head.safetensors")
+    stores[0].delete("train/000000.tar")
+    capsys.readouterr()
+    assert main(["repair", str(output)]) == 2
+    told = capsys.readouterr().err
+    assert "audit.quality[2]: aesthetic is now another than the corpus was begun with: weights and code: sha2" in told
 
 
 def _labelled(folder: Path) -> str:

@@ -19,6 +19,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 
 from pipeline.cli import main
@@ -40,13 +41,14 @@ from pipeline.corpus import (
     verify,
 )
 from pipeline.corpus.evidence import read_pairs
+from pipeline.corpus.loader import Corpus, Loader
 from pipeline.corpus.manifest import read_rows
 from pipeline.errors import ConfigError, CorpusError, LacunaError
 from pipeline.models.dtype import fast_dtype
 from pipeline.prompts import tables
 from pipeline.run import _stopped, run
 from pipeline.version import this_version
-from tests import opened, tiny, tiny_families
+from tests import opened, tiny, tiny_eyes, tiny_families
 from tests.counted import Counted
 from tests.erasure.conftest import uce_step
 
@@ -114,6 +116,55 @@ def test_a_run_a_deleted_shard_and_the_same_bytes_again(model: str, tmp_path: Pa
     assert run(load(path), progress=Silent()).exit_code == 0
     assert tars(tmp_path) == first
     assert verify(str(tmp_path / "corpus")) == []
+
+
+def test_quality_alone_judges_nothing_comes_out_the_same_after_a_stop_and_is_read_by(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    asked = (
+        "audit.quality=[hash, sharpness, {measure: clip, options: {model: ./clip}},"
+        " {measure: embedding, options: {model: ./clip}}]"
+    )
+    tiny_eyes.clip(tmp_path / "clip")
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path, model)
+    assert run(load(path, asked), progress=Silent()).exit_code == 0
+    corpus = str(tmp_path / "corpus")
+    assert [facts["name"] for facts in read_run_record(store_of(tmp_path)).quality] == [
+        "hash",
+        "sharpness",
+        "clip",
+        "embedding",
+    ]
+    first = {entry.path: store_of(tmp_path).read(entry.path) for entry in store_of(tmp_path).list("manifests")}
+    for shard in (0, 2):
+        store_of(tmp_path).delete(f"commits/{shard:06d}.json")
+        store_of(tmp_path).delete(f"manifests/{shard:06d}.parquet")
+    assert run(load(path, asked), progress=Silent()).exit_code == 0
+    assert {entry.path: store_of(tmp_path).read(entry.path) for entry in store_of(tmp_path).list("manifests")} == first
+    assert verify(corpus) == []
+    with pytest.raises(
+        ConfigError, match=r"holds another corpus \(audit\.quality\[0\]\.measure: \"hash\" -> \(absent\)"
+    ):
+        run(load(path))
+    for page in ("README.md", "report.html"):
+        text = store_of(tmp_path).read(page).decode()
+        assert "what they show was not judged" in text
+        assert "None of it decided what is kept" in text
+        assert (
+            "clip: model clip; dtype float32; licence not stated beside its weights; weights and code sha256:" in text
+        )
+    assert "Nearly alike, by embedding" in text
+    rows = [row for data in first.values() for row in pq.read_table(pa.BufferReader(data)).to_pylist()]
+    middle = sorted(row["clip"] for row in rows)[5]
+    read = Corpus(corpus, where=f"clip >= {middle} and sharpness > 0", columns=["key", "clip", "hash", "embedding"])
+    assert [sample["key"] for sample in read] == [row["key"] for row in rows if row["clip"] >= middle]
+    batch = next(iter(Loader(read, batch_size=3, shuffle=False)))
+    assert (batch["embedding"].shape, batch["embedding"].dtype) == ((3, 16), torch.float16)
+    assert (batch["hash"].dtype, batch["clip"].dtype) == (torch.int64, torch.float32)
+    with pytest.raises(ConfigError, match=r"no column .*'clop'|'clop' .*\(did you mean 'clip'\?\)"):
+        Corpus(corpus, where="clop > 25")
 
 
 SEEING = "{detector: tests.eyes:Brightness, options: {cut: 0}}"

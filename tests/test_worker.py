@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.audit.perceptual_hash import perceptual_hash
+from pipeline.audit.sharpness import Sharpness
 from pipeline.config.schema import (
     AuditConfig,
     BadRows,
@@ -23,15 +25,17 @@ from pipeline.config.schema import (
     ImageFormat,
     Policy,
     PromptSyntax,
+    QualityConfig,
     StepConfig,
 )
 from pipeline.corpus import evidence_url, open_store, status, verify
+from pipeline.corpus.encode import decode_image
 from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows
 from pipeline.errors import ConfigError
 from pipeline.prompts import Plan, further_seed, open_source
 from pipeline.session import Session, prepare
 from pipeline.worker import Worker
-from tests import tiny
+from tests import tiny, tiny_eyes
 
 SAMPLES = 8
 EYE = "tests.eyes:Brightness"
@@ -309,3 +313,48 @@ def test_a_caption_leaves_out_what_weighs_nothing_and_tidies_what_stands_before_
 def test_nothing_is_read_of_an_excluded_prompt(tmp_path: Path) -> None:
     _, rows = work(configure(tmp_path / "excluded", policy=Policy.keep), excluded=frozenset({"00000000002"}))
     assert [row.tokens_read is None for row in rows] == [row.key == "00000000002" for row in rows]
+
+
+def test_quality_is_recorded_of_every_picture_kept_or_not_and_decides_nothing(
+    tmp_path: Path, kept: list[ManifestRow]
+) -> None:
+    model = str(tiny_eyes.clip(tmp_path / "clip"))
+    measures = [QualityConfig(measure="clip", options={"model": model}), QualityConfig(measure="sharpness")]
+    measures += [QualityConfig(measure="hash"), QualityConfig(measure="embedding", options={"model": model})]
+    cut = statistics.median(row.scores["light"] for row in kept)
+    found = {}
+    for name, quality in (("with", measures), ("without", [])):
+        config = configure(tmp_path / name, policy=Policy.quarantine, options={"cut": cut}, quality=quality)
+        _, found[name] = work(config, frozenset({"00000000002"}), faults={(0, 1): math.nan})
+    assert found["with"] == found["without"], "but for what quality adds"
+    manifests = {name: open_store(str(tmp_path / name / "corpus")).read("manifests/000000.parquet") for name in found}
+    table, plain = read_manifest(manifests["with"]), read_manifest(manifests["without"])
+    columns = ["clip", "sharpness", "blankness", "hash", "embedding"]
+    assert [name for name in table.column_names if name not in plain.column_names] == columns
+    rows = table.to_pylist()
+    assert {row["status"] for row in rows} == {"ok", "quarantined", "failed"}
+    for row in rows:
+        there = row["status"] != "failed"
+        assert [row[name] is not None for name in columns] == [there] * len(columns)
+    store, evidence = (open_store(place(str(tmp_path / "with" / "corpus"))) for place in (str, evidence_url))
+    for row in rows:
+        if row["status"] == "failed":
+            continue
+        tars = (store, "train") if row["status"] == "ok" else (evidence, "quarantine")
+        image = decode_image(tars[0].read_range(f"{tars[1]}/000000.tar", row["offset"], row["length"]))
+        assert row["hash"] == perceptual_hash(image), "of the picture that is kept, which is png here"
+        (measured,) = Sharpness("cpu").measure(image[None], [""])["sharpness"]
+        assert row["sharpness"] == measured
+        assert -100 <= row["clip"] <= 100
+        assert math.isclose(math.hypot(*row["embedding"]), 1, abs_tol=2e-3)
+
+
+def test_of_several_attempts_quality_is_that_of_the_last(tmp_path: Path) -> None:
+    config = configure(tmp_path / "run", policy=Policy.regenerate, attempts=2, options={"cut": 0.0})
+    config.audit.quality = [QualityConfig(measure="hash")]
+    work(config)
+    evidence = open_store(evidence_url(config.output.path))
+    for row in read_manifest(open_store(config.output.path).read("manifests/000000.parquet")).to_pylist():
+        assert (row["status"], len(row["attempts"])) == ("quarantined", 3)
+        image = decode_image(evidence.read_range("quarantine/000000.tar", row["offset"], row["length"]))
+        assert row["hash"] == perceptual_hash(image)

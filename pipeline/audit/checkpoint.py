@@ -130,25 +130,23 @@ class Checkpoint:
             raise ConfigError(f"{self.where}: its {what} cannot be loaded: {reason[:200]}") from error
 
 
-class CheckpointDetector(Detector):
-    """A detector that looks with one checkpoint, ``batch`` pictures at a time.
+class Looking:
+    """What looks with one checkpoint, ``batch`` pictures at a time.
 
-    Of a picture it gives the same scores alone and among others, to 1e-4 in float32 and 2e-2 in half precision, in
-    which sums are rounded by the shape of a batch. A run's batches are fixed, so its scores are too.
+    Of a picture it tells the same alone and among others, to 1e-4 in float32 and 2e-2 in half precision, in which sums
+    are rounded by the shape of a batch. A run's batches are fixed, so what it tells in one is too.
     """
 
-    detector = ""  # its name in a config
-
-    def __init__(self, device: str, model: str, revision: str | None, dtype: DType, batch: int):
-        """Raises ``ConfigError`` for options that cannot be, and as ``Checkpoint.find`` does."""
-        super().__init__(device)
+    def __init__(self, name: str, device: str, model: str, revision: str | None, dtype: DType, batch: int):
+        """*name* is what a config calls it. Raises ``ConfigError`` for options that cannot be, and as
+        ``Checkpoint.find`` does."""
         if batch < 1:
-            raise ConfigError(f"{self.detector}: batch: {batch} is no number of pictures; expected 1 or more")
+            raise ConfigError(f"{name}: batch: {batch} is no number of pictures; expected 1 or more")
         self.batch = batch
         self.torch_device = torch.device(device)
         self._queue = torch.cuda.Stream(self.torch_device) if self.torch_device.type == "cuda" else None
         self.dtype = half_on_gpu(dtype, self.torch_device)
-        self.checkpoint = Checkpoint.find(self.detector, model, revision)
+        self.checkpoint = Checkpoint.find(name, model, revision)
 
     def files(self) -> Sequence[Path]:
         return self.checkpoint.files
@@ -173,14 +171,25 @@ class CheckpointDetector(Detector):
             yield images[start : start + self.batch]
 
 
+class CheckpointDetector(Looking, Detector):
+    """A detector that looks with one checkpoint."""
+
+    detector = ""  # its name in a config
+
+    def __init__(self, device: str, model: str, revision: str | None, dtype: DType, batch: int):
+        """Raises ``ConfigError`` as ``Looking`` does."""
+        Detector.__init__(self, device)
+        Looking.__init__(self, self.detector, device, model, revision, dtype, batch)
+
+
 def in_own_queue(look: Callable[P, R]) -> Callable[P, R]:
-    """Have a detector's method *look* within ``looking``."""
+    """Have a method *look* of what looks within ``looking``."""
 
     @wraps(look)
     def looked(*args: P.args, **keywords: P.kwargs) -> R:
-        detector = args[0]
-        assert isinstance(detector, CheckpointDetector)
-        with detector.looking():
+        owner = args[0]
+        assert isinstance(owner, Looking)
+        with owner.looking():
             return look(*args, **keywords)
 
     return looked

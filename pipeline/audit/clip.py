@@ -100,7 +100,7 @@ class CLIP(CheckpointDetector):
 
     def _scores(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
         inputs = self.preparation(images, self.torch_device, self.dtype)
-        seen = _unit(self.network.get_image_features(**inputs))  # (B, D)
+        seen = unit(self.network.get_image_features(**inputs))  # (B, D)
         scores = [self._score(seen, *self._texts(term)) for term in terms]
         return torch.stack(scores, dim=1).cpu().numpy()
 
@@ -139,10 +139,10 @@ class CLIP(CheckpointDetector):
         inputs = {
             key: value.to(self.torch_device) for key, value in read.items() if key in ("input_ids", "attention_mask")
         }
-        return _unit(self.network.get_text_features(**inputs))
+        return unit(self.network.get_text_features(**inputs))
 
 
-def _unit(features: object) -> Tensor:
+def unit(features: object) -> Tensor:
     """Return float32 ``(N, D)`` of length 1."""
     pooled = features if isinstance(features, Tensor) else features.pooler_output  # type: ignore[attr-defined]
     return torch.nn.functional.normalize(pooled.float(), dim=-1)

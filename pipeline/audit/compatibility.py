@@ -1,14 +1,17 @@
-"""Whether a config's detectors and their options can be used, told from their classes alone: no weights are read."""
+"""Whether a config's detectors and measures, and their options, can be used, told from their classes alone: no weights
+are read."""
 
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import CaptionPolicy, Config, DetectorConfig
-from pipeline.registry import DETECTORS
+from pipeline.config.schema import CaptionPolicy, Config, DetectorConfig, QualityConfig
+from pipeline.registry import DETECTORS, MEASURES
 
 
 def check_detectors(config: Config) -> None:
-    """Refuse, in one line, an unknown or unfinished detector, and options that it does not take."""
+    """Refuse, in one line, an unknown or unfinished detector or measure, and options that it does not take."""
     for i, detector in enumerate(config.audit.detectors):
         _check(detector, i)
+    for i, measure in enumerate(config.audit.quality):
+        _check_measure(measure, i)
 
 
 def check_detectors_here(config: Config) -> None:
@@ -16,12 +19,21 @@ def check_detectors_here(config: Config) -> None:
     for i, detector in enumerate(config.audit.detectors):
         if detector.detector in DETECTORS:
             _check(detector, i)
+    for i, measure in enumerate(config.audit.quality):
+        if measure.measure in MEASURES:
+            _check_measure(measure, i)
 
 
 def _check(detector: DetectorConfig, i: int) -> None:
     from pipeline.audit.detector import detector_class
 
     detector_class(detector, f"audit.detectors[{i}]")
+
+
+def _check_measure(measure: QualityConfig, i: int) -> None:
+    from pipeline.audit.measure import measure_class
+
+    measure_class(measure, f"audit.quality[{i}]")
 
 
 def unseen_anchors(config: Config) -> list[str]:

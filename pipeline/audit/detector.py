@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -91,12 +91,14 @@ def detector_class(config: DetectorConfig, where: str) -> tuple[type[Detector], 
     """Return the class that the config names under the key *where*, and its options; ``ConfigError`` for an unknown
     name or option, an option of a wrong type, or a class that is unfinished."""
     found: type[Detector] = load_class("detector", config.detector, DETECTORS, Detector)
-    if missing := sorted(getattr(found, "__abstractmethods__", ())):
-        raise ConfigError(
-            f"{where}.detector: {config.detector} does not define {', '.join(missing)}; "
-            "expected knows, threshold and score"
-        )
+    check_finished(f"{where}.detector: {config.detector}", found, "knows, threshold and score")
     return found, read_keywords(f"{where}.options", config.detector, found, 1, config.options)
+
+
+def check_finished(what: str, found: type, expected: str) -> None:
+    """Raise ``ConfigError`` where the class *found*, named by *what*, leaves something of its contract undefined."""
+    if missing := sorted(getattr(found, "__abstractmethods__", ())):
+        raise ConfigError(f"{what} does not define {', '.join(missing)}; expected {expected}")
 
 
 def load_detector(config: DetectorConfig, device: str, where: str) -> Detector:
@@ -109,10 +111,16 @@ def load_detector(config: DetectorConfig, device: str, where: str) -> Detector:
         raise ConfigError(f"{where}: {error}") from error
 
 
-def weights_digest(detector: Detector, options: Mapping[str, Any]) -> str:
+class Weighted(Protocol):
+    """What has ``Detector.files``."""
+
+    def files(self) -> Sequence[Path | str]: ...
+
+
+def weights_digest(detector: Weighted, options: Mapping[str, Any]) -> str:
     """Return "sha256:…" over the files of the detector's weights and of its code, or "" where there are none.
 
-    Weights are ``Detector.files`` and what *options* name: a file, or all in a folder that is written with a "/", as a
+    Weights are ``files`` and what *options* name: a file, or all in a folder that is written with a "/", as a
     word may be a folder's name by chance. Code is the file of the class, unless it is one of ours, whose commit is on
     record. Where they lie does not matter.
     """

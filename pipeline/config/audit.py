@@ -3,9 +3,9 @@
 from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import concepts_of
 from pipeline.config.problem import Problem, check_range, show, under
-from pipeline.config.schema import Audited, CaptionPolicy, Config, DetectorConfig, Policy
+from pipeline.config.schema import AuditConfig, Audited, CaptionPolicy, Config, DetectorConfig, Policy
 from pipeline.errors import ConfigError, nearest
-from pipeline.registry import DETECTORS, check_name
+from pipeline.registry import DETECTORS, MEASURES, check_name
 
 
 def check_audit(config: Config) -> None:
@@ -22,7 +22,20 @@ def check_audit(config: Config) -> None:
     _listed("audit.unjudged", audit.unjudged, config)
     for i, detector in enumerate(audit.detectors):
         _detector(f"audit.detectors[{i}]", detector, config)
+    _quality(audit)
     _caption_subject(config)
+
+
+def _quality(audit: AuditConfig) -> None:
+    named = [one.measure for one in audit.quality]
+    for i, name in enumerate(named):
+        key = f"audit.quality[{i}].measure"
+        try:
+            check_name("measure", name, MEASURES)
+        except ConfigError as error:
+            raise Problem(key, str(error)) from None
+        if name in named[:i]:
+            raise Problem(key, f"{name!r} is named twice, and the manifest has a column of each name once")
 
 
 def _detector(key: str, detector: DetectorConfig, config: Config) -> None:

@@ -94,7 +94,7 @@ def leaves(
             for i, item in enumerate(value):
                 yield from leaves(item, f"{key}[{i}]", written)
         else:
-            silent = f.metadata["silent"] and value is None
+            silent = f.metadata["silent"] and value in (None, [])
             yield key, plain(value, key, written), f.metadata["identity"] and not silent
 
 

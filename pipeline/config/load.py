@@ -11,7 +11,7 @@ from pipeline.config.overrides import apply_overrides, overrider
 from pipeline.config.places import (
     FolderOf,
     content,
-    place_detectors,
+    place_audit,
     place_file,
     place_model,
     place_recipe,
@@ -61,7 +61,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         if config.words.vocabulary not in VOCABULARIES:
             config.words.vocabulary = read_path(config.words.vocabulary, folder_of("words.vocabulary"))
         config.written = place_model(config.model, folder_of) | place_recipe(config.erasure.recipe, folder_of)
-        config.written |= place_detectors(config.audit.detectors, folder_of)
+        config.written |= place_audit(config.audit, folder_of)
         _place_contents(config, file, folder_of, origins)
         if config.erasure.concepts and "recipe" not in data["erasure"]:
             raise Problem("erasure.recipe", _no_recipe(config))

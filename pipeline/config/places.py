@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.problem import Problem
-from pipeline.config.schema import ConceptConfig, Config, DetectorConfig, ModelConfig, StepConfig
+from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ModelConfig, StepConfig
 from pipeline.paths import is_hub_id, locate, read_path
 from pipeline.registry import MODELS
 
@@ -25,6 +25,11 @@ DETECTOR_PATHS = {
     "safety_checker": _CHECKPOINT,
     "style": {**_CHECKPOINT, "projection": "*.safetensors"},
     "vlm": _CHECKPOINT,
+}
+MEASURE_PATHS = {  # of quality's measures
+    "aesthetic": {**_CHECKPOINT, "head": "*.safetensors"},
+    "clip": _CHECKPOINT,
+    "embedding": _CHECKPOINT,
 }
 
 FolderOf = Callable[[str], Path]  # of a key: the folder that its relative paths are relative to
@@ -57,22 +62,26 @@ def place_recipe(recipe: list[StepConfig], folder_of: FolderOf, where: str = "er
     return written
 
 
-def place_detectors(detectors: list[DetectorConfig], folder_of: FolderOf) -> dict[str, str]:
-    """Give the checkpoints that *detectors* look with whole paths; return what was written, by key."""
+def place_audit(audit: AuditConfig, folder_of: FolderOf) -> dict[str, str]:
+    """Give the checkpoints that detectors and measures look with whole paths; return what was written, by key."""
     written = {}
-    for key, detector, option in _detector_paths(detectors):
-        value = detector.options[option]
-        written[key] = value
-        detector.options[option] = _found(key, value, folder_of, DETECTOR_PATHS[detector.detector][option])
+    for key, options, option, holds in _audit_paths(audit):
+        written[key] = options[option]
+        options[option] = _found(key, written[key], folder_of, holds)
     return written
 
 
-def _detector_paths(detectors: Sequence[DetectorConfig]) -> Iterator[tuple[str, DetectorConfig, str]]:
-    for i, detector in enumerate(detectors):
-        for option in DETECTOR_PATHS.get(detector.detector, ()):
-            value = detector.options.get(option)
+def _audit_paths(audit: AuditConfig) -> Iterator[tuple[str, dict[str, Any], str, str]]:
+    """Yield the key of each path in *audit*, the options that have it and under what, and what such a folder holds."""
+    named = [
+        (f"detectors[{i}]", one.options, DETECTOR_PATHS.get(one.detector)) for i, one in enumerate(audit.detectors)
+    ]
+    named += [(f"quality[{i}]", one.options, MEASURE_PATHS.get(one.measure)) for i, one in enumerate(audit.quality)]
+    for key, options, paths in named:
+        for option, holds in (paths or {}).items():
+            value = options.get(option)
             if isinstance(value, str) and value.strip():
-                yield f"audit.detectors[{i}].options.{option}", detector, option
+                yield f"audit.{key}.options.{option}", options, option, holds
 
 
 def place_references(
@@ -132,7 +141,7 @@ def _read(config: Config) -> Iterator[tuple[str, str]]:
     calibrations = {
         f"audit.detectors[{i}].calibration": detector.calibration for i, detector in enumerate(config.audit.detectors)
     }
-    checkpoints = {key: detector.options[option] for key, detector, option in _detector_paths(config.audit.detectors)}
+    checkpoints = {key: options[option] for key, options, option, _ in _audit_paths(config.audit)}
     for key, value in {**values, **adapters, **steps, **references, **calibrations, **checkpoints}.items():
         if isinstance(value, str) and Path(value).is_absolute():
             yield key, value

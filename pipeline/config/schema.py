@@ -9,14 +9,14 @@ error, which ``tests/config`` holds.
 
 from dataclasses import Field, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.concepts.term import Kind
 
 
 def identity(default: Any = ..., *, factory: Any = None, silent: bool = False) -> Any:
-    """Declare a field that changes the bytes of the corpus. A *silent* one is no part of the identity where it is null:
-    corpora that were begun before there was such a field are the same as those that do without it."""
+    """Declare a field that changes the bytes of the corpus. A *silent* one is no part of the identity where it is null
+    or an empty list: corpora that were begun before there was such a field are the same as those that do without it."""
     return _declare(True, default, factory, silent)
 
 
@@ -271,6 +271,16 @@ class DetectorConfig:
 
 
 @dataclass(kw_only=True)
+class QualityConfig:
+    """One measure of the audit's quality columns; by its name alone where it has no options."""
+
+    BY_NAME: ClassVar[str] = "measure"  # the field that a text in place of a mapping gives
+
+    measure: str = identity()  # a registered name or "module:Class"
+    options: dict[str, Any] = identity(factory=dict)
+
+
+@dataclass(kw_only=True)
 class AuditConfig:
     detectors: list[DetectorConfig] = identity(factory=list)  # none: no audit
     combine: Combine = identity(Combine.any)  # of judges of one concept
@@ -282,6 +292,7 @@ class AuditConfig:
     # reason is "no caption".
     caption_subject: str | None = identity("a picture")
     caption_unread: CaptionUnread = identity(CaptionUnread.drop)
+    quality: list[QualityConfig] = identity(factory=list, silent=True)  # further columns of the manifest; none decides
 
 
 @dataclass(kw_only=True)

@@ -20,7 +20,12 @@ T = TypeVar("T")
 
 
 def build(owner: type[T], data: Any, path: str = "") -> T:
-    """Return *data* as the dataclass *owner*; ``Problem`` for the first thing in it that *owner* does not allow."""
+    """Return *data* as the dataclass *owner*; ``Problem`` for the first thing in it that *owner* does not allow.
+
+    Where *owner* says so (``BY_NAME``), a text stands for a mapping with that key alone.
+    """
+    if (by_name := getattr(owner, "BY_NAME", None)) and scalars.text(data) is not None:
+        data = {by_name: data}
     if not isinstance(data, dict):
         names = ", ".join(f.name for f in settings(owner))
         raise Problem(path, f"is {show(data)}; expected a mapping{f' with {names}' if path else ''}")
@@ -138,7 +143,11 @@ def _expected(hint: Any) -> str:
         return " or ".join("null" if arm is type(None) else _expected(arm) for arm in arms(hint))
     if get_origin(hint) is list:
         item = get_args(hint)[0]
-        return "a list of mappings" if is_dataclass(item) else f"a list of {_PLURAL[item]}, such as [{_EXAMPLE[item]}]"
+        return (
+            _MAPPINGS[hasattr(item, "BY_NAME")]
+            if is_dataclass(item)
+            else f"a list of {_PLURAL[item]}, such as [{_EXAMPLE[item]}]"
+        )
     if get_origin(hint) is dict:
         return "a mapping (key: value)"
     if _enum(hint):
@@ -146,5 +155,6 @@ def _expected(hint: Any) -> str:
     return {str: "text", int: "a whole number", float: "a finite number"}.get(hint, "true or false")
 
 
+_MAPPINGS = {False: "a list of mappings", True: "a list of names or mappings"}
 _PLURAL = {str: "texts", int: "whole numbers"}
 _EXAMPLE = {str: "one, another", int: "64, 64"}

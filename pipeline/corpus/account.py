@@ -20,6 +20,11 @@ RESIDUALS = (
     "erred when it was calibrated (Rogan & Gladen 1978; 95 % intervals), and unknown where it was not."
 )
 
+QUALITY = (
+    "Measured of every picture, in columns of the manifests. None of it decided what is kept; Corpus(path, where=...) "
+    "reads what a predicate over these columns leaves."
+)
+
 
 def erased_by(concepts: Iterable[str], recipe: Mapping[str, Any]) -> dict[str, list[str]]:
     """Return the labels of the steps of a compiled *recipe* that were aimed at each of *concepts*, in their order."""
@@ -50,9 +55,9 @@ def audit(run: RunRecord, judged: bool) -> str:
     settings = run.config["audit"]
     policy, names = settings["policy"], _asked(settings)
     if not names:
-        return "No detector looked at these pictures: nothing was measured."
+        return "No detector looked at these pictures: what they show was not judged."
     if not run.detectors:
-        return f"{_detectors(names, 'was', 'were')} given no concept to look for: nothing was measured."
+        return f"{_detectors(names, 'was', 'were')} given no concept to look for: what they show was not judged."
     judges = [detector["name"] for detector in run.detectors if detector["role"] == "judge"]
     witnesses = [detector["name"] for detector in run.detectors if detector["role"] != "judge"]
     if not judges:
@@ -90,6 +95,15 @@ def detector(facts: Mapping[str, Any]) -> str:
     limits = [name if limit is None else f"{name} from {limit:.3g}" for name, limit in facts["thresholds"].items()]
     known = "calibrated" if facts.get("calibration") else "uncalibrated"
     return f"{facts['name']}{role}: {'; '.join([*parts, 'sees ' + ', '.join(limits), known])}"
+
+
+def measure(facts: Mapping[str, Any]) -> str:
+    """Return what a measure of a run's record is, in a line: its name, its columns, what it tells of itself."""
+    parts = [f"{key} {value}" for key, value in facts["about"].items() if value]
+    parts += [f"weights and code {facts['sha256'][:23]}"] if facts["sha256"] else []
+    columns = [name for name in facts["columns"] if name != facts["name"]]
+    named = f"{facts['name']} ({', '.join(columns)})" if columns else facts["name"]
+    return f"{named}: {'; '.join(parts)}" if parts else named
 
 
 _TOGETHER = {

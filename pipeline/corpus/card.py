@@ -6,8 +6,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.corpus.account import CAPTIONS, RESIDUALS, audit, detector, erased_by, treatment
+from pipeline.corpus.account import CAPTIONS, QUALITY, RESIDUALS, audit, detector, erased_by, measure, treatment
 from pipeline.corpus.commit import CommitRecord
+from pipeline.corpus.quality import Spread
+from pipeline.corpus.quality_page import copies_line
 from pipeline.corpus.readers import TRIED, readers
 from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
@@ -26,7 +28,12 @@ _SIZES = (
 
 
 def card(
-    path: str, run: RunRecord, records: Sequence[CommitRecord], summary: Summary, words: WordTable | None = None
+    path: str,
+    run: RunRecord,
+    records: Sequence[CommitRecord],
+    summary: Summary,
+    words: WordTable | None = None,
+    spread: Spread | None = None,
 ) -> str:
     """Return the card as Markdown with the YAML header that the Hugging Face hub reads."""
     name = locate(path).name
@@ -96,6 +103,8 @@ def card(
         known = residual(run, summary, concept)
         shown = [f"unknown: {known.unknown}" if s is None else _share(s) for s in (known.in_drawn, known.in_kept)]
         lines.append(f"| {concept} | {_share(known.found)} | {known.removed:,} | {' | '.join(shown)} |")
+    if spread is not None and run.quality:
+        lines += _quality(run, spread)
     lines += [
         "",
         "## Loading",
@@ -112,6 +121,21 @@ def card(
         lines += ["No picture may be trained on.", ""]
     lines.append("")
     return "\n".join(lines)
+
+
+def _quality(run: RunRecord, spread: Spread) -> list[str]:
+    lines = ["", "## Quality", "", QUALITY, ""]
+    lines += [f"- {measure(facts)}" for facts in run.quality]
+    drawn = spread.histograms()
+    if drawn:
+        lines += ["", "| column | median | from | to | pictures |", "|---|---|---|---|---|"]
+    for column in drawn:
+        figures = (f"{value:.4g}" for value in (column.median, column.low, column.high))
+        lines.append(f"| {column.column} | {' | '.join(figures)} | {column.values:,} |")
+    copies = spread.copies()
+    if copies is not None:
+        lines += ["", copies_line(copies)]
+    return lines
 
 
 def _words(table: WordTable, file: str) -> list[str]:

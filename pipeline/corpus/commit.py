@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.corpus import layout
-from pipeline.corpus.manifest import ManifestRow, Status, schema_of, write_manifest
+from pipeline.corpus.manifest import NO_COLUMNS, ManifestRow, Status, schema_of, write_manifest
 from pipeline.corpus.shard import Digest, build_tar
 from pipeline.corpus.stores import Store, create_or_read
 from pipeline.errors import CorpusError, StoreError
@@ -97,16 +97,17 @@ def commit_shard(
     corpus_format: int,
     environment: Mapping[str, Any],
     timings: Mapping[str, float],
+    quality: pa.Schema = NO_COLUMNS,
 ) -> CommitResult:
     """Build the files of one shard and commit them under the protocol above.
 
     ``rows`` come in the order of their keys. ``images`` are encoded pictures by key, for every row that is ok or
-    quarantined; ``columns`` pass through to the manifest, a row for each of *rows*. ``identity`` and ``corpus_format``
-    are those of the run.
+    quarantined; ``columns`` pass through to the manifest, a row for each of *rows*, and those of ``quality`` are of the
+    rows' own. ``identity`` and ``corpus_format`` are those of the run.
     """
     folder = layout.attempt(shard, attempt)
     with tempfile.TemporaryDirectory(prefix="lacuna-") as scratch:
-        placed, built = build_shard(Path(scratch), shard, rows, images, columns, corpus_format)
+        placed, built = build_shard(Path(scratch), shard, rows, images, columns, corpus_format, quality)
         for file, local in built:
             where = evidence if file.evidence else store
             _check_copyable(where, file.name, file.size)
@@ -138,8 +139,9 @@ def build_shard(
     images: Mapping[str, bytes],
     columns: pa.Table | None,
     corpus_format: int,
+    quality: pa.Schema = NO_COLUMNS,
 ) -> tuple[list[ManifestRow], list[tuple[File, Path]]]:
-    """Write the tars and, last, the manifest of one shard to the local *folder*.
+    """Write the tars and, last, the manifest of one shard, with the columns of *quality*, to the local *folder*.
 
     Returns the rows as the manifest has them, and each file with where it lies. A function of its arguments alone, so
     that a shard that is drawn again is the same files.
@@ -152,7 +154,7 @@ def build_shard(
         if digest is not None:
             built.append((_file(name, digest, status is Status.quarantined), local))
     local = folder / "manifest"
-    local.write_bytes(manifest := write_manifest(placed, columns, schema_of(corpus_format)))
+    local.write_bytes(manifest := write_manifest(placed, columns, schema_of(corpus_format), quality))
     built.append((_file(layout.manifest(shard), Digest.of(manifest), False), local))
     return placed, built
 

@@ -18,6 +18,8 @@ from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import PLACED, dali_index, sizes_index, wids_index
 from pipeline.corpus.manifest import read_manifest
 from pipeline.corpus.opening import Output
+from pipeline.corpus.quality import Spread
+from pipeline.corpus.quality_page import quality_section
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
 from pipeline.corpus.rows import NEEDED, keep, trainable
 from pipeline.corpus.run_record import require_run_record
@@ -47,13 +49,13 @@ def finish_output(output: Output) -> Finished:
     store, evidence = output.store, output.evidence
     run = require_run_record(store)
     whole, damaged = standing(store)
-    summary, naming = Summary(), naming_of(run)
+    summary, naming, spread = Summary(), naming_of(run), Spread(run.quality_schema, run.samples)
 
     def index(record: CommitRecord) -> tuple[pa.Table | None, str]:
         data, why = sound_manifest(store, record)
         if why:
             return None, why
-        manifest = read_manifest(data, columns=tuple({*COLUMNS, *NEEDED, *PLACED}))
+        manifest = read_manifest(data, columns=tuple({*COLUMNS, *NEEDED, *PLACED, *spread.columns}))
         if record.counts["ok"]:
             try:
                 dali = dali_index(trainable(manifest), store, record)
@@ -74,7 +76,9 @@ def finish_output(output: Output) -> Finished:
             else:
                 summary.add(manifest, naming)
                 records.append(record)
-                yield record, trainable(manifest)
+                kept = trainable(manifest)
+                spread.add(kept)
+                yield record, kept
 
     if run.format == 1:
         deque(counted(), maxlen=0)
@@ -87,9 +91,10 @@ def finish_output(output: Output) -> Finished:
         damaged.append(fault)
     else:
         words = read_words(store, run.words)
-    store.write(layout.CARD, card(output.path, run, records, summary, words).encode())
+    store.write(layout.CARD, card(output.path, run, records, summary, words, spread).encode())
     sheet = contact_sheet(store, records)
-    store.write(layout.REPORT, report_page(run, records, summary, sheet, words).encode())
+    measured = quality_section(store, run, spread)
+    store.write(layout.REPORT, report_page(run, records, summary, sheet, words, measured).encode())
     written = [f"{store.url}/{name}" for name in layout.derived(run.format)]
     if run.format > 1:
         written.append(f"{store.url}/{layout.ROWS}")

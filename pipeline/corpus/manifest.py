@@ -2,13 +2,14 @@
 
 The schema has a version, ``SCHEMA``, which stands in the file's metadata (key ``lacuna.manifest``; a file without is of
 version 1). Columns are only ever added: a new one has ``since``, and the value that older manifests are taken to have.
+Behind them come those of quality (``audit.quality``), where a run asks for any, and then those that pass through.
 
 Knows nothing of stores. The same rows give the same bytes on one version of pyarrow: explicit schema, sorted by key,
 no timestamps. Scores are lists of (name, score) rather than maps, which HF ``datasets`` cannot read.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -17,11 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.audit.verdict import Judgement
-from pipeline.errors import CorpusError
+from pipeline.errors import ConfigError, CorpusError
 
 BAD_ROW = "bad row: "  # before the fault of a prompt's row, in ``reason``
 SCHEMA = 3  # of manifests that are written now
 SCHEMA_KEY = b"lacuna.manifest"
+NO_COLUMNS = pa.schema([])
 ROW_GROUP = 16_384  # rows: one group for a usual shard, whose page index still lets single rows be found
 
 
@@ -54,7 +56,8 @@ class ManifestRow:
     ``reason`` names what is wrong with the picture: concepts joined by commas, or nan, blank, excluded; or, behind
     ``BAD_ROW``, why the prompt's row cannot be drawn. ``scores`` are what the judges together give and ``judged`` what
     each detector gave, both of the picture used at last. ``tokens_read`` are those of the prompt that the text encoder
-    read, special ones aside, ``tokens_unread`` those that it did not; None where it was given none of it.
+    read, special ones aside, ``tokens_unread`` those that it did not; None where it was given none of it. ``quality``
+    are the values of the columns of quality, by name; they are written here, and read as columns alone.
     """
 
     key: str
@@ -76,6 +79,7 @@ class ManifestRow:
     length: int | None = None
     tokens_read: int | None = None
     tokens_unread: int | None = None
+    quality: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def found(self) -> tuple[str, ...]:
@@ -152,24 +156,33 @@ def schema_of(corpus_format: int) -> int:
     return 1 if corpus_format == 1 else SCHEMA
 
 
-def schema(columns: pa.Schema | None = None, version: int = SCHEMA) -> pa.Schema:
-    """Return a *version* of the manifest's schema, with pass-through *columns* at its end.
+def schema(columns: pa.Schema | None = None, version: int = SCHEMA, quality: pa.Schema = NO_COLUMNS) -> pa.Schema:
+    """Return a *version* of the manifest's schema, with those of *quality* and pass-through *columns* at its end.
 
-    One that bears the name of a field of ours is called as ``passed_names`` says.
+    One of the latter that bears the name of a field of ours is called as ``passed_names`` says.
     """
-    own = [column.field for column in COLUMNS if column.since <= version]
+    own = [*(column.field for column in COLUMNS if column.since <= version), *quality]
     metadata = {SCHEMA_KEY: str(version).encode()} if version > 1 else None
     if columns is None:
         return pa.schema(own, metadata)
-    passed = [f.with_name(name).remove_metadata() for f, name in zip(columns, passed_names(columns.names), strict=True)]
+    names = passed_names(columns.names, quality.names)
+    passed = [f.with_name(name).remove_metadata() for f, name in zip(columns, names, strict=True)]
     return pa.schema(own + passed, metadata)
 
 
-def passed_names(columns: Sequence[str]) -> list[str]:
-    """Return what pass-through *columns* are called in a manifest: ``source_NAME`` where it has a NAME of its own."""
-    taken, names = {*_NAMES, *columns}, []
+def check_quality(quality: pa.Schema) -> None:
+    """Raise ``ConfigError`` for columns of *quality* that the manifest has itself."""
+    if taken := [name for name in quality.names if name in _NAMES]:
+        raise ConfigError(f"audit.quality: a manifest has columns {', '.join(taken)} of its own; expected other names")
+
+
+def passed_names(columns: Sequence[str], quality: Sequence[str] = ()) -> list[str]:
+    """Return what pass-through *columns* are called in a manifest: ``source_NAME`` where it has a NAME of its own,
+    those of *quality* among them."""
+    own = _NAMES.union(quality)
+    taken, names = {*own, *columns}, []
     for name in columns:
-        if name in _NAMES:
+        if name in own:
             while name in taken:
                 name = f"source_{name}"
             taken.add(name)
@@ -177,15 +190,24 @@ def passed_names(columns: Sequence[str]) -> list[str]:
     return names
 
 
-def write_manifest(rows: Sequence[ManifestRow], columns: pa.Table | None = None, version: int = SCHEMA) -> bytes:
+def write_manifest(
+    rows: Sequence[ManifestRow],
+    columns: pa.Table | None = None,
+    version: int = SCHEMA,
+    quality: pa.Schema = NO_COLUMNS,
+) -> bytes:
     """Return the parquet file of *rows*, sorted by key, in a *version* of the schema; the same rows, the same bytes.
 
-    *columns* pass through, a row for each of *rows*, and by no way through Python.
+    *columns* pass through, a row for each of *rows*, and by no way through Python. Of *quality* a row that has no value
+    has null, as where it is NaN.
     """
     order = sorted(range(len(rows)), key=lambda i: rows[i].key)
     table = pa.Table.from_pylist([_record(rows[i]) for i in order], schema=schema(version=version))
+    for f in quality:
+        values = [rows[i].quality.get(f.name) for i in order]
+        table = table.append_column(f, pa.array(values, f.type, from_pandas=True))
     if columns is not None:
-        whole = schema(columns.schema, version)
+        whole = schema(columns.schema, version, quality)
         # Pages, and with them the bytes, would depend on the chunks in which the columns were read.
         table = pa.table([*table.columns, *columns.take(order).combine_chunks().columns], schema=whole)
     buffer = io.BytesIO()
@@ -226,6 +248,12 @@ def with_columns(table: pa.Table, columns: Sequence[Column]) -> pa.Table:
             value = pa.scalar(column.default, column.field.type)
             table = table.append_column(column.field, pa.repeat(value, len(table)))
     return table
+
+
+def lacking(data: bytes, columns: pa.Schema) -> list[str]:
+    """Return those of *columns* that a manifest has not, or of another type."""
+    there = pq.read_schema(pa.BufferReader(data))
+    return [f.name for f in columns if f.name not in there.names or there.field(f.name).type != f.type]
 
 
 def read_rows(data: bytes) -> list[ManifestRow]:

@@ -19,6 +19,7 @@ from pipeline.corpus.account import RESIDUALS, audit, detector, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.evidence import Pair
 from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, rows_of
+from pipeline.corpus.quality_page import QualitySection
 from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
@@ -93,6 +94,7 @@ def report_page(
     summary: Summary,
     sheet: Sequence[Picture],
     words: WordTable | None = None,
+    quality: QualitySection | None = None,
 ) -> str:
     """Return report.html."""
     device = sum(record.timings.get("device_seconds", 0.0) for record in records)
@@ -116,6 +118,7 @@ def report_page(
         detectors=[detector(facts) for facts in run.detectors],
         residuals=RESIDUALS,
         concepts=[_concept(name, bins, run, summary) for name, bins in sorted(summary.scores.items())],
+        quality=quality,
         words=words,
         words_file=(run.words or {}).get("file"),
         speed=_speed(records),

@@ -14,6 +14,8 @@ from pipeline.errors import CorpusError
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML was built with it
 
+SCHEMAS = ("column_schema", "quality_schema")  # fields that are kept for people, and beside as Arrow's own bytes
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
@@ -21,7 +23,8 @@ class RunRecord:
     ``CompiledRecipe.record``; ``column_schema`` are the pass-through columns of the manifests. ``lacuna`` is what
     ``pipeline.version`` told when it was begun, ``paths`` where what the config names by relative paths lay, by key,
     ``words`` which table of what words draw it took (``words.py``; empty: none) and which words of each concept it
-    had from there, and ``detectors`` what looked at its pictures (``Auditor.pinned``); older corpora have less of it.
+    had from there, ``detectors`` what looked at its pictures (``Auditor.pinned``), and ``quality`` what measured them
+    (``Quality.pinned``), into the columns ``quality_schema`` of the manifests; older corpora have less of it.
     ``format`` is the corpus's (see ``layout``), which it keeps: no part of the identity, because what is drawn does not
     depend on it."""
 
@@ -38,8 +41,10 @@ class RunRecord:
     lacuna: dict[str, Any] = field(default_factory=dict)
     paths: dict[str, str] = field(default_factory=dict)
     detectors: list[dict[str, Any]] = field(default_factory=list)
+    quality: list[dict[str, Any]] = field(default_factory=list)
     words: dict[str, Any] | None = None
     column_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    quality_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     format: int = layout.FORMAT
 
     def environment_difference(self, environment: Mapping[str, Any]) -> list[str]:
@@ -48,8 +53,10 @@ class RunRecord:
 
     def dumps(self) -> bytes:
         values = asdict(self)
-        values["column_schema"] = {f.name: str(f.type) for f in self.column_schema}
-        values["column_schema_arrow"] = base64.b64encode(self.column_schema.serialize().to_pybytes()).decode()
+        for name in SCHEMAS:
+            schema: pa.Schema = values[name]
+            values[name] = {f.name: str(f.type) for f in schema}
+            values[f"{name}_arrow"] = base64.b64encode(schema.serialize().to_pybytes()).decode()
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120).encode()
 
     @classmethod
@@ -58,8 +65,10 @@ class RunRecord:
         try:
             values = yaml.load(data, _LOADER)
             layout.check_format(values["format"], path)
-            arrow = base64.b64decode(values.pop("column_schema_arrow"))
-            values["column_schema"] = pa.ipc.read_schema(pa.py_buffer(arrow))
+            for name in SCHEMAS:
+                if name in values:
+                    arrow = base64.b64decode(values.pop(f"{name}_arrow"))
+                    values[name] = pa.ipc.read_schema(pa.py_buffer(arrow))
             if "detectors" not in values:
                 values["detectors"] = _one_detector(values["config"], values.pop("detector_revision", None))
             return cls(**values)

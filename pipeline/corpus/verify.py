@@ -17,7 +17,7 @@ from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
 from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
 from pipeline.corpus.indexes import PLACED, dali_index, wids_index
-from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows
+from pipeline.corpus.manifest import ManifestRow, Status, lacking, read_manifest, read_rows
 from pipeline.corpus.opening import Output
 from pipeline.corpus.purge import read_note
 from pipeline.corpus.rows import CAPTION, NEEDED, disagreeing, trainable
@@ -93,7 +93,7 @@ def inspect_output(output: Output) -> Inspection:
     note, any_left = read_note(evidence), next(evidence.list(layout.QUARANTINE), None) is not None
 
     def check(record: CommitRecord) -> tuple[list[str], tuple[File, ...], int]:
-        return _Shard(store, evidence, record, was_purged(record, note, any_left)).check()
+        return _Shard(store, evidence, record, was_purged(record, note, any_left), run.quality_schema).check()
 
     checked = in_parallel(check, list(records.values()), threads=READERS, title="verify")
     for record, (lines, damaged, rows) in zip(records.values(), checked, strict=True):
@@ -126,8 +126,9 @@ def inspect_output(output: Output) -> Inspection:
 class _Shard:
     """One committed shard: its files against the record, its tar against its manifest."""
 
-    def __init__(self, store: Store, evidence: Store, record: CommitRecord, purged: bool):
+    def __init__(self, store: Store, evidence: Store, record: CommitRecord, purged: bool, quality: pa.Schema):
         self.store, self.evidence, self.record, self.purged = store, evidence, record, purged
+        self.quality = quality  # columns that its manifest has beside those of every corpus
         self.problems: list[str] = []
         self.damaged: list[File] = []
 
@@ -149,6 +150,8 @@ class _Shard:
         except CorpusError as error:
             self.problems.append(f"{layout.manifest(shard)}: {error}")
             return 0
+        if absent := lacking(manifest, self.quality):
+            self.problems.append(f"{layout.manifest(shard)}: lacks {', '.join(absent)}, which {layout.RUN} says it has")
         counts = {status.value: sum(row.status is status for row in rows) for status in Status}
         if counts != self.record.counts:
             self.problems.append(f"{layout.manifest(shard)}: counts {counts} are not those of the commit")

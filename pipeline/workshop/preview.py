@@ -1,6 +1,7 @@
 """Before a run: a page of erased beside unerased pictures, and the figures of one measured batch."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.config.schema import Config, Policy
 from pipeline.corpus.account import treatment
@@ -32,8 +33,8 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
 
 
 def measure(config: Config, plan: Plan) -> Measured | None:
-    """Generate, audit and encode one batch of the plan as the run would; return its seconds and bytes per image, or
-    None where no row of the first shard can be drawn.
+    """Generate, audit, measure and encode one batch of the plan as the run would; return its seconds and bytes per
+    image, or None where no row of the first shard can be drawn.
 
     Under ``policy: regenerate`` further seeds are reckoned in, as if of each as many failed as of this batch.
     """
@@ -41,6 +42,7 @@ def measure(config: Config, plan: Plan) -> Measured | None:
     auditor = session.auditor
     if auditor is not None:
         auditor.check_size(*config.generation.pixels)
+    quality = session.quality
     recipe = session.compile()
     batch_size = session.settle_batch_size()
     engine = session.engine(recipe, last=True)
@@ -59,13 +61,16 @@ def measure(config: Config, plan: Plan) -> Measured | None:
         for fault, verdict, image in zip(batch.faults, verdicts, batch.images, strict=True):
             again += bool(fault or (verdict and verdict.found))
             sizes.append(len(encode_image(image, config.output.image_format, config.output.quality)))
+        if quality is not None:
+            with ThreadPoolExecutor(1) as threads:
+                quality.look(batch.images, [sample.prompt for sample in measured], threads).result()
         seconds = time.perf_counter() - started
     tries = 1 + (config.audit.attempts if config.audit.policy is Policy.regenerate else 0)
     pictures = sum((again / len(samples)) ** attempt for attempt in range(tries))  # per sample
     unread = [engine.reader.extent(row.prompt).unread for row in surveyed(plan)]
     return Measured(
         seconds_per_image=pictures * seconds / len(samples),
-        bytes_per_image=sum(sizes) / len(sizes),
+        bytes_per_image=sum(sizes) / len(sizes) + (0 if quality is None else quality.row_bytes),
         unread=Share(sum(map(bool, unread)), len(unread), len(unread) == plan.prompts),
         most_unread=max(unread),
     )

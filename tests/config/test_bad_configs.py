@@ -272,6 +272,23 @@ SPOILT = {
         "audit.captions: anchor needs a detector",
     ),
     "unjudged without a detector": (SEEN, "unjudged: [cat]", "audit.unjudged: is given without audit.detectors"),
+    "unknown measure": (
+        SEEN,
+        "quality: [hahs]",
+        "audit.quality[0].measure: unknown measure 'hahs' (did you mean 'hash'?",
+    ),
+    "measure twice": (SEEN, "quality: [hash, {measure: hash}]", "audit.quality[1].measure: 'hash' is named twice"),
+    "quality that is no list": (
+        SEEN,
+        "quality: hash",
+        "audit.quality: is 'hash'; expected a list of names or mappings",
+    ),
+    "measure that is no name": (SEEN, "quality: [[hash]]", "audit.quality[0]: is ['hash']; expected a mapping with"),
+    "measure by another key": (
+        SEEN,
+        "quality: [{clip: {}}]",
+        "audit.quality[0].clip: unknown key; expected one of meas",
+    ),
     "a detector's old place": (SEEN, "detector: diorama", "audit.detector: is now audit.detectors[0].detector; ex"),
     "its options'": (SEEN, "options: {a: 1}", "audit.options: is now audit.detectors[0].options; expected it there"),
     "its thresholds'": (SEEN, "thresholds: {cat: 1}", "audit.thresholds: is now audit.detectors[0].thresholds; exp"),

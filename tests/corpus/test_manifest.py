@@ -2,23 +2,30 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from pipeline.corpus.manifest import (
     COLUMNS,
     SCHEMA,
     Column,
+    check_quality,
+    lacking,
     read_manifest,
     read_rows,
     schema,
     with_columns,
     write_manifest,
 )
+from pipeline.errors import ConfigError
 from tests.corpus.conftest import passing, shard_rows
 
+E = np.eye(3, dtype=np.float16)
 GOLDEN = Path(__file__).with_name("manifest_schemas.json")
 
 
@@ -70,6 +77,39 @@ def test_a_column_that_came_later_has_its_default_in_older_manifests():
     assert filled["boxes"].to_pylist() == [None] * len(rows)
     assert filled["judge"].to_pylist() == ["none"] * len(rows)
     assert filled["key"] == table["key"]
+
+
+QUALITY = pa.schema([("clip", pa.float32()), ("hash", pa.int64()), ("embedding", pa.list_(pa.float16(), 3))])
+
+
+def test_columns_of_quality_stand_before_those_that_pass_and_are_there_only_where_asked_for():
+    rows, _ = shard_rows(0)
+    plain = write_manifest(rows, passing(len(rows)))
+    rows = [replace(row, quality={"clip": 20.5 + i, "hash": -i, "embedding": E[i % 3]}) for i, row in enumerate(rows)]
+    rows[2] = replace(rows[2], quality={})
+    rows[3] = replace(rows[3], quality={**rows[3].quality, "clip": float("nan")})
+    assert write_manifest(rows, passing(len(rows))) == plain
+    columns = passing(len(rows)).append_column("clip", pa.array(range(len(rows)), pa.int64()))
+    data = write_manifest(rows[::-1], columns.take(list(range(len(rows)))[::-1]), quality=QUALITY)
+    assert data == write_manifest(rows, columns, quality=QUALITY)
+    table = read_manifest(data)
+    own = [column.field.name for column in COLUMNS]
+    assert table.column_names == [*own, "clip", "hash", "embedding", "source", "source_clip"]
+    assert table.schema.equals(schema(columns.schema, quality=QUALITY).remove_metadata(), check_metadata=False)
+    assert table["clip"].to_pylist() == [20.5, 21.5, None, None, 24.5, 25.5]
+    assert table["hash"].to_pylist() == [0, -1, None, -3, -4, -5]
+    assert table["embedding"].to_pylist()[1:4] == [[0, 1, 0], None, [1, 0, 0]]
+    assert table["source_clip"].to_pylist() == [0, 1, 2, 3, 4, 5]
+    assert read_rows(data) == read_rows(plain)
+    assert lacking(data, QUALITY) == []
+    assert lacking(plain, QUALITY) == QUALITY.names
+    assert lacking(data, pa.schema([("clip", pa.float64()), ("hash", pa.int64())])) == ["clip"]
+
+
+def test_a_column_of_quality_that_a_manifest_has_itself_is_refused():
+    check_quality(QUALITY)
+    with pytest.raises(ConfigError, match=r"^audit\.quality: a manifest has columns seed, shard of its own"):
+        check_quality(pa.schema([("seed", pa.int64()), ("clip", pa.float32()), ("shard", pa.int32())]))
 
 
 def test_only_what_is_asked_for_is_read_and_what_passed_through_too():

@@ -5,11 +5,17 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from pipeline.audit.quality import Quality
+from pipeline.config.schema import QualityConfig
 from pipeline.corpus import finish, layout, open_store, require_run_record
 from pipeline.corpus.commit import committed
 from pipeline.corpus.manifest import schema
 from pipeline.corpus.readers import readers
+from pipeline.registry import MEASURES
+from tests import tiny_eyes
 from tests.corpus.conftest import SAMPLES, make_corpus
 
 README = Path(layout.__file__).with_name("README.md").read_text()
@@ -38,6 +44,21 @@ def path(tmp_path) -> str:
 def test_the_table_of_columns_is_the_schema():
     described = [(name, kind, null) for name, kind, null, meaning in cells("Manifests") if meaning]
     assert described == [(f"`{f.name}`", f"`{f.type}`", "yes" if f.nullable else "no") for f in schema()]
+
+
+def test_the_table_of_quality_is_what_the_measures_fill(tmp_path):
+    options = {"model": str(tiny_eyes.clip(tmp_path / "clip"))}
+    save_file({"weight": torch.ones(16)}, tmp_path / "head.safetensors")
+    head = {"head": str(tmp_path / "head.safetensors")}
+    looking = {"clip": options, "aesthetic": options | head, "embedding": options}
+    found = Quality.load([QualityConfig(measure=name, options=looking.get(name, {})) for name in MEASURES], "cpu")
+    filled = {
+        (f"`{name}`", f"`{type_}`".replace("[16]", "[N]"), f"`{one.name}`")
+        for one in found.measures
+        for name, type_ in one.columns.items()
+    }
+    assert {tuple(row[:3]) for row in cells("Quality")} == filled
+    assert all(row[3] for row in cells("Quality"))
 
 
 def example(title: str) -> str:

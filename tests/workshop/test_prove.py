@@ -11,7 +11,16 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.config import identity, load_config
-from pipeline.config.schema import Audited, ConceptConfig, Config, DetectorConfig, OutputConfig, Policy, StepConfig
+from pipeline.config.schema import (
+    Audited,
+    ConceptConfig,
+    Config,
+    DetectorConfig,
+    OutputConfig,
+    Policy,
+    QualityConfig,
+    StepConfig,
+)
 from pipeline.corpus import finish, open_store, read_run_record, verify
 from pipeline.corpus.words import WordTable, read_words
 from pipeline.errors import ConfigError, CorpusError
@@ -182,6 +191,8 @@ def test_another_way_of_sampling_is_another_cache_and_another_way_of_looking_ano
     assert (strict.url == here.url, strict.eye == here.eye) == (True, False)
     dropping = WordCache(replace(config, audit=replace(config.audit, policy=Policy.drop)))
     assert dropping.eye == here.eye
+    measuring = WordCache(replace(config, audit=replace(config.audit, quality=[QualityConfig(measure="hash")])))
+    assert (measuring.url, measuring.eye, measuring.config.audit.quality) == (here.url, here.eye, [])
     (tmp_path / "my_eye_of_words.py").write_text(EYE.format(weights=str(tmp_path / "weights.bin")))
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "weights.bin").write_bytes(b"one")

@@ -17,8 +17,8 @@ _free: deque[np.ndarray] = deque(maxlen=2)
 
 
 def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return samples as one dict of columns: tensors of equal shapes are stacked, numbers become a tensor, all else
-    (text, null, pictures of several sizes) is a list."""
+    """Return samples as one dict of columns: tensors and arrays of equal shapes are stacked, numbers become a tensor,
+    all else (text, null, pictures of several sizes) is a list."""
     return {name: column([sample[name] for sample in samples]) for name in samples[0]}
 
 
@@ -27,6 +27,8 @@ def column(values: list[Any]) -> Any:
     first = values[0]
     if isinstance(first, Tensor) and all(isinstance(v, Tensor) and v.shape == first.shape for v in values):
         return _stacked(values)
+    if isinstance(first, np.ndarray) and all(isinstance(v, np.ndarray) and v.shape == first.shape for v in values):
+        return torch.from_numpy(np.stack(values))
     if all(isinstance(v, (int, float)) for v in values):
         return torch.tensor(values)
     return values

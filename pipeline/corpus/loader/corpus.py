@@ -77,7 +77,7 @@ class Corpus(Dataset[dict[str, Any]]):
         store = open_store(location, options)
         self.url = store.url
         run, records = open_snapshot(store, partial, kept.home if kept else None)
-        names = schema(run.column_schema)
+        names = schema(run.column_schema, quality=run.quality_schema)
         for name in self.columns:
             if name != IMAGE and name not in names.names:
                 hint = nearest(name, [IMAGE, *names.names])

@@ -72,7 +72,7 @@ class Index:
         return np.searchsorted(self.shards["row"], rows, side="right") - 1
 
     def values(self, column: str, rows: np.ndarray) -> list[Any]:
-        """Return what the manifests have in *column* for *rows*, as Python objects."""
+        """Return what the manifests have in *column* for *rows*, as Python objects; lists of fixed size as arrays."""
         if column not in self._columns:
             self._columns[column] = _Column(self.folder / file_of(column))
         shards = self.shard_of(rows)
@@ -84,13 +84,17 @@ class _Column:
 
     def __init__(self, path: Path):
         self._file = pa.ipc.open_file(pa.memory_map(str(path)))
+        self._vectors = pa.types.is_fixed_size_list(self._file.schema.types[0])
         self.batch = lru_cache(maxsize=1024)(self._batch)
 
     def _batch(self, shard: int) -> pa.Array:
         return self._file.get_batch(shard).column(0)
 
     def values(self, shards: np.ndarray, rows: np.ndarray) -> list[Any]:
-        return [self.batch(s)[r].as_py() for s, r in zip(shards.tolist(), rows.tolist(), strict=True)]
+        found = [self.batch(s)[r] for s, r in zip(shards.tolist(), rows.tolist(), strict=True)]
+        if not self._vectors:
+            return [scalar.as_py() for scalar in found]
+        return [scalar.values.to_numpy(zero_copy_only=False) if scalar.is_valid else None for scalar in found]
 
 
 def open_index(
