@@ -1,4 +1,5 @@
-"""What judging a picture costs beside drawing it, on one GPU: the detectors `clip` and `open_vocabulary`, at full size.
+"""What judging a picture costs beside drawing it, on one GPU: the detectors `clip` and `open_vocabulary`, at full size,
+and the quality columns (clip and embedding with one CLIP, hash and sharpness on a thread of the CPU, waited for).
 
     python jobs/gpu_check.py eyes [--batch 8] [--steps 30] [--rounds 5] [--dtype auto]
 
@@ -13,11 +14,13 @@ guidance, and of the decoder; text encoders are left out, so that the shares are
 """
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,8 +34,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works
 
 from pipeline.audit.checkpoint import half_on_gpu
 from pipeline.audit.detector import Detector, load_detector
+from pipeline.audit.quality import Quality
 from pipeline.concepts.term import Term
-from pipeline.config.schema import DetectorConfig, DType
+from pipeline.config.schema import DetectorConfig, DType, QualityConfig
 from pipeline.evaluation.results import add_results_option, machine, write_result
 
 WORDS = (("cat", "kitten"), ("rifle", "gun"), ("church", "chapel"), ("coffee", "espresso"), ("parachute", "canopy"))
@@ -81,20 +85,23 @@ def main(arguments: list[str]) -> None:
     drawn = picture_seconds(size, device, half_on_gpu(dtype, device), args.batch, args.steps, args.rounds)
     name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
     print(f"{name}, torch {torch.__version__}: a picture of SDXL takes {drawn:.3f} s ({args.steps} steps)")
-    print(f"{'detector':<16}{'ms/picture':>12}{'of a picture':>14}")
+    print(f"{'what looks':<16}{'ms/picture':>12}{'of a picture':>14}")
     figures: dict[str, Any] = {"sdxl_seconds_per_picture": drawn}
-    for detector, make in (("clip", make_clip), ("open_vocabulary", make_owl)):
+    for what, make in (("clip", make_clip), ("open_vocabulary", make_owl), ("quality", make_clip)):
         with tempfile.TemporaryDirectory() as folder:
             make(size, Path(folder))
             options = {"model": folder, "dtype": args.dtype, "batch": args.batch}
-            eye = load_detector(DetectorConfig(detector=detector, options=options), args.device, "detectors")
-            seconds = judging_seconds(eye, size.pixels, args.batch, args.rounds)
-        figures[detector] = {"ms_per_picture": 1000 * seconds, "share_of_a_picture": seconds / drawn}
-        print(f"{detector:<16}{1000 * seconds:>12.2f}{seconds / drawn:>14.2%}")
+            if what == "quality":
+                seconds = measuring_seconds(options, args.device, size.pixels, args.batch, args.rounds)
+            else:
+                eye = load_detector(DetectorConfig(detector=what, options=options), args.device, "detectors")
+                seconds = judging_seconds(eye, size.pixels, args.batch, args.rounds)
+        figures[what] = {"ms_per_picture": 1000 * seconds, "share_of_a_picture": seconds / drawn}
+        print(f"{what:<16}{1000 * seconds:>12.2f}{seconds / drawn:>14.2%}")
     if args.results:
         asked = {name: getattr(args, name) for name in ("size", "batch", "steps", "rounds", "dtype")}
-        what = "What judging a picture costs beside drawing it with SDXL"
-        write_result(args.results, what=what, config=asked, figures=figures, environment=here)
+        told = "What judging and measuring a picture costs beside drawing it with SDXL"
+        write_result(args.results, what=told, config=asked, figures=figures, environment=here)
 
 
 def judging_seconds(eye: Detector, pixels: int, batch: int, rounds: int) -> float:
@@ -102,6 +109,18 @@ def judging_seconds(eye: Detector, pixels: int, batch: int, rounds: int) -> floa
     images = np.random.default_rng(0).integers(0, 256, (batch, pixels, pixels, 3), np.uint8)
     terms = [Term(words[0], words) for words in WORDS]
     return median(lambda: eye.see(images, terms), rounds) / batch  # what it sees is in host memory when it returns
+
+
+def measuring_seconds(options: dict[str, Any], device: str, pixels: int, batch: int, rounds: int) -> float:
+    """Seconds that the quality columns take for a picture, of one batch, with *options* of what looks with CLIP."""
+    looking = [QualityConfig(measure=name, options=options) for name in ("clip", "embedding")]
+    quality = Quality.load([*looking, QualityConfig(measure="hash"), QualityConfig(measure="sharpness")], device)
+    assert quality is not None
+    images = np.random.default_rng(0).integers(0, 256, (2, batch, pixels, pixels, 3), np.uint8)
+    batches = itertools.cycle(list(images))  # of the same batch as last time the encoder's answer is kept
+    captions = [f"a photo of a {word[0]}" for word, _ in zip(itertools.cycle(WORDS), range(batch), strict=False)]
+    with ThreadPoolExecutor(1) as threads:
+        return median(lambda: quality.look(next(batches), captions, threads).result(), rounds) / batch
 
 
 @torch.inference_mode()

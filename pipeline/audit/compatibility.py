@@ -15,7 +15,7 @@ def check_detectors(config: Config) -> None:
 
 
 def check_detectors_here(config: Config) -> None:
-    """Do so of detectors that Lacuna brings: one of the user's own need be importable only where pictures are made."""
+    """Do so of those that Lacuna brings: one of the user's own need be importable only where pictures are made."""
     for i, detector in enumerate(config.audit.detectors):
         if detector.detector in DETECTORS:
             _check(detector, i)

@@ -48,7 +48,7 @@ def test_what_eyes_cost_is_told_beside_a_picture(tmp_path: Path):
     figures = json.loads(results.read_text())["figures"]
     drawn = figures.pop("sdxl_seconds_per_picture")
     assert drawn > 0
-    assert set(figures) == {"clip", "open_vocabulary"}
+    assert set(figures) == {"clip", "open_vocabulary", "quality"}
     for name, found in figures.items():
         share = found["ms_per_picture"] / 1000 / drawn
         assert found["share_of_a_picture"] == pytest.approx(share)
