@@ -12,26 +12,19 @@ It sees what a picture is of as a whole. A small thing in it, how many there are
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.audit.checkpoint import CheckpointDetector, in_own_queue
+from pipeline.audit.detector import Detector
+from pipeline.audit.encoder import Encoder
 from pipeline.concepts.mentions import Naming
 from pipeline.concepts.term import Kind, Term
 from pipeline.config.schema import DType
 from pipeline.errors import ConfigError
 
-# model_type and class: those that give features of texts and pictures, and a scale between them.
-CLASSES = {
-    "altclip": "AltCLIPModel",
-    "chinese_clip": "ChineseCLIPModel",
-    "clip": "CLIPModel",
-    "metaclip_2": "MetaClip2Model",
-    "siglip": "SiglipModel",
-    "siglip2": "Siglip2Model",
-}
 TEMPLATES = {
     Kind.object: ("a photo of a {}", "a picture of a {}", "a close-up of a {}", "{} in a scene"),
     Kind.policy: ("a photo of {}", "a picture that shows {}", "{}"),
@@ -53,10 +46,8 @@ THRESHOLDS = {"softmax": 0.5, "sigmoid": 0.1}  # uncalibrated: what they mean is
 _FIELD = "{}"
 
 
-class CLIP(CheckpointDetector):
+class CLIP(Detector):
     """Judges objects, policies and styles by their words; no identities, since a name is no evidence of a face."""
-
-    detector = "clip"
 
     def __init__(
         self,
@@ -71,7 +62,7 @@ class CLIP(CheckpointDetector):
     ):
         """*model* is a folder or a hub id. *templates* take the place of those of every kind, *contrast* of the texts
         against which a word is weighed, and *neighbours* are further ones by concept. Raises ``ConfigError``."""
-        super().__init__(device, model, revision, dtype, batch)
+        super().__init__(device)
         for template in templates or ():
             if template.count(_FIELD) != 1:
                 raise ConfigError(f"clip: templates: {template!r}: expected {_FIELD} once, in the place of the word")
@@ -81,11 +72,15 @@ class CLIP(CheckpointDetector):
         self.templates = None if templates is None else tuple(templates)
         self.contrast = None if contrast is None else tuple(contrast)
         self.neighbours = _neighbours(neighbours)
-        self.network = self.checkpoint.network(CLASSES, "match texts and pictures", self.dtype, self.torch_device)
-        self.tokenizer = self.checkpoint.tokenizer()
-        self.preparation = self.checkpoint.preparation()
-        self.head = "sigmoid" if hasattr(self.network, "logit_bias") else "softmax"
+        self.encoder = Encoder.shared("clip", device, model, revision, dtype, batch)
+        self.head = "sigmoid" if self.encoder.is_sigmoid else "softmax"
         self._read: dict[Term, tuple[Tensor, Tensor]] = {}
+
+    def files(self) -> Sequence[Path]:
+        return self.encoder.checkpoint.files
+
+    def about(self) -> dict[str, str]:
+        return self.encoder.about()
 
     def knows(self, term: Term) -> bool:
         return term.kind is not Kind.identity
@@ -93,23 +88,20 @@ class CLIP(CheckpointDetector):
     def threshold(self, term: Term) -> float:
         return THRESHOLDS[self.head]
 
-    @in_own_queue
     def score(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
-        found = [self._scores(chunk, terms) for chunk in self.chunks(images)]
-        return np.concatenate(found) if found else np.zeros((0, len(terms)), np.float32)
-
-    def _scores(self, images: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
-        inputs = self.preparation(images, self.torch_device, self.dtype)
-        seen = unit(self.network.get_image_features(**inputs))  # (B, D)
-        scores = [self._score(seen, *self._texts(term)) for term in terms]
-        return torch.stack(scores, dim=1).cpu().numpy()
+        with self.encoder.looking():
+            texts = [self._texts(term) for term in terms]
+            parts = self.encoder.pictures(images).split(self.encoder.batch)
+            scores = [torch.stack([self._score(seen, *read) for read in texts], dim=1) for seen in parts]
+            return torch.cat(scores).cpu().numpy()
 
     def _score(self, seen: Tensor, words: Tensor, contrast: Tensor) -> Tensor:
         """Return ``(B,)`` for pictures ``(B, D)``, the words of a term ``(W, D)`` and its contrast ``(C, D)``."""
-        scale: Tensor = self.network.logit_scale.float().exp()
+        network = self.encoder.network
+        scale: Tensor = network.logit_scale.float().exp()
         logits: Tensor = scale * seen @ words.T  # (B, W)
         if self.head == "sigmoid":
-            logits = logits + self.network.logit_bias.float()
+            logits = logits + network.logit_bias.float()
         else:  # exp(w) / (exp(w) + sum of exp(c)) is a sigmoid too
             logits = logits - (scale * seen @ contrast.T).logsumexp(1, keepdim=True)
         return logits.sigmoid().amax(1)
@@ -118,9 +110,9 @@ class CLIP(CheckpointDetector):
         """Return the embeddings of a term's words and of its contrast texts, each of length 1."""
         if term not in self._read:
             templates = self.templates or TEMPLATES[term.kind]
-            words = [self._embed([template.replace(_FIELD, word) for template in templates]) for word in term.words]
-            means = torch.stack([word.mean(0) for word in words])
-            contrast = self._embed(self.contrast_of(term))
+            told = ([template.replace(_FIELD, word) for template in templates] for word in term.words)
+            means = torch.stack([self.encoder.texts(texts).mean(0) for texts in told])
+            contrast = self.encoder.texts(self.contrast_of(term))
             self._read[term] = (torch.nn.functional.normalize(means, dim=-1), contrast)
         return self._read[term]
 
@@ -130,22 +122,6 @@ class CLIP(CheckpointDetector):
         texts = self.contrast or CONTRAST.get(term.kind, CONTRAST[Kind.object])
         left = [text for text in (*texts, *self.neighbours.get(term, ())) if not naming.names(text)]
         return left or ["a photo"]
-
-    def _embed(self, texts: Sequence[str]) -> Tensor:
-        # SigLIP was trained on texts of full length, and reads the end of a shorter one elsewhere.
-        padding = "max_length" if self.head == "sigmoid" else True
-        longest = self.network.config.text_config.max_position_embeddings
-        read = self.tokenizer(list(texts), padding=padding, truncation=True, max_length=longest, return_tensors="pt")
-        inputs = {
-            key: value.to(self.torch_device) for key, value in read.items() if key in ("input_ids", "attention_mask")
-        }
-        return unit(self.network.get_text_features(**inputs))
-
-
-def unit(features: object) -> Tensor:
-    """Return float32 ``(N, D)`` of length 1."""
-    pooled = features if isinstance(features, Tensor) else features.pooler_output  # type: ignore[attr-defined]
-    return torch.nn.functional.normalize(pooled.float(), dim=-1)
 
 
 def _neighbours(given: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.audit.checkpoint import CheckpointDetector, in_own_queue
-from pipeline.audit.clip import CLASSES as CLIPS
+from pipeline.audit.encoder import CLASSES as CLIPS
 from pipeline.concepts.term import Kind, Term
 from pipeline.config.schema import DType
 from pipeline.errors import ConfigError

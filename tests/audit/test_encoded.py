@@ -159,5 +159,5 @@ def test_bad_options_are_one_line(measure, options, reason):
 
 
 def test_a_checkpoint_that_embeds_no_texts_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="is of the type 'dinov2', which does not embed pictures and texts"):
+    with pytest.raises(ConfigError, match="is of the type 'dinov2', which does not match texts and pictures"):
         load("embedding", model=str(tiny_eyes.dino(tmp_path / "dino")))
