@@ -15,7 +15,7 @@ from pipeline.corpus.stores import Store
 from pipeline.pages.page import Bars
 
 SHOWN = 12  # pairs
-MOST_BITS = 32  # that are drawn one by one; others are apart
+MOST_BITS = 32  # that are told from each other; pictures that differ in more are apart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +101,12 @@ def _alike(store: Store, table: pa.Table, found: Likeness, spread: Spread) -> Al
 
 
 def _bits(nearest: np.ndarray) -> Bars:
-    counts = np.bincount(np.minimum(nearest, MOST_BITS), minlength=MOST_BITS + 1).tolist()
+    # Half of the bits of every hash are set, unless coefficients are equal, so that nearly all distances are even.
+    counts = np.bincount(np.minimum(nearest, MOST_BITS) // 2, minlength=MOST_BITS // 2 + 1).tolist()
+    said = [*(f"{2 * i} or {2 * i + 1}" for i in range(len(counts) - 1)), f"{MOST_BITS} or more"]
     return Bars(
-        title=f"bits in which the nearest other differs: most {max(counts):,}",
-        bars=[(float(n), f"{bits}{' or more' if bits == MOST_BITS else ''}: {n:,}") for bits, n in enumerate(counts)],
+        title=f"bits in which the nearest other differs: most in a bin {max(counts):,}",
+        bars=[(float(n), f"{bits}: {n:,}") for bits, n in zip(said, counts, strict=True)],
         first="0",
         last=f"{MOST_BITS} or more",
     )
