@@ -14,7 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.models.layers import EnteredText
 
-MARKS = 8  # columns, all alike, in which a token is marked: kernels of attention want as many
+MARKS = 8  # columns, all alike, in which a token is marked: kernels of attention want no fewer
 
 
 class Mode(Enum):
@@ -88,5 +88,7 @@ def attention_to(query: Tensor, key: Tensor, marks: Tensor, mask: Tensor | None 
 
     It is attention with the marks for values, so that no ``(N, T)`` is written out.
     """
+    if query.device.type == "cpu":  # whose kernel wants values as wide as keys
+        marks = marks[..., :1].expand(-1, -1, -1, query.shape[3]).contiguous()
     seen = scaled_dot_product_attention(query, key, marks.expand(-1, query.shape[1], -1, -1), attn_mask=mask)
     return seen[..., 0].float().mean(1)

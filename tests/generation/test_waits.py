@@ -134,6 +134,7 @@ RECIPES: dict[str, tuple[str, tuple[StepConfig, ...]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_no_step_waits_for_the_device_or_carries_anything_to_it(name: str) -> None:
     family, steps = RECIPES[name]
@@ -141,6 +142,7 @@ def test_no_step_waits_for_the_device_or_carries_anything_to_it(name: str) -> No
     assert loop(engine, engine.methods, guided="guidance" in engine.model.family.offers).carried == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scheduler",
     ["DDIMScheduler", "DPMSolverMultistepScheduler", "EulerDiscreteScheduler", "HeunDiscreteScheduler",
