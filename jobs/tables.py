@@ -272,6 +272,53 @@ def words_scored(page: Path) -> str:
     return f"{markdown(head, scored)}\n\n{markdown(decided, made)}\n\n{sizes}." + made_by(page, *names)
 
 
+def words_compared(page: Path) -> str:
+    """What scores of other vectors, and heads, find of kinds, and which is chosen on other encoders."""
+    name = f"{SPEED}/compare_scorers.json"
+    figures = result(name)["figures"]
+    rows = []
+    for encoder, scorers in figures["scorers"].items():
+        for scorer, found in scorers.items():
+            rates = [f"{found[r]:.2f}, {found[f'{r}, siblings']:.1%}" for r in ("1 in 100", "1 in 300")]
+            pooled = f"{found['1 in 1,000 pooled']:.2f}, {found['1 in 1,000 pooled, siblings']:.1%}"
+            chosen = "chosen" if scorer == figures["chosen"][encoder] else ""
+            rows.append([encoder, scorer, f"{found['candidates at 3%']:.2f}", *rates, pooled, chosen])
+    head = ["encoder", "scorer", "candidates at 3 %", "1 in 100, siblings", "1 in 300", "1 in 1,000, pooled"]
+    return markdown([*head, "on the other two"], rows) + made_by(page, name)
+
+
+def gate_numbers(page: Path) -> str:
+    """What the gate's numbers that are set by hand decide, at half and twice their values."""
+    name = f"{SPEED}/vary_gate.json"
+    figures = result(name)["figures"]
+    words = [
+        [encoder, row["number"], f"{row['value']:.3g}", f"{row['recall']:.3f}", f"{row['means']:.3f}",
+         f"{row['siblings']:.1%}", f"{row['others in 1,000']:.2f}"]
+        for encoder, rows in figures["words"].items()
+        for row in rows
+    ]  # fmt: skip
+    whole = [
+        [row["number"], f"{row['value']:.3g}", f"{row['asked']:.3f}", f"{row['others in 1,000']:.2f}"]
+        for row in figures["whole prompts"]
+    ]
+    head = ["encoder", "number", "value", "kinds opened", "of them meant", "siblings opened", "others in 1,000"]
+    prompts = markdown(["number", "value", "asking prompts opened", "others in 1,000"], whole)
+    return f"{markdown(head, words)}\n\n{prompts}" + made_by(page, name)
+
+
+def words_unlisted(page: Path) -> str:
+    """What the gate does with words that no list, dictionary or vocabulary has."""
+    names = [f"{SPEED}/unlisted_words_{name}.json" for name in ("diorama", "minilm")]
+    rows = []
+    for found in map(result, names):
+        for split, groups in found["figures"].items():
+            rows += [
+                [found["config"]["encoder"], split, what, of(row["opened"]), ", ".join(row["which"])]
+                for what, row in groups.items()
+            ]
+    return markdown(["encoder", "concepts", "words", "opened", "which"], rows) + made_by(page, *names)
+
+
 # --- speed, memory, survival ----------------------------------------------------------------------------------------
 
 
@@ -427,6 +474,9 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "fifteen": erasure_tasks(f"{ERASURE}/fifteen.json", ["uce", "speed", *_SPEED_FOR_MANY]),
     "words": words_proved,
     "words scored": words_scored,
+    "words compared": words_compared,
+    "gate numbers": gate_numbers,
+    "words unlisted": words_unlisted,
     "attack": erasure_table(f"{ERASURE}/attack.json"),
     "diorama": diorama,
     "methods": methods,
