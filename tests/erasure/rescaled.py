@@ -14,9 +14,9 @@ def rescaled(folder: Path, seed: int, path: str = "diorama") -> Path:
     """Save such a model, made of the Stable Diffusion at *path*, in *folder*, and return that.
 
     Each dimension of the states has a factor of its own, of either sign and log-normal within .1 to 10, as in real
-    encoders, where a few dimensions rule; then a common vector three times their size is added. The denoiser takes both back: keys and values
-    are divided by the factors; what the vector adds to all keys cancels in the softmax, and what it adds to the values
-    is taken from the bias of what follows.
+    encoders, where a few dimensions rule; then a common vector three times their size is added. The denoiser takes both
+    back: keys and values are divided by the factors; what the vector adds to all keys cancels in the softmax, and what
+    it adds to the values is taken from the bias of what follows.
     """
     pipe: StableDiffusionPipeline = load_model(ModelConfig(path=path, dtype=DType.float32), torch.device("cpu")).pipe
     random = torch.Generator().manual_seed(seed)
