@@ -17,6 +17,7 @@ FALSE_ALARMS = 0.001  # one everyday word in so many reaches a concept's thresho
 TAIL = 10  # so many highest scores say where a quantile lies; what lies beyond is extrapolated
 # A cosine of 1/sqrt(8): of what makes a word stand out an eighth or more must be the concept, whatever the rate. It
 # holds where an encoder knows few everyday words and tells them apart so well that hardly any comes near anything.
+# Half and twice of this share, the next and the ridge decide hardly otherwise (jobs/vary_gate.py).
 LEAST = math.sqrt(1 / 8)
 SAME = math.sqrt(3 / 4)  # and three quarters where it means it, as a cosine
 DIGITS = 3
