@@ -18,6 +18,7 @@ SQL a comparison with null is null, and rows of which the predicate is null are 
 import math
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +32,10 @@ _TOKEN = re.compile(
 )
 _WORDS = {"and", "or", "not", "in", "is", "null", "like", "true", "false"}
 DEPTH = 100  # of what is nested, far below what Python's stack holds
+SHOWN = 200  # characters, around the place of an error
+TESTS = 1000  # far below what Arrow's stack holds, for which each is nested in the last
 _COMPARISONS = {"=": "==", "==": "==", "!=": "!=", "<>": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+_WHOLE = pa.decimal128(20)  # holds signed and unsigned numbers of 64 bits
 _MIRRORED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -65,7 +69,7 @@ class _Parser:
     def __init__(self, text: str, schema: pa.Schema):
         self._text, self._schema = text, schema
         self._tokens = self._split()
-        self._at = self._depth = 0
+        self._at = self._depth = self._tests = 0
         self.columns: set[str] = set()
 
     @property
@@ -73,7 +77,11 @@ class _Parser:
         return self._tokens[self._at]
 
     def error(self, message: str, token: _Token | None = None) -> ConfigError:
-        return ConfigError(f"where: at {(token or self.now).place} of {self._text!r}: {message}")
+        place, text = (token or self.now).place, self._text
+        if len(text) > SHOWN:
+            first = max(0, place - SHOWN // 2)
+            text = f"...{text[first : first + SHOWN]}..."
+        return ConfigError(f"where: at {place} of {text!r}: {message}")
 
     def _split(self) -> list[_Token]:
         tokens, at, text = [], 0, self._text
@@ -134,6 +142,9 @@ class _Parser:
         return found
 
     def _test(self) -> pc.Expression:
+        self._tests += 1
+        if self._tests > TESTS:
+            raise self.error(f"there are more than {TESTS} tests; many values of one column are written NAME in (...)")
         left, token = self._operand(), self.now
         if token.kind == "sign" and token.text in _COMPARISONS:
             self._at += 1
@@ -182,7 +193,7 @@ class _Parser:
                 if math.isinf(float(token.text)):
                     raise self.error(f"{token.text} is no 64-bit number", token)
                 return _Operand(token, float(token.text))
-            if abs(int(token.text)) >= 1 << 63:
+            if not -1 << 63 <= int(token.text) < 1 << 64:
                 raise self.error(f"{token.text} is no 64-bit number", token)
             return _Operand(token, int(token.text))
         if token.kind == "text":
@@ -205,9 +216,12 @@ class _Parser:
             raise self.error("two literals are compared; expected a column on one side", right.token)
         self._check(left, right)
         a = pc.field(left.value)
-        b = pc.scalar(right.value) if right.type is None else pc.field(right.value)
-        if _fractional(left) != _fractional(right):  # Arrow refuses an integer that the other type does not hold
+        b = _literal(right.value) if right.type is None else pc.field(right.value)
+        # Arrow refuses an integer that the other type does not hold, and compares no float16.
+        if _fractional(left) or _fractional(right):
             a, b = (side.cast(pa.float64(), safe=False) for side in (a, b))
+        elif _unsigned(left) or _unsigned(right):
+            a, b = (side.cast(_WHOLE) for side in (a, b))
         match sign:
             case "==":
                 return a == b
@@ -233,15 +247,23 @@ class _Parser:
                 f"{other.value!r} holds {other.type}" if other.type is not None else f"{other.token.text} is {theirs}"
             )
             raise self.error(f"{column.value!r} holds {column.type}, and {shown}", other.token)
+        large = type(other.value) is int and other.value >= 1 << 63
+        if large and pa.types.is_integer(column.type) and not _unsigned(column):
+            raise self.error(f"{column.value!r} holds {column.type}, which has no {other.token.text}", other.token)
+
+
+def _literal(value: Any) -> pc.Expression:
+    large = type(value) is int and value >= 1 << 63
+    return pc.scalar(pa.scalar(value, pa.uint64()) if large else value)
 
 
 def _is_in(field: pc.Expression, type_: pa.DataType, values: list[Any]) -> pc.Expression:
     """Arrow's ``isin`` calls null no member; in SQL neither the test nor its negation holds of it."""
     if pa.types.is_floating(type_):
-        test = field.cast(pa.float64()).isin(pa.array(values, pa.float64()))
+        test = field.cast(pa.float64()).isin(pa.array(map(float, values), pa.float64()))
     elif pa.types.is_integer(type_):
-        whole = [int(v) for v in values if v == int(v) and abs(v) < 1 << 63]
-        test = field.cast(pa.int64()).isin(pa.array(whole, pa.int64()))
+        whole = [Decimal(int(v)) for v in values if v == int(v) and -1 << 63 <= v < 1 << 64]
+        test = field.cast(_WHOLE).isin(pa.array(whole, _WHOLE))
     else:
         test = field.isin(pa.array(values, type_))
     return pc.if_else(field.is_valid(), test, pa.scalar(None, pa.bool_()))
@@ -249,6 +271,10 @@ def _is_in(field: pc.Expression, type_: pa.DataType, values: list[Any]) -> pc.Ex
 
 def _fractional(operand: _Operand) -> bool:
     return isinstance(operand.value, float) if operand.type is None else bool(pa.types.is_floating(operand.type))
+
+
+def _unsigned(operand: _Operand) -> bool:
+    return bool(operand.type is not None and pa.types.is_uint64(operand.type))
 
 
 def _kind(type_: pa.DataType | None) -> str | None:

@@ -15,6 +15,8 @@ TABLE = pa.table(
         "a name": ["x", "y", "z"],
         "scores": [[1], [2], [3]],
         "large": [1, 1 << 62, None],
+        "hash": pa.array([7, (1 << 64) - 1, None], pa.uint64()),
+        "half": pa.array([0.5, 2.0, None], pa.float16()),
     }
 )
 
@@ -46,6 +48,14 @@ TABLE = pa.table(
         ("1e6 >= large or large = 2.5", [0]),
         ("large > share", [0, 1]),
         ("width in (1e30, 512)", [1]),
+        ("hash in (-1, 7, 18446744073709551615)", [0, 1]),
+        ("hash > 7 and hash > -1 and hash > large", [1]),
+        ("18446744073709551615 = hash or hash = 7.0", [0, 1]),
+        ("share in (9223372036854775807, 0.5)", [1]),  # which no double is
+        ("half = 0.5 or half > large", [0]),
+        ("half in (2) and half >= half", [1]),
+        (" or ".join(f"width = {i}" for i in range(1000)), [0, 1]),
+        (f"width in ({', '.join(map(str, range(100_000)))})", [0, 1]),
         ("(" * 50 + "width = 512" + ")" * 50, [1]),
     ],
 )
@@ -75,7 +85,10 @@ def test_rows_that_are_kept(where, kept):
         ("3 = 3", 1, "two literals are compared"),
         ("width $ 3", 7, "'$' has no meaning here"),
         ("width = 99999999999999999999", 9, "no 64-bit number"),
+        ("width < 18446744073709551615", 9, "'width' holds int32, which has no 18446744073709551615"),
+        ("hash < -9223372036854775809", 8, "no 64-bit number"),
         ("width < 1e999", 9, "no 64-bit number"),
+        (" or ".join(["width = 3"] * 1001), 13_001, "more than 1000 tests; many values of one column are written"),
         ("(" * 5000 + "width = 3", 102, "nested deeper than 100"),
         ("not " * 5000 + "width = 3", 405, "nested deeper than 100"),
         ("width = 3 4", 11, "expected 'and', 'or' or the end"),
@@ -88,3 +101,4 @@ def test_a_wrong_one_is_refused_with_its_place(where, place, said):
     assert f"where: at {place} of " in str(error.value)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 400
