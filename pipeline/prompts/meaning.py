@@ -11,11 +11,13 @@ from pipeline.errors import ConfigError, nearest
 @dataclass(frozen=True)
 class Meaning:
     """``steering``: what a column is (one of ``STEERING``) -> its name. ``passing``: the names of the columns that go
-    on to the manifest, or None for all that do not steer. ``named``: by ``prompts.columns``, and not by their names."""
+    on to the manifest, or None for all that do not steer. ``named``: by ``prompts.columns``, and not by their names;
+    ``unsaid`` are then the names that would steer by themselves, of which it says nothing."""
 
     steering: dict[str, str]
     passing: tuple[str, ...] | None = None
     named: bool = False
+    unsaid: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, prompts: PromptsConfig) -> "Meaning":
@@ -24,7 +26,10 @@ class Meaning:
             return cls({role: role for role in STEERING})
         given = {role: name for role in STEERING if isinstance(name := prompts.columns.get(role), str)}
         passing = prompts.columns.get("pass")
-        return cls({"prompt": "prompt", **given}, tuple(passing) if isinstance(passing, list) else None, named=True)
+        listed = tuple(passing) if isinstance(passing, list) else None
+        said = {*prompts.columns, *given.values(), *(listed or ())}
+        unsaid = tuple(role for role in STEERING if role not in said)
+        return cls({"prompt": "prompt", **given}, listed, named=True, unsaid=unsaid)
 
     @property
     def prompt(self) -> str:

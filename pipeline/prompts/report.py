@@ -208,6 +208,12 @@ def source_lines(config: Config, plan: Plan, *, notable: bool = False) -> list[s
     names = source.schema.names
     names = names if len(names) <= SHOWN else [*names[:SHOWN], f"{len(names) - SHOWN} more"]
     parts.append(f"passing on: {', '.join(names) or 'none'}")
+    if unused := [name for name in source.schema.names if name in source.meaning.unsaid]:
+        one = len(unused) == 1
+        parts.append(
+            f"{' and '.join(map(repr, unused))} set{'s' * one} nothing, as prompts.columns does not say what "
+            f"{'it is' if one else 'they are'}"
+        )
     by = "as prompts.columns says" if source.meaning.named else "by their names; prompts.columns may say otherwise"
     lines = [f"columns   {'; '.join(parts)} ({by})"] if len(source.names) > 1 or not notable else []
     at = f"{looked.rows:,} of {plan.prompts:,} rows looked at"
