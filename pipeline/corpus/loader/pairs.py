@@ -8,6 +8,7 @@ from torch.utils.data import get_worker_info
 from pipeline.corpus.loader.arguments import expect_count, expect_flag, expect_one_of
 from pipeline.corpus.loader.corpus import IMAGE, Corpus
 from pipeline.corpus.loader.decode import Decode
+from pipeline.corpus.loader.order import Rounds
 from pipeline.corpus.loader.samplers import Stream
 from pipeline.errors import CorpusError
 
@@ -73,6 +74,7 @@ class Pairs(Stream):
             raise CorpusError(f"{self._url}: has {self._order.length} pictures for {world} ranks")
         epoch = self._epochs.of_pass(info.seed - info.id if info else None, worker)
         size = min(STEP, -(-each // workers))
+        self._open(epoch, 0, rank, Rounds(self._order.length, size, world, workers, False), worker)
         for first in range(worker * size, each, workers * size):
             last = min(first + size, each)
             share = self._order.share(epoch, first * world, last * world, rank, world)
