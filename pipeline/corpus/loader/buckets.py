@@ -54,6 +54,9 @@ class Bucketed:
         )
         return Share(epoch, mine, np.arange(at, at + self._batch), ahead, self._sizes[buckets[number]])
 
+    def opening(self, epoch: int, start: int, step: int, rank: int, world: int) -> np.ndarray:
+        return self._order.opening(epoch, start % self._order.length, step, rank, world)
+
     def _batches(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows of an epoch, batch by batch, and the bucket of each batch."""
         rows, _ = self._order.take(epoch, 0, self._order.length)

@@ -1,8 +1,8 @@
 """A bounded folder of byte ranges on this machine's disk, shared by its processes; it survives their end.
 
 A range is there whole or not at all: it has its name, which says what it is by content, only when it is on the disk.
-One process fetches it, the others wait. Whoever puts one in removes those that were not used for longest, beyond the
-bound.
+One process fetches it, the others wait. A file beside them says how many bytes they are; whoever brings that over the
+bound removes those that were not used for longest.
 """
 
 import os
@@ -17,6 +17,7 @@ from pipeline.corpus.loader.arguments import expect_folder, shown
 from pipeline.errors import ConfigError, StoreError
 from pipeline.files import held
 
+SLACK = 64  # to be rid of one range, and one of so many more, so that the folder is not looked through for each
 DEAD_AFTER = 3600.0  # seconds after which what was being fetched has lost its fetcher
 PART = ".part"  # behind the name of what is being fetched; locked by whoever fetches it
 
@@ -69,25 +70,41 @@ class Cache:
             file.flush()
             os.fsync(file.fileno())
             fetched = FileIO(part)
+            self._make_room(len(data), part)
             part.rename(path)
-        self._trim(path)
         return fetched
 
-    def _trim(self, newest: Path) -> None:
-        """Remove the ranges that were not used for longest; whoever has one open keeps it."""
+    def _make_room(self, more: int, newest: Path) -> None:
+        """Count so many bytes *more*, those of *newest*, and keep the bound. A process that dies before they have their
+        name has counted too many, which is put right when the folder is looked through."""
+        with open(self.home / "ranges.bytes", "a+") as file, held(file):
+            file.seek(0)
+            said = file.read()
+            total = int(said) + more if said.isdecimal() else self.size + 1
+            if total > self.size:
+                total = self._trimmed(newest)
+            file.truncate(0)
+            file.write(f"{total}")
+
+    def _trimmed(self, newest: Path) -> int:
+        """Remove the ranges that were not used for longest; whoever has one open keeps it. Return the bytes left."""
         found = []
         for entry in os.scandir(newest.parent):
             with suppress(FileNotFoundError):
                 found.append((entry.stat().st_mtime_ns, entry.stat().st_size, entry.path))
         total = sum(size for _, size, _ in found)
+        spare = len(found) // SLACK if total > self.size else 0
         for moment, size, path in sorted(found):
             if total <= self.size:
-                break
+                if not spare:
+                    break
+                spare -= 1
             being_fetched = path.endswith(PART) and time.time() - moment / 1e9 < DEAD_AFTER
             if path != str(newest) and not being_fetched:
                 with suppress(FileNotFoundError):
                     os.unlink(path)
                 total -= size
+        return total
 
 
 def _opened(path: Path) -> FileIO | None:

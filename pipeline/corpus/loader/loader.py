@@ -1,8 +1,10 @@
 """The loader of a training loop: equal counts on every rank and worker, and a resume that is exact."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
@@ -140,9 +142,14 @@ class Loader:
         steps = rounds.steps(start)
 
         def shares() -> Iterator[Share]:
+            readers = max(1, self.workers)
+            opening = self._order.opening(epoch, start, rounds.step, rank, rounds.world)
             for step in range(steps):
                 at = start + step * rounds.step
-                yield self._order.share(epoch, at, at + rounds.step, rank, rounds.world)
+                share = self._order.share(epoch, at, at + rounds.step, rank, rounds.world)
+                if step < readers:
+                    share = replace(share, ahead=np.append(opening[step::readers], share.ahead))
+                yield share
 
         self._shares.now = shares()
         received: Received | LacunaError

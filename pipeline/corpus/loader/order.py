@@ -24,6 +24,7 @@ LANES = 8
 CHAPTER_BLOCKS = 64  # at least
 CHAPTER_ROWS = 4096  # at least, as far as CHAPTER_BYTES allows
 CHAPTER_BYTES = 512 << 20  # at most, unless 64 blocks are more
+LEAD = 32  # blocks that are announced before what is read now: as long as they come, none of it need be waited for
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Order(Protocol):
         Positions behind the end are those of the beginning once more.
         """
 
+    def opening(self, epoch: int, start: int, step: int, rank: int, world: int) -> np.ndarray:
+        """Return the blocks (int64) that *rank* wants of a pass that begins at *start*, in steps of *step* positions,
+        and that no share announces, in the order in which they are wanted."""
+
 
 class Mixed:
     """Orders in which each position is a row of its own, ``length`` of them in each epoch; ``share`` deals a step's
@@ -67,8 +72,13 @@ class Mixed:
         """Return rows and lanes (int64) of positions within the epoch."""
         raise NotImplementedError
 
-    def ahead(self, epoch: int, start: int, stop: int, rank: int, world: int) -> np.ndarray:
-        """Return the blocks (int64) that *rank* may have read while these positions are given."""
+    def ahead(self, epoch: int, start: int, stop: int, rank: int, world: int, goes_on: bool = False) -> np.ndarray:
+        """Return the blocks (int64) that *rank* may have read while these positions are given, in the order in which
+        it wants them; *goes_on* where the next epoch is sure to follow."""
+        raise NotImplementedError
+
+    def opening(self, epoch: int, start: int, step: int, rank: int, world: int, goes_on: bool = False) -> np.ndarray:
+        """See ``Order``."""
         raise NotImplementedError
 
     def share(self, epoch: int, start: int, stop: int, rank: int, world: int) -> Share:
@@ -99,9 +109,21 @@ class Sequential(Mixed):
         rows = np.arange(start, stop)
         return rows, rows
 
-    def ahead(self, epoch: int, start: int, stop: int, rank: int, world: int) -> np.ndarray:
-        first, last = np.searchsorted(self._blocks, (start, stop), side="right") - 1 + CHAPTER_BLOCKS // 4
-        return np.arange(first, last).clip(0, len(self._blocks) - 1)
+    def ahead(self, epoch: int, start: int, stop: int, rank: int, world: int, goes_on: bool = False) -> np.ndarray:
+        return self._read(start + self._steps(stop - start) * (stop - start), stop - start, 1, rank, world)
+
+    def opening(self, epoch: int, start: int, step: int, rank: int, world: int, goes_on: bool = False) -> np.ndarray:
+        return self._read(start, step, self._steps(step), rank, world)
+
+    def _steps(self, step: int) -> int:
+        """Return how many steps take LEAD blocks."""
+        return -(-LEAD * self.length // (len(self._blocks) * step))
+
+    def _read(self, start: int, step: int, steps: int, rank: int, world: int) -> np.ndarray:
+        """Return the blocks of what *rank* reads in so many steps; of steps that are no multiple of *world*, more."""
+        first, last = step * rank // world, -(-step * (rank + 1) // world)
+        rows = (start + step * np.arange(steps)[:, None] + np.arange(first, last)).reshape(-1)
+        return np.unique(np.searchsorted(self._blocks, rows[rows < self.length], side="right") - 1)
 
 
 class Shuffled(Mixed):
@@ -115,6 +137,7 @@ class Shuffled(Mixed):
         self._chapter = min(max(CHAPTER_BLOCKS, -(-CHAPTER_ROWS * len(blocks) // max(1, length))), most)
         self._epoch = lru_cache(maxsize=2)(self._blocks_of)
         self._mixed = lru_cache(maxsize=4)(self._rows_of)
+        self._first = lru_cache(maxsize=4)(self._first_used)
 
     def __reduce__(self) -> Any:
         return Shuffled, self._made_of  # without what it remembers, which cannot be pickled
@@ -131,16 +154,52 @@ class Shuffled(Mixed):
             lanes.append(at % LANES)
         return np.concatenate(rows), np.concatenate(lanes)
 
-    def ahead(self, epoch: int, start: int, stop: int, rank: int, world: int) -> np.ndarray:
-        blocks, starts = self._epoch(epoch)
-        chapter = int(np.searchsorted(starts, start % self.length, side="right")) - 1
+    def ahead(self, epoch: int, start: int, stop: int, rank: int, world: int, goes_on: bool = False) -> np.ndarray:
+        found = [np.empty(0, np.int64)]
+        _, starts = self._epoch(epoch)
+        stop = min(stop, self.length)
+        for chapter in range(int(np.searchsorted(starts, start, side="right")) - 1, len(starts) - 1):
+            begin, end = int(starts[chapter]), int(starts[chapter + 1])
+            if begin >= stop:
+                break
+            following = self._following(epoch, chapter, rank, world, goes_on)
+            done, will = (
+                _announced(min(max(at, begin), end) - begin, end - begin, len(following)) for at in (start, stop)
+            )
+            found.append(following[done:will])
+        return np.concatenate(found)
+
+    def opening(self, epoch: int, start: int, step: int, rank: int, world: int, goes_on: bool = False) -> np.ndarray:
+        _, starts = self._epoch(epoch)
+        chapter = int(np.searchsorted(starts, start, side="right")) - 1
+        if chapter >= len(starts) - 1:
+            return np.empty(0, np.int64)
         begin, end = int(starts[chapter]), int(starts[chapter + 1])
-        following = blocks[(chapter + 1) * self._chapter : (chapter + 2) * self._chapter]
-        own = following[len(following) * rank // world : len(following) * (rank + 1) // world]
-        done, will = (
-            min(max(p % self.length, begin), end) - begin for p in (start, start % self.length + stop - start)
-        )
-        return own[len(own) * done // (end - begin) : len(own) * will // (end - begin)]
+        wanted = self._own(epoch, chapter, rank, world)
+        left = wanted[np.isin(wanted, self._block_of(self._mixed(epoch, chapter)[start - begin :]))]
+        following = self._following(epoch, chapter, rank, world, goes_on)
+        return np.append(left, following[: _announced(start - begin, end - begin, len(following))])
+
+    def _following(self, epoch: int, chapter: int, rank: int, world: int, goes_on: bool) -> np.ndarray:
+        """Return the blocks of *rank* in the next chapter."""
+        if goes_on and chapter + 2 == len(self._epoch(epoch)[1]):
+            return self._own(epoch + 1, 0, rank, world)
+        return self._own(epoch, chapter + 1, rank, world)
+
+    def _own(self, epoch: int, chapter: int, rank: int, world: int) -> np.ndarray:
+        """Return those blocks of a chapter that *rank* reads, for the most part, in the order of their first rows."""
+        blocks = self._epoch(epoch)[0][chapter * self._chapter : (chapter + 1) * self._chapter]
+        own = blocks[len(blocks) * rank // world : len(blocks) * (rank + 1) // world]
+        first = self._first(epoch, chapter)
+        return first[np.isin(first, own)]
+
+    def _first_used(self, epoch: int, chapter: int) -> np.ndarray:
+        """Return the blocks of a chapter in the order of their first rows."""
+        blocks, first = np.unique(self._block_of(self._mixed(epoch, chapter)), return_index=True)
+        return np.asarray(blocks[np.argsort(first)])
+
+    def _block_of(self, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._blocks, rows, side="right") - 1
 
     def _blocks_of(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the blocks in the order of this epoch, and the positions at which chapters begin, with the end."""
@@ -157,6 +216,11 @@ class Shuffled(Mixed):
         even = len(rows) // LANES
         lanes = [permuted(lane, key) for lane in rows[: even * LANES].reshape(LANES, even)]
         return np.append(np.stack(lanes, 1).reshape(-1), permuted(rows[even * LANES :], key))
+
+
+def _announced(done: int, length: int, blocks: int) -> int:
+    """Return how many of the *blocks* of the next chapter are announced when *done* positions of this one are given."""
+    return min(blocks, LEAD + blocks * done // length) if done else 0
 
 
 def permuted(values: np.ndarray, key: int) -> np.ndarray:

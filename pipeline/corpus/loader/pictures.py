@@ -6,9 +6,8 @@ a whole block is fetched by one request, once a machine, and pictures are cut ou
 
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 from io import FileIO
@@ -19,13 +18,14 @@ import numpy as np
 from pipeline.corpus import layout
 from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.decode import Undecodable
+from pipeline.corpus.loader.fetches import Fetches
 from pipeline.corpus.loader.index import Index
+from pipeline.corpus.loader.open_files import OpenFiles
 from pipeline.corpus.local import LocalStore
 from pipeline.corpus.stores import Store
 from pipeline.errors import StoreError
 
-AT_ONCE = 16  # requests under way
-OPEN = 256  # files held open
+ANNOUNCED = 1 << 10  # blocks of local tars that are remembered as announced; a later epoch announces them again
 AGAIN = (0.0, 0.5, 2.0)  # seconds before each time that a range is asked for; again where it came short
 SHORT, MISSING = "its tar ends before it", "its tar is missing"
 
@@ -45,18 +45,17 @@ class Pictures:
 
     def _begin(self) -> None:
         self._process = os.getpid()
-        self._tar = lru_cache(OPEN)(self._open_tar)
-        self._announced = lru_cache(1 << 14)(self._announce)
-        self._blocks: OrderedDict[int, FileIO] = OrderedDict()
+        self._files = OpenFiles()
+        self._announced = lru_cache(ANNOUNCED)(self._announce)
         self._coming: dict[int, Future[FileIO]] = {}
         self._lost: dict[int, Undecodable] = {}  # blocks that the store has not, and was asked for
-        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="lacuna-read")  # starts no thread yet
+        self._fetches = Fetches(self._fetch)  # starts no thread yet
 
     def read(self, rows: np.ndarray) -> list[bytes | Undecodable]:
         """Return the encoded pictures of *rows* (int64); for one that its tar has not the error that says so (see
         ``whole``). Raises ``StoreError``."""
         blocks = self._index.block_of(rows)
-        self.prefetch(blocks)
+        self._have(blocks, urgent=True)
         places, held = self._index.rows[rows], self._index.blocks[blocks]
         offsets, lengths = places["offset"], places["length"].tolist()
         if self._cache is None:
@@ -65,6 +64,9 @@ class Pictures:
 
     def prefetch(self, blocks: Sequence[int] | np.ndarray) -> None:
         """Have *blocks* fetched, or announced to the system, without waiting for them."""
+        self._have(blocks, urgent=False)
+
+    def _have(self, blocks: Sequence[int] | np.ndarray, urgent: bool) -> None:
         if os.getpid() != self._process:
             self._begin()
         wanted: list[int] = np.asarray(blocks, np.int64).tolist()
@@ -75,10 +77,14 @@ class Pictures:
         for block in [block for block, file in self._coming.items() if file.done()]:
             future = self._coming.pop(block)
             if future.exception() is None:  # else whoever reads the block asks again, and hears of it
-                self._hold(block, future.result())
+                self._files.keep(block, future.result())
         for block in wanted:
-            if block not in self._blocks and block not in self._coming and block not in self._lost:
-                self._coming[block] = self._pool.submit(self._fetch, block)
+            if self._files.get(block) or block in self._lost:
+                continue
+            if block not in self._coming:
+                self._coming[block] = self._fetches.ask(block, urgent)
+            elif urgent:
+                self._fetches.hurry(block)
 
     def _of_tar(self, shard: int, offset: int, length: int) -> bytes | Undecodable:
         try:
@@ -95,20 +101,12 @@ class Pictures:
             return error
 
     def _block(self, block: int) -> FileIO:
-        if block in self._blocks:
-            self._blocks.move_to_end(block)
-            return self._blocks[block]
+        if file := self._files.get(block):
+            return file
         if block in self._lost:
             raise self._lost[block]
         future = self._coming.pop(block, None)
-        file = future.result() if future else self._fetch(block)
-        self._hold(block, file)
-        return file
-
-    def _hold(self, block: int, file: FileIO) -> None:
-        self._blocks[block] = file
-        if len(self._blocks) > OPEN:
-            self._blocks.popitem(last=False)
+        return self._files.keep(block, future.result() if future else self._fetch(block))
 
     def _fetch(self, block: int) -> FileIO:
         assert self._cache is not None
@@ -132,10 +130,12 @@ class Pictures:
                 return data
         raise Undecodable(SHORT)
 
-    def _open_tar(self, shard: int) -> FileIO:
+    def _tar(self, shard: int) -> FileIO:
+        if file := self._files.get(shard):
+            return file
         assert isinstance(self._store, LocalStore)
         try:
-            return open(self._store.root / layout.tar(self._number(shard)), "rb", buffering=0)
+            return self._files.keep(shard, self._store.opened(layout.tar(self._number(shard))))
         except FileNotFoundError:
             raise Undecodable(MISSING) from None
 

@@ -69,6 +69,31 @@ def test_it_is_bounded_and_keeps_what_was_used_last(tmp_path):
     assert held.read() == bytes(1000)  # whoever has it open keeps it
 
 
+def test_the_folder_is_not_looked_through_for_each_range(tmp_path, monkeypatch):
+    looked = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: looked.append(path) or scandir(path))
+    cache = Cache(tmp_path, size=130 * 100)
+    for number in range(250):
+        cache.open(f"{number}", lambda: bytes(100)).close()
+        assert len(os.listdir(tmp_path / "ranges")) <= 130
+    assert len(os.listdir(tmp_path / "ranges")) > 130 - 3
+    assert len(looked) == 1 + 120 // 3  # when it was new, and then for every third: one of 64 more is removed with one
+    assert (tmp_path / "ranges" / "249").exists()
+
+
+def test_the_bound_is_kept_by_those_who_share_a_folder_and_after_a_death(tmp_path):
+    caches = [Cache(tmp_path, size=1000), Cache(tmp_path, size=1000)]
+    for number in range(40):
+        caches[number % 2].open(f"{number}", lambda: bytes(100)).close()
+        assert len(os.listdir(tmp_path / "ranges")) <= 10
+    for said in ("", "nonsense", "999999999"):  # what a power loss left, or one who died before the range had its name
+        (tmp_path / "ranges.bytes").write_text(said)
+        Cache(tmp_path, size=1000).open(f"a{said}", lambda: bytes(100)).close()
+        assert (tmp_path / "ranges.bytes").read_text() == "1000"
+        assert len(os.listdir(tmp_path / "ranges")) == 10
+
+
 def test_a_folder_or_size_that_cannot_be_is_a_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be used as a cache \(Not a directory\)"):

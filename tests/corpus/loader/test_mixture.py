@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline import Corpus, Loader, Mixture
+from pipeline.corpus.loader.mixture import _Mixing
+from pipeline.corpus.loader.order import Shuffled
 from pipeline.errors import ConfigError, CorpusError
 from tests.corpora import make_corpus
 
@@ -83,6 +85,27 @@ def test_blocks_that_are_announced_are_the_parts_own(tmp_path):
         part.prefetch = lambda blocks, number=number: told.append((number, blocks.tolist()))
     mixture.prefetch(np.array([0, 3, 1, 2]))
     assert told == [(0, [0, 1]), (1, [1, 0])]
+
+
+@pytest.mark.parametrize("start", [0, 777])
+def test_blocks_are_announced_anew_for_each_epoch_of_a_part_before_it_is_read(start):
+    """Also where that begins in the middle of an epoch of the mixture, or of a step."""
+    lengths, step = (3000, 500), 32
+    orders = [Shuffled(np.arange(0, length, 10), length, 4e6, seed=length) for length in lengths]
+    mixing = _Mixing(orders, np.array([600, 400]), 9000, np.array([0, 3000]), np.array([0, 300]))
+    announced = Counter(mixing.opening(0, start, step, 0, 1).tolist())
+    read = {}  # of each block, the epochs of its part in which it was read
+    given = [int(count) for count in mixing._given(0, start)]
+    for at in range(start, 9000 - step, step):
+        share = mixing.share(0, at, at + step, 0, 1)
+        announced.update(share.ahead.tolist())
+        for row in share.rows.tolist():
+            part = int(row >= 3000)
+            read.setdefault(row // 10, set()).add(given[part] // lengths[part])
+            given[part] += 1
+        assert all(announced[block] >= len(epochs) for block, epochs in read.items())
+    assert max(map(len, read.values())) >= 6
+    assert announced.total() < sum(map(len, read.values())) + 300  # and hardly more often
 
 
 def test_what_cannot_be_mixed_is_refused_in_a_line(parts, tmp_path):

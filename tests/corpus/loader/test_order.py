@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.corpus.loader import order
+from pipeline.corpus.loader.fetches import AT_ONCE
 from pipeline.corpus.loader.order import LANES, Rounds, Sequential, Shuffled
 from pipeline.errors import ConfigError
 
@@ -82,12 +83,73 @@ def test_each_block_of_a_later_chapter_is_announced_once_a_rank_before_it_is_rea
         assert len(every) == len(set(every.tolist())) == 700 - chapter
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_all_blocks_of_a_pass_are_announced_before_they_are_read_wherever_it_begins(seed, monkeypatch):
+    """Whatever the steps, which need not end where a chapter does; a rank's own blocks, once each."""
+    rng = np.random.default_rng(seed)
+    mixed, epoch, world = some_order(rng, monkeypatch), int(rng.integers(5)), int(rng.choice([1, 2, 4]))
+    blocks = mixed._blocks
+    step, start = world * int(rng.integers(1, 40)), int(rng.integers(mixed.length))
+    announced = [mixed.opening(epoch, start, step, rank, world) for rank in range(world)]
+    for at in range(start, mixed.length, step):
+        shares = [mixed.share(epoch, at, at + step, rank, world) for rank in range(world)]
+        announced = [np.append(own, share.ahead) for own, share in zip(announced, shares, strict=True)]
+        every = np.concatenate(announced)
+        read = mixed.take(epoch, at, min(at + step, mixed.length))[0]
+        assert set(np.searchsorted(blocks, read, side="right") - 1) <= set(every.tolist())
+    assert len(every) == len(set(every.tolist()))
+    if start == 0:
+        assert len(every) == len(blocks)
+
+
+def test_storage_always_has_as_much_before_it_as_it_takes_at_once():
+    per_block, step = 50, 32
+    mixed = Shuffled(np.arange(700) * per_block, 700 * per_block, 4e6, seed=3)
+    announced = mixed.opening(1, 0, step, 0, 1).tolist()
+    last_chapter = int(mixed._epoch(1)[1][-2])
+    for at in range(0, last_chapter - step, step):
+        share = mixed.share(1, at, at + step, 0, 1)
+        announced += share.ahead.tolist()
+        # What this step reads is fetched before what is announced behind it.
+        last = max(announced.index(block) for block in set((share.rows // per_block).tolist()))
+        assert len(announced) - 1 - last >= AT_ONCE
+
+
+def test_blocks_come_in_the_order_of_their_first_rows():
+    per_block = 50
+    mixed = Shuffled(np.arange(700) * per_block, 700 * per_block, 4e6, seed=3)
+    rows = mixed.take(0, 0, mixed.length)[0] // per_block
+    first = {block: np.flatnonzero(rows == block)[0] for block in range(700)}
+    opening = mixed.opening(0, 0, 32, 0, 1)
+    moments = [first[block] for block in opening.tolist()]
+    assert moments == sorted(moments)
+    assert moments[0] == 0
+    later = mixed.opening(0, 2000, 32, 0, 1).tolist()
+    assert set(rows[2000 : len(opening) * per_block]) <= set(later)
+    assert not {block for block in range(700) if (np.flatnonzero(rows == block) < 2000).all()} & set(later)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_rows_in_their_order_are_announced_before_they_are_read(world):
+    plain, step = Sequential(np.arange(0, 40_000, 10), 40_000), 33 * world
+    for rank in range(world):
+        announced = set(plain.opening(0, 2000, step, rank, world).tolist())
+        for at in range(2000, plain.length, step):
+            share = plain.share(0, at, at + step, rank, world)
+            announced |= set(share.ahead.tolist())
+            if at + step <= plain.length:
+                assert set((share.rows // 10).tolist()) <= announced
+        if world > 1:
+            assert len(announced) < 4000 / world * 1.7  # not those of the others
+
+
 def test_rows_in_their_order():
     plain = Sequential(np.arange(0, 100, 10), 100)
     assert plain.share(3, 10, 20, 0, 1).rows.tolist() == list(range(10, 20))
     shares = [plain.share(0, 90, 110, rank, 2).rows for rank in range(2)]
     assert sorted(np.concatenate(shares)) == sorted([*range(90, 100), *range(10)])
-    assert plain.share(0, 0, 10, 0, 1).ahead.max() < 10
+    assert plain.share(0, 0, 10, 0, 1).ahead.tolist() == []  # the opening has all ten blocks
+    assert plain.opening(0, 0, 10, 0, 1).tolist() == list(range(10))
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
