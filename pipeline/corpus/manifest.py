@@ -234,7 +234,8 @@ def read_manifest(data: bytes, columns: Sequence[str] | None = None) -> pa.Table
         # On one thread: a manifest is small, and arrow's threads, still at work on a Python file when the interpreter
         # ends, once ended `lacuna status` with "terminate called without an active exception".
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
-        there = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        has = set(file.schema_arrow.names)
+        there = None if columns is None else [name for name in columns if name in has]
         table = file.read(columns=there, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise CorpusError(f"not a readable manifest: {str(error).splitlines()[0]}") from error

@@ -1,14 +1,28 @@
 """Parts for tests of the corpus: rows and pictures of a shard, and stores on disk and on a real S3 server."""
 
 import uuid
+from collections.abc import Iterator
+from datetime import timedelta
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from pipeline.config.schema import ImageFormat
-from pipeline.corpus import Attempt, ManifestRow, RunRecord, Status, commit_shard, create_run_record, layout, open_store
+from pipeline.corpus import (
+    Attempt,
+    ManifestRow,
+    RunRecord,
+    Status,
+    commit_shard,
+    create_run_record,
+    layout,
+    open_store,
+    remote,
+    stores,
+)
 from pipeline.corpus.encode import encode_image
+from tests.faulty import Faulty, serving
 
 COLUMNS = pa.schema([pa.field("source", pa.string())])
 SAMPLES = 6
@@ -107,3 +121,14 @@ def sealed(tmp_path):
     path = str(tmp_path / "corpus")
     make_corpus(path, {})
     return path, open_store(path)
+
+
+@pytest.fixture
+def faulty(s3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    """A server with the bucket ``corpora``; clients wait milliseconds where others wait seconds."""
+    wait = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5), "base": 3}
+    monkeypatch.setattr(remote, "BACKOFF", wait)
+    monkeypatch.setattr(stores, "CREATE_PAUSES", (0.001,) * 15)
+    with serving() as server:
+        server.options = s3 | {"endpoint": server.endpoint}
+        yield server

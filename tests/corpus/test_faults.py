@@ -2,27 +2,15 @@
 
 import logging
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 
-from pipeline.corpus import check_writable, finish, open_store, purge_evidence, remote, status, stores, verify
+from pipeline.corpus import check_writable, finish, open_store, purge_evidence, remote, status, verify
 from pipeline.corpus.stores import Full, Refused, Store, create_or_read, hastily
 from pipeline.errors import StoreError
 from tests.corpus import conftest as parts
-from tests.faulty import Faulty, serving
-
-
-@pytest.fixture
-def faulty(s3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    """A server with the bucket ``corpora``; clients wait milliseconds where others wait seconds."""
-    wait = {"init_backoff": timedelta(milliseconds=1), "max_backoff": timedelta(milliseconds=5), "base": 3}
-    monkeypatch.setattr(remote, "BACKOFF", wait)
-    monkeypatch.setattr(stores, "CREATE_PAUSES", (0.001,) * 15)
-    with serving() as server:
-        server.options = s3 | {"endpoint": server.endpoint}
-        yield server
+from tests.faulty import Faulty
 
 
 @pytest.fixture

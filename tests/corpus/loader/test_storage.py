@@ -1,0 +1,68 @@
+"""Pictures from an object store that is busy, loses answers or gives less than it was asked for."""
+
+from datetime import timedelta
+
+import pytest
+
+from pipeline import Corpus, Loader
+from pipeline.corpus import remote
+from pipeline.corpus.loader import pictures
+from pipeline.errors import CorpusError, StoreError
+from tests.corpora import make_corpus, number_of
+
+KEPT = [9, 0, 7, 12, 5, 8]
+
+
+@pytest.fixture
+def path(faulty, tmp_path, monkeypatch) -> str:
+    monkeypatch.setattr(pictures, "AGAIN", (0.0, 0.0, 0.0))
+    path = f"s3://corpora/{tmp_path.name}"
+    make_corpus(path, KEPT, faulty.options)
+    return path
+
+
+def read(path: str, faulty, **more) -> tuple[list[int], int]:
+    corpus = Corpus(path, columns=["image", "number"], options=faulty.options, **more)
+    loader = Loader(corpus, 4, remainder="pad")
+    seen = []
+    for batch in loader:
+        assert [number_of(image) for image in batch["image"]] == batch["number"].tolist()
+        seen += batch["number"].tolist()
+    return seen, loader.skipped
+
+
+@pytest.mark.parametrize(("fault", "times"), [("busy", 9), ("lost", 9), ("cut", 9), ("short", 2)])
+def test_a_range_that_fails_is_asked_for_again(path, faulty, fault, times):
+    """Some more often than once, as there are five."""
+    setattr(faulty, fault, {"range": times})
+    seen, skipped = read(path, faulty, on_error="skip")
+    assert sorted(set(seen)) == list(range(sum(KEPT)))
+    assert skipped == 0
+    assert getattr(faulty, fault) == {"range": 0}
+
+
+def test_what_comes_short_for_ever_is_an_error_in_a_line_or_skipped(path, faulty):
+    corpus = Corpus(path, columns=["image", "number"], options=faulty.options)
+    faulty.short = {"range": 2}
+    assert corpus[9]["number"] == 9  # the third answer was whole
+    faulty.short = {"range": -1}
+    with pytest.raises(CorpusError, match=r"^s3://\S+/train/000000.tar: the picture at byte \d+ is damaged [^\n]*$"):
+        corpus[0]
+    skipping = Corpus(path, columns=["image", "number"], options=faulty.options, on_error="skip")
+    faulty.short = {"range": 3}
+    assert (skipping[0]["number"] in range(9, 41), skipping.skipped) == (True, 1)
+
+
+def test_storage_that_gives_all_for_a_range_is_a_line(path, faulty):
+    faulty.ignores = frozenset({"range"})
+    with pytest.raises(StoreError, match=r"^s3://[^\n]*$"):
+        read(path, faulty)
+
+
+def test_storage_that_is_gone_is_a_line_and_the_process_ends(path, faulty, monkeypatch):
+    monkeypatch.setattr(remote, "RETRY_TIMEOUT", timedelta(seconds=0.2))
+    faulty.busy = {"range": -1}
+    with pytest.raises(StoreError, match=r"^s3://[^\n]*SlowDown[^\n]*$"):
+        read(path, faulty, on_error="skip")
+    faulty.busy = {}
+    assert len(read(path, faulty)[0]) == 44
