@@ -73,13 +73,13 @@ def test_the_folder_is_not_looked_through_for_each_range(tmp_path, monkeypatch):
     looked = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: looked.append(path) or scandir(path))
-    cache = Cache(tmp_path, size=130 * 100)
-    for number in range(250):
+    cache = Cache(tmp_path, size=70 * 100)
+    for number in range(150):
         cache.open(f"{number}", lambda: bytes(100)).close()
-        assert len(os.listdir(tmp_path / "ranges")) <= 130
-    assert len(os.listdir(tmp_path / "ranges")) > 130 - 3
-    assert len(looked) == 1 + 120 // 3  # when it was new, and then for every third: one of 64 more is removed with one
-    assert (tmp_path / "ranges" / "249").exists()
+        assert len(os.listdir(tmp_path / "ranges")) <= 70
+    assert len(os.listdir(tmp_path / "ranges")) > 70 - 2
+    assert len(looked) == 1 + 80 // 2  # when it was new, and then for every second: one of 64 more is removed with one
+    assert (tmp_path / "ranges" / "149").exists()
 
 
 def test_the_bound_is_kept_by_those_who_share_a_folder_and_after_a_death(tmp_path):
