@@ -160,8 +160,8 @@ class Stream(_Deal, IterableDataset[dict[str, Any]]):
         expect_count("epoch", epoch, 0)
         self._epochs.set(epoch)
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         """The class, as ever. It is the one thing that a ``StatefulDataLoader`` asks of a dataset in the training
         process before it looks at a state."""
         frame = sys._getframe(1)
