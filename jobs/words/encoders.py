@@ -54,6 +54,8 @@ class SentenceEncoder:
     """
 
     def __init__(self, folder: Path):
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"{folder}: is no folder with a sentence encoder (config.json is missing)")
         from transformers import AutoModel, AutoTokenizer
 
         self.name = "all-MiniLM-L6-v2" if "MiniLM" in str(folder) else folder.name
