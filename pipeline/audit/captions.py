@@ -101,7 +101,7 @@ def without(text: str, spans: Sequence[tuple[int, int]], subject: str | None) ->
     cuts an erased word: nothing where nothing else is in it, None where a subject is wanted and *subject* is None."""
     if not spans:
         return text
-    mark = next(letter for code in range(0x1200, 0x1249) if (letter := chr(code)) not in text)  # a word of its own
+    mark = next(letter for code in range(0x9FA5, 0x4E00, -1) if (letter := chr(code)) not in text)  # a word of its own
     marked, at, plural = "", 0, list[bool]()
     for start, stop in spans:
         words = text[start:stop].strip()
