@@ -226,11 +226,13 @@ class FluxAttention(FluxAttnProcessor):  # type: ignore[misc]
         layer, double, length = heard.layer, encoder_hidden_states is not None, heard.state.tokens
         assert isinstance(layer, DoubleLayer | SingleLayer)
         assert image_rotary_emb is not None
-        if encoder_hidden_states is None:
-            encoder_hidden_states, hidden_states = hidden_states[:, :length], hidden_states[:, length:]
         cos, sin = image_rotary_emb
-        image = layer.image(hidden_states, (cos[length:], sin[length:]))
-        text = layer.text(encoder_hidden_states)
+        if encoder_hidden_states is None:
+            # As one sequence, as diffusers does: a product of fewer rows may sum in another order.
+            text, image = layer.image(hidden_states, (cos, sin)).split(length)
+        else:
+            image = layer.image(hidden_states, (cos[length:], sin[length:]))
+            text = layer.text(encoder_hidden_states)
         seen, told = layer.meet(text, image)
         seen = joined(heard, image, text, seen)
         if not double:

@@ -34,6 +34,11 @@ class QKV:
     def rows(self, index: Tensor | slice) -> "QKV":
         return QKV(self.query[index], self.key[index], self.value[index])
 
+    def split(self, count: int) -> "tuple[QKV, QKV]":
+        """Return those of the first *count* tokens, and of the others."""
+        first, second = zip(*(x.tensor_split([count], dim=2) for x in (self.query, self.key, self.value)), strict=True)
+        return QKV(*first), QKV(*second)
+
 
 class EnteredText(NamedTuple):
     """A text on its way through the denoiser: ``tokens (R, T, C)``, and ``condition (R, C)``, the vector of time and
