@@ -1,5 +1,7 @@
 """Which planned samples a loaded model and a detector can do at all: what the plan, which knows neither, let pass."""
 
+from dataclasses import replace
+
 from pipeline.audit.auditor import Auditor
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
@@ -23,6 +25,14 @@ class Drawable:
         if size not in self._sizes:
             self._sizes[size] = self._fault_of_size(*size)
         return self._sizes[size]
+
+    def placed(self, sample: Sample) -> Sample:
+        """Return *sample* as it has its place in a batch: one that cannot be drawn, which padding stands for, has the
+        run's size, because nothing can be drawn in a size that is at fault."""
+        if self.fault(sample) is None:
+            return sample
+        width, height = self._engine.config.generation.pixels
+        return replace(sample, width=width, height=height)
 
     def _fault_of_size(self, width: int, height: int) -> str | None:
         model, steps = self._engine.model, self._engine.config.generation.steps

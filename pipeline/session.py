@@ -4,6 +4,8 @@ Whoever prepares first decides: `run.yaml` is created only if absent, and every 
 takes what it finds there and solves nothing again. Knows nothing of shards or of Ray; runs wherever there is a device.
 """
 
+import logging
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -16,13 +18,14 @@ from pipeline.audit.quality import Quality
 from pipeline.config import to_public_dict
 from pipeline.config.concepts import concepts_of
 from pipeline.config.places import whole_paths
-from pipeline.config.schema import BadRows, Config, Device
+from pipeline.config.schema import AUTO, BadRows, Config, Device
 from pipeline.corpus import (
     Output,
     RunRecord,
     claim_evidence,
     create_run_record,
     layout,
+    read_run_record,
 )
 from pipeline.corpus.manifest import NO_COLUMNS, check_quality
 from pipeline.corpus.resume import existing_run, of_this_corpus
@@ -39,6 +42,8 @@ from pipeline.generation.environment import environment
 from pipeline.models.family import Family
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Looked, PlanSummary
+
+log = logging.getLogger(__name__)
 
 
 def resolve_device(device: Device) -> str:
@@ -142,12 +147,37 @@ class Session:
         config = self.config if batch_size is None else with_batch_size(self.config, batch_size)
         return Engine(config, model, methods)
 
-    def settle_batch_size(self) -> int:
-        """Fix the config's batch size, for "auto" at what a probe of the model finds, erased as it is now."""
-        size = self.config.generation.batch_size
-        size = probe_batch_size(self.config, self.model) if size == "auto" else size
+    def settle_batch_size(self, summary: PlanSummary) -> int:
+        """Fix the config's batch size for the plan of *summary*: "auto" is what the corpus was begun with, or else what
+        a probe of the model finds, erased as it is now, for the largest pictures that rows ask for."""
+        given = self.config.generation.batch_size
+        begun = read_run_record(self.output.store) if given == AUTO else None
+        size: int = begun.batch_size if begun else self._probe_batch_size(summary) if given == AUTO else given
         self.config = with_batch_size(self.config, size)
         return size
+
+    def _probe_batch_size(self, summary: PlanSummary) -> int:
+        largest = max(self._sizes(summary.looked), key=math.prod)
+        pictures = min(summary.samples, summary.samples_per_shard)
+        size = probe_batch_size(self.config, self.model, pictures, largest)
+        log.info("generation.batch_size: auto is %d for %dx%d pixels on %s", size, *largest, self.device)
+        return size
+
+    def _sizes(self, looked: Looked) -> list[tuple[int, int]]:
+        """Return the sizes, width and height, that will be drawn, as far as rows are looked at: those that rows ask for
+        and, where a row asks for none or cannot be drawn, the run's."""
+        own = {size: count for size, (_, count) in looked.sizes.items() if self._can_draw(*size)}
+        return [*own] if own and sum(own.values()) == looked.rows else [*own, self.config.generation.pixels]
+
+    def _can_draw(self, width: int, height: int) -> bool:
+        """Whether rows of this size are no bad ones, as under `prompts.bad_rows: skip` they may be."""
+        try:
+            self.model.family.latent_shape(width, height)
+            if self.auditor is not None:
+                self.auditor.check_size(width, height)
+        except ConfigError:
+            return False
+        return True
 
     def pin(self, record: RunRecord) -> None:
         """Go on as the run of *record* was begun: with its batch size and, where the model is on the hub, with its
@@ -186,7 +216,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
     recipe = session.compile()
     methods = active_methods(config, session.model)
     Engine(config, session.model, methods).rehearse()  # what workers do is refused before it is pinned
-    batch_size = session.settle_batch_size()
+    batch_size = session.settle_batch_size(summary)
     for name, data in recipe.tensors.items():
         output.store.write(layout.recipe(name), data)
     words = pinned_words(config.proved)

@@ -3,7 +3,9 @@
 The calling thread only drives the device: denoise, decode, look (audit). Behind it, threads encode pictures and one
 more thread builds the tar and the manifest and commits them, while the caller is already at the next shard. At most
 ``PENDING`` shards are begun and not committed, one on the device and one with that thread: so memory stays bounded when
-storage is slower than the device, and that is what a kill can cost.
+storage is slower than the device, and that is what a kill can cost. A tar's order is that of keys, in whatever order
+sizes are drawn, so all pictures of a shard are held until it is drawn: as encoded bytes, and only those of
+``UNENCODED`` batches, and of the one that is looked at, as pixels.
 
 Invariant: everything that reaches the tar and the manifest is a function of (config, pinned recipe, planned shard,
 environment). Nothing of who did it, when, or in which attempt gets there; that goes into the commit record alone.
@@ -12,9 +14,10 @@ environment). Nothing of who did it, when, or in which attempt gets there; that 
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +48,7 @@ from pipeline.prompts import PlannedShard, Sample, further_seed
 from pipeline.session import Session
 
 PENDING = 2
+UNENCODED = 2  # batches whose pictures wait for the threads that encode, before the device waits too
 FAULTS = frozenset({"nan", "blank"})  # of one picture; further seeds may mend them
 BREAK = re.compile(r"\s*[\t-\r\x1c-\x1f\x85]\s*")  # control characters that part words
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]")  # and those that may hide inside one
@@ -164,13 +168,13 @@ class Worker:
         self, planned: PlannedShard, excluded: frozenset[str], drew: Callable[[int], object]
     ) -> tuple[list[Outcome], int, float]:
         bad = {sample.key: why for sample in planned.samples if (why := self._drawable.fault(sample)) is not None}
-        width, height = self.config.generation.pixels  # of padding: nothing can be drawn in a size that is at fault
-        drawn = [replace(s, width=width, height=height) if s.key in bad else s for s in planned.samples]
+        drawn = [self._drawable.placed(sample) for sample in planned.samples]
         outcomes = {sample.key: Outcome(sample=sample, bad=bad.get(sample.key)) for sample in drawn}
         excluded = excluded | bad.keys()
         images, device_seconds = 0, 0.0
         tries = 1 + (self.config.audit.attempts if self.config.audit.policy is Policy.regenerate else 0)
         samples: Sequence[Sample] = drawn
+        unencoded: deque[list[Future[bytes]]] = deque()
         for attempt in range(tries):
             seeds = [further_seed(sample, attempt) for sample in samples]
             for batch in self.engine.generate(samples, seeds=seeds, excluded=excluded):
@@ -178,6 +182,10 @@ class Worker:
                 images += len(batch.samples)
                 self._judge(batch, attempt, outcomes)
                 drew(len(batch.samples))
+                made = (outcomes[sample.key].image for sample in batch.samples)
+                unencoded.append([image for image in made if image is not None])
+                if len(unencoded) > UNENCODED:
+                    wait(unencoded.popleft())
             samples = [sample for sample in samples if self._again(outcomes[sample.key])]
             if not samples:
                 break

@@ -342,9 +342,14 @@ def test_a_size_that_the_loaded_model_refuses_makes_a_bad_row(tmp_path: Path) ->
 def test_a_run_to_s3_is_killed_and_goes_on_to_the_bytes_of_one_on_disk(
     model: str, tmp_path: Path, s3: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """Of pictures of two sizes by turns, which share no batch."""
     path, url = write(tmp_path, model, prompts=32, steps=15), f"s3://corpora/{tmp_path.name}"
+    rows = [{"prompt": f"a photo of a dog {i}", "size": ("32x32", "40x32")[i % 2]} for i in range(32)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
+    source = f"prompts.source={tmp_path / 'prompts.parquet'}"
     options = [f"{key}={value}" for key, value in s3.items()]
-    words = ["run", str(path), f"output.path={url}", *(f"output.storage_options.{option}" for option in options)]
+    there = [f"output.path={url}", *(f"output.storage_options.{option}" for option in options)]
+    words = ["run", str(path), source, *there]
     store = open_store(url, s3)
     process = subprocess.Popen([sys.executable, "-m", "pipeline.cli", *words], cwd=ROOT, stderr=subprocess.DEVNULL)
     while len(list(store.list("commits"))) < 2:
@@ -364,7 +369,7 @@ def test_a_run_to_s3_is_killed_and_goes_on_to_the_bytes_of_one_on_disk(
     assert "8 of 8 shards, 32 of 32 samples" in said
     assert f"look at     {url}/report.html\n" in said
 
-    assert run(load(path), progress=Silent()).exit_code == 0
+    assert run(load(path, source), progress=Silent()).exit_code == 0
     for name in [f"{kind}/{shard:06d}.{end}" for shard in range(8) for kind, end in FILES]:
         assert store.read(name) == store_of(tmp_path).read(name), name
 

@@ -9,7 +9,16 @@ import pytest
 from huggingface_hub import constants
 
 from pipeline.audit.detector import Detector
-from pipeline.config.schema import Backend, ConceptConfig, Config, DetectorConfig, ErasureConfig, Policy, StepConfig
+from pipeline.config.schema import (
+    Backend,
+    BadRows,
+    ConceptConfig,
+    Config,
+    DetectorConfig,
+    ErasureConfig,
+    Policy,
+    StepConfig,
+)
 from pipeline.corpus import RunRecord, open_store
 from pipeline.errors import ConfigError
 from pipeline.pairs import draw_evidence
@@ -219,3 +228,39 @@ def test_a_detectors_code_is_pinned_with_them(tmp_path: Path, monkeypatch: pytes
 
 def test_a_run_without_a_detector_pins_none(tmp_path: Path):
     assert start(configure(tmp_path)).detectors == []
+
+
+def test_a_batch_size_of_auto_is_settled_once_and_kept(tmp_path: Path):
+    """On a CPU it is 32 at most, evenly filled; what is at the output already outweighs what would be found now."""
+    config = configure(tmp_path)
+    (tmp_path / "prompts.txt").write_text("a photo of a cat\n" * 40)
+    config.generation.batch_size = "auto"
+    begun = start(config)
+    assert (begun.batch_size, begun.identity["generation.batch_size"]) == (20, "auto")
+    config.output.samples_per_shard = 8
+    summary = plan(config).summary()
+    assert Session(config, device="cpu").settle_batch_size(summary) == 20
+    config.output.path += "-other"
+    session = Session(config, device="cpu")
+    assert session.settle_batch_size(summary) == session.config.generation.batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("sizes", "largest"),
+    [
+        (["32x32", "40x40", "40x64"], (40, 64)),
+        (["32x32", "16x16"], (32, 32)),
+        (["32x32", None], (48, 48)),  # of a row that asks for none, the run's own
+        (["32x32", "30x4096"], (48, 48)),  # a row that cannot be drawn has its place as one of the run's
+    ],
+)
+def test_auto_is_tried_at_the_largest_size_that_is_drawn(tmp_path: Path, monkeypatch, sizes, largest):
+    config = configure(tmp_path)
+    rows = [{"prompt": "a cat"} | ({"size": size} if size else {}) for size in sizes]
+    (tmp_path / "sized.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config.prompts.source, config.prompts.bad_rows = str(tmp_path / "sized.jsonl"), BadRows.skip
+    config.generation.size, config.generation.batch_size = [48, 48], "auto"
+    asked = []
+    monkeypatch.setattr("pipeline.session.probe_batch_size", lambda *given: asked.append(given[2:]) or 1)
+    Session(config, device="cpu").settle_batch_size(plan(config).summary())
+    assert asked == [(len(rows), largest)]

@@ -6,7 +6,9 @@ import json
 import math
 import statistics
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event, Semaphore
 from typing import Any
 
 import pytest
@@ -33,8 +35,9 @@ from pipeline.corpus.encode import decode_image
 from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows
 from pipeline.errors import ConfigError
 from pipeline.prompts import Plan, further_seed, open_source
+from pipeline.prompts.padding import batching
 from pipeline.session import Session, prepare
-from pipeline.worker import Worker
+from pipeline.worker import UNENCODED, Worker
 from tests import tiny, tiny_eyes
 
 SAMPLES = 8
@@ -237,6 +240,53 @@ def test_regenerate_tries_further_seeds_for_faults_until_there_is_a_picture_or_n
     assert rows[6].reason == "blank"
     for sample, row in zip(plan.shard(0).samples, rows, strict=True):
         assert [attempt.seed for attempt in row.attempts] == [further_seed(sample, i) for i in range(len(row.attempts))]
+
+
+def test_sizes_by_turns_share_batches_and_come_out_in_the_order_of_keys(tmp_path: Path) -> None:
+    """Four sizes by turns, twice: as many batches as the plan reckons, and in tar and manifest the planned order."""
+    config = configure(tmp_path / "run", policy=Policy.keep)
+    sizes = [(32, 32), (40, 32), (32, 40), (40, 40)]
+    asked = [{"prompt": f"a dog {i}", "size": sizes[i % 4]} for i in range(SAMPLES)]
+    config.prompts.source = str(tmp_path / "run" / "sized.jsonl")
+    Path(config.prompts.source).write_text("\n".join(map(json.dumps, asked)))
+    plan = Plan.build(config, open_source(config.prompts))
+    record = prepare(Session(config, device="cpu"), plan.summary())
+    worker, batches = Worker(Session(config, device="cpu"), record), []
+    assert worker.process(plan.shard(0), "first", drew=batches.append).result().won
+    worker.close()
+    reckoned = batching(plan, 4)
+    assert batches == [2] * 4
+    assert (reckoned.batches, reckoned.padded) == (len(batches), 4 * len(batches) - SAMPLES)
+    store = open_store(config.output.path)
+    rows = read_rows(store.read("manifests/000000.parquet"))
+    assert [row.key for row in rows] == [sample.key for sample in plan.shard(0).samples]
+    assert [(row.width, row.height) for row in rows] == [sizes[i % 4] for i in range(SAMPLES)]
+    with tarfile.open(fileobj=io.BytesIO(store.read("train/000000.tar"))) as tar:
+        pictures = [member for member in tar if member.name.endswith(".png")]
+        assert [member.name.partition(".")[0] for member in pictures] == [row.key for row in rows]
+        drawn = [decode_image(tar.extractfile(member).read()).shape for member in pictures]  # type: ignore[union-attr]
+    assert drawn == [(height, width, 3) for width, height in (sizes[i % 4] for i in range(SAMPLES))]
+
+
+def test_the_device_waits_for_those_who_encode_before_it_holds_more_than_a_few_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure(tmp_path / "run", policy=Policy.keep)
+    config.generation.batch_size = 1
+    plan = Plan.build(config, open_source(config.prompts))
+    record = prepare(Session(config, device="cpu"), plan.summary())
+    worker = Worker(Session(config, device="cpu"), record)
+    may_encode, drawn = Event(), Semaphore(0)
+    encode = worker._encode
+    monkeypatch.setattr(worker, "_encode", lambda image: may_encode.wait(60) and encode(image))
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(worker.process, plan.shard(0), "first", drew=lambda images: drawn.release(images))
+        for _ in range(UNENCODED + 1):
+            assert drawn.acquire(timeout=60)
+        assert not drawn.acquire(timeout=0.5), "nobody has encoded a picture yet"
+        may_encode.set()
+        assert future.result().result().counts["ok"] == SAMPLES
+    worker.close()
 
 
 def test_a_second_attempt_at_a_shard_changes_nothing(tmp_path: Path) -> None:

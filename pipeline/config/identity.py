@@ -40,6 +40,8 @@ from pipeline.config.schema import AUTO, Config, DType, settings
 #    takes unknown ones for listed ones misspelt. Captions leave out what weighs 0, and tidy each part before a BREAK.
 #    CEASE and cease_joint gather the place of a concept, and switch, by sums in another order; a prompt's nearness as a
 #    whole is told of what the steps before cease in the recipe have left of it.
+#    Pictures of a shard share a batch with those of their size wherever they stand, not with their neighbours alone: of
+#    shards of one size the batches are as ever.
 SEMANTICS = 6
 
 

@@ -39,7 +39,7 @@ def _declare(is_identity: bool, default: Any, factory: Any, silent: bool = False
     return field(default=default, metadata=metadata)
 
 
-AUTO = "auto"  # of a size that is not settled yet
+AUTO = "auto"  # of sizes of pictures and batches that are not settled yet
 
 
 class DType(StrEnum):
@@ -243,10 +243,14 @@ class GenerationConfig:
     guidance: float = identity(5.0)
     # [width, height] in pixels, or "auto": the model's own, as where a file says nothing (pipeline.models.settle).
     size: list[int] | str = identity(factory=lambda: [64, 64])
-    batch_size: Any = identity(32)  # a number, or "auto": probed once, before the run
+    batch_size: Any = identity(32)  # a number, or "auto": found once, before the run (pipeline.generation.batch)
     negative_prompt: str = identity("")
     long_prompts: LongPrompts = identity(LongPrompts.truncate)
     prompt_syntax: PromptSyntax = identity(PromptSyntax.plain)
+    # Decode a picture larger than the model's own in overlapping tiles, for memory that holds no whole one. It changes
+    # what is seen, a little and most at the seams; decoding few pictures of a batch at a time, as is always done, is
+    # no setting because it follows from their size alone.
+    vae_tiling: bool | None = identity(None, silent=True)
 
     @property
     def pixels(self) -> tuple[int, int]:

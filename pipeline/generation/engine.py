@@ -1,7 +1,7 @@
 """Planned samples in, batches of finished pixels out. Knows nothing of files, audits or shards.
 
-Batches are consecutive samples, and the last one is padded to full size: what a picture is computed together with is
-part of the plan, because a batch's shape can change its bytes.
+Batches are of one picture size and one length of texts, and the last of each kind is padded to full size: what a
+picture is computed together with is part of the plan, because a batch's shape can change its bytes.
 """
 
 from collections import defaultdict, deque
@@ -56,6 +56,7 @@ class Engine:
         width, height = generation.pixels
         model.family.latent_shape(width, height)  # refuses a size that cannot be made before any work
         model.family.check_steps(model.pipe.scheduler, generation.steps, width, height, "generation.steps")
+        _set_tiling(model, bool(generation.vae_tiling))
         if generation.negative_prompt and "guidance" not in model.family.offers:
             raise ConfigError(
                 f"generation.negative_prompt: {model.family.name} takes none: {model.family.lacks['guidance']}"
@@ -86,8 +87,8 @@ class Engine:
     def generate(
         self, samples: Sequence[Sample], seeds: Sequence[int] | None = None, excluded: frozenset[str] = frozenset()
     ) -> Iterator[Batch]:
-        """Yield the pictures of *samples* batch by batch: in their order, of each size those that ask for few chunks of
-        text first.
+        """Yield the pictures of *samples* batch by batch, in the order of ``batches``: size by size, of each those that
+        ask for few chunks of text first.
 
         ``seeds`` replaces the samples' own. The keys in ``excluded`` are not generated: padding fills their slots, so
         that their neighbours come out as ever.
@@ -171,6 +172,14 @@ class _Launched:
         if self.samples[i].key in self.excluded:
             return EXCLUDED
         return "nan" if not finite[i] else "blank" if blank[i] else None
+
+
+def _set_tiling(model: Model, on: bool) -> None:
+    vae = model.pipe.vae
+    if hasattr(vae, "use_tiling"):
+        vae.use_tiling = on
+    elif on:
+        raise ConfigError(f"generation.vae_tiling: {type(vae).__name__} cannot decode in tiles; expected false")
 
 
 def _pair(sample: Sample, excluded: frozenset[str]) -> PromptPair:

@@ -11,6 +11,7 @@ from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import AUTO, Config
 from pipeline.paths import is_hub_id, locate
+from pipeline.prompts.padding import Batching, batching, of_one_length
 from pipeline.prompts.plan import Plan
 from pipeline.prompts.sample import Sample
 from pipeline.prompts.source import Row
@@ -28,10 +29,12 @@ OVERHEAD = 3 * 512 + 2 * 512 + 256 + 200
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """One measured batch, on one worker, and what its text encoder made of the prompts: ``unread`` are those that it
-    does not read to their end, at most ``most_unread`` tokens of one."""
+    does not read to their end, at most ``most_unread`` tokens of one. Seconds and bytes are means over a plan: of
+    pictures of all sizes, with the padding of their ``batching``."""
 
     seconds_per_image: float
     bytes_per_image: float
+    batching: Batching | None = None
     unread: "Share | None" = None
     most_unread: int = 0
 
@@ -81,6 +84,7 @@ class PlanReport:
     any_share: Share
     workers: int
     measured: Measured | None
+    batching: Batching | None  # None: a size or a length is not known yet
     price: float | None
 
     @property
@@ -110,6 +114,7 @@ class PlanReport:
             *self.source_lines,
             f"images    {self.samples:,}{per_prompt}, {size} where a row does not say otherwise",
             f"shards    {self.shards:,} of up to {self.samples_per_shard:,} images",
+            *([] if self.batching is None else [f"batches   {self.batching.line()}"]),
             f"model     {self.model}",
             f"output    {self.there}",
         ]
@@ -183,8 +188,17 @@ def plan_report(
         any_share=any_share,
         workers=workers,
         measured=measured,
+        batching=_batching(config, plan) if measured is None else measured.batching,
         price=price,
     )
+
+
+def _batching(config: Config, plan: Plan) -> Batching | None:
+    """Return how *plan* falls into batches, as far as that is known without a model."""
+    generation = config.generation
+    if AUTO in (generation.batch_size, generation.size) or not of_one_length(generation):
+        return None
+    return batching(plan, generation.batch_size)
 
 
 def source_lines(config: Config, plan: Plan, *, notable: bool = False) -> list[str]:

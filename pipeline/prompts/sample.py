@@ -1,8 +1,7 @@
 """The pictures of a plan as plain data, and their grouping into batches. Nothing here reads or draws."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 
 import pyarrow as pa
 
@@ -53,19 +52,17 @@ def unplanned(asked: Iterable[tuple[str, int]], width: int, height: int) -> list
 def batches(
     samples: Sequence[Sample], batch_size: int, length: Callable[[Sample], int] = lambda sample: 1
 ) -> list[tuple[Sample, ...]]:
-    """Cut *samples* into batches of consecutive ones, at most *batch_size*, each of one picture size.
+    """Cut *samples* into batches of at most *batch_size*, in all of which but the last of each kind so many are.
 
-    Samples whose texts are of unlike *length* cannot share a batch: of consecutive ones of a size, the shorter come
-    first. Which samples share a batch changes their bytes a little, so this rule is part of a corpus's identity.
+    What a batch must share is the picture's size and the *length* of the texts: those that do stand in their own order,
+    wherever they stand among others. Sizes come in the order of their first sample, of each the shorter texts first.
+    Which samples share a batch changes their bytes a little, so this rule is part of a corpus's identity.
     """
-    runs = [
-        tuple(run) for same_size in _same_size(samples) for _, run in groupby(sorted(same_size, key=length), key=length)
-    ]
-    return [run[i : i + batch_size] for run in runs for i in range(0, len(run), batch_size)]
-
-
-def _same_size(samples: Sequence[Sample]) -> Iterator[Iterator[Sample]]:
-    return (run for _, run in groupby(samples, key=lambda sample: (sample.width, sample.height)))
+    alike: dict[tuple[int, int], dict[int, list[Sample]]] = {}
+    for sample in samples:
+        alike.setdefault((sample.width, sample.height), {}).setdefault(length(sample), []).append(sample)
+    kinds = [tuple(of_length) for lengths in alike.values() for _, of_length in sorted(lengths.items())]
+    return [kind[i : i + batch_size] for kind in kinds for i in range(0, len(kind), batch_size)]
 
 
 def further_seed(sample: Sample, attempt: int) -> int:

@@ -11,7 +11,8 @@ from pipeline.corpus.report import evidence_page
 from pipeline.drawable import Drawable
 from pipeline.errors import ConfigError
 from pipeline.pairs import choose_samples, draw_pairs
-from pipeline.prompts import Plan, batches, open_source
+from pipeline.prompts import Plan, Sample, batches, open_source
+from pipeline.prompts.padding import batching, of_one_length
 from pipeline.prompts.report import Measured, Share, surveyed
 from pipeline.session import Session
 
@@ -26,16 +27,17 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
     if session.auditor is not None:
         session.auditor.check_size(*config.generation.pixels)
     recipe = session.compile()
-    session.settle_batch_size()
+    session.settle_batch_size(plan.summary())
     pairs = draw_pairs(session, recipe, samples)
     text = evidence_page(pairs, (), treatment([concept.name for concept in session.concepts], recipe.record))
     return write_page(text, session.output, "preview.html", output)
 
 
 def measure(config: Config, plan: Plan) -> Measured | None:
-    """Generate, audit, measure and encode one batch of the plan as the run would; return its seconds and bytes per
-    image, or None where no row of the first shard can be drawn.
+    """Generate, audit, measure and encode one batch of the plan as the run would; return what a picture takes, or None
+    where no row of the first shard can be drawn.
 
+    Batches of other sizes are reckoned to take as much more or less as they have pixels, padding as much as pictures.
     Under ``policy: regenerate`` further seeds are reckoned in, as if of each as many failed as of this batch.
     """
     session = Session(config)
@@ -44,13 +46,16 @@ def measure(config: Config, plan: Plan) -> Measured | None:
         auditor.check_size(*config.generation.pixels)
     quality = session.quality
     recipe = session.compile()
-    batch_size = session.settle_batch_size()
+    batch_size = session.settle_batch_size(plan.summary())
     engine = session.engine(recipe, last=True)
     drawable = Drawable(engine, auditor)
     drawn = [sample for sample in plan.shard(0).samples if drawable.fault(sample) is None]
     if not drawn:
         return None
-    samples = max(batches(drawn, batch_size, engine.chunks_of), key=len)
+    samples = max(batches(drawn, batch_size, engine.chunks_of), key=lambda batch: len(batch) * _pixels(batch[0]))
+    size = samples[0].width, samples[0].height
+    length = None if of_one_length(config.generation) else engine.chunks_of
+    found = batching(plan, batch_size, length, drawable.placed)
     sizes: list[int] = []
     seconds, again = 0.0, 0
     for measured in (samples[:1], samples):  # kernels and allocators warm up on the first
@@ -67,10 +72,17 @@ def measure(config: Config, plan: Plan) -> Measured | None:
         seconds = time.perf_counter() - started
     tries = 1 + (config.audit.attempts if config.audit.policy is Policy.regenerate else 0)
     pictures = sum((again / len(samples)) ** attempt for attempt in range(tries))  # per sample
+    picture = sum(sizes) / len(sizes)
     unread = [engine.reader.extent(row.prompt).unread for row in surveyed(plan)]
     return Measured(
-        seconds_per_image=pictures * seconds / len(samples),
-        bytes_per_image=sum(sizes) / len(sizes) + (0 if quality is None else quality.row_bytes),
+        seconds_per_image=pictures * seconds * found.per_picture(size),
+        bytes_per_image=picture * found.mean_pixels / _pixels(samples[0])
+        + (0 if quality is None else quality.row_bytes),
+        batching=found,
         unread=Share(sum(map(bool, unread)), len(unread), len(unread) == plan.prompts),
         most_unread=max(unread),
     )
+
+
+def _pixels(sample: Sample) -> int:
+    return sample.width * sample.height

@@ -62,9 +62,14 @@ def test_an_excluded_sample_is_not_drawn_and_its_neighbours_do_not_change(engine
     assert not np.array_equal(plain[2], batch.images[2])
 
 
-def test_batches_split_where_the_size_changes(engine: Engine):
-    mixed = [SAMPLES[0], dataclasses.replace(SAMPLES[1], width=40), SAMPLES[2]]
-    assert [batch.images.shape[1:3] for batch in engine.generate(mixed)] == [(32, 32), (32, 40), (32, 32)]
+def test_each_size_has_batches_of_its_own_and_its_pictures_are_those_of_the_size_alone(engine: Engine):
+    """Six of one size and two of another, by turns: three batches of four, where runs of one size would be six."""
+    wide = (1, 4)
+    mixed = [dataclasses.replace(SAMPLES[i % 6], key=f"{i:011d}", width=40 if i in wide else 32) for i in range(8)]
+    found = list(engine.generate(mixed))
+    assert [batch.images.shape for batch in found] == [(4, 32, 32, 3), (2, 32, 32, 3), (2, 32, 40, 3)]
+    for batch in (found[0], found[2]):
+        assert np.array_equal(batch.images, images(engine, batch.samples))
 
 
 def test_every_text_is_encoded_once_however_many_pictures_batches_and_steps_it_is_for(monkeypatch):
@@ -117,6 +122,23 @@ def test_a_size_that_cannot_be_made_is_refused_before_any_work():
     config.generation.size = [32, 30]
     with pytest.raises(ConfigError, match=r"generation.size: height 30 is not a multiple of 4"):
         Engine.load(config, None, "cpu")
+
+
+def test_pictures_up_to_the_models_own_size_are_decoded_whole_and_larger_ones_in_tiles_only_where_asked_for():
+    """The tiny decoder was made for 32x32 pixels, so a picture of 64x64 is nine tiles that overlap."""
+    plain = Engine.load(tiny.config(tiny.path()), None, "cpu")
+    config = tiny.config(tiny.path())
+    config.generation.vae_tiling = True
+    tiled = Engine.load(config, None, "cpu")
+    large = [dataclasses.replace(sample, width=64, height=64) for sample in SAMPLES[:4]]
+    assert np.array_equal(images(plain, SAMPLES[:4]), images(tiled, SAMPLES[:4]))
+    whole, seamed = images(plain, large).astype(int), images(tiled, large).astype(int)
+    assert whole.shape == seamed.shape == (4, 64, 64, 3)
+    apart = np.abs(whole - seamed)
+    assert apart.max() > 0
+    assert apart.mean() < whole.std() / 4, "the same pictures"
+    # An engine over a model that another has used sets it as its own config says.
+    assert np.array_equal(images(Engine(plain.config, tiled.model, ()), large), whole)
 
 
 def test_more_steps_than_the_scheduler_can_do_are_refused_before_any_work():

@@ -116,13 +116,27 @@ def test_further_seeds_differ_and_the_first_is_the_planned_one(make):
     assert max(seeds) < 2**63
 
 
-def test_batches_are_of_consecutive_samples_of_one_size(make):
+def test_batches_are_of_one_size_and_one_length_of_texts_in_the_order_of_keys(make):
     samples = everything(make(10))
-    mixed = [replace(s, width=128) if s.index in (3, 4, 5, 9) else s for s in samples]
-    cut = batches(mixed, 2)
-    assert [[s.index for s in batch] for batch in cut] == [[0, 1], [2], [3, 4], [5], [6, 7], [8], [9]]
-    assert batches(samples, 4) == [tuple(samples[:4]), tuple(samples[4:8]), tuple(samples[8:])]
+
+    def cut(batch_size, wide=(), long=()):
+        mixed = [replace(s, width=128) if s.index in wide else s for s in samples]
+        found = batches(mixed, batch_size, lambda sample: 1 + (sample.index in long))
+        return [[s.index for s in batch] for batch in found]
+
+    assert cut(2, wide=(3, 4, 5, 9)) == [[0, 1], [2, 6], [7, 8], [3, 4], [5, 9]]
+    assert cut(4, wide=(0, 3, 4)) == [[0, 3, 4], [1, 2, 5, 6], [7, 8, 9]]
+    assert cut(3, long=(0, 2, 3)) == [[1, 4, 5], [6, 7, 8], [9], [0, 2, 3]]
+    assert cut(2, wide=(1, 2, 8), long=(0, 2)) == [[3, 4], [5, 6], [7, 9], [0], [1, 8], [2]]
+    assert cut(4) == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     assert batches([], 4) == []
+
+
+def test_sizes_by_turns_take_no_more_batches_than_sizes_one_after_another(make):
+    samples = everything(make(64))
+    turns = [replace(s, width=64 * (1 + s.index % 4)) for s in samples]
+    assert [len(batch) for batch in batches(turns, 16)] == [16] * 4
+    assert batches(turns, 16) == batches(sorted(turns, key=lambda sample: sample.width), 16)
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 64, 65, 1000])

@@ -122,7 +122,41 @@ def test_where_prompts_are_of_several_lengths_a_full_batch_is_measured(config: C
     monkeypatch.setattr("pipeline.workshop.preview.time.perf_counter", lambda: float(len(looks)))
     config.audit = AuditConfig(detectors=[DetectorConfig(detector="tests.eyes:Brightness")])
     config.erasure.concepts = [ConceptConfig(name="light", anchor="dark")]
-    assert measure(config, Plan.build(config, open_source(config.prompts))).seconds_per_image == 1 / 4
+    measured = measure(config, Plan.build(config, open_source(config.prompts)))
+    assert (measured.batching.batches, measured.batching.padded) == (6, 4), "ten of each: 4, 4, 2"
+    assert measured.seconds_per_image == 6 / 20
+
+
+@pytest.mark.parametrize("batch_size", [4, "auto"])
+def test_of_mixed_sizes_time_and_bytes_are_those_of_all_and_padding_counts(
+    config: Config, monkeypatch, batch_size: int | str
+) -> None:
+    """Ten pictures of 32x32, ten of four times the pixels: a batch of the larger is measured. On a CPU "auto" is here
+    20, the whole shard. A clock that ticks once a batch is time."""
+    source = Path(config.prompts.source or "").with_suffix(".jsonl")
+    source.write_text(
+        "\n".join(f'{{"prompt": "a dog {i}", "size": "{32 + i % 2 * 32}x{32 + i % 2 * 32}"}}' for i in range(20))
+    )
+    config.prompts.source, config.erasure.recipe, config.generation.batch_size = str(source), [], batch_size
+    looks: list[tuple[int, ...]] = []
+    score = Brightness.score
+    monkeypatch.setattr(
+        Brightness, "score", lambda self, images, terms: looks.append(images.shape) or score(self, images, terms)
+    )
+    monkeypatch.setattr("pipeline.workshop.preview.time.perf_counter", lambda: float(len(looks)))
+    monkeypatch.setattr("pipeline.workshop.preview.encode_image", lambda image, *_: bytes(image.size))
+    config.audit = AuditConfig(detectors=[DetectorConfig(detector="tests.eyes:Brightness")])
+    config.erasure.concepts = [ConceptConfig(name="light", anchor="dark")]
+    plan = Plan.build(config, open_source(config.prompts))
+    measured = measure(config, plan)
+    assert looks[-1][1:] == (64, 64, 3)
+    batches = 3 if batch_size == 4 else 1
+    assert measured.batching.sizes == {(32, 32): (10, batches), (64, 64): (10, batches)}
+    assert measured.seconds_per_image == pytest.approx(batches * (1 + 1 / 4) / 20)
+    assert measured.bytes_per_image == 3 * (32 * 32 + 64 * 64) / 2
+    share = 1 - 10 / (batches * (4 if batch_size == 4 else 20))
+    (line,) = [line for line in plan_report(config, plan, measured=measured).lines() if line.startswith("batches")]
+    assert f"{100 * share:.3g} % of the drawing time" in line
 
 
 def test_the_measured_batch_is_audited_and_further_seeds_are_reckoned_in(config: Config, monkeypatch) -> None:

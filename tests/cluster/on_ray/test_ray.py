@@ -125,13 +125,17 @@ def when(condition: Callable[[], bool], action: Callable[[], None]) -> threading
 def test_driver_worker_and_coordinator_are_killed_and_the_bytes_are_the_same(
     cluster: Any, model: str, tmp_path: Path
 ) -> None:
+    """Of two sizes by turns, which share no batch: who draws does not matter, and what is drawn together is planned."""
     prompts = [f"a photo of a {animal} {i}" for i in range(12) for animal in ("cat", "dog", "lion", "wolf")]
     path = write(tmp_path, model, prompts, steps=25)
+    rows = [{"prompt": prompt, "size": ("32x32", "40x32")[i % 2]} for i, prompt in enumerate(prompts)]
+    (tmp_path / "sized.jsonl").write_text("\n".join(map(json.dumps, rows)))
     output, reference = tmp_path / "corpus", tmp_path / "reference"
-    local = run(load_config(path, ["cluster.backend=local", f"output.path={reference}"]), progress=Lines())
+    there = [f"prompts.source={tmp_path / 'sized.jsonl'}", f"output.path={output}"]
+    local = run(load_config(path, ["cluster.backend=local", there[0], f"output.path={reference}"]), progress=Lines())
     assert local.exit_code == 0, local.message
 
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), f"output.path={output}"]
+    command = [sys.executable, "-m", "pipeline.cli", "run", str(path), *there]
     driver = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while shards_done(output) < 2:
         assert driver.poll() is None
@@ -150,7 +154,7 @@ def test_driver_worker_and_coordinator_are_killed_and_the_bytes_are_the_same(
         when(lambda: shards_done(output) >= left + 2, lambda: actors("CoordinatorActor")[0].kill()),
         when(lambda: shards_done(output) >= left + 4, lambda: actors("WorkerActor")[0].kill()),
     ]
-    outcome = run(load_config(path, [f"output.path={output}"]), progress=progress)
+    outcome = run(load_config(path, there), progress=progress)
     assert outcome.exit_code == 0, outcome.message
     for watcher in watchers:
         watcher.join(timeout=1)
@@ -164,7 +168,7 @@ def test_driver_worker_and_coordinator_are_killed_and_the_bytes_are_the_same(
     assert len(kinds) <= 1, "one kill, one shard charged"
 
     again = Lines()
-    assert run(load_config(path, [f"output.path={output}"]), progress=again).exit_code == 0
+    assert run(load_config(path, there), progress=again).exit_code == 0
     assert again.last is None, "a finished corpus needs no workers"
 
 
