@@ -73,7 +73,7 @@ def plan(folder: Path, source: Path) -> dict[str, float]:
 
     file = folder / "config.yaml"
     file.write_text(
-        f"model: {{path: diorama, dtype: float32}}\ngeneration: {{size: [64, 64]}}\n"
+        f"model: {{path: diorama, dtype: float32}}\ngeneration: {{size: [64, 64], compile: none}}\n"
         f"erasure: {{concepts: [{{name: cat, aliases: [kitten]}}], recipe: [{{method: uce}}]}}\n"
         f"prompts: {{source: {source.name}, shuffle: true}}\n"
         f"output: {{path: {folder}/corpus}}\n"

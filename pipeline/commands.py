@@ -1,7 +1,7 @@
 """What each `lacuna` command does with its arguments.
 
-Every one imports what it needs when it runs, so that `show`, `plan` and `status` do not wait for torch (but where
-`model.dtype: auto` makes it look for a GPU, or a recipe has steps that are checked against the model's family).
+Every one imports what it needs when it runs, so that `show`, `plan` and `status` do not wait for torch (but where an
+`auto` makes it look for a GPU, or a recipe has steps that are checked against the model's family).
 """
 
 import argparse
@@ -9,6 +9,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,8 @@ def _need_docstrings() -> None:
 
 def read_settled(args: argparse.Namespace) -> "Config":
     """Read the config, refuse a recipe that its model cannot do, and settle what a run would, its words among it."""
-    return _as_begun(_read(args))[0]
+    config, _ = _as_begun(_read(args))
+    return config
 
 
 def read_settled_as_listed(args: argparse.Namespace) -> "Config":
@@ -59,18 +61,33 @@ def _read(args: argparse.Namespace) -> "Config":
     return config
 
 
-def _as_begun(config: "Config", *, here: bool = False) -> "tuple[Config, str]":
+def _as_begun(config: "Config", *, here: bool = False) -> "tuple[Config, list[str]]":
     """Return *config* as the corpus at its output was begun, or as a run would begin it: without "auto" and with proved
-    words, of which the line tells. With *here* no network is used, and what then is not settled has no words either."""
+    words, and a line on each of both that is news. With *here* no network is used, and what then is not settled has no
+    words either."""
     from pipeline.corpus import open_store
     from pipeline.corpus.resume import follow
+    from pipeline.erasure.compatibility import check_recipe_here
     from pipeline.evaluation.words.settle import with_proved_words
+    from pipeline.models.compiling import Work
     from pipeline.models.settle import is_settled, settle, settle_here
 
     store = open_store(config.output.path, config.output.storage_options)
     config = follow(config, store)
-    config = settle_here(config) if here else settle(config)
-    return with_proved_words(config, store) if is_settled(config) else (config, "")
+    lines: list[str] = []
+    work = Work(partial(_pictures, config), check_recipe_here)
+    config = (settle_here if here else settle)(config, work=work, say=lines.append)
+    if not is_settled(config):
+        return config, lines
+    config, words = with_proved_words(config, store)
+    return config, [*lines, *filter(None, [words])]
+
+
+def _pictures(config: "Config") -> int:
+    """Count what there is to draw."""
+    from pipeline.prompts import count, open_source
+
+    return count(config.prompts, open_source(config.prompts))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -108,8 +125,8 @@ def _plan(args: argparse.Namespace) -> int:
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report
 
-    config, words = _as_begun(_read(args), here=args.no_measure)
-    settled, notes = is_settled(config), [words] if words else []
+    config, notes = _as_begun(_read(args), here=args.no_measure)
+    settled = is_settled(config)
     plan = Plan.build(stand_in(config), open_source(config.prompts))
     there = outlook(config, plan.summary(), settled=settled)
     measured = None
@@ -118,7 +135,7 @@ def _plan(args: argparse.Namespace) -> int:
         from pipeline.audit.compatibility import unseen_anchors
         from pipeline.workshop.preview import measure
 
-        measured = measure(config, plan)
+        measured = measure(config, plan, _say)
         notes += unseen_anchors(config)
     report = plan_report(config, plan, measured=measured, price=args.price, there=there)
     tell(report.text() if settled else replace(report, identity=LATER).text())

@@ -38,7 +38,6 @@ from pipeline.corpus.run_record import environment_difference
 from pipeline.corpus.verify import inspect_output
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import EXCLUDED
-from pipeline.generation.environment import environment
 from pipeline.models.settle import as_begun
 from pipeline.prompts import Plan, PlannedShard, open_source
 from pipeline.run import run
@@ -134,7 +133,7 @@ class _Repair:
 
     def draw(self, found: Inspection) -> None:
         """Solve the recipe's damaged tensors, then draw the damaged shards."""
-        here = environment(self.session.device, self.session.config.cluster.threads_per_worker)
+        here = self.session.environment()
         if found.tensors and not self._solve(found.tensors, here):
             self.done.left += [
                 f"shard {shard:06d}: cannot be drawn again without the recipe's tensors" for shard in found.damaged

@@ -6,7 +6,7 @@ recipe -> dtype -> source -> plan -> store (writable? same identity? anything un
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 from pipeline.audit.compatibility import check_detectors_here
 from pipeline.cluster.on_ray import driving
@@ -18,7 +18,7 @@ from pipeline.cluster.supervisor import Supervisor, Tell
 from pipeline.cluster.triage import last_line
 from pipeline.cluster.watch import Lost
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import Backend, BadRows, Config, DType
+from pipeline.config.schema import Backend, BadRows, Compile, Config, Device, DType
 from pipeline.corpus import (
     Output,
     Status,
@@ -42,10 +42,11 @@ from pipeline.corpus.summary import Summary
 from pipeline.erasure.compatibility import check_recipe_here
 from pipeline.errors import ConfigError, CorpusError, StoreError
 from pipeline.evaluation.words.settle import with_proved_words
-from pipeline.models.dtype import settle_dtype, with_dtype
+from pipeline.models.compiling import Work, hardware, settle_compile
+from pipeline.models.dtype import kind_here, with_dtype
 from pipeline.models.settle import is_settled, settle_size
 from pipeline.paths import is_relative, locate
-from pipeline.prompts import Plan, Sample, open_source
+from pipeline.prompts import Plan, RowSource, Sample, count, open_source
 from pipeline.prompts.report import source_lines
 
 PAIRS = 16  # pictures drawn erased and unerased for the evidence
@@ -80,16 +81,27 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
         check_detectors_here(config)
         with leaving_no_folder(locate(config.output.path)), terminable(), Supervisor(config) as on_ray:
             check_writable(output.store)  # before anything takes long
-            config, words = with_proved_words(_settled(config, output, on_ray), output.store)
-            return _run(config, output, on_ray, accept_environment, progress, words)
+            source = cache(lambda: open_source(config.prompts))
+            notes: list[str] = []
+            work = Work(lambda: count(config.prompts, source()), check_recipe_here)
+            settled = _settled(config, output, on_ray, work, notes.append)
+            settled, words = with_proved_words(settled, output.store)
+            notes += filter(None, [words])
+            return _run(settled, source(), output, on_ray, accept_environment, progress, notes)
     except KeyboardInterrupt:
         return RunOutcome(exit_code=130, failed=(), message=_stopped(output))
     except Lost as lost:
         return RunOutcome(exit_code=1, failed=(), message=f"{_stopped(output)}; {lost}")
 
 
-def _settled(config: Config, output: Output, on_ray: Supervisor) -> Config:
-    """Settle what is "auto": as the run was begun, or by the model and what the workers' devices do fast.
+def _settled(
+    config: Config,
+    output: Output,
+    on_ray: Supervisor,
+    work: Work,
+    say: Callable[[str], object],
+) -> Config:
+    """Settle what is "auto": as the run was begun, or by the model, what the workers' devices do fast, and the *work*.
 
     A resume on another kind of device is refused later, by its environment.
     """
@@ -97,22 +109,31 @@ def _settled(config: Config, output: Output, on_ray: Supervisor) -> Config:
     if is_settled(config):
         return config
     config = settle_size(config)
-    if config.model.dtype is not DType.auto:
+    dtype, cluster = config.model.dtype, config.cluster
+    if dtype is not DType.auto and config.generation.compile is not Compile.auto:
         return config
-    if config.cluster.backend is Backend.local:
-        return settle_dtype(config)
-    return with_dtype(config, on_ray.ask(lambda: partial(driving.fast_dtype, config=config), Lines()))
+    if cluster.backend is Backend.local or (dtype is not DType.auto and cluster.device is Device.cpu):
+        device = hardware(kind_here(cluster.device))
+    else:
+        device = on_ray.ask(lambda: partial(driving.hardware, config=config), Lines())
+    if dtype is DType.auto:
+        config = with_dtype(config, device.dtype)
+    config, line = settle_compile(config, device, work)
+    if line:
+        say(line)
+    return config
 
 
 def _run(
     config: Config,
+    source: RowSource,
     output: Output,
     on_ray: Supervisor,
     accept_environment: bool,
     progress: Progress | None,
-    words: str,
+    notes: Sequence[str],
 ) -> RunOutcome:
-    plan = Plan.build(config, open_source(config.prompts))
+    plan = Plan.build(config, source)
     store, evidence = output.store, output.evidence
     pinned = existing_run(config, plan.summary(), store)
     check_evidence(output, plan.identity.digest)
@@ -129,7 +150,7 @@ def _run(
     given_up = {failure.shard for failure in failures(store) if failure.kind == FailureKind.given_up}
     unfinished = plan.shards - len(given_up | known.keys())
     shown = progress or open_progress()
-    for line in (*source_lines(config, plan, notable=True), *filter(None, [words])):
+    for line in (*source_lines(config, plan, notable=True), *notes):
         shown.say(line)
     try:
         snapshot = _generate(config, output, plan, on_ray, shown, known, unfinished, accept_environment)
@@ -196,7 +217,7 @@ def _generate_here(
     from pipeline.session import Session, prepare
     from pipeline.worker import Worker
 
-    session = Session(config, output=output)
+    session = Session(config, output=output, say=progress.say)
     record = prepare(session, plan.summary())
     if pair_samples:
         try:

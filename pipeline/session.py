@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from pipeline.audit.quality import Quality
 from pipeline.config import to_public_dict
 from pipeline.config.concepts import concepts_of
 from pipeline.config.places import whole_paths
-from pipeline.config.schema import AUTO, BadRows, Config, Device
+from pipeline.config.schema import AUTO, BadRows, Compile, Config, Device
 from pipeline.corpus import (
     Output,
     RunRecord,
@@ -27,6 +28,7 @@ from pipeline.corpus import (
     layout,
     read_run_record,
 )
+from pipeline.corpus.compiled import PinnedCode
 from pipeline.corpus.manifest import NO_COLUMNS, check_quality
 from pipeline.corpus.resume import existing_run, of_this_corpus
 from pipeline.corpus.words import pinned_words
@@ -37,8 +39,10 @@ from pipeline.erasure.tensors import apply_tensors
 from pipeline.erasure.trained import Trained, read_trained
 from pipeline.errors import ConfigError
 from pipeline.generation.batch import probe_batch_size
+from pipeline.generation.compilation import Artifacts, Compilation, release
 from pipeline.generation.engine import Engine
 from pipeline.generation.environment import environment
+from pipeline.models.compiling import check_compiler
 from pipeline.models.family import Family
 from pipeline.models.load import Model, load_model
 from pipeline.prompts import Looked, PlanSummary
@@ -61,10 +65,19 @@ class Session:
     The model is in memory once. It is edited and unedited in place, so of its engines only the newest can be used.
     """
 
-    def __init__(self, config: Config, *, device: str | None = None, output: Output | None = None):
-        """*device* ("cuda", "cpu") is by default the config's (``resolve_device``), *output* opened here."""
+    def __init__(
+        self,
+        config: Config,
+        *,
+        device: str | None = None,
+        output: Output | None = None,
+        say: Callable[[str], object] = lambda line: None,
+    ):
+        """*device* ("cuda", "cpu") is by default the config's (``resolve_device``), *output* opened here; *say* is told
+        what is compiled."""
         self.config = config
         self.device = device or resolve_device(config.cluster.device)
+        self.say = say
         self.output = output or Output.of(config.output)
         self.concepts = concepts_of(config.erasure)
         torch.set_num_threads(config.cluster.threads_per_worker)
@@ -130,13 +143,25 @@ class Session:
         apply_tensors(self.model, self._originals)
         return compile_recipe(self.config, self.model, trained, self._originals)
 
-    def engine(self, recipe: CompiledRecipe | None, *, batch_size: int | None = None, last: bool = False) -> Engine:
+    def engine(
+        self,
+        recipe: CompiledRecipe | None,
+        *,
+        batch_size: int | None = None,
+        last: bool = False,
+        compiled: bool = False,
+        artifacts: Artifacts | None = None,
+    ) -> Engine:
         """Put *recipe* to work in the model; ``None`` is the model as it is.
 
         *batch_size* is by default the config's. The *last* engine takes the model with it: what it writes over is not
-        kept, and whoever asks after it has the model loaded again.
+        kept, and whoever asks after it has the model loaded again. It is *compiled* as the config says, with
+        *artifacts* where it is for a corpus, or not at all.
+
+        Raises ``ConfigError`` where that cannot be compiled here.
         """
         model = self.model
+        release(model)
         apply_tensors(model, self._originals)
         if last:
             self._model, self._originals = None, {}
@@ -145,7 +170,25 @@ class Session:
             recipe.apply(model, None if last else self._originals)
             methods = active_methods(self.config, model)
         config = self.config if batch_size is None else with_batch_size(self.config, batch_size)
-        return Engine(config, model, methods)
+        return Engine(config, model, methods, self._compilation(model, artifacts) if compiled else None)
+
+    def _compilation(self, model: Model, artifacts: Artifacts | None) -> Compilation | None:
+        compile = self.config.generation.compile
+        check_compiler(compile, self.device)
+        return None if compile is Compile.none else Compilation(model, compile, artifacts, self.say)
+
+    def artifacts(self, identity: str, *, accept_environment: bool = False) -> PinnedCode:
+        """Return the compiled code that is pinned in the corpus of *identity*, for this environment."""
+        return PinnedCode(self.output.store, identity, self.environment(), accept_environment=accept_environment)
+
+    def environment(self) -> dict[str, Any]:
+        """Return the environment in which this session draws."""
+        return environment(self.device, self.config.cluster.threads_per_worker, self.config.generation.compile)
+
+    def compile_ahead(self, recipe: CompiledRecipe, identity: str) -> None:
+        """Pin compiled code for the corpus of *identity*, so that its workers load it."""
+        if self.config.generation.compile is not Compile.none:
+            self.engine(recipe, compiled=True, artifacts=self.artifacts(identity)).warm_up()
 
     def settle_batch_size(self, summary: PlanSummary) -> int:
         """Fix the config's batch size for the plan of *summary*: "auto" is what the corpus was begun with, or else what
@@ -208,6 +251,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
         session.pin(existing)
         return existing
     check_recipe(config)
+    check_compiler(config.generation.compile, session.device)
     if session.auditor is not None:  # refuses before any long work
         _check_sizes(config, summary.looked, session.auditor.check_size)
     quality = session.quality  # likewise
@@ -217,6 +261,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
     methods = active_methods(config, session.model)
     Engine(config, session.model, methods).rehearse()  # what workers do is refused before it is pinned
     batch_size = session.settle_batch_size(summary)
+    session.compile_ahead(recipe, summary.identity.digest)
     for name, data in recipe.tensors.items():
         output.store.write(layout.recipe(name), data)
     words = pinned_words(config.proved)
@@ -232,7 +277,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
         detectors=[] if session.auditor is None else session.auditor.pinned(),
         quality=[] if quality is None else quality.pinned(),
         words=words,
-        environment=environment(session.device, config.cluster.threads_per_worker),
+        environment=session.environment(),
         samples=summary.samples,
         shards=summary.shards,
         lacuna=summary.lacuna,

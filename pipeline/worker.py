@@ -42,7 +42,6 @@ from pipeline.corpus.manifest import BAD_ROW
 from pipeline.drawable import Drawable
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Batch
-from pipeline.generation.environment import environment
 from pipeline.models.reading import Extent, Part, in_one
 from pipeline.prompts import PlannedShard, Sample, further_seed
 from pipeline.session import Session
@@ -96,7 +95,7 @@ class Worker:
         self.record = record
         self.store, self.evidence = session.output.store, session.output.evidence
         session.pin(record)
-        self.environment = environment(session.device, config.cluster.threads_per_worker)
+        self.environment = session.environment()
         differing = record.environment_difference(self.environment)
         if differing and not accept_environment:
             raise ConfigError(
@@ -104,7 +103,9 @@ class Worker:
                 "run there, or go on here with --accept-environment, which is recorded"
             )
         self.concepts = session.concepts
-        self.engine = session.engine(session.pinned_recipe(record), last=True)
+        artifacts = session.artifacts(record.digest, accept_environment=accept_environment)
+        self.engine = session.engine(session.pinned_recipe(record), last=True, compiled=True, artifacts=artifacts)
+        self.engine.warm_up()
         self.auditor = session.auditor
         self.quality = session.quality
         self._drawable = Drawable(self.engine, self.auditor)
@@ -126,10 +127,11 @@ class Worker:
         is called, on the calling thread, with the number of pictures of each batch. Errors of generation are raised
         here, those of storage by the future.
         """
-        started = time.monotonic()
+        started, compiling = time.monotonic(), self.engine.compiling_seconds
         self._pending.acquire()
         try:
             outcomes, images, device_seconds = self._generate(planned, excluded, drew)
+            started += self.engine.compiling_seconds - compiling  # a size first met here: no work on this shard
         except BaseException:
             self._pending.release()
             raise

@@ -19,7 +19,7 @@ erasure:
   concepts: [{{name: light, anchor: dark}}]
   recipe: []
 prompts: {{source: prompts.txt}}
-generation: {{steps: 2, size: [32, 32], batch_size: 4}}
+generation: {{steps: 2, size: [32, 32], compile: none, batch_size: 4}}
 audit: {{detectors: [{{detector: "tests.eyes:Brightness", options: {{cut: 0.0}}}}], policy: quarantine}}
 output: {{path: {output}, samples_per_shard: 4}}
 cluster: {{backend: local, device: cpu}}

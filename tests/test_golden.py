@@ -33,7 +33,7 @@ prompts:
   values: {{animal: [cat, tiger, kitten], place: [on the beach, in the snow]}}
   images_per_prompt: 2
   shuffle: true
-generation: {{steps: 3, size: [32, 32], batch_size: 4, negative_prompt: a red car}}
+generation: {{steps: 3, size: [32, 32], compile: none, batch_size: 4, negative_prompt: a red car}}
 output: {{path: {output}, samples_per_shard: 7, image_format: png}}
 cluster: {{backend: local, device: cpu}}
 seed: 11

@@ -22,7 +22,7 @@ CONFIG = """
 model: {path: diorama, dtype: float32}
 erasure: {concepts: [{name: cat, anchor: dog}], recipe: [{method: cease}]}
 prompts: {source: prompts.txt}
-generation: {steps: 1, size: [64, 64], batch_size: 8}
+generation: {steps: 1, size: [64, 64], compile: none, batch_size: 8}
 audit: {detectors: [{detector: "my_det:Red"}]}
 output: {path: unused, samples_per_shard: 8}
 cluster: {device: cpu, workers: {min: 1, max: 1}}

@@ -41,7 +41,7 @@ erasure:
   concepts: [{{name: light, anchor: dark}}]
   recipe: [{{method: uce, options: {{keep: [cat, dog, tiger], templates: ["{{}}", "a {{}}", "a photo of a {{}}"]}}}}]
 prompts: {{source: prompts.txt}}
-generation: {{steps: 2, size: [32, 32], batch_size: 2}}
+generation: {{steps: 2, size: [32, 32], compile: none, batch_size: 2}}
 audit: {{detectors: [{{detector: "tests.eyes:Brightness", options: {{cut: {cut}}}}}], policy: quarantine}}
 output: {{path: {output}, samples_per_shard: 4, image_format: png}}
 cluster: {{backend: local, device: cpu}}

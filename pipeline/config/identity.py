@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.config.problem import under
-from pipeline.config.schema import AUTO, Config, DType, settings
+from pipeline.config.schema import AUTO, Compile, Config, DType, default, settings
 
 # What the code does with a config. Raise it by hand, with the reason here, whenever the same config gives other bytes
 # than before: a golden test of the corpus fails until that is done (of what it draws: nothing is erased in it).
@@ -60,11 +60,12 @@ class Identity:
 def identity(config: Config, source_fingerprint: str) -> Identity:
     """Name the corpus that *config* makes of the prompts with this fingerprint.
 
-    Raises ``ValueError`` while ``model.dtype`` or ``generation.size`` is "auto": what that stands for changes bytes,
-    and is known to a device or a model.
+    Raises ``ValueError`` while ``model.dtype``, ``generation.size`` or ``generation.compile`` is "auto": what that
+    stands for changes bytes, and is known to a device or a model.
     """
-    if config.model.dtype is DType.auto or config.generation.size == AUTO:
-        raise ValueError("model.dtype or generation.size is auto; settle it first (pipeline.models.settle)")
+    generation = config.generation
+    if config.model.dtype is DType.auto or generation.size == AUTO or generation.compile is Compile.auto:
+        raise ValueError("model.dtype or generation.size or compile is auto; settle it first (pipeline.models.settle)")
     values = {
         key: value
         for key, value, is_identity in leaves(config, written=config.written | config.contents)
@@ -96,7 +97,7 @@ def leaves(
             for i, item in enumerate(value):
                 yield from leaves(item, f"{key}[{i}]", written)
         else:
-            silent = f.metadata["silent"] and value in (None, [])
+            silent = f.metadata["silent"] and value == default(f)
             yield key, plain(value, key, written), f.metadata["identity"] and not silent
 
 

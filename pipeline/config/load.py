@@ -18,7 +18,7 @@ from pipeline.config.places import (
     place_references,
 )
 from pipeline.config.problem import Problem
-from pipeline.config.schema import AUTO, VOCABULARIES, CaptionPolicy, Config, DType, ErasureList, Policy
+from pipeline.config.schema import AUTO, VOCABULARIES, CaptionPolicy, Compile, Config, DType, ErasureList, Policy
 from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
@@ -51,6 +51,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             config.model.dtype = DType.auto
         if "size" not in data.get("generation", {}):
             config.generation.size = AUTO
+        if "compile" not in data.get("generation", {}):
+            config.generation.compile = Compile.auto
         if "policy" not in data.get("audit", {}) and not config.audit.detectors:
             config.audit.policy = Policy.keep  # the default needs a detector; without one, nothing is judged
         if "captions" not in data.get("audit", {}) and not config.audit.detectors:

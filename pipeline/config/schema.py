@@ -7,7 +7,7 @@ error, which ``tests/config`` holds.
 
 # ruff: noqa: RUF009 (identity() and operational() are dataclasses.field with a class)
 
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, ClassVar
 
@@ -15,8 +15,8 @@ from pipeline.concepts.term import Kind
 
 
 def identity(default: Any = ..., *, factory: Any = None, silent: bool = False) -> Any:
-    """Declare a field that changes the bytes of the corpus. A *silent* one is no part of the identity where it is null
-    or an empty list: corpora that were begun before there was such a field are the same as those that do without it."""
+    """Declare a field that changes the bytes of the corpus. A *silent* one is no part of the identity where it has its
+    default: corpora that were begun before there was such a field are the same as those that do without it."""
     return _declare(True, default, factory, silent)
 
 
@@ -47,6 +47,15 @@ class DType(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+
+
+class Compile(StrEnum):
+    """How much of the model torch.compile makes one kernel of where it was many, by its default mode of inductor."""
+
+    auto = "auto"  # by device, family and how much there is to draw; settled before the run (pipeline.models.compiling)
+    none = "none"
+    blocks = "blocks"  # each repeated block of the denoiser (pipeline.models.family), and the VAE's decoder
+    full = "full"  # all of the denoiser, and the VAE's decoder
 
 
 class BadRows(StrEnum):
@@ -251,6 +260,9 @@ class GenerationConfig:
     # what is seen, a little and most at the seams; decoding few pictures of a batch at a time, as is always done, is
     # no setting because it follows from their size alone.
     vae_tiling: bool | None = identity(None, silent=True)
+    # It changes bytes (by rounding) and saves a third of a GPU's time, for a minute or two of compiling before the
+    # first shard. Where a file says nothing: auto.
+    compile: Compile = identity(Compile.none, silent=True)
 
     @property
     def pixels(self) -> tuple[int, int]:
@@ -365,6 +377,11 @@ class ErasureList:
 
     description: str | None = operational(None)
     concepts: list[ConceptConfig] = identity(factory=list)
+
+
+def default(of: Field[Any]) -> Any:
+    """Return the default of a field that has one."""
+    return of.default if of.default_factory is MISSING else of.default_factory()
 
 
 def settings(owner: type) -> list[Field[Any]]:

@@ -1,7 +1,8 @@
 """Where everything lies in a corpus: names, and nothing else.
 
     run.yaml  recipe/*.safetensors  words/*.parquet  train/000000.tar  manifests/000000.parquet  commits/000000.json
-    failures/000000-0001.json       attempts/000000-ATTEMPT/   (only while a shard is being committed)
+    compiled/*.json  compiled/*.bin  failures/000000-0001.json
+    attempts/000000-ATTEMPT/   (only while a shard is being committed)
     README.md  report.html  index/wids.json  index/000000.idx  index/rows.json  index/rows/   (from finish)
 
 ``run.yaml`` says of which format a corpus is, and it is finished, resumed and repaired as that:
@@ -24,6 +25,7 @@ FORMATS = (1, 2)  # that are read
 RUN = "run.yaml"
 RECIPE = "recipe"
 WORDS = "words"  # what words draw, where that was proved before the run (see words.py)
+COMPILED = "compiled"  # code of the model, where it was compiled (see compiled.py)
 TRAIN = "train"
 MANIFESTS = "manifests"
 COMMITS = "commits"
@@ -54,6 +56,10 @@ def recipe(name: str) -> str:
 
 def words(name: str) -> str:
     return f"{WORDS}/{name}.parquet"
+
+
+def compiled(name: str) -> str:
+    return f"{COMPILED}/{name}"
 
 
 def shard_name(shard: int) -> str:

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
+from pipeline.corpus.compiled import faults
 from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
 from pipeline.corpus.indexes import PLACED, dali_index, wids_index
 from pipeline.corpus.manifest import ManifestRow, Status, lacking, read_manifest, read_rows
@@ -112,6 +113,7 @@ def inspect_output(output: Output) -> Inspection:
         problems.append(line)
     if fault := fault_of(store, run.words):
         found.others.append(fault)
+    found.others += faults(store)
     strays = list(_strays(store, evidence, records, run.format))
     if found.uncommitted:  # they may be of these
         problems += strays

@@ -16,6 +16,7 @@ from pipeline.config.schema import Config
 from pipeline.erasure.method import Method, Prompts
 from pipeline.erasure.recipe import CompiledRecipe, active_methods
 from pipeline.errors import ConfigError
+from pipeline.generation.compilation import Compilation
 from pipeline.generation.pixels import Clock, finish, to_host
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import PADDING, PromptPair, Texts, encode_texts
@@ -44,11 +45,13 @@ class Batch:
 class Engine:
     """A loaded model with its recipe, ready to generate."""
 
-    def __init__(self, config: Config, model: Model, methods: Sequence[Method]):
+    def __init__(self, config: Config, model: Model, methods: Sequence[Method], compilation: Compilation | None = None):
+        """Without a *compilation* of the *model* nothing is compiled, whatever *config* says: whoever draws little does
+        not wait for it."""
         self.config = config
         self.model = model
         self.methods = tuple(methods)
-        self.sampler = Sampler(model, methods)
+        self.sampler = Sampler(model, methods, compilation)
         generation = config.generation
         self.guided = generation.guidance > 1 and "guidance" in model.family.offers
         check_reading(generation, model.family)
@@ -76,13 +79,35 @@ class Engine:
 
         Raises ``ConfigError`` for a method that could do nothing on this model, at this size.
         """
-        concepts = [min(method.concepts, key=lambda concept: concept.everywhere) for method in self.methods]
-        pairs = [(f"a {name}", "") for name in dict.fromkeys(concept.name for concept in concepts)]
+        pairs = self._concerned()
         if not pairs:
             return
         prompts = self._encode(pairs, 1).batch(pairs, self.model.device)
         generation = self.config.generation
         self.sampler.rehearse(prompts, *generation.pixels, generation.steps, generation.guidance)
+
+    def warm_up(self) -> None:
+        """Have everything compiled that batches of the config's size come to, whether they name a concept or none.
+
+        Raises ``ConfigError`` as ``Compilation.run`` does.
+        """
+        if self.sampler.compilation is None:
+            return
+        generation, size = self.config.generation, self.config.generation.batch_size
+        for pairs in ([], self._concerned()):
+            named = pairs[:size]
+            prompts = self._encode(named, 1).batch(named + [PADDING] * (size - len(named)), self.model.device)
+            self.sampler.warm_up(prompts, *generation.pixels, generation.steps, generation.guidance)
+
+    @property
+    def compiling_seconds(self) -> float:
+        """How long it has been compiling, or loading what others have compiled, until now."""
+        return 0.0 if self.sampler.compilation is None else self.sampler.compilation.seconds
+
+    def _concerned(self) -> list[PromptPair]:
+        """Return prompts that name a concept of each method."""
+        concepts = [min(method.concepts, key=lambda concept: concept.everywhere) for method in self.methods]
+        return [(f"a {name}", "") for name in dict.fromkeys(concept.name for concept in concepts)]
 
     def generate(
         self, samples: Sequence[Sample], seeds: Sequence[int] | None = None, excluded: frozenset[str] = frozenset()
@@ -129,7 +154,7 @@ class Engine:
     def _launch(
         self, batch: tuple[Sample, ...], prompts: Prompts, seeds: Sequence[int], excluded: frozenset[str]
     ) -> "_Launched":
-        generation, clock = self.config.generation, Clock(self.model.device)
+        generation, clock, compiling = self.config.generation, Clock(self.model.device), self.compiling_seconds
         pixels, gates = self.sampler.sample(
             prompts, seeds, batch[0].width, batch[0].height, generation.steps, generation.guidance
         )
@@ -138,7 +163,8 @@ class Engine:
         scores = (to_device(gates[name], pixels.device).float() for name in names)
         rows = torch.stack([finite.float(), blank.float(), *scores])
         extents = [self._extent(sample, excluded) for sample in batch]
-        launched = _Launched(batch, to_host(images), to_host(rows), names, extents, excluded, clock)
+        compiling = self.compiling_seconds - compiling
+        launched = _Launched(batch, to_host(images), to_host(rows), names, extents, excluded, clock, compiling)
         clock.stop()
         return launched
 
@@ -154,9 +180,10 @@ class _Launched:
     extents: list[Extent | None]
     excluded: frozenset[str]
     clock: Clock
+    compiling: float  # seconds, which are no work on these pictures
 
     def wait(self) -> Batch:
-        seconds = self.clock.seconds()
+        seconds = self.clock.seconds() - self.compiling
         count = len(self.samples)
         finite, blank, *gates = self.rows[:, :count].numpy().copy()
         return Batch(

@@ -6,18 +6,20 @@ device or on its neighbours. Guidance runs both branches as one doubled batch: a
 
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pipeline.erasure.method import Method, Prediction, Prompts, Sampling, Steering
+from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
+from pipeline.generation.compilation import Compilation, kind_of
 from pipeline.models.attention import AttentionState
 from pipeline.models.family import Conditioning
 from pipeline.models.load import Model
 from pipeline.models.scheduler import step_options
+from pipeline.models.switching import Carrying, Switching
 from pipeline.models.transfer import to_device
 
 DECODED_PIXELS = 8 << 20  # decoded at once: 8 pictures of 1024x1024, which the VAE's activations make 6 GB of in bf16
@@ -35,8 +37,10 @@ class _Asked(NamedTuple):
 class Sampler:
     """Samples batches with one model and the methods that act while sampling."""
 
-    def __init__(self, model: Model, methods: Sequence[Method]):
+    def __init__(self, model: Model, methods: Sequence[Method], compilation: Compilation | None = None):
         self.model = model
+        self.compilation = compilation
+        self._warming = False
         self.methods = [method for method in methods if method.has("steer")]
         self.state = AttentionState()
         self.layers = model.family.attach(self.state)
@@ -60,11 +64,15 @@ class Sampler:
 
         ``watch`` is called after each run of the denoiser, with the step and the steerings at work.
         """
-        latents, steerings = self._denoise(prompts, seeds, _Asked(width, height, steps, guidance), watch)
-        gates = dict(prompts.gates)
-        for steering in steerings:
-            gates |= steering.gates
-        return self._decode(latents, width * height), gates
+        with self._sealed():
+            latents, steerings = self._denoise(prompts, seeds, _Asked(width, height, steps, guidance), watch)
+            gates = dict(prompts.gates)
+            for steering in steerings:
+                gates |= steering.gates
+            return self._decode(latents, width * height), gates
+
+    def _sealed(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.compilation is None else self.compilation.sealed()
 
     @torch.inference_mode()
     def rehearse(self, prompts: Prompts, width: int, height: int, steps: int, guidance: float) -> None:
@@ -73,6 +81,14 @@ class Sampler:
         Raises ``ConfigError`` as ``sample`` does, where what is to steer could do nothing on this model, at this size.
         """
         self._denoise(prompts, [0] * len(prompts), _Asked(width, height, steps, guidance), most=2)
+
+    def warm_up(self, prompts: Prompts, width: int, height: int, steps: int, guidance: float) -> None:
+        """Have everything compiled that a batch of such *prompts* comes to, and pass over what is; make no picture."""
+        self._warming = True
+        try:
+            self.sample(prompts, [0] * len(prompts), width, height, steps, guidance)
+        finally:
+            self._warming = False
 
     def _denoise(
         self,
@@ -144,11 +160,10 @@ class Sampler:
         steerings: Sequence[Steering],
     ) -> Tensor:
         """Run the denoiser once, then what further branches are asked for, and return the steered prediction."""
-        family = self.model.family
         negative: Tensor | None = None
         with self.state.forward():
             both = scaled if prompts.negative is None else torch.cat([scaled, scaled])
-            predicted = family.predict(both, timestep, conditioning, guidance)
+            predicted = self._forward(both, timestep, conditioning, guidance)
         if prompts.negative is None:
             positive = guided = predicted
         else:
@@ -159,8 +174,7 @@ class Sampler:
                 continue
             branch = None
             if steering.branch is not None:
-                rows = steering.branch.rows
-                branch = family.predict(scaled[rows], timestep, steering.branch.conditioning, guidance)
+                branch = self._branch(steering.branch, scaled, timestep, guidance)
             guided = steering.guide(
                 Prediction(
                     step=step,
@@ -174,6 +188,51 @@ class Sampler:
             )
         return guided
 
+    def _forward(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:
+        """Run the denoiser on rows of scaled latents, as ``Family.predict`` does."""
+        predict, state = self.model.family.predict, self.state
+        if self.compilation is None:
+            return predict(latents, timestep, conditioning, guidance)
+        if state.steered and not state.traceable:
+            raise ConfigError(
+                "generation.compile: a step of the recipe acts in each layer with code of its own, which cannot be "
+                "compiled; expected none"
+            )
+        latents = latents.contiguous()  # schedulers return now this layout, now that
+        kind = kind_of(self._mode(), latents, conditioning.embeds, conditioning.pooled, conditioning.mask)
+        if self._warming and self.compilation.knows(kind):
+            return latents
+        entered = [carrying.entered for carrying in state.carryings]
+
+        def forward() -> Tensor:
+            for carrying, text in zip(state.carryings, entered, strict=True):
+                carrying.entered = text  # each forward carries it away
+            return predict(latents, timestep, conditioning, guidance)
+
+        return self.compilation.run(kind, forward)
+
+    def _branch(self, branch: Branch, scaled: Tensor, timestep: Tensor, guidance: float) -> Tensor:
+        """Predict what a steering asks for besides: where it is compiled, beside rows that fill it up to the batch."""
+        rows, conditioning, count = branch.rows, branch.conditioning, len(branch.conditioning)
+        if self.compilation is not None:
+            filled = torch.arange(len(scaled), device=rows.device).clamp_(max=count - 1)
+            rows, conditioning = rows[filled], conditioning.rows(filled)
+        return self._forward(scaled[rows], timestep, conditioning, guidance)[:count]
+
+    def _mode(self) -> str:
+        """Return the mode of the forward that runs now, and, where several act in it, which of them gather."""
+        acting: list[Switching | Carrying] = [*self.state.switchings, *self.state.carryings]
+        if not self.state.steered or len(acting) == 1:
+            return self.state.mode.value
+        return f"{self.state.mode.value}_{''.join('ng'[one.gathers] for one in acting)}"
+
     def _decode(self, latents: Tensor, pixels: int) -> Tensor:
         size = max(1, min(len(latents), DECODED_PIXELS // pixels))
-        return torch.cat([self.model.family.decode(part) for part in latents.split(size)])
+        return torch.cat([self._decoded(part) for part in latents.split(size)])
+
+    def _decoded(self, latents: Tensor) -> Tensor:
+        decode = self.model.family.decode
+        if self.compilation is None:
+            return decode(latents)
+        latents = latents.contiguous()
+        return self.compilation.run(kind_of("decode", latents), lambda: decode(latents))

@@ -19,7 +19,7 @@ def settle_dtype(config: Config, device: str | None = None) -> Config:
     """Return *config* with ``auto`` replaced by what is fast on *device*: "cuda", "cpu", or the one found here."""
     if config.model.dtype is not DType.auto:
         return config
-    return with_dtype(config, fast_dtype(device or _here(config.cluster.device)))
+    return with_dtype(config, fast_dtype(device or kind_here(config.cluster.device)))
 
 
 def with_dtype(config: Config, dtype: DType) -> Config:
@@ -53,7 +53,8 @@ def has_bf16(cpuinfo: str | None = None) -> bool:
     return False
 
 
-def _here(device: Device) -> str:
+def kind_here(device: Device) -> str:
+    """Return "cuda" or "cpu": what ``cluster.device`` comes to on this machine."""
     if device is not Device.auto:
         return device.value
     import torch

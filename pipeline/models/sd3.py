@@ -29,6 +29,7 @@ class StableDiffusion3(JointFamily):
 
     name = "Stable Diffusion 3"
     offers = frozenset({"text_projections", "joint_attention", "guidance"})
+    repeated = ("JointTransformerBlock",)
 
     @classmethod
     def joints(cls, pipe: Any) -> dict[str, tuple[Any, Any]]:

@@ -1,24 +1,28 @@
-"""``auto`` made definite, before the identity of a corpus is computed: the model's dtype and the size of pictures.
+"""``auto`` made definite, before the identity of a corpus is computed: the model's dtype, the size of pictures, and how
+much is compiled.
 
-A corpus that was begun has them in its ``run.yaml``; else the dtype is what the device does fast, and the size is what
-the model was trained for. Reads configs of the model's parts and no weights.
+A corpus that was begun has them in its ``run.yaml``; else the dtype is what the device does fast, the size is what the
+model was trained for, and compiled is what repays it. Reads configs of the model's parts and no weights.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.schema import AUTO, ConceptConfig, Config, DType
+from pipeline.config.schema import AUTO, Compile, ConceptConfig, Config, DType
 from pipeline.errors import ConfigError
-from pipeline.models.dtype import settle_dtype, with_dtype
+from pipeline.models.compiling import Work, hardware, settle_compile, with_compile
+from pipeline.models.dtype import kind_here, settle_dtype, with_dtype
 from pipeline.models.find import find_model, is_here
 
+NOTHING = Work()
 UNTOLD = {"FluxPipeline": 128}  # sides of latents that diffusers' pipelines know and no config of their parts tells
 
 
 def is_settled(config: Config) -> bool:
     """Is nothing left that a device or a model has to tell?"""
-    return config.model.dtype is not DType.auto and config.generation.size != AUTO
+    generation = config.generation
+    return config.model.dtype is not DType.auto and generation.size != AUTO and generation.compile is not Compile.auto
 
 
 def as_begun(config: Config, identity: Mapping[str, Any], words: Mapping[str, Any] | None = None) -> Config:
@@ -34,6 +38,8 @@ def as_begun(config: Config, identity: Mapping[str, Any], words: Mapping[str, An
     config = replace(config, erasure=replace(config.erasure, concepts=concepts))
     if config.model.dtype is DType.auto:
         config = with_dtype(config, DType(identity["model.dtype"]))
+    if config.generation.compile is Compile.auto:
+        config = with_compile(config, Compile(identity.get("generation.compile", Compile.none)))
     return _with_size(config, identity["generation.size"]) if config.generation.size == AUTO else config
 
 
@@ -55,19 +61,44 @@ def _with_proved(given: list[str], begun: Any) -> list[str]:
     return list(begun) if isinstance(begun, list) and begun[: len(given)] == given else given
 
 
-def settle(config: Config, device: str | None = None) -> Config:
-    """Return *config* without ``auto``: ``settle_dtype`` and ``settle_size``."""
-    return settle_dtype(settle_size(config), device)
+def settle(
+    config: Config,
+    device: str | None = None,
+    *,
+    work: Work = NOTHING,
+    say: Callable[[str], object] = lambda line: None,
+) -> Config:
+    """Return *config* without ``auto``: ``settle_dtype``, ``settle_size`` and ``settle_compile``, of which it says the
+    line. *device* ("cuda" or "cpu") is by default the one found here."""
+    config = settle_dtype(settle_size(config), device)
+    if config.generation.compile is not Compile.auto:
+        return config
+    config, line = settle_compile(config, hardware(device or kind_here(config.cluster.device)), work)
+    say(line)
+    return config
 
 
-def settle_here(config: Config) -> Config:
-    """Settle what can be told without network: the dtype by this machine, and the size of a model that is here."""
-    return settle_dtype(settle_size(config) if is_here(config.model) else config)
+def settle_here(config: Config, *, work: Work = NOTHING, say: Callable[[str], object] = lambda line: None) -> Config:
+    """Settle as ``settle`` what can be told without network: the dtype by this machine, the size of a model that is
+    here, and how much is compiled of such a one; where nothing can be compiled the model is not asked."""
+    if is_here(config.model):
+        return settle(config, work=work, say=say)
+    config = settle_dtype(config)
+    if config.generation.compile is not Compile.auto:
+        return config
+    device = hardware(kind_here(config.cluster.device))
+    if device.compiles:
+        return config
+    config, line = settle_compile(config, device, work)
+    say(line)
+    return config
 
 
 def stand_in(config: Config) -> Config:
-    """Return *config* with some size where none is settled: keys, seeds and shards do not depend on it."""
-    return _with_size(config, [64, 64]) if config.generation.size == AUTO else config
+    """Return *config* with some size where none is settled, and nothing compiled: keys, seeds and shards do not depend
+    on it."""
+    config = _with_size(config, [64, 64]) if config.generation.size == AUTO else config
+    return with_compile(config, Compile.none) if config.generation.compile is Compile.auto else config
 
 
 def settle_size(config: Config) -> Config:

@@ -1,6 +1,6 @@
 """From prompts to a plan: sources, their order, and the samples of every shard with keys and seeds."""
 
-from pipeline.prompts.plan import Plan, PlanSummary
+from pipeline.prompts.plan import Plan, PlanSummary, count
 from pipeline.prompts.sample import PlannedShard, Sample, batches, further_seed, unplanned
 from pipeline.prompts.source import Looked, RowSource
 from pipeline.prompts.sources import open_source
@@ -13,6 +13,7 @@ __all__ = [
     "RowSource",
     "Sample",
     "batches",
+    "count",
     "further_seed",
     "open_source",
     "unplanned",

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.config.identity import Identity, identity
 from pipeline.config.problem import Problem
-from pipeline.config.schema import BadRows, Config
+from pipeline.config.schema import BadRows, Config, PromptsConfig
 from pipeline.config.validate import MOST_SHARDS
 from pipeline.errors import ConfigError
 from pipeline.prompts.order import BLOCK, WINDOW, Order
@@ -64,7 +64,7 @@ class Plan:
         Raises ``ConfigError`` for no prompts, for more shards than keys can name, and for rows that cannot be drawn,
         as far as they are looked at: for any under ``bad_rows: fail``, for all under ``skip``.
         """
-        rows = len(source) if config.prompts.limit is None else min(len(source), config.prompts.limit)
+        rows = rows_used(config.prompts, source)
         if rows == 0:
             raise ConfigError(f"prompts.source: {config.prompts.source} has no prompts")
         width, height = config.generation.pixels
@@ -178,6 +178,16 @@ class Plan:
             self._blocks.move_to_end(block)
         while len(self._blocks) > 2 * WINDOW:
             self._blocks.popitem(last=False)
+
+
+def rows_used(prompts: PromptsConfig, source: RowSource) -> int:
+    """Return how many rows of *source* are drawn."""
+    return len(source) if prompts.limit is None else min(len(source), prompts.limit)
+
+
+def count(prompts: PromptsConfig, source: RowSource) -> int:
+    """Return how many pictures there are to draw of *source*, without planning them."""
+    return rows_used(prompts, source) * prompts.images_per_prompt
 
 
 def _check_rows(looked: Looked, rows: int, bad_rows: BadRows) -> None:

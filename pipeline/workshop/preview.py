@@ -1,6 +1,7 @@
 """Before a run: a page of erased beside unerased pictures, and the figures of one measured batch."""
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.config.schema import Config, Policy
@@ -33,21 +34,22 @@ def write_preview(config: Config, images: int, output: str | None) -> str:
     return write_page(text, session.output, "preview.html", output)
 
 
-def measure(config: Config, plan: Plan) -> Measured | None:
+def measure(config: Config, plan: Plan, say: Callable[[str], object] = lambda line: None) -> Measured | None:
     """Generate, audit, measure and encode one batch of the plan as the run would; return what a picture takes, or None
-    where no row of the first shard can be drawn.
+    where no row of the first shard can be drawn. What is compiled for it is *say*'d, and is no part of the time.
 
     Batches of other sizes are reckoned to take as much more or less as they have pixels, padding as much as pictures.
     Under ``policy: regenerate`` further seeds are reckoned in, as if of each as many failed as of this batch.
     """
-    session = Session(config)
+    session = Session(config, say=say)
     auditor = session.auditor
     if auditor is not None:
         auditor.check_size(*config.generation.pixels)
     quality = session.quality
     recipe = session.compile()
     batch_size = session.settle_batch_size(plan.summary())
-    engine = session.engine(recipe, last=True)
+    engine = session.engine(recipe, last=True, compiled=True)
+    engine.warm_up()
     drawable = Drawable(engine, auditor)
     drawn = [sample for sample in plan.shard(0).samples if drawable.fault(sample) is None]
     if not drawn:

@@ -189,7 +189,7 @@ def test_another_judge_is_told_by_what_it_answers(tmp_path: Path, judge: Threadi
 def test_where_it_is_asked_is_no_part_of_the_identity(tmp_path: Path) -> None:
     sound, other = tmp_path / "config.yaml", "detector: 'my_judge:Mine', options: {endpoint: 'http://HERE', a: 1}"
     sound.write_text(SOUND.replace("detector: diorama", other))
-    settled = ("model.dtype=float32", "generation.size=[64, 64]")
+    settled = ("model.dtype=float32", "generation.size=[64, 64]", "generation.compile=none")
     here = identity(load_config(sound, settled), "s")
     there = load_config(sound, [*settled, "audit.detectors[0].options.endpoint=http://there"])
     assert there.audit.detectors[0].options["endpoint"] == "http://there"

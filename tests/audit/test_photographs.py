@@ -24,7 +24,7 @@ CONFIG = f"""
 model: {{path: diorama, family: "tests.audit.photographed:Photographs", dtype: float32}}
 erasure: {{concepts: [{{name: cat}}, {{name: coffee}}, {{name: gun}}, {{name: nudity}}], recipe: []}}
 prompts: {{template: "a {{thing}}", values: {{thing: [{", ".join(PHOTOGRAPHS)}]}}}}
-generation: {{steps: 1, guidance: 1.0, size: [128, 128], batch_size: 1}}
+generation: {{steps: 1, guidance: 1.0, size: [128, 128], compile: none, batch_size: 1}}
 audit: {{detectors: [{{detector: imagenet}}, {{detector: open_nsfw}}], policy: quarantine}}
 output: {{path: corpus, samples_per_shard: 1}}
 cluster: {{backend: local}}

@@ -143,7 +143,7 @@ def test_leases_are_the_shards_of_the_plan(shuffle: str, tmp_path: Path) -> None
     rows = SPAN + 3000
     pq.write_table(pa.table({"prompt": [f"row {i}" for i in range(rows)]}), tmp_path / "p.parquet", row_group_size=700)
     (tmp_path / "c.yaml").write_text(
-        f"model: {{path: diorama, dtype: float32}}\ngeneration: {{size: [64, 64]}}\n"
+        f"model: {{path: diorama, dtype: float32}}\ngeneration: {{size: [64, 64], compile: none}}\n"
         f"prompts: {{source: p.parquet, shuffle: {shuffle}}}\noutput: {{path: corpus}}\n"
     )
     config = load_config(tmp_path / "c.yaml", [f"output.path={tmp_path}/corpus"])

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.settle import settle
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SETTLED = ("model.dtype=float32", "generation.size=[64, 64]")
+SETTLED = ("model.dtype=float32", "generation.size=[64, 64]", "generation.compile=none")
 
 
 def load(path, overrides=()):

@@ -15,7 +15,7 @@ erasure:
   concepts: [{name: cat}]
   recipe: [{method: weights, options: {path: edits/one.safetensors}}]
 prompts: {source: prompts.txt}
-generation: {size: [64, 64]}
+generation: {size: [64, 64], compile: none}
 output: {path: out/x}
 """
 READ = {

@@ -9,7 +9,7 @@ from pipeline.config import identity, load_config, to_public_yaml
 from pipeline.config.concepts import concepts_of
 from pipeline.errors import ConfigError
 
-SETTLED = ("model.dtype=float32", "generation.size=[64, 64]")
+SETTLED = ("model.dtype=float32", "generation.size=[64, 64]", "generation.compile=none")
 OWN = "{name: knife, kind: identity, references: [own/a.png], audit: none}"
 
 

@@ -150,7 +150,11 @@ def test_options_are_typed_as_yaml_1_2_does(sound: Path):
         "k": "1_000", "l": "2024-05-01",
     }  # fmt: skip
     assert type(options["a"]) is int
-    settled = ["model.dtype=float32", "generation.size=[64, 64]", "erasure.recipe[0].options.lamb=1e3"]
+    settled = [
+        "model.dtype=float32",
+        "generation={size: [64, 64], compile: none}",
+        "erasure.recipe[0].options.lamb=1e3",
+    ]
     assert identity(load_config(sound, settled), "s").fields["erasure.recipe[0].options"] == {"lamb": 1000.0}
 
 

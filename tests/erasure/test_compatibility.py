@@ -17,7 +17,7 @@ erasure:
   concepts: [{{name: cat, anchor: dog}}]
   recipe: {recipe}
 prompts: {{source: prompts.txt}}
-generation: {{steps: 2, size: [32, 32], batch_size: 4}}
+generation: {{steps: 2, size: [32, 32], compile: none, batch_size: 4}}
 output: {{path: {output}}}
 cluster: {{backend: local, device: cpu}}
 """

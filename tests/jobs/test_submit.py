@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = """
 model: {{path: {model}, dtype: float32}}
 prompts: {{source: {folder}/prompts.txt}}
-generation: {{steps: 1, size: [32, 32], batch_size: 2}}
+generation: {{steps: 1, size: [32, 32], compile: none, batch_size: 2}}
 output: {{path: unused, samples_per_shard: 2}}
 cluster: {{device: cpu, workers: {{min: 1, max: 1}}}}
 """

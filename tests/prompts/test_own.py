@@ -151,7 +151,7 @@ def test_it_travels_to_a_process_that_does_not_stand_there(tmp_path, monkeypatch
 CONFIG = f"""
 model: {{path: diorama}}
 prompts: {{source: "{__name__}:Numbered", options: {{count: 6}}}}
-generation: {{size: [64, 64], steps: 1, batch_size: 2}}
+generation: {{size: [64, 64], compile: none, steps: 1, batch_size: 2}}
 audit: {{detectors: []}}
 output: {{path: out}}
 """

@@ -23,7 +23,7 @@ CONFIG = """\
 model: {path: diorama, dtype: float32}
 prompts: {source: prompts.jsonl}
 output: {path: out/x, samples_per_shard: 100}
-generation: {negative_prompt: dull, size: [64, 64]}
+generation: {negative_prompt: dull, size: [64, 64], compile: none}
 """
 
 
@@ -251,7 +251,7 @@ def test_the_identity_follows_the_content_of_the_source(make):
 
 def test_a_template_is_every_combination_and_nothing_is_materialised(tmp_path):
     (tmp_path / "c.yaml").write_text(
-        "model: {path: diorama, dtype: float32}\ngeneration: {size: [64, 64]}\n"
+        "model: {path: diorama, dtype: float32}\ngeneration: {size: [64, 64], compile: none}\n"
         "prompts:\n"
         "  template: 'a {animal} {place}, {animal} {{}}'\n"
         "  values: {place: [here, there, nowhere], animal: [cat, dog]}\n"
@@ -270,7 +270,7 @@ def test_a_template_is_every_combination_and_nothing_is_materialised(tmp_path):
 def test_a_template_of_a_hundred_million_plans_at_once(tmp_path):
     digits = "[" + ", ".join(f"'{i}'" for i in range(100)) + "]"
     (tmp_path / "c.yaml").write_text(
-        "model: {path: diorama, dtype: float32}\ngeneration: {size: [64, 64]}\n"
+        "model: {path: diorama, dtype: float32}\ngeneration: {size: [64, 64], compile: none}\n"
         "prompts:\n  template: '{a} {b} {c} {d}'\n  shuffle: true\n"
         f"  values: {{a: {digits}, b: {digits}, c: {digits}, d: {digits}}}\n"
         "output: {path: x}\n"
@@ -290,7 +290,7 @@ def test_a_template_of_more_combinations_than_python_counts_serves_where_a_limit
     values = ", ".join(f"{name}: [a, b]" for name in names)
     template = " ".join(f"{{{name}}}" for name in names)
     (tmp_path / "c.yaml").write_text(
-        f"model: {{path: diorama, dtype: float32}}\ngeneration: {{size: [64, 64]}}\n"
+        f"model: {{path: diorama, dtype: float32}}\ngeneration: {{size: [64, 64], compile: none}}\n"
         f"prompts: {{template: '{template}', values: {{{values}}}}}\noutput: {{path: x}}\n"
     )
     config = load_config(tmp_path / "c.yaml", ["prompts.limit=3"])

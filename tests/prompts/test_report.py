@@ -10,7 +10,7 @@ from pipeline.prompts.report import OVERHEAD, PLACES, SURVEYED, Measured, _sprea
 
 CONFIG = """\
 model: {path: diorama, dtype: float32}
-generation: {size: [64, 64]}
+generation: {size: [64, 64], compile: none}
 erasure: {concepts: [{name: cat, aliases: [kitten]}, {name: knife}, {name: bomb}], recipe: []}
 prompts: {source: prompts.txt, images_per_prompt: 3}
 output: {path: x, samples_per_shard: 50}

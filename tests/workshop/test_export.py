@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
             "recipe": [UCE_STEP],
         },
         "prompts": {"template": "a {animal}", "values": {"animal": ["cat", "dog"]}},
-        "generation": {"steps": 2, "size": [32, 32], "batch_size": 2},
+        "generation": {"steps": 2, "size": [32, 32], "compile": "none", "batch_size": 2},
         "output": {"path": str(tmp_path / "corpus")},
         "cluster": {"backend": "local", "device": "cpu"},
     }

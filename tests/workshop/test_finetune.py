@@ -39,7 +39,7 @@ def write_config(folder: Path, **options) -> Path:
             "finetuned": str(folder / "finetuned"),
         },
         "prompts": {"template": "a {animal}", "values": {"animal": ["cat", "dog"]}},
-        "generation": {"steps": 2, "size": [32, 32], "batch_size": 2},
+        "generation": {"steps": 2, "size": [32, 32], "compile": "none", "batch_size": 2},
         "output": {"path": str(folder / "corpus")},
         "cluster": {"backend": "local", "device": "cpu"},
     }

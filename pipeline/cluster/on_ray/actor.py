@@ -174,6 +174,7 @@ class WorkerActor:
         self._name = ""
         self._output: Any = None
         self._opened: Any = None  # the session, until the worker has its model
+        self._said: list[str] = []  # by it
         self._worker: Any = None
         self._loop: Loop | None = None
         self._desk: RayDesk | None = None
@@ -197,7 +198,7 @@ class WorkerActor:
         from pipeline.session import Session
 
         if self._opened is None:
-            self._opened = Session(config, device=device, output=self._output)
+            self._opened = Session(config, device=device, output=self._output, say=self._said.append)
         return self._opened
 
     def prepare(self, config: Config, summary: Any, device: str) -> Any:
@@ -212,8 +213,8 @@ class WorkerActor:
 
         draw_evidence(self._session(config, device), record, samples)
 
-    def load(self, config: Config, record: Any, device: str, accept_environment: bool) -> None:
-        """Load the pinned model onto the device."""
+    def load(self, config: Config, record: Any, device: str, accept_environment: bool) -> list[str]:
+        """Load the pinned model onto the device, and what is compiled of it; return what there is to tell of that."""
         from pipeline.worker import Worker
 
         # A moment without storage would else cost this place for good, or where it is the first one, the run.
@@ -221,6 +222,7 @@ class WorkerActor:
         self._worker = patiently(lambda: Worker(session, record, accept_environment=accept_environment))
         self._opened = None
         self._fragile = device == "cuda"
+        return self._said
 
     def run(self, coordinator: Any) -> str:
         """Work until told to stop; return why."""

@@ -24,7 +24,7 @@ from pipeline.cluster.progress import Progress
 from pipeline.cluster.protocol import Counts, Held, Planner, Snapshot
 from pipeline.cluster.records import delete_nonce, write_nonce
 from pipeline.cluster.watch import Lost, Watch
-from pipeline.config.schema import Config
+from pipeline.config.schema import Compile, Config
 from pipeline.corpus import open_store
 from pipeline.errors import ConfigError, LacunaError
 
@@ -193,6 +193,8 @@ class Driver:
             member.stage = Stage.ready
         elif member.stage is Stage.loading:
             member.stage = Stage.loaded
+            for line in result:
+                self._progress.say(f"worker {member.name}: {line}")
         elif member.stage is Stage.running:
             self._fleet.dismiss(member)
             if result == FINISHED:
@@ -216,6 +218,8 @@ class Driver:
                 call = member.actor.load.remote(config, self._record, device, self._accept_environment)
                 self._fleet.send(member, Stage.loading, call)
             elif not self._fleet.at(Stage.preparing):
+                if config.generation.compile is not Compile.none:
+                    self._progress.say("the first worker compiles the model, which takes a minute or more")
                 call = member.actor.prepare.remote(config, self._summary, device)
                 self._fleet.send(member, Stage.preparing, call)
         for member in self._fleet.at(Stage.loaded):

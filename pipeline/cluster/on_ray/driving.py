@@ -16,7 +16,8 @@ from pipeline.cluster.process import settle_in, terminable
 from pipeline.cluster.protocol import Snapshot
 from pipeline.cluster.supervisor import Ended, Gone, Joined, Raised, Said, Tell, Waiting
 from pipeline.cluster.watch import Lost
-from pipeline.config.schema import Config, DType
+from pipeline.config.schema import Config
+from pipeline.models.compiling import Hardware
 
 STARTING = 300.0  # seconds for Ray to start or to be joined: seconds, but on a machine at full load
 STUCK = 600.0  # seconds between two words of the driver: storage may be busy for minutes
@@ -101,13 +102,13 @@ def drive(tell: Tell, **arguments: Any) -> Snapshot:
     return Driver(progress=Relay(tell), alive=partial(tell, ASKING), **arguments).run()
 
 
-def fast_dtype(tell: Tell, config: Config) -> DType:
-    """See ``machines.fast_dtype_of_workers``."""
-    from pipeline.cluster.on_ray.machines import fast_dtype_of_workers
+def hardware(tell: Tell, config: Config) -> Hardware:
+    """See ``machines.hardware_of_workers``."""
+    from pipeline.cluster.on_ray.machines import hardware_of_workers
 
     seconds = config.cluster.startup_timeout
-    tell(Waiting(what="room for a worker, whose device says which dtype it does fast", seconds=seconds + STUCK))
-    return fast_dtype_of_workers(config)
+    tell(Waiting(what="room for a worker, whose device says what it can do", seconds=seconds + STUCK))
+    return hardware_of_workers(config)
 
 
 def _portable(error: Exception) -> Exception:

@@ -25,7 +25,7 @@ from ray.exceptions import (
 from pipeline.cluster.limits import limit_of_processes
 from pipeline.config.schema import Config, Device, DType
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.models.dtype import fast_dtype
+from pipeline.models.compiling import Hardware, hardware
 
 # A process or machine is gone: replace it. Deliberately not RayTaskError, which is an error raised by code, ours or the
 # user's, and must show; nor ObjectLostError, which we cannot cause, because no pixels go through the object store.
@@ -67,21 +67,23 @@ def needs(config: Config) -> Needs:
     return Needs(device=device.value, cpus=config.cluster.threads_per_worker if cpus is None else cpus)
 
 
-def fast_dtype_of_workers(config: Config) -> DType:
-    """What a device that a worker would get does fast; ``ConfigError`` where none is to be had in time."""
+def hardware_of_workers(config: Config) -> Hardware:
+    """What a device that a worker would get can do; ``ConfigError`` where none is to be had in time."""
     wanted = needs(config)
-    asked = ray.remote(fast_dtype).options(**wanted.options()).remote(wanted.device)
+    asked = ray.remote(hardware).options(**wanted.options()).remote(wanted.device)
     ended, _ = ray.wait([asked], timeout=config.cluster.startup_timeout)
     if not ended:
+        key = "model.dtype" if config.model.dtype is DType.auto else "generation.compile"
         raise ConfigError(
-            f"model.dtype: auto asks a worker's device, but no worker of {wanted} came up in "
+            f"{key}: auto asks a worker's device, but no worker of {wanted} came up in "
             f"{config.cluster.startup_timeout:g} s (cluster.startup_timeout); the cluster has {resources()}"
         )
     try:
-        return DType(ray.get(asked))
+        found: Hardware = ray.get(asked)
     except RayTaskError as error:
         refuse_lacking(error)
         raise
+    return found
 
 
 def refuse_lacking(error: BaseException) -> None:

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import GenerationConfig
+from pipeline.config.schema import Compile, GenerationConfig
 from pipeline.erasure.cease.alternatives import Directions, encode_together, implied_by, marked, replaced, swap_pooled
 from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.mask import check_look
@@ -77,6 +77,11 @@ class CEASE(Method):
         check_look(options.look, generation.steps)
         if options.attention < 1 and not options.always_on and generation.steps == 1:
             raise ConfigError("attention is heard after the first of two steps or more; set options.attention to 1")
+        if options.attention < 1 and not options.always_on and generation.compile not in (Compile.none, Compile.auto):
+            raise ConfigError(
+                f"it listens to attention in each layer, which cannot be compiled, and generation.compile is "
+                f"{generation.compile}; set that to none, or options.attention to 1"
+            )
 
     def condition(self, prompts: Prompts) -> Prompts:
         """Swap the pooled vector of concerned prompts, where the architecture has one (SDXL): it has no place.

@@ -26,6 +26,7 @@ from pipeline.config.places import content
 from pipeline.config.problem import under
 from pipeline.config.schema import (
     CaptionPolicy,
+    Compile,
     ConceptConfig,
     Config,
     ErasureConfig,
@@ -51,7 +52,7 @@ SHARD = 256  # pictures
 COLUMNS = ("key", "word", "number", "status", "reason", "offset", "length", "sha256")
 # Settings on which depends what a word draws, and what is seen in it.
 DRAWS = ("model.", "generation.")
-DRAWS_NOT = ("model.path", "model.revision", "model.variant", "generation.batch_size")
+DRAWS_NOT = ("model.path", "model.revision", "model.variant", "generation.batch_size", "generation.compile")
 SEES = "audit."
 SEES_NOT = (
     "audit.policy", "audit.attempts", "audit.captions", "audit.caption_subject", "audit.caption_unread",
@@ -195,6 +196,7 @@ class WordCache:
             contents |= _contents(concept, f"erasure.concepts[{i}]")
         return replace(
             self.config,
+            generation=replace(self.config.generation, compile=Compile.none),  # counts need no minute of it
             erasure=ErasureConfig(concepts=list(concepts)),
             prompts=PromptsConfig(
                 source=f"{self.url}/{self._questions(digest)}",

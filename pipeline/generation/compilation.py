@@ -1,0 +1,222 @@
+"""The denoiser and the VAE's decoder, compiled: whole graphs of static shapes, one for each kind of forward, no other.
+
+A *kind* is what makes a forward another graph: the mode of attention, and the shapes of what goes in. The first forward
+of each is compiled, in inductor's default mode (others choose kernels by timing), from the artifacts that were pinned
+for it where there are some, and else anew, which pins them. Any other forward that would be compiled is an error that
+names the guard: nothing falls back to eager.
+
+Whether two compilations give the same bytes is not promised by torch: Triton's kernels are chosen by timing in every
+mode. So nobody relies on it: what the first worker has compiled is what all others load.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.schema import Compile
+from pipeline.errors import ConfigError
+from pipeline.models.load import Model
+
+GRAPHS = 1024  # in one process, of one function: beyond any number of kinds, because each is counted here
+KEY = "generation.compile"
+
+
+class Artifacts(Protocol):
+    """Compiled code that is pinned somewhere, by kind."""
+
+    def find(self, kind: str) -> bytes | None:
+        """Return what was pinned for *kind*, None where nothing was or what was is set aside."""
+
+    def add(self, kind: str, data: bytes) -> bool:
+        """Pin *data* unless something is pinned; return whether it is these bytes that stand."""
+
+    def set_aside(self, kind: str) -> None:
+        """Take note that what was pinned for *kind* cannot be used here. Raises ``ConfigError`` unless that is
+        accepted."""
+
+
+class Compilation:
+    """One model, compiled in place, for one engine. ``seconds`` is what compiling and loading took until now."""
+
+    def __init__(
+        self,
+        model: Model,
+        compile: Compile,
+        artifacts: Artifacts | None = None,
+        say: Callable[[str], object] = lambda line: None,
+        backend: str = "inductor",
+    ):
+        """*say* is told of each kind that is compiled. *backend* is one of torch's; only inductor makes artifacts."""
+        self.seconds = 0.0
+        self._artifacts, self._say, self._backend = artifacts, say, backend
+        self._known: set[str] = set()
+        release(model)
+        family = model.family
+        self._modules: list[nn.Module] = [family.denoiser] if compile is Compile.full else family.blocks
+        if not self._modules:
+            raise ConfigError(
+                f"{KEY}: is {compile}, and of {type(family.denoiser).__name__} no repeated blocks are known; expected "
+                "full or none"
+            )
+        self._modules.append(family.decoder)
+        for module in self._modules:
+            module.compile(fullgraph=True, dynamic=False, backend=backend)
+
+    def knows(self, kind: str) -> bool:
+        """Was this kind of forward compiled?"""
+        return kind in self._known
+
+    @contextmanager
+    def sealed(self) -> Iterator[None]:
+        """While inside, a forward that would have to be compiled is an error, but for a new kind in ``run``."""
+        try:
+            with torch.compiler.set_stance("fail_on_recompile"):
+                yield
+        except RuntimeError as error:
+            if "fail_on_recompile" not in str(error):
+                raise
+            raise RuntimeError(
+                f"{KEY}: a forward of a kind that was compiled would have to be compiled again: {_guard(str(error))}"
+            ) from error
+
+    def run(self, kind: str, forward: Callable[[], Tensor]) -> Tensor:
+        """Return what *forward* returns, which is of this *kind*; within ``sealed``.
+
+        Raises ``ConfigError`` where it cannot be compiled, or what was pinned for it cannot be used.
+        """
+        return forward() if kind in self._known else self._first(kind, forward)
+
+    def _first(self, kind: str, forward: Callable[[], Tensor]) -> Tensor:
+        """Have the code of *kind*, and run it."""
+        started = time.perf_counter()
+        pinned = None if self._artifacts is None else self._artifacts.find(kind)
+        if pinned is None:
+            self._say(f"compiling {kind}, which takes a minute or more")
+        with _fresh(self._artifacts is not None):
+            if pinned is not None:
+                torch.compiler.load_cache_artifacts(pinned)
+            missed = _counted("miss")
+            bypassed = _counted("bypass")
+            self._compile(kind, forward)
+            missed, bypassed = _counted("miss") - missed, _counted("bypass") - bypassed
+            made = torch.compiler.save_cache_artifacts()
+        if pinned is not None and missed + bypassed:
+            assert self._artifacts is not None
+            self._artifacts.set_aside(kind)
+            pinned = None
+        if pinned is None and self._artifacts is not None and missed + bypassed:
+            if made is None or bypassed:
+                raise ConfigError(f"{KEY}: of {kind} torch keeps nothing that other workers could load; expected none")
+            if not self._artifacts.add(kind, made[0]):  # another worker was faster
+                self._forget()
+                self.seconds += time.perf_counter() - started
+                return self._first(kind, forward)
+        result = forward()  # once more, sealed: what is compiled must hold
+        self._known.add(kind)
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        self._say(f"{'compiled' if pinned is None else 'loaded, compiled,'} {kind}: {seconds:.1f} s")
+        return result
+
+    def _compile(self, kind: str, forward: Callable[[], Tensor]) -> None:
+        from torch._dynamo import config
+        from torch._dynamo.exc import TorchDynamoException
+
+        limits = {"recompile_limit": GRAPHS, "accumulated_recompile_limit": GRAPHS}
+        try:
+            with config.patch(limits), self._one_graph_each():
+                forward()
+        except TorchDynamoException as error:
+            raise ConfigError(
+                f"{KEY}: {kind} cannot be compiled as one graph ({_line(str(error))}); expected none"
+            ) from error
+
+    @contextmanager
+    def _one_graph_each(self) -> Iterator[None]:
+        """While inside, the first of the modules that are alike is compiled, and the others must do with its code."""
+        alike: set[Any] = set()
+
+        def guarded(module: nn.Module, call: Callable[..., Any]) -> Callable[..., Any]:
+            built = (type(module), tuple((name, tuple(p.shape)) for name, p in module.named_parameters()))
+
+            def once(*args: Any, **kwargs: Any) -> Any:
+                like = (built, tuple(_form(value) for value in (*args, *kwargs.values())))
+                if like in alike:
+                    return call(*args, **kwargs)
+                alike.add(like)
+                with torch.compiler.set_stance("default"):
+                    return call(*args, **kwargs)
+
+            return once
+
+        with ExitStack() as stack:
+            for module in self._modules:
+                call = module._compiled_call_impl
+                assert call is not None
+                stack.callback(setattr, module, "_compiled_call_impl", call)
+                module._compiled_call_impl = guarded(module, call)
+            yield
+
+    def _forget(self) -> None:
+        """Drop all code that is in memory."""
+        torch._dynamo.reset()
+        self._known.clear()
+
+
+def release(model: Model) -> None:
+    """Let *model* run as it is, where it was compiled before."""
+    for part in (model.family.denoiser, model.family.decoder):
+        for module in part.modules():
+            module._compiled_call_impl = None
+
+
+def kind_of(mode: str, *tensors: Tensor | None) -> str:
+    """Return the name of a kind: its *mode* and the shapes of what goes in."""
+    shapes = ("x".join(map(str, tensor.shape)) for tensor in tensors if tensor is not None)
+    return "-".join([mode, *shapes])
+
+
+@contextmanager
+def _fresh(own: bool) -> Iterator[None]:
+    """While inside, torch keeps what it compiles for itself: no other cache answers, and nothing else is saved."""
+    if not own:
+        yield
+        return
+    from torch._inductor.utils import fresh_inductor_cache
+    from torch.compiler._cache import CacheArtifactManager
+
+    with fresh_inductor_cache(), CacheArtifactManager.with_fresh_cache():
+        yield
+
+
+def _counted(what: str) -> int:
+    """Return how many graphs inductor has compiled in this process: that no cache had ("miss"), or that none can keep
+    ("bypass")."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["inductor"][f"fxgraph_cache_{what}"])
+
+
+def _form(value: Any) -> Any:
+    """Return what of an argument makes a graph another one."""
+    if isinstance(value, Tensor):
+        return tuple(value.shape), value.stride(), value.dtype
+    if isinstance(value, tuple | list):
+        return tuple(map(_form, value))
+    if isinstance(value, dict):
+        return tuple((key, _form(item)) for key, item in value.items())
+    return value if isinstance(value, bool | int | float | str) else type(value)
+
+
+def _guard(message: str) -> str:
+    """Return the guards that failed, of torch's message."""
+    _, found, guards = message.partition("guard failure(s):")
+    return _line(guards) if found else _line(message)
+
+
+def _line(message: str) -> str:
+    return " ".join(message.split())[:400]

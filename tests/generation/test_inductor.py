@@ -1,0 +1,71 @@
+"""What inductor has compiled is pinned by whoever was first, loaded by all others, and set aside where it cannot be."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.config.schema import Compile
+from pipeline.corpus import open_store
+from pipeline.corpus.compiled import PinnedCode
+from pipeline.errors import ConfigError
+from pipeline.generation.compilation import Compilation, kind_of
+from pipeline.models.compiling import obstacle
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(obstacle("cpu") is not None, reason="no C++ compiler is here"),
+]
+INPUT = torch.linspace(-1, 1, 16).view(2, 8)
+
+
+def two_layers() -> SimpleNamespace:
+    """All of a model that is compiled: a denoiser and a decoder, of a layer each."""
+    torch.manual_seed(0)
+    denoiser, decoder = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Softmax(-1)), nn.Sequential(nn.Linear(8, 4))
+    return SimpleNamespace(family=SimpleNamespace(denoiser=denoiser, decoder=decoder))
+
+
+def pins(folder: Path, *, accept: bool = False) -> PinnedCode:
+    return PinnedCode(open_store(str(folder)), "a" * 64, {"torch": "this"}, accept_environment=accept)
+
+
+def draw(artifacts: PinnedCode, part: str = "denoiser") -> tuple[Tensor, list[str]]:
+    """Run a part of a model as the first forward of a process does; return with the lines that are said."""
+    torch._dynamo.reset()
+    lines: list[str] = []
+    model = two_layers()
+    compilation = Compilation(model, Compile.full, artifacts, lines.append)  # type: ignore[arg-type]
+    with torch.inference_mode(), compilation.sealed():
+        result = compilation.run(kind_of("plain", INPUT), lambda: getattr(model.family, part)(INPUT))
+        assert torch.equal(compilation.run(kind_of("plain", INPUT), lambda: getattr(model.family, part)(INPUT)), result)
+    assert len(lines) in (1, 2)
+    return result, lines
+
+
+def test_the_first_pins_what_the_others_load(tmp_path: Path):
+    first, said = draw(pins(tmp_path))
+    assert [line.rpartition(":")[0] or line for line in said] == [
+        "compiling plain-2x8, which takes a minute or more",
+        "compiled plain-2x8",
+    ]
+    assert pins(tmp_path).find("plain-2x8") is not None
+    second, said = draw(pins(tmp_path))
+    assert [line.rpartition(":")[0] for line in said] == ["loaded, compiled, plain-2x8"]
+    assert torch.equal(first, second)
+
+
+def test_what_does_not_load_is_refused_and_where_that_is_accepted_made_anew(tmp_path: Path):
+    draw(pins(tmp_path / "other"), "decoder")
+    code = pins(tmp_path / "other").find("plain-2x8")
+    assert code is not None
+    assert pins(tmp_path).add("plain-2x8", code)
+    with pytest.raises(ConfigError, match=r"plain-2x8\.json: .* torch compiles it anew here, .*--accept-environment"):
+        draw(pins(tmp_path))
+    result, said = draw(pins(tmp_path, accept=True))
+    assert said[-1].startswith("compiled plain-2x8")
+    again, said = draw(pins(tmp_path, accept=True))
+    assert torch.equal(result, again)
+    assert pins(tmp_path).find("plain-2x8") == code, "it stays for those that can use it"
