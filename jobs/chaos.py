@@ -71,7 +71,7 @@ erasure:
   concepts: [{{name: cat, anchor: dog}}]
   recipe: []
 prompts: {{source: prompts.txt}}
-generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
+generation: {{steps: {steps}, size: [32, 32], batch_size: 4, compile: none}}
 audit: {{detectors: [{{detector: "jobs.chaos:Counter"}}], policy: keep}}
 output: {{path: unused, samples_per_shard: {samples_per_shard}}}
 cluster: {{device: cpu, error_budget: 10, workers: {{min: 1, max: {workers}}}}}

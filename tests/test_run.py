@@ -56,7 +56,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
 model: {{path: {model}, dtype: float32}}
 prompts: {{source: prompts.txt}}
-generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
+generation: {{steps: {steps}, size: [32, 32], batch_size: 4, compile: none}}
 output: {{path: {output}, samples_per_shard: 4}}
 cluster: {{backend: local, device: cpu}}
 """

@@ -42,7 +42,8 @@ def test_where_a_file_says_nothing_both_are_auto(tmp_path: Path):
     settled = settle(found)
     assert (settled.model.dtype, settled.generation.size) == (fast_dtype("cpu"), [64, 64])
     assert is_settled(settled)
-    spelt = config(tmp_path, "diorama", f"model.dtype={fast_dtype('cpu')}", "generation.size=[64, 64]")
+    named = ("generation.size=[64, 64]", "generation.compile=none")
+    spelt = config(tmp_path, "diorama", f"model.dtype={fast_dtype('cpu')}", *named)
     assert identity(settled, "s") == identity(spelt, "s")
     with pytest.raises(ConfigError, match=r"generation\.size: is big; expected \[width, height\] in pixels, or auto"):
         config(tmp_path, "diorama", "generation.size=big")

@@ -35,7 +35,7 @@ erasure:
   concepts: [{{name: cat}}]
   recipe: [{{method: "tests.cluster.poison:Poison"}}]
 prompts: {{source: prompts.txt}}
-generation: {{steps: {steps}, size: [32, 32], batch_size: 4}}
+generation: {{steps: {steps}, size: [32, 32], batch_size: 4, compile: none}}
 output: {{path: unused, samples_per_shard: 4}}
 cluster: {{device: cpu, error_budget: {error_budget}, workers: {{min: 1, max: 2}}}}
 """
