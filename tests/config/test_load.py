@@ -142,7 +142,7 @@ def test_every_setting_of_the_schema_is_classed():
 
     walk(Config)
     walk(ErasureList)
-    assert len(seen) == 15
+    assert len(seen) == 16
 
 
 def test_the_identity_has_every_setting_that_is_classed_so(sound):
