@@ -13,7 +13,7 @@ CONFIG = """\
 model: {path: diorama, dtype: float32}
 prompts: {source: prompts.jsonl}
 output: {path: out/x, samples_per_shard: 64}
-generation: {size: [64, 64], batch_size: 16}
+generation: {size: [64, 64], batch_size: 16, compile: none}
 """
 SIZES = ("64x64", "64x128", "128x64", "128x128")
 
