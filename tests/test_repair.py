@@ -309,6 +309,7 @@ def test_what_a_config_named_by_relative_paths_is_found_again(tmp_path, monkeypa
     assert capsys.readouterr().err.endswith(f"references[0]: {folder}/light.png: no such file\n")
 
 
+@pytest.mark.slow
 def test_a_corpus_with_quality_is_repaired_from_anywhere_and_refuses_another_checkpoint(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "configs"
     folder.mkdir()

@@ -118,6 +118,7 @@ def test_a_run_a_deleted_shard_and_the_same_bytes_again(model: str, tmp_path: Pa
     assert verify(str(tmp_path / "corpus")) == []
 
 
+@pytest.mark.slow
 def test_quality_alone_judges_nothing_comes_out_the_same_after_a_stop_and_is_read_by(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -365,6 +365,7 @@ def test_nothing_is_read_of_an_excluded_prompt(tmp_path: Path) -> None:
     assert [row.tokens_read is None for row in rows] == [row.key == "00000000002" for row in rows]
 
 
+@pytest.mark.slow
 def test_quality_is_recorded_of_every_picture_kept_or_not_and_decides_nothing(
     tmp_path: Path, kept: list[ManifestRow]
 ) -> None:
