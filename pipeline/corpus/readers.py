@@ -9,7 +9,7 @@ from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.run_record import RunRecord
 
-TRIED = "All of these lines were run but open_clip's, of which its reader of shards was run alone"
+TRIED = "All of these lines were run, open_clip's with a model and a batch size of its own"
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ def test_litdata(card, tmp_path):
 
 
 def test_the_pattern_of_open_clip_names_every_tar(card):
-    """open_clip itself imports where torchvision does; its lines differ from WebDataset's in how they are given."""
+    """open_clip needs an environment of its own; its lines differ from WebDataset's in how they are given."""
     path, lines = card
     pattern = re.search(r'--train-data "\$path/(.*)"', lines["open_clip"])
     assert pattern is not None
