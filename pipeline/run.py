@@ -44,7 +44,7 @@ from pipeline.errors import ConfigError, CorpusError, StoreError
 from pipeline.evaluation.words.settle import with_proved_words
 from pipeline.models.compiling import Work, hardware, settle_compile
 from pipeline.models.dtype import kind_here, with_dtype
-from pipeline.models.settle import is_settled, settle_size
+from pipeline.models.settle import is_settled, settle_attention, settle_size
 from pipeline.paths import is_relative, locate
 from pipeline.prompts import Plan, RowSource, Sample, count, open_source
 from pipeline.prompts.report import source_lines
@@ -105,7 +105,7 @@ def _settled(
 
     A resume on another kind of device is refused later, by its environment.
     """
-    config = follow(config, output.store)
+    config = settle_attention(follow(config, output.store))
     if is_settled(config):
         return config
     config = settle_size(config)

@@ -19,7 +19,7 @@ from pipeline.audit.quality import Quality
 from pipeline.config import to_public_dict
 from pipeline.config.concepts import concepts_of
 from pipeline.config.places import whole_paths
-from pipeline.config.schema import AUTO, BadRows, Compile, Config, Device
+from pipeline.config.schema import AUTO, BadRows, Compile, Config, Device, Quantize
 from pipeline.corpus import (
     Output,
     RunRecord,
@@ -44,7 +44,9 @@ from pipeline.generation.engine import Engine
 from pipeline.generation.environment import environment
 from pipeline.models.compiling import check_compiler
 from pipeline.models.family import Family
+from pipeline.models.kernels import check_kernels_here, install_attention
 from pipeline.models.load import Model, load_model
+from pipeline.models.quantize import quantize_denoiser
 from pipeline.prompts import Looked, PlanSummary
 
 log = logging.getLogger(__name__)
@@ -124,11 +126,13 @@ class Session:
     def model(self) -> Model:
         """The model, edited as it was left by whoever drew or solved last.
 
-        Raises ``ConfigError`` as ``load_model`` does, and where a folder or an adapter has changed since the run that
-        this session goes on with began.
+        Raises ``ConfigError`` as ``load_model`` does, where the kernels that are asked for cannot run here, and where a
+        folder or an adapter has changed since the run that this session goes on with began.
         """
         if self._model is None:
+            check_kernels_here(self.config, self.device)
             model = load_model(self.config.model, torch.device(self.device))
+            install_attention(self.config.generation.attention, model)
             if self._pinned is not None and model.revision != self._pinned.model_revision:
                 raise ConfigError(
                     f"model.path: {self.config.model.path} is now {model.revision}, but the corpus was begun with "
@@ -155,12 +159,14 @@ class Session:
         """Put *recipe* to work in the model; ``None`` is the model as it is.
 
         *batch_size* is by default the config's. The *last* engine takes the model with it: what it writes over is not
-        kept, and whoever asks after it has the model loaded again. It is *compiled* as the config says, with
-        *artifacts* where it is for a corpus, or not at all.
+        kept, and whoever asks after it has the model loaded again. So does each whose weights are quantized, as no
+        edit can be taken back then. It is *compiled* as the config says, with *artifacts* where it is for a corpus, or
+        not at all.
 
         Raises ``ConfigError`` where that cannot be compiled here.
         """
-        model = self.model
+        model, quantize = self.model, self.config.generation.quantize
+        last = last or quantize is not Quantize.none
         release(model)
         apply_tensors(model, self._originals)
         if last:
@@ -169,6 +175,7 @@ class Session:
         if recipe is not None:
             recipe.apply(model, None if last else self._originals)
             methods = active_methods(self.config, model)
+        quantize_denoiser(model.family.denoiser, quantize)
         config = self.config if batch_size is None else with_batch_size(self.config, batch_size)
         return Engine(config, model, methods, self._compilation(model, artifacts) if compiled else None)
 
@@ -183,7 +190,7 @@ class Session:
 
     def environment(self) -> dict[str, Any]:
         """Return the environment in which this session draws."""
-        return environment(self.device, self.config.cluster.threads_per_worker, self.config.generation.compile)
+        return environment(self.device, self.config.cluster.threads_per_worker, self.config.generation)
 
     def compile_ahead(self, recipe: CompiledRecipe, identity: str) -> None:
         """Pin compiled code for the corpus of *identity*, so that its workers load it."""
@@ -252,6 +259,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
         return existing
     check_recipe(config)
     check_compiler(config.generation.compile, session.device)
+    check_kernels_here(config, session.device)
     if session.auditor is not None:  # refuses before any long work
         _check_sizes(config, summary.looked, session.auditor.check_size)
     quality = session.quality  # likewise

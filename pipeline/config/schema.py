@@ -88,6 +88,22 @@ class PromptSyntax(StrEnum):
     a1111 = "a1111"  # weights, (word:1.3) ((word)) [word], escapes and BREAK, as A1111's web UI reads them
 
 
+class Attention(StrEnum):
+    """Which kernel computes attention while pictures are drawn."""
+
+    auto = "auto"  # settled before the identity is computed; native, as nothing else was tried on a card
+    native = "native"  # what torch chooses
+    flash3 = "flash3"  # FlashAttention-3, of the package fa3-fwd
+    cudnn = "cudnn"
+
+
+class Quantize(StrEnum):
+    """In what the denoiser's large linear layers compute."""
+
+    none = "none"  # the model's dtype
+    fp8 = "fp8"  # 8 bits, scaled row by row, by torchao
+
+
 class CaptionUnread(StrEnum):
     """What becomes, in the caption, of what the text encoder did not read of a long prompt."""
 
@@ -263,6 +279,8 @@ class GenerationConfig:
     # It changes bytes (by rounding) and saves a third of a GPU's time, for a minute or two of compiling before the
     # first shard. Where a file says nothing: auto.
     compile: Compile = identity(Compile.none, silent=True)
+    attention: Attention = identity(Attention.native, silent=True)
+    quantize: Quantize = identity(Quantize.none, silent=True)
 
     @property
     def pixels(self) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Only what is known without loading a model or opening the prompts. Each check ra
 
 from pipeline.config.audit import check_audit
 from pipeline.config.concepts import check_concepts
+from pipeline.config.kernels import check_kernels
 from pipeline.config.problem import Problem, check_range, show, unknown
 from pipeline.config.prompts import check_prompts
 from pipeline.config.schema import (
@@ -35,6 +36,7 @@ def validate_static(config: Config) -> None:
     _words(config.words)
     check_prompts(config.prompts)
     _generation(config.generation)
+    check_kernels(config.generation, config.model.dtype, config.cluster.device)
     check_audit(config)
     _output(config.output)
     _cluster(config.cluster)

@@ -20,7 +20,9 @@ from pipeline.generation.compilation import Compilation
 from pipeline.generation.pixels import Clock, finish, to_host
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import PADDING, PromptPair, Texts, encode_texts
+from pipeline.models.kernels import check_kernels_here, install_attention
 from pipeline.models.load import Model, load_model
+from pipeline.models.quantize import quantize_denoiser
 from pipeline.models.reading import Extent, Reader, Reading, check_reading
 from pipeline.models.transfer import to_device
 from pipeline.prompts import Sample, batches
@@ -51,7 +53,7 @@ class Engine:
         self.config = config
         self.model = model
         self.methods = tuple(methods)
-        self.sampler = Sampler(model, methods, compilation)
+        self.sampler = Sampler(model, methods, compilation, config.generation.attention)
         generation = config.generation
         self.guided = generation.guidance > 1 and "guidance" in model.family.offers
         check_reading(generation, model.family)
@@ -68,11 +70,15 @@ class Engine:
     @classmethod
     def load(cls, config: Config, recipe: CompiledRecipe | None, device: str) -> "Engine":
         """Load the model and put *recipe* to work in it; ``None`` is the model as it is."""
+        check_kernels_here(config, device)
         model = load_model(config.model, torch.device(device))
-        if recipe is None:
-            return cls(config, model, ())
-        recipe.apply(model)
-        return cls(config, model, active_methods(config, model))
+        install_attention(config.generation.attention, model)
+        methods: list[Method] = []
+        if recipe is not None:
+            recipe.apply(model)
+            methods = active_methods(config, model)
+        quantize_denoiser(model.family.denoiser, config.generation.quantize)
+        return cls(config, model, methods)
 
     def rehearse(self) -> None:
         """Take the first two steps of a small batch that names a concept of each method.

@@ -12,11 +12,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.config.schema import Attention
 from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
 from pipeline.generation.compilation import Compilation, kind_of
 from pipeline.models.attention import AttentionState
 from pipeline.models.family import Conditioning
+from pipeline.models.kernels import attention_kernel
 from pipeline.models.load import Model
 from pipeline.models.scheduler import step_options
 from pipeline.models.switching import Carrying, Switching
@@ -37,9 +39,17 @@ class _Asked(NamedTuple):
 class Sampler:
     """Samples batches with one model and the methods that act while sampling."""
 
-    def __init__(self, model: Model, methods: Sequence[Method], compilation: Compilation | None = None):
+    def __init__(
+        self,
+        model: Model,
+        methods: Sequence[Method],
+        compilation: Compilation | None = None,
+        attention: Attention = Attention.native,
+    ):
+        """*attention* is installed (``pipeline.models.kernels``)."""
         self.model = model
         self.compilation = compilation
+        self.attention = attention
         self._warming = False
         self.methods = [method for method in methods if method.has("steer")]
         self.state = AttentionState()
@@ -114,7 +124,10 @@ class Sampler:
             prompts.positive if prompts.negative is None else Conditioning.cat([prompts.negative, prompts.positive])
         )
         options = step_options(self.scheduler, generators)
-        with self.state.batch(conditioning.embeds, steerings, masked=conditioning.mask is not None):
+        with (
+            attention_kernel(self.attention),
+            self.state.batch(conditioning.embeds, steerings, masked=conditioning.mask is not None),
+        ):
             for step, (at, timestep) in enumerate(zip(timesteps[:most], times, strict=False)):
                 for steering in steerings:
                     steering.begin(step, timestep)

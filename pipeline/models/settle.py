@@ -1,15 +1,16 @@
-"""``auto`` made definite, before the identity of a corpus is computed: the model's dtype, the size of pictures, and how
-much is compiled.
+"""``auto`` made definite, before the identity of a corpus is computed: the model's dtype, the size of pictures, the
+kernel of attention, and how much is compiled.
 
 A corpus that was begun has them in its ``run.yaml``; else the dtype is what the device does fast, the size is what the
-model was trained for, and compiled is what repays it. Reads configs of the model's parts and no weights.
+model was trained for, the kernel is torch's choice, and compiled is what repays it. Reads configs of the model's parts
+and no weights.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.schema import AUTO, Compile, ConceptConfig, Config, DType
+from pipeline.config.schema import AUTO, Attention, Compile, ConceptConfig, Config, DType
 from pipeline.errors import ConfigError
 from pipeline.models.compiling import Work, hardware, settle_compile, with_compile
 from pipeline.models.dtype import kind_here, settle_dtype, with_dtype
@@ -22,7 +23,7 @@ UNTOLD = {"FluxPipeline": 128}  # sides of latents that diffusers' pipelines kno
 def is_settled(config: Config) -> bool:
     """Is nothing left that a device or a model has to tell?"""
     generation = config.generation
-    return config.model.dtype is not DType.auto and generation.size != AUTO and generation.compile is not Compile.auto
+    return AUTO not in (config.model.dtype, generation.size, generation.compile, generation.attention)
 
 
 def as_begun(config: Config, identity: Mapping[str, Any], words: Mapping[str, Any] | None = None) -> Config:
@@ -40,6 +41,7 @@ def as_begun(config: Config, identity: Mapping[str, Any], words: Mapping[str, An
         config = with_dtype(config, DType(identity["model.dtype"]))
     if config.generation.compile is Compile.auto:
         config = with_compile(config, Compile(identity.get("generation.compile", Compile.none)))
+    config = settle_attention(config, Attention(identity.get("generation.attention", Attention.native)))
     return _with_size(config, identity["generation.size"]) if config.generation.size == AUTO else config
 
 
@@ -68,9 +70,9 @@ def settle(
     work: Work = NOTHING,
     say: Callable[[str], object] = lambda line: None,
 ) -> Config:
-    """Return *config* without ``auto``: ``settle_dtype``, ``settle_size`` and ``settle_compile``, of which it says the
-    line. *device* ("cuda" or "cpu") is by default the one found here."""
-    config = settle_dtype(settle_size(config), device)
+    """Return *config* without ``auto``: ``settle_attention``, ``settle_dtype``, ``settle_size`` and
+    ``settle_compile``, of which it says the line. *device* ("cuda" or "cpu") is by default the one found here."""
+    config = settle_dtype(settle_size(settle_attention(config)), device)
     if config.generation.compile is not Compile.auto:
         return config
     config, line = settle_compile(config, hardware(device or kind_here(config.cluster.device)), work)
@@ -83,7 +85,7 @@ def settle_here(config: Config, *, work: Work = NOTHING, say: Callable[[str], ob
     here, and how much is compiled of such a one; where nothing can be compiled the model is not asked."""
     if is_here(config.model):
         return settle(config, work=work, say=say)
-    config = settle_dtype(config)
+    config = settle_dtype(settle_attention(config))
     if config.generation.compile is not Compile.auto:
         return config
     device = hardware(kind_here(config.cluster.device))
@@ -92,6 +94,13 @@ def settle_here(config: Config, *, work: Work = NOTHING, say: Callable[[str], ob
     config, line = settle_compile(config, device, work)
     say(line)
     return config
+
+
+def settle_attention(config: Config, kernel: Attention = Attention.native) -> Config:
+    """Return *config* with a ``generation.attention`` of ``auto`` replaced by *kernel*."""
+    if config.generation.attention is not Attention.auto:
+        return config
+    return replace(config, generation=replace(config.generation, attention=kernel))
 
 
 def stand_in(config: Config) -> Config:
