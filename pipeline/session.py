@@ -207,17 +207,22 @@ class Session:
         return size
 
     def _probe_batch_size(self, summary: PlanSummary) -> int:
-        largest = max(self._sizes(summary.looked), key=math.prod)
+        sizes = self._sizes(summary.looked)
+        largest, rows = max(sizes, key=math.prod), sum(sizes.values())
         pictures = min(summary.samples, summary.samples_per_shard)
-        size = probe_batch_size(self.config, self.model, pictures, largest)
+        each = [math.ceil(pictures * count / rows) for count in sizes.values()]
+        size = probe_batch_size(self.config, self.model, each, largest)
         log.info("generation.batch_size: auto is %d for %dx%d pixels on %s", size, *largest, self.device)
         return size
 
-    def _sizes(self, looked: Looked) -> list[tuple[int, int]]:
-        """Return the sizes, width and height, that will be drawn, as far as rows are looked at: those that rows ask for
-        and, where a row asks for none or cannot be drawn, the run's."""
-        own = {size: count for size, (_, count) in looked.sizes.items() if self._can_draw(*size)}
-        return [*own] if own and sum(own.values()) == looked.rows else [*own, self.config.generation.pixels]
+    def _sizes(self, looked: Looked) -> dict[tuple[int, int], int]:
+        """Return the sizes, width and height, that will be drawn, and of how many rows, as far as they are looked at:
+        those that rows ask for and, where a row asks for none or cannot be drawn, the run's."""
+        sizes = {size: count for size, (_, count) in looked.sizes.items() if self._can_draw(*size)}
+        if others := max(looked.rows, 1) - sum(sizes.values()):
+            own = self.config.generation.pixels
+            sizes[own] = sizes.get(own, 0) + others
+        return sizes
 
     def _can_draw(self, width: int, height: int) -> bool:
         """Whether rows of this size are no bad ones, as under `prompts.bad_rows: skip` they may be."""

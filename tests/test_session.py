@@ -246,15 +246,15 @@ def test_a_batch_size_of_auto_is_settled_once_and_kept(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("sizes", "largest"),
+    ("sizes", "each", "largest"),
     [
-        (["32x32", "40x40", "40x64"], (40, 64)),
-        (["32x32", "16x16"], (32, 32)),
-        (["32x32", None], (48, 48)),  # of a row that asks for none, the run's own
-        (["32x32", "30x4096"], (48, 48)),  # a row that cannot be drawn has its place as one of the run's
+        (["32x32", "40x40", "40x64"], [1, 1, 1], (40, 64)),
+        (["32x32", "16x16", "32x32"], [2, 1], (32, 32)),
+        (["32x32", None], [1, 1], (48, 48)),  # of a row that asks for none, the run's own
+        (["48x48", "30x4096"], [2], (48, 48)),  # a row that cannot be drawn has its place as one of the run's
     ],
 )
-def test_auto_is_tried_at_the_largest_size_that_is_drawn(tmp_path: Path, monkeypatch, sizes, largest):
+def test_auto_is_tried_at_the_largest_size_that_is_drawn(tmp_path: Path, monkeypatch, sizes, each, largest):
     config = configure(tmp_path)
     rows = [{"prompt": "a cat"} | ({"size": size} if size else {}) for size in sizes]
     (tmp_path / "sized.jsonl").write_text("\n".join(map(json.dumps, rows)))
@@ -263,4 +263,4 @@ def test_auto_is_tried_at_the_largest_size_that_is_drawn(tmp_path: Path, monkeyp
     asked = []
     monkeypatch.setattr("pipeline.session.probe_batch_size", lambda *given: asked.append(given[2:]) or 1)
     Session(config, device="cpu").settle_batch_size(plan(config).summary())
-    assert asked == [(len(rows), largest)]
+    assert asked == [(each, largest)]

@@ -35,15 +35,18 @@ class Timed(NamedTuple):
     seconds: float
 
 
-def probe_batch_size(config: Config, model: Model, pictures: int, size: tuple[int, int]) -> int:
-    """Return the batch size for shards of *pictures* of *size*, drawn by *model* with its edits applied.
+def probe_batch_size(config: Config, model: Model, pictures: Sequence[int], size: tuple[int, int]) -> int:
+    """Return the batch size for shards of so many *pictures* of each size, of which *size* is the largest, drawn by
+    *model* with its edits applied.
 
     Raises ``ConfigError`` where the device has no memory for one picture.
     """
     if model.device.type == "cpu":
         return evenly(pictures, ON_CPU)
     try:
-        timed = time_sizes(lambda batch: _seconds(config, model, batch, size), SPARE * min(LARGEST, _power(pictures)))
+        timed = time_sizes(
+            lambda batch: _seconds(config, model, batch, size), SPARE * min(LARGEST, _power(max(pictures)))
+        )
     except torch.OutOfMemoryError as error:
         reason = " ".join(str(error).split())[:300]
         raise ConfigError(f"generation.batch_size: not one picture of {size[0]}x{size[1]} fits: {reason}") from error
@@ -51,9 +54,10 @@ def probe_batch_size(config: Config, model: Model, pictures: int, size: tuple[in
     return soonest(timed, pictures)
 
 
-def evenly(pictures: int, most: int) -> int:
-    """Return the size of batches, of *most* pictures each, into which *pictures* fall with the least padding."""
-    return math.ceil(pictures / math.ceil(pictures / most))
+def evenly(pictures: Sequence[int], most: int) -> int:
+    """Return the smallest batch in which *pictures*, so many of each size, take no more batches than of *most*."""
+    least = _count(pictures, most)
+    return next(size for size in range(1, most + 1) if _count(pictures, size) == least)
 
 
 def time_sizes(seconds: Callable[[int], float], most: int) -> list[Timed]:
@@ -75,13 +79,18 @@ def time_sizes(seconds: Callable[[int], float], most: int) -> list[Timed]:
     return timed
 
 
-def soonest(timed: Sequence[Timed], pictures: int) -> int:
-    """Return the smallest size that draws *pictures* about as soon (``NEAR``) as the best, padding included, of those
-    for ``SPARE`` times which there was memory; where it was for one picture alone, 1."""
+def soonest(timed: Sequence[Timed], pictures: Sequence[int]) -> int:
+    """Return the smallest batch that draws *pictures*, so many of each size, about as soon (``NEAR``) as the best,
+    padding included, of those for ``SPARE`` times which there was memory; where it was for one picture alone, 1."""
     largest = max(size for size, _ in timed)
-    takes = {size: math.ceil(pictures / size) * seconds for size, seconds in timed if size * SPARE <= largest}
+    takes = {size: _count(pictures, size) * seconds for size, seconds in timed if size * SPARE <= largest}
     least = min(takes.values(), default=0.0)
     return min((size for size, seconds in takes.items() if seconds <= least * (1 + NEAR)), default=1)
+
+
+def _count(pictures: Sequence[int], batch_size: int) -> int:
+    """Return how many batches *pictures*, so many of each size, take."""
+    return sum(math.ceil(count / batch_size) for count in pictures)
 
 
 def _power(pictures: int) -> int:

@@ -31,24 +31,34 @@ def timed(*pace: float) -> list[Timed]:
     ],
 )
 def test_the_smallest_batch_near_the_best_throughput_is_taken(pace: tuple[float, ...], size: int) -> None:
-    assert soonest(timed(*pace), 1 << 20) == size
+    assert soonest(timed(*pace), [1 << 20]) == size
 
 
 def test_what_a_shard_cannot_fill_is_no_gain() -> None:
     """40 pictures are two batches of 32, three of 16 or five of 8: the places drawn for nothing count."""
     full = timed(*[10.0] * 7)  # of 1 to 64, none faster than another
-    assert soonest(full, 40) == 1
+    assert soonest(full, [40]) == 1
     rising = timed(1.0, 2.0, 4.0, 8.0, 9.0, 9.2, 9.3)
     # Seconds for 40: 40, 20, 10, 5, 5.33, 6.96.
-    assert soonest(rising, 40) == 8
-    assert soonest(rising, 1024) == 16
+    assert soonest(rising, [40]) == 8
+    assert soonest(rising, [1024]) == 16
     # Launches are all that it takes: ten pictures are drawn soonest in one batch of 16.
-    assert soonest([Timed(2**i, 1.0) for i in range(6)], 10) == 16
+    assert soonest([Timed(2**i, 1.0) for i in range(6)], [10]) == 16
+
+
+def test_of_several_sizes_each_has_batches_of_its_own() -> None:
+    """A batch takes hardly longer than a picture: as large as a size has pictures, and no larger."""
+    launches = [Timed(2**i, 1.0 + 2**i / 1000) for i in range(7)]
+    assert soonest(launches, [64]) == 32
+    assert soonest(launches, [8] * 8) == 8
+    assert evenly([16] * 4, 32) == 16
+    assert evenly([16, 40], 32) == 20
+    assert evenly([1] * 5, 32) == 1
 
 
 def test_the_order_of_what_was_measured_does_not_matter() -> None:
     found = timed(1.0, 1.9, 2.35, 2.4, 2.41, 2.4)
-    assert soonest(found[::-1], 1000) == soonest(found, 1000) == 4
+    assert soonest(found[::-1], [1000]) == soonest(found, [1000]) == 4
 
 
 def test_sizes_are_doubled_until_memory_ends() -> None:
@@ -63,7 +73,7 @@ def test_sizes_are_doubled_until_memory_ends() -> None:
     found = time_sizes(seconds, SPARE * LARGEST)
     assert asked == [1, 2, 4, 8, 16, 32]
     assert found == [Timed(size, 1.0) for size in (1, 2, 4, 8, 16)]
-    assert soonest(found, 1024) == 8
+    assert soonest(found, [1024]) == 8
 
 
 def test_where_one_picture_does_not_fit_that_is_raised() -> None:
@@ -98,7 +108,7 @@ def test_doubling_ends_where_the_device_is_full_or_the_shard_has_no_more() -> No
     ("pictures", "size"), [(1, 1), (10, 10), (32, 32), (33, 17), (40, 20), (64, 32), (65, 22), (1000, 32), (1024, 32)]
 )
 def test_on_a_cpu_batches_are_of_at_most_32_and_evenly_filled(pictures: int, size: int) -> None:
-    assert evenly(pictures, 32) == size
+    assert evenly([pictures], 32) == size
     count = -(-pictures // 32)
     assert size <= 32
     assert -(-pictures // size) == count, "no more batches than of 32"
