@@ -132,7 +132,7 @@ def test_of_mixed_sizes_time_and_bytes_are_those_of_all_and_padding_counts(
     config: Config, monkeypatch, batch_size: int | str
 ) -> None:
     """Ten pictures of 32x32, ten of four times the pixels: a batch of the larger is measured. On a CPU "auto" is here
-    20, the whole shard. A clock that ticks once a batch is time."""
+    10, all of a size. A clock that ticks once a batch is time."""
     source = Path(config.prompts.source or "").with_suffix(".jsonl")
     source.write_text(
         "\n".join(f'{{"prompt": "a dog {i}", "size": "{32 + i % 2 * 32}x{32 + i % 2 * 32}"}}' for i in range(20))
@@ -154,7 +154,7 @@ def test_of_mixed_sizes_time_and_bytes_are_those_of_all_and_padding_counts(
     assert measured.batching.sizes == {(32, 32): (10, batches), (64, 64): (10, batches)}
     assert measured.seconds_per_image == pytest.approx(batches * (1 + 1 / 4) / 20)
     assert measured.bytes_per_image == 3 * (32 * 32 + 64 * 64) / 2
-    share = 1 - 10 / (batches * (4 if batch_size == 4 else 20))
+    share = 1 - 10 / (batches * (4 if batch_size == 4 else 10))
     (line,) = [line for line in plan_report(config, plan, measured=measured).lines() if line.startswith("batches")]
     assert f"{100 * share:.3g} % of the drawing time" in line
 
