@@ -32,9 +32,8 @@ bench-loader: .venv/.dev  ## reading a corpus into training, beside other loader
 	$(BIN)/python jobs/bench_loader.py --results jobs/results/bench_loader.json
 	$(BIN)/python jobs/tables.py
 
-gpu-check: .venv/.run  ## the engine on this machine's GPU: images/s, busy share, share of the roofline
-	$(BIN)/python jobs/gpu_check.py --results jobs/results/gpu_check.json
-	$(BIN)/python jobs/tables.py
+gpu-check: .venv/.run  ## the engine on this machine's GPU, beside plain diffusers; a second call goes on with the first
+	$(BIN)/python jobs/gpu_check.py --json jobs/results/gpu_check.json; status=$$?; $(BIN)/python jobs/tables.py && exit $$status
 
 chaos: .venv/.dev  ## SIGKILLs of every process of a run, then the same bytes
 	$(BIN)/python jobs/chaos.py --results jobs/results/chaos.json

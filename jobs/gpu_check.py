@@ -1,247 +1,136 @@
-"""What the engine makes of one GPU, at the full size of Stable Diffusion 2.1 (768x768, v-prediction), without Ray.
+"""What one GPU makes of the engine, beside plain diffusers: Stable Diffusion 2.1, SDXL and FLUX.1 at full size.
 
-    python jobs/gpu_check.py [--batch 8] [--batches 3] [--steps 30] [--dtype auto]
-    python jobs/gpu_check.py eyes ...   # what detectors cost beside it: gpu_eyes.py
+    python jobs/gpu_check.py [sd21] [sdxl] [flux] [eyes] [--json PATH] [--budget SECONDS] [--eager]
+    python jobs/gpu_check.py eyes ...   # what detectors cost beside it, with options of its own: gpu_eyes.py
 
-The weights are random and nothing is downloaded, which changes no figure: the same layers of the same shapes run. Two
-rows: no erasure, and CEASE with every sample concerned. Of each:
+Needs a checkout, torch, diffusers, transformers, omegaconf, pyarrow and tqdm, and no install. The weights are random
+and nothing is downloaded (gpu/models.py). Of each family, by default all three:
 
-- images/s: of `Engine.generate`, from prompts to uint8 in host memory, a warm-up batch left out;
+- images/s, from prompts to uint8 in host memory, of plain diffusers and of the engine, eager and compiled, and of the
+  engine with an erasing method (cease, cease_joint) that no prompt or every prompt concerns; a warm-up batch left out;
 - busy: seconds in which kernels ran (torch's profiler, one batch) over the seconds that a batch takes unprofiled;
-- roofline: floating-point operations of a batch, counted as they are dispatched, over its seconds, against what one
-  large matrix product reaches on the same device in the same dtype just before.
+- roofline: floating-point operations of a picture, counted as they are dispatched, times images/s, against what one
+  large matrix product reaches on the same device in the same dtype just before;
+- seconds of compiling, and until a second process is ready that loads what the first has compiled;
+- whether samples that name no concept are bit-identical to the same batch without the method, and whether a second
+  process draws the same bytes: eager, from what the first has compiled, and compiled anew.
 
-`--device cpu --size tiny` runs the script itself anywhere; on a CPU the time on the calling thread counts as busy.
+Every figure is written to PATH as it comes, and skipped where PATH has it of this card, torch and commit. No further
+one is begun after the budget, so that a call ends within ten minutes; another call goes on. Exits with 1 where a figure
+is missing, failed, or tells of bytes that differ. `--device cpu --size tiny` runs all of it anywhere, `--eager` what
+needs no compiler.
 """
 
 import argparse
+import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from pipeline.config.schema import ConceptConfig, Config, DType, ModelConfig, StepConfig
-from pipeline.erasure.recipe import active_methods
-from pipeline.evaluation.results import add_results_option, machine, write_result
-from pipeline.generation.engine import Engine
-from pipeline.models.dtype import fast_dtype
-from pipeline.models.load import DTYPES, Model
-from pipeline.models.sd import StableDiffusion
-from pipeline.prompts import Sample, unplanned
+from jobs.gpu.figures import DETECTORS, EYES, FIGURE, STAGES, asked
+from jobs.gpu.ledger import Ledger
+from jobs.gpu.table import FAMILIES, faults, table
+from pipeline.errors import LacunaError
+from pipeline.evaluation.results import read_result, results_file
 
-PROMPTS = ("a photograph of a cat on a beach", "a cat beside a fishing boat", "two cats asleep on a red sofa")
+BUDGET = 480.0  # the longest figure takes less than two minutes
 
 
-@dataclass(frozen=True)
-class Size:
-    """An architecture: pixels of a side, channels of UNet and VAE, and width and depth of the text encoder."""
-
-    pixels: int
-    unet: tuple[int, ...]
-    heads: tuple[int, ...]
-    vae: tuple[int, ...]
-    text: int
-    text_layers: int
-    text_heads: int
-    product: int  # side of the matrices by which the device's reach is measured
-
-
-SIZES = {
-    "sd21": Size(768, (320, 640, 1280, 1280), (5, 10, 20, 20), (128, 256, 512, 512), 1024, 23, 16, 8192),
-    "tiny": Size(64, (32, 64, 64, 64), (2, 4, 4, 4), (32, 32, 32, 32), 64, 2, 4, 512),
-}
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Of one recipe."""
-
-    images_per_second: float
-    busy: float
-    tflop_per_image: float
-    roofline: float
-
-
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--size", choices=SIZES, default="sd21")
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"{', '.join(FAMILIES)} (default: all), {EYES}")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--dtype", choices=[str(dtype) for dtype in DType], default="auto")
-    parser.add_argument("--batch", type=int, default=8, help="pictures in a batch (default 8)")
-    parser.add_argument("--batches", type=int, default=3, help="batches that are timed (default 3)")
-    parser.add_argument("--steps", type=int, default=30, help="of sampling (default 30)")
-    add_results_option(parser)
+    parser.add_argument("--size", choices=("full", "tiny"), default="full")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write each figure there; what it has is not redone")
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET, help=f"begin no figure after so many seconds (default {BUDGET:g})"
+    )
+    parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
     args = parser.parse_args()
+    until = time.time() + args.budget
+    for family in args.families:
+        if family not in (*FAMILIES, EYES):
+            parser.error(f"{family} is no family; expected {', '.join(FAMILIES)} or {EYES}")
     if args.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu-check: torch sees no CUDA device here; --device cpu --size tiny tries the script without one")
-
-    size, device = SIZES[args.size], torch.device(args.device)
-    dtype = DTYPES[fast_dtype(args.device) if args.dtype == "auto" else DType(args.dtype)]
-    here = machine(args.device)
-    reach = matrix_product(size.product, device, dtype)
-    name = torch.cuda.get_device_name() if args.device == "cuda" else "CPU"
-    print(f"{name}, torch {torch.__version__}, {dtype}: {reach / 1e12:.3g} TFLOP/s in a {size.product}² product")
-    print(f"{args.size} at {size.pixels}x{size.pixels}, batches of {args.batch}, {args.steps} steps with guidance")
-    print(f"{'recipe':<10}{'images/s':>10}{'busy':>8}{'TFLOP/image':>13}{'roofline':>10}")
-    recipes: dict[str, dict[str, float]] = {}
-    for recipe, steps in (("none", []), ("cease", [StepConfig(method="cease", options={"always_on": True})])):
-        torch.manual_seed(0)
-        config = configure(size, args.batch, args.steps, steps)
-        model = random_model(size, device, dtype)
-        found = measure(Engine(config, model, active_methods(config, model)), args.batches, reach)
-        recipes[recipe] = asdict(found)
-        print(
-            f"{recipe:<10}{found.images_per_second:>10.2f}{found.busy:>8.0%}"
-            f"{found.tflop_per_image:>13.3f}{found.roofline:>10.1%}"
-        )
-    figures: dict[str, Any] = {"recipes": recipes, "product_tflops": reach / 1e12}
-    if args.device == "cuda":
-        figures["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        print(f"peak memory {figures['peak_gib']:.1f} GiB")
-    if args.results:
-        asked = {name: getattr(args, name) for name in ("size", "batch", "batches", "steps")} | {"dtype": str(dtype)}
-        what = "What the engine makes of one device, with and without CEASE on every sample"
-        write_result(args.results, what=what, config=asked, figures=figures, environment=here)
+    try:
+        ledger = Ledger.open(args.json and results_file(str(args.json)), args.device, args.size)
+        families = list(dict.fromkeys(args.families)) or list(FAMILIES)
+        with tempfile.TemporaryDirectory() as scratch:
+            code = args.json.with_suffix(".compiled") if args.json else Path(scratch)
+            for family in families:
+                if family == EYES:
+                    see(ledger, Path(scratch) / "eyes.json", until)
+                else:
+                    measure(family, ledger, code / family, until, args.eager)
+    except LacunaError as error:
+        sys.exit(f"gpu-check: {error}")
+    print(table(ledger.key, ledger.figures, families))
+    wrong = [fault for family in families for fault in faults(family, ledger.figures.get(family, {}), args.eager)]
+    for fault in wrong:
+        print(f"gpu-check: {fault}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
-def measure(engine: Engine, batches: int, reach: float) -> Figures:
-    """Time *batches* batches, then count operations and busy seconds in one more each."""
-    size = engine.config.generation.batch_size
-    list(engine.generate(samples(engine.config, 1)))  # kernels are chosen and memory is taken
-    started = time.perf_counter()
-    on_device = sum(batch.device_seconds for batch in engine.generate(samples(engine.config, batches)))
-    seconds = (time.perf_counter() - started) / batches
-    with FlopCounterMode(display=False) as counter:
-        list(engine.generate(samples(engine.config, 1)))
-    busy = on_device / batches
-    if engine.model.device.type == "cuda":
-        busy = kernel_seconds(lambda: list(engine.generate(samples(engine.config, 1))))
-    operations = counter.get_total_flops()
-    return Figures(
-        images_per_second=size / seconds,
-        busy=busy / seconds,
-        tflop_per_image=operations / size / 1e12,
-        roofline=operations / seconds / reach,
-    )
+def measure(family: str, ledger: Ledger, code: Path, until: float, eager: bool) -> None:
+    """Take the figures of *family* that *ledger* does not have, as far as they can be begun until then."""
+    for stage, figures in STAGES.items():
+        missing = [figure for figure in asked(figures, eager) if not ledger.has(family, figure)]
+        if not missing or time.time() >= until:
+            continue
+        print(f"{family}: {', '.join(missing)}", file=sys.stderr, flush=True)
+        command = [
+            sys.executable, __file__, "stage", family, stage, "--device", ledger.device, "--size", ledger.size,
+            "--until", str(until), "--code", str(code), *["--eager"] * eager,
+        ]  # fmt: skip
+        known = json.dumps(ledger.figures.get(family, {}))
+        with (
+            tempfile.TemporaryDirectory() as cache,  # what torch has compiled here before is no matter
+            subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
+            ) as child,
+        ):  # fmt: skip
+            assert child.stdin is not None
+            assert child.stdout is not None
+            child.stdin.write(known)
+            child.stdin.close()
+            for line in child.stdout:
+                if not line.startswith(FIGURE):  # some library's
+                    print(line, end="", file=sys.stderr)
+                    continue
+                found = json.loads(line)
+                ledger.put(family, found["figure"], found["value"])
+                print(f"{family}: {found['figure']}: {found['value']}", file=sys.stderr, flush=True)
+        if child.returncode:
+            print(f"{family}: the process of {stage} ended with {child.returncode}", file=sys.stderr, flush=True)
 
 
-def kernel_seconds(run: Callable[[], Any]) -> float:
-    """Seconds in which kernels ran on the GPU: they queue in one stream, so none runs beside another."""
-    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
-        run()
-        torch.cuda.synchronize()
-    return float(sum(event.self_device_time_total for event in profiler.key_averages())) / 1e6
-
-
-def matrix_product(side: int, device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations per second of a product of two square matrices: the best of 5 rounds of 10."""
-    a = torch.randn(side, side, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(6):  # the first one warms up, and is never the best
-        with timed(device) as seconds:
-            for _ in range(10):
-                a @ a
-        best = min(best, seconds[0])
-    return 10 * 2 * side**3 / best
-
-
-@contextmanager
-def timed(device: torch.device) -> Iterator[list[float]]:
-    """Yield a list that holds, afterwards, the seconds that the device took."""
-    seconds: list[float] = []
-    started = time.perf_counter()
-    yield seconds
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    seconds.append(time.perf_counter() - started)
-
-
-def samples(config: Config, batches: int) -> list[Sample]:
-    """Full batches of prompts that all name the concept."""
-    width, height = config.generation.pixels
-    asked = ((PROMPTS[i % len(PROMPTS)], i) for i in range(batches * config.generation.batch_size))
-    return unplanned(asked, width, height)
-
-
-def configure(size: Size, batch: int, steps: int, recipe: list[StepConfig]) -> Config:
-    config = Config(model=ModelConfig(path="random"))
-    config.generation.size, config.generation.batch_size = [size.pixels, size.pixels], batch
-    config.generation.steps, config.generation.guidance = steps, 7.5
-    config.erasure.concepts, config.erasure.recipe = [ConceptConfig(name="cat", anchor="dog")], recipe
-    return config
-
-
-def random_model(size: Size, device: torch.device, dtype: torch.dtype) -> Model:
-    """Stable Diffusion 2.1 as its published configs have it, at *size*, with random weights."""
-    import diffusers
-    import transformers
-
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()  # it is told nothing that it needs to know
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    words = byte_tokenizer()
-    text = CLIPTextConfig(
-        vocab_size=49408, hidden_size=size.text, intermediate_size=4 * size.text, num_hidden_layers=size.text_layers,
-        num_attention_heads=size.text_heads, projection_dim=512, hidden_act="gelu", max_position_embeddings=77,
-        bos_token_id=words.bos_token_id, eos_token_id=words.eos_token_id, pad_token_id=words.pad_token_id,
-    )  # fmt: skip
-    with torch.device(device):  # a billion random numbers: the GPU draws them at once
-        encoder = CLIPTextModel(text)
-        unet = UNet2DConditionModel(
-            sample_size=size.pixels // 8, in_channels=4, out_channels=4, block_out_channels=size.unet,
-            layers_per_block=2, down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-            up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3, cross_attention_dim=size.text,
-            attention_head_dim=size.heads, use_linear_projection=True,
-        )  # fmt: skip
-        vae = AutoencoderKL(
-            block_out_channels=size.vae, down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4, layers_per_block=2, latent_channels=4, sample_size=size.pixels,
-        )  # fmt: skip
-    scheduler = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", prediction_type="v_prediction",
-        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
-    )  # fmt: skip
-    pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=encoder, tokenizer=words, unet=unet, scheduler=scheduler,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    ).to(device, dtype)  # fmt: skip
-    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
-        part.requires_grad_(False).eval()
-    if device.type == "cuda":  # as load_model does
-        for part in (pipe.unet, pipe.vae):
-            part.to(memory_format=torch.channels_last)
-    return Model(pipe, StableDiffusion(pipe, device), "random", device, dtype)
-
-
-def byte_tokenizer() -> Any:
-    """A CLIP tokenizer that has learned no pieces: every letter is a token, and all 77 places are used as ever."""
-    from tokenizers import pre_tokenizers
-    from transformers import CLIPTokenizer
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters), start, end]
-    return CLIPTokenizer(
-        vocab={piece: i for i, piece in enumerate(pieces)}, merges=[], bos_token=start, eos_token=end, unk_token=end,
-        pad_token=end, model_max_length=77,
-    )  # fmt: skip
+def see(ledger: Ledger, file: Path, until: float) -> None:
+    """Take the figures of the detectors, which are those of one process, by way of *file*."""
+    if ledger.has(EYES, DETECTORS) or time.time() >= until:
+        return
+    size = ["--size", ledger.size, "--batch", "2", "--steps", "2"] if ledger.size == "tiny" else []
+    command = [sys.executable, __file__, EYES, "--device", ledger.device, *size, "--results", str(file)]
+    if subprocess.run(command, stdout=sys.stderr).returncode == 0:
+        ledger.put(EYES, DETECTORS, read_result(file)["figures"])
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["eyes"]:
+    if sys.argv[1:2] == [EYES] and not any(word.startswith("--json") for word in sys.argv):
         from jobs.gpu_eyes import main as eyes
 
         eyes(sys.argv[2:])
+    elif sys.argv[1:2] == ["stage"]:
+        from jobs.gpu.stage import main as stage
+
+        stage(sys.argv[2:])
     else:
-        main()
+        sys.exit(main())

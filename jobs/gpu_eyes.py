@@ -205,7 +205,7 @@ def _vision(eye: tuple[int, int, int, int, int]) -> dict[str, Any]:
 
 
 def _text(width: int) -> dict[str, Any]:
-    from jobs.gpu_check import byte_tokenizer
+    from jobs.gpu.models import byte_tokenizer
 
     words = byte_tokenizer()
     return {
@@ -216,7 +216,7 @@ def _text(width: int) -> dict[str, Any]:
 
 
 def _save(folder: Path, network: Any, image: Any) -> None:
-    from jobs.gpu_check import byte_tokenizer
+    from jobs.gpu.models import byte_tokenizer
 
     for part in (network, image, byte_tokenizer()):
         part.save_pretrained(folder)

@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
+from jobs.gpu.table import markdown as gpu_tables
 from pipeline.errors import ConfigError, LacunaError, nearest
 from pipeline.evaluation.results import ROOT, read_result
 
@@ -408,6 +409,11 @@ def every_figure(name: str, command: str, missing: str = "Not measured yet") -> 
     return render
 
 
+def gpu(page: Path) -> str:
+    name = f"{SPEED}/gpu_check.json"
+    return gpu_tables(result(name)) + made_by(page, name)
+
+
 def small(page: Path) -> str:
     """Measurements of a figure or two each."""
     plan, chaos, make = (f"{SPEED}/{name}.json" for name in ("bench_plan", "chaos", "make_run"))
@@ -486,7 +492,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "cease cost": cease_cost,
     "growth": growth,
     "coordinator": coordinator,
-    "gpu": every_figure(f"{SPEED}/gpu_check.json", "make gpu-check"),
+    "gpu": gpu,
     "eyes": every_figure(f"{SPEED}/gpu_eyes.json", "python jobs/gpu_check.py eyes", "Not run on a GPU yet"),
     "loader": every_figure(f"{SPEED}/bench_loader.json", "make bench-loader"),
     "small": small,
