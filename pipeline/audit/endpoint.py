@@ -67,6 +67,8 @@ class Endpoint(Detector):
         super().__init__(device)
         if not endpoint.startswith(("http://", "https://")):
             raise ConfigError(f"options.endpoint: is {endpoint!r}; expected a URL, http:// or https://")
+        if any(sign in endpoint for sign in "@?#"):  # and messages name it
+            raise ConfigError("options.endpoint: holds one of @?#; expected a URL without a user, password or query")
         if threads < 1 or timeout <= 0:
             raise ConfigError(f"options: threads is {threads} and timeout {timeout:g}; expected 1 or more, and seconds")
         self.endpoint, self.threads, self.timeout = endpoint.rstrip("/"), threads, timeout

@@ -1,7 +1,8 @@
 """One detector of a config at work: what it is asked about, from which scores on it sees that, and what it is."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.concepts.term import Term
 from pipeline.config.problem import under
 from pipeline.config.schema import DetectorConfig, Role
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, EndpointError
 
 
 class Eye:
@@ -58,7 +59,8 @@ class Eye:
         """Return what it sees of ``terms`` in *images*, uint8 ``(B, H, W, 3)``; ``ValueError`` where that is none."""
         if not self.terms:
             return Sight(np.zeros((len(images), 0), np.float32))
-        sight = self.detector.see(images, self.terms)
+        with self._asked():
+            sight = self.detector.see(images, self.terms)
         shape = (len(images), len(self.terms))
         if sight.scores.shape != shape or not np.isfinite(sight.scores).all():
             raise ValueError(
@@ -71,12 +73,30 @@ class Eye:
             )
         return sight
 
+    def about(self) -> dict[str, str]:
+        """Return what the detector tells of itself."""
+        with self._asked():
+            return self.detector.about()
+
+    def _fingerprint(self, asked: Sequence[str] = ()) -> dict[str, bool]:
+        with self._asked():
+            return self.detector.fingerprint(asked)
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        """Have what the detector refuses, or an endpoint that is down, begin with its key in the config."""
+        try:
+            yield
+        except (ConfigError, EndpointError) as error:
+            kind = EndpointError if isinstance(error, EndpointError) else ConfigError
+            raise kind(f"{self.where}: {error}") from error
+
     def pinned(self) -> dict[str, Any]:
         """Return what it is, as the run's record keeps it; of one that is not deterministic this asks its questions."""
         facts: dict[str, Any] = {
             "name": self.name,
             "role": str(Role.witness if self.witness else Role.judge),
-            "about": self.detector.about(),
+            "about": self.about(),
             "sha256": self.sha256,
             "thresholds": {concept.name: self.thresholds[concept.name] for concept in self.concepts},
         }
@@ -86,7 +106,7 @@ class Eye:
                 for name, measured in self.calibrated.items()
                 if measured.threshold == self.thresholds[name]  # at another it was not measured
             }
-        return facts if self.detector.deterministic else {**facts, "fingerprint": self.detector.fingerprint()}
+        return facts if self.detector.deterministic else {**facts, "fingerprint": self._fingerprint()}
 
     def check(self, begun: Mapping[str, Any]) -> None:
         """Raise ``ConfigError`` where it is another than the one that *begun*, a run's record, tells of."""
@@ -96,12 +116,12 @@ class Eye:
                 f"{self.where}: weights and code of {self.name} are now {self.sha256 or 'none'}, but the corpus was "
                 f"begun with {begun['sha256'] or 'none'}; {ending}"
             )
-        now = {"name": self.name, "about": self.detector.about()}
+        now = {"name": self.name, "about": self.about()}
         for key, value in now.items():
             if key in begun and value != begun[key]:
                 raise ConfigError(f"{self.where}: {self.name} is now another: {key}: {begun[key]} -> {value}; {ending}")
         told: Mapping[str, bool] = begun.get("fingerprint", {})
-        if told and (other := _otherwise(told, self.detector.fingerprint(tuple(told)))):
+        if told and (other := _otherwise(told, self._fingerprint(tuple(told)))):
             raise ConfigError(
                 f"{self.where}: {self.name} answers {len(other)} of {len(told)} fixed questions otherwise than when "
                 f"the corpus was begun ({'; '.join(other)}): it is another judge; {ending}"
