@@ -19,8 +19,8 @@ from pipeline.workshop.preview import measure
 
 
 class Drawing:
-    """Draws *words*, in this order where *budget* ends it, and the names of the concepts of *cache*. What it will take
-    is told by *say* before anything is drawn; *price* is of one worker per hour."""
+    """Draws *words*, in this order where *budget* ends it, and the names of those concepts of *cache* that somebody
+    judges. What it will take is told by *say* before anything is drawn; *price* is of one worker per hour."""
 
     def __init__(
         self,
@@ -33,7 +33,8 @@ class Drawing:
         self.cache, self.words, self.budget, self.price, self.say = cache, words, budget, price, say
         self.tally = self._seen()
         self.looks = looks(cache.config.words.pictures)
-        self._place = {word: i for i, word in enumerate([*self.tally.concepts, *words])}
+        self.names = cache.judged_names
+        self._place = {word: i for i, word in enumerate([*self.names, *words])}
         self._left: int | None = None  # pictures of the budget, once anything is missing
         self._told = False
 
@@ -41,7 +42,7 @@ class Drawing:
         """Draw round after round; return the exit code of the last run, 0 where nothing was left to draw."""
         still_open = list(self.words)
         for look in self.looks:
-            asked = [Question(name, number) for name in self.tally.concepts for number in range(self.looks[-1])]
+            asked = [Question(name, number) for name in self.names for number in range(self.looks[-1])]
             asked += [Question(word, number) for word in still_open for number in range(look)]
             while missing := self._within(asked):
                 if exit_code := self._draw(missing):

@@ -25,7 +25,8 @@ SHOWN = 40  # words a line
 @dataclass(frozen=True, kw_only=True)
 class Proof:
     """What became of *words* for each of *concepts*; *unreached* words lie beyond the budget, and
-    *undecided* ones would have been drawn on within a larger one. No detector looks for the concepts *unjudged*.
+    *undecided* ones would have been drawn on within a larger one. No detector looks for the concepts *unjudged*, and
+    nothing is drawn for them.
 
     *exit_code* is that of the last run; where it is not 0, *table* is of what was drawn so far.
     """
@@ -45,7 +46,9 @@ class Proof:
         for c, concept in enumerate(self.concepts):
             rate = self.table.rates[c]
             if concept in self.unjudged:
-                lines.append(f"{concept}: no detector looks for it: list, dictionary and score decide")
+                lines.append(
+                    f"{concept}: no detector looks for it, so it is not drawn: list, dictionary and score decide"
+                )
                 continue
             if not self.table.pictures[self.words.index(concept), c]:
                 lines.append(f"{concept}: of its own name nothing is drawn yet")
@@ -102,17 +105,21 @@ def prove(
     looks.
     """
     _check(config)
-    concepts = concepts_of(config.erasure)
+    cache = WordCache(config)
+    concepts = [concept for concept in concepts_of(config.erasure) if concept.name in cache.judged_names]
+    if not concepts:
+        raise ConfigError("audit.detectors: judge no concept of the list, and words are proved by what they see")
     model = load_model(config.model, torch.device(resolve_device(config.cluster.device)))
     words = selected(concepts, vocabulary(config), model.family, everything=everything)
     del model
-    return draw(WordCache(config), words, budget, price, say)
+    return draw(cache, words, budget, price, say)
 
 
 def draw(
     cache: WordCache, words: Sequence[str], budget: Budget | None, price: float | None, say: Callable[[str], None]
 ) -> Proof:
-    """Draw *words*, the ones that matter most first, and the names of the concepts of *cache*, and judge them."""
+    """Draw *words*, the ones that matter most first, and the names of the concepts that *cache* has judged, and judge
+    them."""
     concepts = [concept.name for concept in cache.concepts]
     drawing = Drawing(cache, words, budget, price, say)
     exit_code = drawing.rounds()

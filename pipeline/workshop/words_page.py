@@ -200,7 +200,7 @@ class _Seen:
         if cache is None:
             return
         tally = cache.tally()
-        if not set(tally.concepts) <= set(tally.words):
+        if not set(cache.judged_names) <= set(tally.words):
             return
         table = tally.table(tally.words, ROUNDS)
         self._unjudged = cache.auditor.unjudged

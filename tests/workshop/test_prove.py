@@ -19,6 +19,7 @@ from pipeline.config.schema import (
     OutputConfig,
     Policy,
     QualityConfig,
+    Role,
     StepConfig,
 )
 from pipeline.corpus import finish, open_store, read_run_record, verify
@@ -27,7 +28,7 @@ from pipeline.errors import ConfigError, CorpusError
 from pipeline.evaluation.words.budget import Budget
 from pipeline.evaluation.words.cache import WordCache
 from pipeline.evaluation.words.judge import look_again
-from pipeline.evaluation.words.questions import Question, with_article
+from pipeline.evaluation.words.questions import Question, read_questions, with_article
 from pipeline.evaluation.words.settle import with_proved_words
 from pipeline.models.settle import as_begun, settle
 from pipeline.run import RunOutcome, run
@@ -306,6 +307,38 @@ def test_before_anything_is_drawn_it_says_what_that_will_take(
     assert (stopped.exit_code, stopped.unreached) == (130, ())
 
 
+def test_of_what_no_detector_looks_for_nothing_is_drawn(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.evaluation.words.selection.KINDS", 3)
+    sweeps: list[Config] = []
+
+    def halt(sweep: Config, **options: bool) -> RunOutcome:
+        sweeps.append(sweep)
+        return RunOutcome(exit_code=130, failed=(), message="halt")
+
+    monkeypatch.setattr(drawing, "run", halt)
+    unicorn = ConceptConfig(name="unicorn", aliases=["monoceros"], preserve=["rhino"])
+    free = ConceptConfig(name="beer", aliases=["stout"], audit=Audited.none)
+    listed = replace(config.erasure, concepts=[config.erasure.concepts[0], unicorn, free])
+    excused = replace(config.audit, unjudged=["unicorn"])
+    words = replace(config.words, cache=str(tmp_path))
+    found = prove(
+        replace(config, erasure=listed, audit=excused, words=words),
+        everything=False, budget=None, price=None, say=quiet,
+    )  # fmt: skip
+    (sweep,) = sweeps
+    asked = {question.word for question in read_questions(Path(str(sweep.prompts.source)).read_bytes())}
+    assert "cat" in asked
+    assert not asked & {"unicorn", "monoceros", "rhino", "beer", "stout"}
+    for name in ("unicorn", "beer"):
+        assert f"{name}: no detector looks for it, so it is not drawn" in found.text()
+    none = replace(config.erasure, concepts=[free])
+    witness = replace(config.audit, detectors=[replace(config.audit.detectors[0], role=Role.witness)])
+    with pytest.raises(ConfigError, match=r"^audit\.detectors"):
+        prove(replace(config, erasure=none, audit=witness), everything=False, budget=None, price=None, say=quiet)
+
+
 def test_nothing_listed_and_nobody_who_looks_are_refused(config: Config) -> None:
     for changed, key in (
         (replace(config, erasure=replace(config.erasure, concepts=[])), "erasure.concepts"),
@@ -351,7 +384,7 @@ def test_of_what_no_detector_looks_for_nothing_is_said_to_be_seen(config: Config
     steps = [StepConfig(method="cease", concepts=["cat"])]
     free = replace(config, erasure=replace(config.erasure, concepts=concepts, recipe=steps))
     found = draw(WordCache(free), ["cat", "beer"], None, None, quiet)
-    assert "beer: no detector looks for it" in found.text()
+    assert "beer: no detector looks for it, so it is not drawn" in found.text()
     assert list(found.record()["concepts"]) == ["cat"]
     begun, line = with_proved_words(free, open_store(str(tmp_path / "corpus")))
     assert line.endswith("; no detector looks for beer")

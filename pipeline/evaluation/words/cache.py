@@ -100,7 +100,7 @@ class WordCache:
     @cached_property
     def eye(self) -> str:
         """What stands for the detectors in the names of files. Raises ``ConfigError`` where they cannot be had."""
-        facts = [(eye.name, eye.witness, eye.sha256, eye.detector.about()) for eye in self.auditor.eyes]
+        facts = [(eye.name, eye.witness, eye.sha256, eye.about()) for eye in self.auditor.eyes]
         return _digest([self._settings((SEES,), SEES_NOT), facts])
 
     @property
@@ -108,6 +108,10 @@ class WordCache:
         """The concepts that somebody judges, with their keys."""
         pairs = zip(self.concepts, self.keys, strict=True)
         return [(concept, key) for concept, key in pairs if concept.name in self.auditor.names]
+
+    @property
+    def judged_names(self) -> list[str]:
+        return [concept.name for concept, _ in self.judged]
 
     def is_empty(self) -> bool:
         """Was nothing drawn with this model and way of sampling? Told without the detectors, which may be elsewhere."""

@@ -34,12 +34,12 @@ def with_proved_words(config: Config, store: Store) -> tuple[Config, str]:
         return _unproved(config)
     names = [concept.name for concept in config.erasure.concepts]
     tally = cache.tally()
-    if not set(names) <= set(tally.words):
+    judged = cache.judged_names
+    if not set(judged) <= set(tally.words):
         return _unproved(config)
     table = tally.table(tally.words, ROUNDS)
     concepts = extended(config, tally.words, table)
     means, implies = (sum(len(getattr(concept, kind)) for concept in concepts) for kind in ("proven", "implied"))
-    judged = {concept.name for concept, _ in cache.judged}
     unproved = [n for n, provable in zip(names, table.provable.tolist(), strict=True) if n in judged and not provable]
     line = (
         f"words     {len(tally.words):,} drawn; of those not listed {means:,} mean a concept and {implies:,} imply one"
