@@ -40,7 +40,7 @@ from pipeline.corpus.resume import existing_run, follow
 from pipeline.corpus.stores import hastily
 from pipeline.corpus.summary import Summary
 from pipeline.erasure.compatibility import check_recipe_here
-from pipeline.errors import ConfigError, CorpusError, StoreError
+from pipeline.errors import ConfigError, CorpusError, EndpointError, StoreError
 from pipeline.evaluation.words.settle import with_proved_words
 from pipeline.models.compiling import Work, hardware, settle_compile
 from pipeline.models.dtype import kind_here, with_dtype
@@ -181,6 +181,7 @@ def _generate(
 ) -> Snapshot:
     """Do what is missing, wherever the config says; *known* are the counts of shards committed before."""
     if unfinished == 0:
+        _look_at_detectors(config, output, progress)
         return open_coordinator(output.store, config, plan, known=known).snapshot()
     if config.cluster.backend is Backend.local:
         pair_samples = _pair_samples(config, output, plan)
@@ -226,6 +227,34 @@ def _generate_here(
             progress.say(f"the evidence's pairs could not be drawn: {last_line(str(error))}")
     worker = Worker(session, record, accept_environment=accept_environment)
     return run_local(open_coordinator(output.store, config, plan, known=known), worker, progress)
+
+
+def _look_at_detectors(config: Config, output: Output, progress: Progress) -> None:
+    """Refuse other detectors than those that judged a corpus to which nothing is added any more. Where they cannot be
+    asked here what they are, say so: its verdicts stand, whatever became of them.
+
+    Raises ``ConfigError``.
+    """
+    record = read_run_record(output.store)
+    if record is None or not record.detectors:
+        return
+    from pipeline.session import Session
+
+    untold = "all shards are committed, and whether its detectors are still what they were was not looked at"
+    try:
+        session = Session(config, output=output)
+        if session.device != record.environment["device"]:
+            progress.say(f"{untold}: they ran on {record.environment['device']}, and here is {session.device}")
+            return
+        _ = session.auditor  # loaded
+    except (ConfigError, EndpointError, ImportError) as error:
+        progress.say(f"{untold}: {error}")
+        return
+    session.pin(record)
+    try:
+        _ = session.auditor  # compared
+    except EndpointError as error:
+        progress.say(f"{untold}: {error}")
 
 
 def _refuse_relative_paths(config: Config) -> None:

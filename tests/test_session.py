@@ -9,6 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 from pipeline.audit.detector import Detector
+from pipeline.cluster.protocol import Snapshot
 from pipeline.config.schema import (
     Backend,
     BadRows,
@@ -208,6 +209,51 @@ def test_a_detectors_weights_are_pinned_and_other_ones_are_refused(tmp_path: Pat
         run(config)
     (tmp_path / "eye.bin").write_bytes(b"as it was")
     assert run(config).exit_code == 0
+    (tmp_path / "eye.bin").write_bytes(b"changed")
+    with pytest.raises(ConfigError, match=reason):
+        run(config)  # of a complete corpus too
+    config.audit.detectors[0].thresholds = {"cat": 0.4}
+    with pytest.raises(ConfigError, match=r"holds another corpus \(audit\.detectors\[0\]\.thresholds: {} -> "):
+        run(config)
+
+
+class Installed(Eye):
+    """Cannot be loaded without its weights."""
+
+    def __init__(self, device: str, weights: str = ""):
+        if not Path(weights).is_file():
+            raise ConfigError("needs a package that is not installed")
+        super().__init__(device, weights)
+
+
+class Saying:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def update(self, snapshot: Snapshot) -> None: ...
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    def close(self) -> None: ...
+
+
+def test_of_a_complete_corpus_detectors_that_cannot_be_asked_what_they_are_are_told(tmp_path: Path):
+    config = watched(tmp_path)
+    config.audit.detectors[0].detector = f"{__name__}:Installed"
+    said = Saying()
+    assert run(config, progress=said).exit_code == 0
+    assert run(config, progress=said).exit_code == 0
+    assert not [line for line in said.lines if "detectors" in line], "they are what they were"
+    (tmp_path / "eye.bin").unlink()
+    assert run(config, progress=said).exit_code == 0
+    untold = "all shards are committed, and whether its detectors are still what they were was not looked at"
+    assert said.lines[-1] == f"{untold}: audit.detectors[0]: needs a package that is not installed"
+    (tmp_path / "eye.bin").write_bytes(b"as it was")
+    pinned = tmp_path / "corpus/run.yaml"
+    pinned.write_text(pinned.read_text().replace("device: cpu\n  torch", "device: cuda\n  torch"))
+    assert run(config, progress=said).exit_code == 0
+    assert said.lines[-1] == f"{untold}: they ran on cuda, and here is cpu"
 
 
 def test_a_detectors_code_is_pinned_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,6 +5,7 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -96,15 +97,24 @@ class Judge(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def judge(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
-    """A server on this machine."""
+    """A server on this machine, which is asked again at once."""
     monkeypatch.setattr(endpoint, "PAUSES", (0.001, 0.01))
+    with serving() as server:
+        yield server
+
+
+@contextmanager
+def serving() -> Iterator[ThreadingHTTPServer]:
+    """A server on this machine. ``answered`` counts the pictures that it told how light they are."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
     server.lock, server.answered, server.says = threading.Lock(), Counter(), says
     server.requests, server.last, server.fails, server.model = 0, 10**9, False, "judge-1"
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def url(judge: ThreadingHTTPServer) -> str:
@@ -155,7 +165,9 @@ def test_while_it_is_down_shards_wait_and_what_is_committed_is_never_asked_again
     monkeypatch.setattr(endpoint, "PATIENCE", 0.05)
     monkeypatch.setattr("pipeline.cluster.fates.STORAGE_PATIENCE", 0.0)
     config = configure(tmp_path, judge)
-    with pytest.raises(StoreError, match=r"/ask answers 503 .*out of memory.*; 3 commits in a row failed"):
+    with pytest.raises(
+        StoreError, match=r"^audit\.detectors\[0\]: http://\S+/ask answers 503 .*; 3 commits in a row failed"
+    ):
         run(config)
     committed = rows(tmp_path)
     assert 0 < len(committed) < 8
@@ -169,7 +181,12 @@ def test_while_it_is_down_shards_wait_and_what_is_committed_is_never_asked_again
 
 
 @pytest.mark.slow
-def test_another_judge_is_told_by_what_it_answers(tmp_path: Path, judge: ThreadingHTTPServer) -> None:
+def test_another_judge_is_told_by_what_it_answers(
+    tmp_path: Path,
+    judge: ThreadingHTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     config = configure(tmp_path, judge)
     assert run(config).exit_code == 0
     (tmp_path / "corpus/commits/000001.json").unlink()
@@ -184,6 +201,14 @@ def test_another_judge_is_told_by_what_it_answers(tmp_path: Path, judge: Threadi
     judge.model = "judge-1"
     judge.says = lambda picture, question: 0.5 + 0.8 * (says(picture, question) - 0.5)  # of the same mind, less sure
     assert run(config).exit_code == 0
+    judge.says = lambda picture, question: 1 - says(picture, question)
+    with pytest.raises(ConfigError, match=r"^audit.detectors.0.: .*answers 10 of 10 fixed questions otherwise"):
+        run(config)  # of a complete corpus too
+    monkeypatch.setattr(endpoint, "FIRST", 0.0)
+    config.audit.detectors[0].options["endpoint"] = "http://127.0.0.1:1"
+    assert run(config).exit_code == 0, "and where nobody answers that is told"
+    line = capsys.readouterr().err
+    assert "was not looked at: audit.detectors[0]: http://127.0.0.1:1/model: " in line
 
 
 def test_where_it_is_asked_is_no_part_of_the_identity(tmp_path: Path) -> None:
@@ -254,6 +279,8 @@ def test_what_cannot_be_read_is_asked_again(judge: ThreadingHTTPServer) -> None:
     [
         ({"endpoint": "here"}, r"options\.endpoint: is 'here'; expected a URL"),
         ({"endpoint": "http://here", "threads": 0}, r"threads is 0"),
+        ({"endpoint": "http://me:secret@here"}, r"^options\.endpoint: holds one of @\?#; expected a URL without"),
+        ({"endpoint": "http://here?key=secret"}, r"^options\.endpoint: holds one of @\?#; expected a URL without"),
     ],
 )
 def test_bad_options_are_one_line(options: dict[str, object], message: str) -> None:
