@@ -429,6 +429,10 @@ def test_a_corpus_of_another_version_is_refused_as_such(
     moved = r"whose configs were others \(audit.detector is now audit.detectors\[0\].detector; .*: pip install 'git\+"
     with pytest.raises(ConfigError, match=f"another version of Lacuna began it, {moved}"):
         run(load(path), progress=Silent())
+    file.write_text(yaml.safe_dump({**recorded, "identity": identity, "lacuna": {"version": "9"}}))
+    search = r"""`git log -S '"audit.detector": ' -- pipeline/config/schema.py` names the commit that renamed it"""
+    with pytest.raises(ConfigError, match=rf"tells version 9 but no commit; .*{search}: take the one before$"):
+        run(load(path), progress=Silent())
 
 
 def test_a_dtype_of_auto_is_settled_recorded_and_kept(model: str, tmp_path: Path) -> None:

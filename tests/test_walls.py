@@ -18,7 +18,7 @@ PACKAGE = ROOT / "pipeline"
 # Each room may know those of the lines before its own. Those of one line do not know each other.
 ORDER = (
     "errors",
-    "files paths statistics terminal version pages",
+    "files paths statements statistics terminal version pages",
     "parallel",
     "concepts registry",
     "config",

@@ -15,6 +15,7 @@ import hashlib
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,9 +26,11 @@ import numpy as np
 from pipeline.audit.detector import Detector, files_digest, named_files, weights_digest
 from pipeline.concepts.term import Term
 from pipeline.errors import ConfigError
+from pipeline.statements import statements
 from pipeline.statistics import clopper_pearson, wilson
 
-FORMAT = 1
+FORMAT = 2
+OURS = __name__.partition(".")[0]
 POINTS = 201  # of a curve, at most
 LEVEL = 0.05  # at which a bound may be wrong
 
@@ -68,7 +71,7 @@ class Calibrated:
     """One detector's part of a calibration; ``fingerprint`` is that of ``fingerprint``."""
 
     detector: str
-    fingerprint: str
+    fingerprint: Mapping[str, str]
     about: Mapping[str, str]
     concepts: Mapping[str, Measured]
 
@@ -87,28 +90,26 @@ class Calibration:
         try:
             held = json.loads(Path(path).read_text(encoding="utf-8"))
             if held["format"] != FORMAT:
-                raise ConfigError(f"{path}: is a calibration of format {held['format']}; expected {FORMAT}")
+                raise ConfigError(
+                    f"{path}: is a calibration of format {held['format']}; expected {FORMAT}: calibrate it again"
+                )
             return cls(
                 false_alarms=held["false_alarms"],
                 pictures=held["pictures"],
                 detectors=tuple(_calibrated(one) for one in held["detectors"]),
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = getattr(error, "strerror", None) or f"is no calibration ({type(error).__name__}: {error})"
             raise ConfigError(f"{path}: {reason}; expected a file that `lacuna calibrate` wrote") from None
 
-    def of(self, path: str, name: str, own: str, terms: Sequence[Term]) -> dict[str, Measured]:
+    def of(self, path: str, name: str, own: Mapping[str, str], terms: Sequence[Term]) -> dict[str, Measured]:
         """Return what was measured for those of *terms* that are in it, by the detector *name* of fingerprint *own*.
 
         *path* begins each message. Raises ``ConfigError`` where it is of another detector, or asked something else.
         """
         mine = [one for one in self.detectors if one.fingerprint == own]
         if not mine:
-            others = ", ".join(f"{one.detector} ({one.fingerprint[:19]})" for one in self.detectors)
-            raise ConfigError(
-                f"{path}: is of {others}, and not of this {name} ({own[:19]}): other weights, options or code; "
-                "calibrate it again"
-            )
+            raise ConfigError(f"{path}: is of {self._otherwise(name, own)}; calibrate it again")
         known = {name: measured for one in mine for name, measured in one.concepts.items()}
         found = {str(term): known[term] for term in terms if term in known}
         for term in terms:
@@ -118,6 +119,15 @@ class Calibration:
                     "now; calibrate it again"
                 )
         return found
+
+    def _otherwise(self, name: str, own: Mapping[str, str]) -> str:
+        """Say in what the detector *name* of fingerprint *own* differs from those that were calibrated."""
+        alike = [one.fingerprint for one in self.detectors if one.fingerprint["detector"] == own["detector"]]
+        if not alike:
+            return f"{', '.join(one.detector for one in self.detectors)}, and not of {name}"
+        parts = [[part for part, value in own.items() if one.get(part) != value] for one in alike]
+        fewest: list[str] = min(parts, key=len)
+        return f"{name} with other {' and '.join(fewest)}"
 
     def write(self) -> bytes:
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
@@ -147,17 +157,35 @@ def measure(term: Term, having: Sequence[float], without: Sequence[float], rate:
     )
 
 
-def fingerprint(detector: Detector, name: str, options: Mapping[str, Any]) -> str:
-    """Return "sha256:…" over what *detector* is: its *name* in configs, *options*, weights and code, and what it tells
-    of itself. Where files lie does not count."""
+def fingerprint(detector: Detector, name: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Return what *detector* is: its *name* in configs, and "sha256:…" over its options, its weights, the code by which
+    it looks, and what it tells of itself. Where files lie does not count."""
     files = {str(path) for path in named_files(options.values())}
-    told = {
+    return {
         "detector": name,
-        "options": {key: value for key, value in options.items() if str(value) not in files},
+        "options": _digest({key: value for key, value in options.items() if str(value) not in files}),
         "weights": weights_digest(detector, options),
-        "about": detector.about(),
+        "code": _digest([statements(path) for path in looks_by(type(detector))]),
+        "model or dtype": _digest(detector.about()),
     }
-    return _digest(told)
+
+
+def looks_by(detector: type[Detector]) -> list[Path]:
+    """Return the files of ours by which a *detector* prepares pictures and looks: of its classes, and what these use
+    of their own folders. Those of a user's own class are among its weights (``weights_digest``)."""
+    classes = [found for found in detector.__mro__ if issubclass(found, Detector) and found is not Detector]
+    new = {found.__module__ for found in classes if found.__module__.startswith(f"{OURS}.")}
+    modules: set[str] = set()
+    while new:
+        modules |= new
+        used = {
+            (str(getattr(value, "__module__", "")), module)
+            for module in new
+            for value in vars(sys.modules[module]).values()
+        }
+        new = {name for name, by in used if name.rpartition(".")[0] == by.rpartition(".")[0]} - modules
+        new.discard(Detector.__module__)
+    return [Path(str(sys.modules[module].__file__)) for module in sorted(modules)]
 
 
 def term_digest(term: Term) -> str:
@@ -188,7 +216,10 @@ def _calibrated(held: Mapping[str, Any]) -> Calibrated:
         for name, one in held["concepts"].items()
     }
     return Calibrated(
-        detector=str(held["detector"]), fingerprint=str(held["fingerprint"]), about=held["about"], concepts=concepts
+        detector=str(held["detector"]),
+        fingerprint={str(part): str(value) for part, value in held["fingerprint"].items()},
+        about=held["about"],
+        concepts=concepts,
     )
 
 

@@ -91,6 +91,12 @@ def _of_that_version(record: RunRecord) -> str:
     version = record.lacuna.get("version")
     told = f"tells version {version} but no commit" if version else "tells neither version nor commit"
     semantics = record.identity.get("semantics")
+    if semantics == SEMANTICS:
+        renamed = min(record.identity.keys() & RENAMED.keys())
+        return (
+            f"its {layout.RUN} {told}; in a clone of Lacuna, `git log -S '\"{renamed}\": ' -- "
+            "pipeline/config/schema.py` names the commit that renamed it: take the one before"
+        )
     return (
         f"its {layout.RUN} {told}; in a clone of Lacuna, `git log -G '^SEMANTICS = ' -- pipeline/config/identity.py` "
         f"lists where SEMANTICS changed: take a commit that had {semantics} (here it is {SEMANTICS})"

@@ -136,14 +136,14 @@ def calibrate(config: Config, pictures: Path, false_alarms: float) -> Report:
             Calibrated(
                 detector=eye.name,
                 fingerprint=fingerprint(eye.detector, detector.detector, detector.options),
-                about=eye.detector.about(),
+                about=eye.about(),
                 concepts=measured,
             )
         )
     return Report(
         calibration=Calibration(false_alarms=false_alarms, pictures=len(labelled.shows), detectors=tuple(calibrated)),
         labelled=labelled,
-        unjudged=tuple(sorted(told - judged)),
+        unjudged=tuple(sorted(labelled.named - judged)),
         unlabelled=tuple(sorted(judged - told)),
     )
 

@@ -33,12 +33,14 @@ COLUMNS = ("path", "key", "concept", "label", "reviewer")
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """``shows`` tells of each picture, by its path or key, whether it shows a concept. ``several`` labels were given by
+    """``shows`` tells of each picture, by its path or key, whether it shows a concept; ``named`` are the concepts that
+    have labels of their own, beside the pictures of none. ``several`` labels were given by
     more than one reviewer, who disagreed on ``disputed`` of them, and of these ``tied`` were no majority. ``read``
     returns a picture, uint8 ``(H, W, 3)``; it raises ``ConfigError`` for one that cannot be read."""
 
     shows: Mapping[str, Mapping[str, bool]]
     read: Callable[[str], np.ndarray]
+    named: frozenset[str] = frozenset()
     several: int = 0
     disputed: int = 0
     tied: int = 0
@@ -64,12 +66,15 @@ def read_labelled(path: Path, config: Config) -> Labelled:
 def _read_folder(path: Path, names: Sequence[str]) -> Labelled:
     folders = sorted(folder for folder in path.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     shows: dict[str, dict[str, bool]] = {}
+    named: set[str] = set()
     left_out = 0
     for folder in folders:
         if normal(folder.name) == NONE and NONE not in map(normal, names):
             told = dict.fromkeys(names, False)
         else:
-            told = {_concept(folder.name, names, str(folder), f" or {NONE!r} as a folder's name"): True}
+            concept = _concept(folder.name, names, str(folder), f" or {NONE!r} as a folder's name")
+            named.add(concept)
+            told = {concept: True}
         for file in sorted(file for file in folder.rglob("*") if file.is_file()):
             if file.suffix.lower() in ENDINGS:
                 shows[str(file.relative_to(path))] = told
@@ -78,7 +83,10 @@ def _read_folder(path: Path, names: Sequence[str]) -> Labelled:
     if not folders:
         raise ConfigError(f"{path}: expected a folder for each concept ({', '.join(names)}) and one called {NONE!r}")
     return Labelled(
-        shows=shows, read=lambda name: _decode((path / name).read_bytes(), str(path / name)), left_out=left_out
+        shows=shows,
+        read=lambda name: _decode((path / name).read_bytes(), str(path / name)),
+        named=frozenset(named),
+        left_out=left_out,
     )
 
 
@@ -107,7 +115,8 @@ def _read_table(path: Path, names: Sequence[str], config: Config) -> Labelled:
         if yes != no:
             shows[picture][concept] = yes > no
     read = _CorpusPictures(config).read if by_key else lambda name: _decode(_file(path.parent / name), name)
-    return Labelled(shows=dict(shows), read=read, several=several, disputed=disputed, tied=tied)
+    named = frozenset(concept for _, concept in answers)
+    return Labelled(shows=dict(shows), read=read, named=named, several=several, disputed=disputed, tied=tied)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

@@ -1,14 +1,28 @@
 """Thresholds keep their promise, counts are honest, and a calibration is for nothing but what was calibrated."""
 
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.audit.calibration import Calibrated, Calibration, Measured, fingerprint, measure, term_digest
+from pipeline.audit import detector as detector_module
+from pipeline.audit.calibration import (
+    Calibrated,
+    Calibration,
+    Measured,
+    fingerprint,
+    looks_by,
+    measure,
+    term_digest,
+)
+from pipeline.audit.detector import Detector
+from pipeline.audit.open_nsfw import OpenNsfw
 from pipeline.concepts.term import Kind, Term
 from pipeline.errors import ConfigError
+from pipeline.registry import DETECTORS, load_class
 from tests.eyes import Brightness
 
 CAT = Term("cat", ("cat", "kitten"))
@@ -96,11 +110,40 @@ def test_another_detector_or_another_question_is_refused():
     own = held.detectors[0].fingerprint
     other = fingerprint(Brightness("cpu"), "own", {"cut": 0.4})
     assert other != own
-    with pytest.raises(ConfigError, match=r"^c.json: is of own \(sha256:.{12}\), and not of this own \(sha256:.*; cal"):
-        held.of("c.json", "own", other, [CAT])
+    for found, told in (
+        (other, "own with other options"),
+        ({**own, "code": "sha256:"}, "own with other code"),
+        ({**own, "weights": "sha256:", "code": "sha256:"}, "own with other weights and code"),
+        ({**own, "detector": "clip"}, "own, and not of clip"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^c.json: is of {told}; calibrate it again$"):
+            held.of("c.json", found["detector"], found, [CAT])
     for term in (Term("cat", ("cat",)), Term("cat", CAT.words, Kind.style)):
         with pytest.raises(ConfigError, match=r"^c.json: own was calibrated for 'cat' with other words, kind or ref"):
             held.of("c.json", "own", own, [term])
+
+
+def test_code_that_prepares_pictures_is_part_of_what_was_calibrated(monkeypatch, tmp_path):
+    for name, needed in (
+        ("clip", {"clip.py", "checkpoint.py", "preparation.py"}),
+        ("imagenet", {"imagenet.py", "efficientnet_lite.py"}),
+        ("diorama", {"audit.py", "detector.py"}),
+    ):
+        files = looks_by(load_class("detector", name, DETECTORS, Detector))
+        assert needed <= {file.name for file in files}
+        assert Path(detector_module.__file__) not in files, "the contract looks at nothing"
+    assert looks_by(Brightness) == [], "a user's own is among its weights"
+    detector = OpenNsfw.__new__(OpenNsfw)
+    detector.weights = tmp_path / "weights.onnx"
+    detector.weights.write_bytes(b"1")
+    before = fingerprint(detector, "open_nsfw", {})
+    changed = tmp_path / "open_nsfw.py"
+    source = Path(str(sys.modules[OpenNsfw.__module__].__file__)).read_text()
+    monkeypatch.setattr(sys.modules[OpenNsfw.__module__], "__file__", str(changed))
+    changed.write_text(source.replace('"""Yahoo', '"""By Yahoo') + "# more\n")
+    assert fingerprint(detector, "open_nsfw", {}) == before
+    changed.write_text(source.replace("SCALED, SIDE = 256", "SCALED, SIDE = 255"))
+    assert {part for part, value in fingerprint(detector, "open_nsfw", {}).items() if value != before[part]} == {"code"}
 
 
 def test_reference_pictures_are_known_by_what_is_in_them(tmp_path):
@@ -117,8 +160,8 @@ def test_reference_pictures_are_known_by_what_is_in_them(tmp_path):
         (None, "No such file"),
         ("no JSON", r"is no calibration \(JSONDecodeError"),
         ("[1]", "is no calibration"),
-        ('{"format": 2}', "is a calibration of format 2; expected 1"),
-        ('{"format": 1, "false_alarms": 0.1, "pictures": 1}', r"is no calibration \(KeyError: 'detectors'"),
+        ('{"format": 1}', "is a calibration of format 1; expected 2: calibrate it again"),
+        ('{"format": 2, "false_alarms": 0.1, "pictures": 1}', r"is no calibration \(KeyError: 'detectors'"),
     ],
 )
 def test_what_is_no_calibration_is_one_line(tmp_path, text, message):

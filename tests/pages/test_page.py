@@ -64,7 +64,7 @@ def evidence() -> str:
 
 def evaluation() -> str:
     names = ("model.path", "model.revision", "model.dtype", "generation.steps", "generation.guidance")
-    names += ("generation.batch_size", "seed", "detector B", "device", "torch")
+    names += ("generation.batch_size", "seed", "judge", "device", "torch")
     found = Findings(
         settings=dict.fromkeys(names, HOSTILE), cell=2, tasks=[], asked={}, pictures={}, times={},
         refused={(HOSTILE, HOSTILE): HOSTILE}, unedited=[], notes=[HOSTILE],
@@ -96,8 +96,8 @@ def calibration() -> str:
     measured = measure(Term(HOSTILE), np.float32([0.9]), np.float32([0.1]), 0.1)
     unseen = measure(Term(HOSTILE), [], np.float32([0.1]), 0.1)
     concepts = {HOSTILE: measured, f"{HOSTILE} 2": unseen}
-    one = Calibrated(detector=HOSTILE, fingerprint="", about={HOSTILE: HOSTILE}, concepts=concepts)
-    none = Calibrated(detector=HOSTILE, fingerprint="", about={}, concepts={})
+    one = Calibrated(detector=HOSTILE, fingerprint={}, about={HOSTILE: HOSTILE}, concepts=concepts)
+    none = Calibrated(detector=HOSTILE, fingerprint={}, about={}, concepts={})
     found = Calibration(false_alarms=0.1, pictures=2, detectors=(one, none))
     labelled = Labelled(shows={}, read=lambda _: np.zeros((1, 1, 3), np.uint8))
     return Report(calibration=found, labelled=labelled, unjudged=(HOSTILE,), unlabelled=(HOSTILE,)).page()

@@ -76,11 +76,22 @@ def test_a_run_takes_thresholds_from_it_and_tells_what_is_known(here):
     assert facts["calibration"] == {"light": {"sensitivity": [3, 4], "specificity": [199, 200]}}
 
 
+def test_a_concept_that_nobody_is_to_judge_is_told_only_where_it_has_labels_of_its_own(here, capsys):
+    assert calibrate("pictures", "-o", "c.json") == 0
+    assert "judged by no detector" not in capsys.readouterr().out, "the pictures of none are not for it"
+    (here / "pictures/Light").rename(here / "pictures/dark")
+    (here / "pictures/none").rename(here / "pictures/light")
+    (here / "pictures/none").mkdir()
+    Image.fromarray(np.full((8, 8, 3), 9, np.uint8)).save(here / "pictures/none/0.png")
+    assert calibrate("pictures", "-o", "c.json") == 0
+    assert "labelled, and judged by no detector: dark" in capsys.readouterr().out
+
+
 def test_a_calibration_of_another_detector_is_refused(here, capsys):
     assert calibrate("pictures", "-o", "c.json") == 0
     changed = ["audit.detectors[0].calibration=c.json", "audit.detectors[0].options={cut: 0.4}"]
     assert main(["run", "config.yaml", *changed]) == 2
-    assert "weights, options or code; calibrate it again" in capsys.readouterr().err
+    assert "is of tests.eyes:Brightness with other options; calibrate it again" in capsys.readouterr().err
 
 
 def test_of_several_reviewers_the_majority_counts_and_disagreement_is_told(here, capsys):
