@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -272,3 +273,15 @@ def test_a_process_ends_with_its_code_before_the_interpreter_is_taken_down(tmp_p
     for end, expected in ends.items():
         done = subprocess.run([sys.executable, "-c", script + end], cwd=ROOT, capture_output=True, text=True)
         assert (done.returncode, done.stdout) == expected, done.stderr
+
+
+def test_ctrl_c_while_a_command_that_is_done_ends_shows_no_traceback() -> None:
+    """As while a library puts its things away."""
+    code = (
+        "import atexit, os, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT));"
+        "sys.argv = ['lacuna', 'show', 'configs/quickstart.yaml']; from pipeline.cli import entry; entry()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert done.stdout.rstrip().splitlines()[-1].startswith("# identity: "), "it is whole"
