@@ -6,12 +6,12 @@ A config is loaded with whole paths in it; ``Config.written`` keeps what was wri
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.config.problem import Problem
-from pipeline.config.schema import AuditConfig, ConceptConfig, Config, ModelConfig, StepConfig
+from pipeline.config.schema import AuditConfig, ConceptConfig, Config, DetectorConfig, ModelConfig, StepConfig
 from pipeline.paths import is_hub_id, locate, read_path
 from pipeline.registry import MODELS
 
@@ -64,24 +64,41 @@ def place_recipe(recipe: list[StepConfig], folder_of: FolderOf, where: str = "er
 
 def place_audit(audit: AuditConfig, folder_of: FolderOf) -> dict[str, str]:
     """Give the checkpoints that detectors and measures look with whole paths; return what was written, by key."""
+    return _place(_audit_paths(audit), folder_of)
+
+
+def place_detectors(detectors: Sequence[DetectorConfig], folder_of: FolderOf, where: str) -> dict[str, str]:
+    """Give the checkpoints of *detectors*, which stand under the key *where*, whole paths; likewise."""
+    return _place(_detector_paths(detectors, where), folder_of)
+
+
+_Path = tuple[str, dict[str, Any], str, str]  # its key, the options that have it and under what, what a folder holds
+
+
+def _place(paths: Iterable[_Path], folder_of: FolderOf) -> dict[str, str]:
     written = {}
-    for key, options, option, holds in _audit_paths(audit):
+    for key, options, option, holds in paths:
         written[key] = options[option]
         options[option] = _found(key, written[key], folder_of, holds)
     return written
 
 
-def _audit_paths(audit: AuditConfig) -> Iterator[tuple[str, dict[str, Any], str, str]]:
-    """Yield the key of each path in *audit*, the options that have it and under what, and what such a folder holds."""
-    named = [
-        (f"detectors[{i}]", one.options, DETECTOR_PATHS.get(one.detector)) for i, one in enumerate(audit.detectors)
-    ]
-    named += [(f"quality[{i}]", one.options, MEASURE_PATHS.get(one.measure)) for i, one in enumerate(audit.quality)]
-    for key, options, paths in named:
-        for option, holds in (paths or {}).items():
-            value = options.get(option)
-            if isinstance(value, str) and value.strip():
-                yield f"audit.{key}.options.{option}", options, option, holds
+def _audit_paths(audit: AuditConfig) -> Iterator[_Path]:
+    yield from _detector_paths(audit.detectors, "audit.detectors")
+    for i, one in enumerate(audit.quality):
+        yield from _paths(f"audit.quality[{i}]", one.options, MEASURE_PATHS.get(one.measure))
+
+
+def _detector_paths(detectors: Sequence[DetectorConfig], where: str) -> Iterator[_Path]:
+    for i, one in enumerate(detectors):
+        yield from _paths(f"{where}[{i}]", one.options, DETECTOR_PATHS.get(one.detector))
+
+
+def _paths(key: str, options: dict[str, Any], paths: Mapping[str, str] | None) -> Iterator[_Path]:
+    for option, holds in (paths or {}).items():
+        value = options.get(option)
+        if isinstance(value, str) and value.strip():
+            yield f"{key}.options.{option}", options, option, holds
 
 
 def place_references(

@@ -7,13 +7,15 @@ styles, by what belongs together, and by what implies what. Imports torch only w
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline.errors import ConfigError
 from pipeline.registry import WORLDS, load_class
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+CELL = 8  # pixels of a cell of a judge's maps
 
 
 class Judge(Protocol):
@@ -31,14 +33,14 @@ class Judge(Protocol):
 class World(ABC):
     """What a model draws, in words. Its names for objects and styles are what a config's tasks erase."""
 
-    size: ClassVar[tuple[int, int]]  # of its pictures, in pixels: width, height
-    families: ClassVar[Mapping[str, tuple[str, ...]]]  # every object; those of a family are each other's neighbours
-    synonyms: ClassVar[Mapping[str, tuple[str, ...]]]  # other words for an object
-    implied: ClassVar[Mapping[str, tuple[str, ...]]]  # scenes that show objects which their words do not name
-    places: ClassVar[Mapping[str, tuple[str, ...]]]  # the phrases that say where, by background; the first is plain
-    style_prefixes: ClassVar[Mapping[str, tuple[str, ...]]]  # what says a style before what is shown
-    style_suffixes: ClassVar[Mapping[str, tuple[str, ...]]]  # and behind it
-    unknown: ClassVar[tuple[str, ...]]  # words for what it has not
+    size: tuple[int, int]  # of its pictures, in pixels: width, height
+    families: Mapping[str, tuple[str, ...]]  # every object; those of a family are each other's neighbours
+    synonyms: Mapping[str, tuple[str, ...]]  # other words for an object
+    implied: Mapping[str, tuple[str, ...]]  # scenes that show objects which their words do not name
+    places: Mapping[str, tuple[str, ...]]  # the phrases that say where, by background; the first is plain
+    style_prefixes: Mapping[str, tuple[str, ...]]  # what says a style before what is shown
+    style_suffixes: Mapping[str, tuple[str, ...]]  # and behind it
+    unknown: tuple[str, ...]  # words for what it has not
 
     @property
     def objects(self) -> tuple[str, ...]:
@@ -65,6 +67,11 @@ class World(ABC):
         return [f"{text} {{}}" for text in self.style_prefixes[style]] + [
             f"{{}}, {text}" for text in self.style_suffixes[style]
         ]
+
+    @property
+    def judged_by(self) -> str:
+        """What its judge is called."""
+        return "detector B"
 
     @abstractmethod
     def canonical(self, word: str) -> str | None:

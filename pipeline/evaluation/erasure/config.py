@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.concepts import concepts_of
 from pipeline.config.identity import plain
 from pipeline.config.interpolation import resolve
 from pipeline.config.overrides import apply_overrides, overrider
-from pipeline.config.places import place_model, place_recipe
-from pipeline.config.problem import Problem, show
+from pipeline.config.places import FolderOf, place_detectors, place_file, place_model, place_recipe
+from pipeline.config.problem import Problem, show, under
 from pipeline.config.schema import (
     CaptionPolicy,
     ConceptConfig,
@@ -29,9 +30,11 @@ from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static
 from pipeline.errors import ConfigError, nearest
+from pipeline.evaluation.listed import Listed, ListedConfig
 from pipeline.evaluation.world import World, load_world
 from pipeline.registry import WORLDS, check_name
 
+LISTED = "listed"  # the world of ``EvaluationConfig.listed``
 NONE = "none"  # the name of the unerased model among the recipes
 _NAME = re.compile(r"\w[\w+ .-]*")  # names of tasks and recipes are names of folders
 
@@ -77,7 +80,9 @@ class TimingConfig:
 @dataclass(kw_only=True)
 class EvaluationConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
-    world: str = "diorama"  # what the model draws and who judges it, or a module:Class (``evaluation/world.py``)
+    # What the model draws and who judges it (``evaluation/world.py``): diorama, listed (below), or a module:Class.
+    world: str = "diorama"
+    listed: ListedConfig = field(default_factory=ListedConfig)
     tasks: dict[str, TaskConfig] = field(default_factory=dict)
     recipes: dict[str, list[StepConfig]] = field(default_factory=dict)
     generation: DrawingConfig = field(default_factory=DrawingConfig)
@@ -102,6 +107,8 @@ def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluati
         data, _ = resolve(EvaluationConfig, tree)
         config = build(EvaluationConfig, data)
         place_model(config.model, folder_of)
+        place_detectors(config.listed.judges, folder_of, "listed.judges")
+        _place_files(config, folder_of)
         for name, recipe in config.recipes.items():
             place_recipe(recipe, folder_of, f"recipes.{name}")
         _check(config)
@@ -111,13 +118,21 @@ def load_evaluation(path: str | Path, overrides: Sequence[str] = ()) -> Evaluati
     return config
 
 
+def world_of(config: EvaluationConfig) -> World:
+    """Return the world that *config* names. Raises ``ConfigError``, or ``Problem`` where what it lists cannot be."""
+    if config.world != LISTED:
+        return load_world(config.world)
+    tasks = [ErasureConfig(concepts=task.concepts) for task in config.tasks.values()]
+    return Listed(config.listed, [concept for task in tasks for concept in concepts_of(task)])
+
+
 def run_config(config: EvaluationConfig, task: str, recipe: str) -> Config:
     """The config of a run that draws *task*'s pictures with *recipe* (``NONE``: with nothing erased)."""
     result = Config(model=config.model, seed=config.seed)
     result.erasure = ErasureConfig(
         concepts=config.tasks[task].concepts, recipe=[] if recipe == NONE else config.recipes[recipe]
     )
-    drawing, size = config.generation, [*load_world(config.world).size]
+    drawing, size = config.generation, [*world_of(config).size]
     result.generation = GenerationConfig(
         steps=drawing.steps, guidance=drawing.guidance, size=size, batch_size=drawing.batch_size
     )
@@ -133,15 +148,32 @@ def settings(config: EvaluationConfig) -> dict[str, Any]:
     for section in ("model", "generation", "attack"):
         flat |= {f"{section}.{key}": plain(value) for key, value in values[section].items()}
     del flat["attack.cases"], flat["attack.embeddings"]
+    if config.world == LISTED:
+        flat |= {f"listed.{key}": value for key, value in values["listed"].items() if key != "judges"}  # see its digest
     return flat
+
+
+def _place_files(config: EvaluationConfig, folder_of: FolderOf) -> None:
+    """Give the calibrations of judges, and reference pictures of concepts, whole paths."""
+    for i, judge in enumerate(config.listed.judges):
+        if judge.calibration is not None:
+            key = f"listed.judges[{i}].calibration"
+            judge.calibration = place_file(key, judge.calibration, folder_of(key))
+    for name, task in config.tasks.items():
+        for i, concept in enumerate(task.concepts):
+            for j, path in enumerate(concept.references):
+                key = f"{under('tasks', name)}.concepts[{i}].references[{j}]"
+                concept.references[j] = place_file(key, path, folder_of(key))
 
 
 def _check(config: EvaluationConfig) -> None:
     try:
-        check_name("world", config.world, WORLDS)
-        world = load_world(config.world)
+        check_name("world", config.world, {**WORLDS, LISTED: ""})
+        world = world_of(config)
     except ConfigError as error:
         raise Problem("world", str(error)) from None
+    if config.world != LISTED and config.listed != ListedConfig():
+        raise Problem("listed", f"is for `world: {LISTED}`, and world is {config.world!r}")
     for key, names in (("tasks", config.tasks), ("recipes", config.recipes)):
         if not names:
             raise Problem(key, "is empty; expected at least one, by name")

@@ -1,4 +1,4 @@
-"""Draws the pictures of an evaluation with the engine that runs use, and lets detector B look at them.
+"""Draws the pictures of an evaluation with the engine that runs use, and lets the world's judge look at them.
 
 Unit of work: a batch of one task's questions by one recipe. Knows the folder, and nothing of scores.
 """
@@ -19,10 +19,9 @@ from pipeline.erasure.training import train_missing
 from pipeline.errors import ConfigError
 from pipeline.evaluation.attacks.embedding import EmbeddingAttack, token_projections
 from pipeline.evaluation.erasure.code import code_digest
-from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config
+from pipeline.evaluation.erasure.config import NONE, EvaluationConfig, run_config, world_of
 from pipeline.evaluation.erasure.prompts import EMBEDDINGS, Question, questions_digest
 from pipeline.evaluation.erasure.store import Folder, Origin, Seen
-from pipeline.evaluation.world import load_world
 from pipeline.files import write_whole
 from pipeline.generation.engine import Engine
 from pipeline.models.find import find_model
@@ -39,7 +38,7 @@ class Drawer:
         self.folder = folder
         self.device = device
         self.code = code_digest()
-        self.world = load_world(config.world)
+        self.world = world_of(config)
         self.judge = self.world.judge(device)
         self.limits = torch.tensor([self.judge.thresholds[name] for name in self.world.classes])
         self._engine: tuple[tuple[str, str, bool], Engine] | None = None

@@ -1,4 +1,4 @@
-"""``lacuna evaluate erasure``: recipes against each other and against the unerased model, judged by detector B.
+"""``lacuna evaluate erasure``: recipes against each other and against the unerased model, judged by a world's judge.
 
 All answer the same questions (``prompts.py``) with the same seeds. Work goes in rounds: a tenth and then a
 fifth of the questions by all recipes, the attacks, and the rest recipe by recipe. So an evaluation that is stopped
@@ -88,7 +88,7 @@ class Evaluation:
         }
         self.refused: dict[tuple[str, str], str] = {}
         self.settings = environment(device, config.threads) | settings(config)
-        self.settings |= {"model.revision": model.revision, "detector B": world.judge_digest()}
+        self.settings |= {"model.revision": model.revision, "judge": f"{world.judged_by} {world.judge_digest()}"}
         parts: dict[str, Any] = {f"tasks.{name}": asdict(task) for name, task in config.tasks.items()}
         parts |= {f"recipes.{name}": [asdict(step) for step in steps] for name, steps in config.recipes.items()}
         self.folder.begin(self.settings, parts)
@@ -143,7 +143,7 @@ class Evaluation:
             notes=self._notes(),
         )
         if self.results:
-            what = "Recipes against each other and the unerased model, judged by detector B"
+            what = f"Recipes against each other and the unerased model, judged by {self.drawer.world.judged_by}"
             parts = self.folder.read_json("settings.json", ("settings", "parts"))
             write_result(self.results, what=what, config=parts, figures=summary(findings), environment=self.machine)
         return write_report(self.folder, findings)

@@ -71,7 +71,7 @@ def _terminal(found: Findings) -> str:
 
 
 def _markdown(found: Findings) -> str:
-    parts = ["# Erasure, judged by detector B", preamble(found)]
+    parts = ["# Erasure", preamble(found)]
     for task in found.tasks:
         head, rows = task_rows(found, task)
         lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]

@@ -1,4 +1,4 @@
-"""From what detector B saw to the figures of an erasure. Arithmetic only: no models, no files.
+"""From what the judge (B: of the diorama, detector B) saw to the figures of an erasure. No models, no files.
 
 Everything is paired: the unerased model answered the same questions with the same seeds, in the same batches.
 
@@ -13,7 +13,8 @@ the words and scenes that were tried: all intervals are those of as many indepen
 - false alarms: the share of *unerased* pictures of the cells "neighbour" and "unrelated", whose prompts do not name the
   concept, in which B sees it all the same. A leak below that cannot be told from none.
 - outside: PSNR of the picture to the unerased one outside the box in which B places the concept in the unerased
-  one, widened by a cell of 8 pixels; the median over pictures whose prompt names the concept and in which B sees it.
+  one, widened by a cell of 8 pixels; the median over pictures whose prompt names the concept and in which B sees it
+  and tells where.
 - untouched: the share of pictures of the cell "unrelated" that are bit for bit the unerased ones.
 - H_o: harmonic mean of erasure and preservation, each of them the harmonic mean of its own columns: 1 - leak over
   plain, alias, synonym, implied and scene; and min(1, kept) over the cells of ``KEPT``. Columns that a task does not
@@ -48,10 +49,10 @@ from pipeline.evaluation.statistics import (
     percentile_interval,
     psnr,
 )
+from pipeline.evaluation.world import CELL
 from pipeline.prompts.seeds import hashed
 
 RESAMPLES = 2000
-CELL = 8  # pixels of a cell of B's maps
 
 
 @dataclass(frozen=True)
@@ -230,7 +231,9 @@ def _outside(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> 
         if not base.seen[i, columns].any():
             continue
         named = [column for column in columns if base.seen[i, column]]
-        values.append(psnr(found.images[i], base.images[i], ~_box(np.asarray(base.places[i, named].any(axis=0)))))
+        where = base.places[i, named]
+        if where.any(axis=(1, 2)).all():  # else the judge tells no place of one, which would count as outside
+            values.append(psnr(found.images[i], base.images[i], ~_box(np.asarray(where.any(axis=0)))))
     known = np.array([value for value in values if not math.isnan(value)])
     if not len(known):
         return Interval(math.nan, math.nan, math.nan)
@@ -241,7 +244,7 @@ def _outside(task: Task, asked: Sequence[Question], found: Seen, base: Seen) -> 
 
 
 def _box(cells: np.ndarray) -> np.ndarray:
-    """Boolean (64, 64): the bounding box of *cells* (8, 8), widened by a cell; empty where there are none."""
+    """Boolean (H, W): the bounding box of *cells* (H / 8, W / 8), widened by a cell; empty where there are none."""
     inside = np.zeros((cells.shape[0] * CELL, cells.shape[1] * CELL), bool)
     if cells.any():
         rows, columns = np.flatnonzero(cells.any(axis=1)), np.flatnonzero(cells.any(axis=0))

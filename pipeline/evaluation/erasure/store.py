@@ -19,13 +19,14 @@ from safetensors import safe_open
 
 from pipeline.config.identity import identity_difference
 from pipeline.errors import ConfigError, CorpusError, StoreError
+from pipeline.evaluation.world import CELL
 from pipeline.files import write_whole
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A batch: ``images`` uint8 (N, 64, 64, 3); ``seen`` bool (N, classes), what the judge sees; ``places`` bool
-    (N, objects, 8, 8), in which cells of 8x8 pixels it sees each object."""
+    """A batch: ``images`` uint8 (N, H, W, 3); ``seen`` bool (N, classes), what the judge sees; ``places`` bool
+    (N, objects, H / 8, W / 8), in which cells of 8x8 pixels it sees each object."""
 
     images: np.ndarray
     seen: np.ndarray
@@ -104,7 +105,9 @@ class Folder:
         path = self.path(task, recipe, batch)
         try:
             with np.load(path) as file:
-                return Seen(file["images"], file["seen"], np.unpackbits(file["places"], axis=-1).astype(bool))
+                images = file["images"]
+                places = np.unpackbits(file["places"], axis=-1, count=images.shape[2] // CELL)
+                return Seen(images, file["seen"], places.astype(bool))
         except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
             raise CorpusError(f"{path}: is damaged; delete it, and it is drawn again") from error
 

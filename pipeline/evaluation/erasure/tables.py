@@ -39,7 +39,7 @@ def time_ratios(found: Findings, recipe: str) -> str:
 
 
 def false_alarms(task: TaskScores) -> str:
-    return f"B's own false alarms on unerased pictures of other things: {task.false_alarms}"
+    return f"the judge's own false alarms on unerased pictures of other things: {task.false_alarms}"
 
 
 def task_rows(found: Findings, task: TaskScores) -> tuple[list[str], list[list[str]]]:
@@ -130,8 +130,8 @@ def preamble(found: Findings) -> str:
     return (
         f"Model `{s['model.path']}` ({str(s['model.revision'])[:23]}), {s['model.dtype']}, "
         f"{s['generation.steps']} steps, guidance {s['generation.guidance']}, batches of "
-        f"{s['generation.batch_size']}, up to {found.cell} prompts a cell, seed {s['seed']}, detector B "
-        f"`{s['detector B']}`, {s['device']}, torch {s['torch']}. Leak and other shares: Wilson 95 %. Kept: ratio to "
+        f"{s['generation.batch_size']}, up to {found.cell} prompts a cell, seed {s['seed']}, judged by "
+        f"{s['judge']}, {s['device']}, torch {s['torch']}. Leak and other shares: Wilson 95 %. Kept: ratio to "
         "the unerased pictures of the same prompts and seeds, paired interval of Bonett and Price. All intervals take "
         "pictures of one unlisted word, of one scene or with one other object for as many as they are worth, being "
         "alike. H_o: harmonic mean of erasure and preservation, its interval by Dirichlet draws; all are defined in "

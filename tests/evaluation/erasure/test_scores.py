@@ -63,6 +63,15 @@ def test_figures_by_hand():
     assert difference.value == pytest.approx(scores.balance.value - task.recipes["none"].balance.value)
 
 
+def test_what_changed_outside_is_not_told_of_a_concept_that_is_seen_and_placed_nowhere():
+    base = seen(gun=rows("plain", 0, 1))
+    changed = seen()
+    changed.images[:] = 10
+    assert score_task(TASK, asked(), {"none": base, "method": changed}).recipes["method"].outside.value > 20  # dB
+    base.places[rows("plain", 0, 1)] = False
+    assert np.isnan(score_task(TASK, asked(), {"none": base, "method": changed}).recipes["method"].outside.value)
+
+
 def test_pairing_cancels_what_a_seed_does_to_both():
     base = seen(gun=rows("plain", 0, 1, 2, 3), knife=rows("neighbour", 0, 1, 2, 3), apple=rows("unrelated", 0, 1, 2, 3))
     weak = seen(gun=rows("plain", 0, 1), knife=rows("neighbour", 0, 1), apple=rows("unrelated", 0, 1))

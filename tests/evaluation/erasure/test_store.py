@@ -11,19 +11,20 @@ from pipeline.evaluation.erasure.store import Folder, Origin, Seen
 ORIGIN = Origin(asked="a", code="c")
 
 
-def batch() -> Seen:
+def batch(width: int = 64) -> Seen:
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    return Seen(images, rng.random((2, 70)) < 0.5, rng.random((2, 64, 8, 8)) < 0.5)
+    images = rng.integers(0, 256, (2, 64, width, 3), dtype=np.uint8)
+    return Seen(images, rng.random((2, 70)) < 0.5, rng.random((2, 64, 8, width // 8)) < 0.5)
 
 
-def test_a_batch_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    folder, written = Folder(tmp_path), batch()
+@pytest.mark.parametrize("width", [64, 40, 96])
+def test_a_batch_comes_back_as_it_was_written(tmp_path: Path, width: int) -> None:
+    folder, written = Folder(tmp_path), batch(width)
     assert folder.origin("t", "r", "b") is None
     folder.write("t", "r", "b", written, ORIGIN)
     read = folder.read("t", "r", "b")
     for name in ("images", "seen", "places"):
-        assert (getattr(read, name) == getattr(written, name)).all()
+        assert np.array_equal(getattr(read, name), getattr(written, name))
     assert folder.origin("t", "r", "b") == ORIGIN
     assert folder.has("t", "r", "b", "a")
     assert not folder.has("t", "r", "b", "asked otherwise")
