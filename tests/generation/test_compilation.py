@@ -93,7 +93,7 @@ def test_each_mode_of_erasure_is_one_graph_and_who_is_not_concerned_keeps_every_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("family", "blocks", "kinds"), [(None, 13, 9), ("flux", 4, 3)])  # two layouts of single blocks
+@pytest.mark.parametrize(("family", "blocks", "kinds"), [(None, 15, 9), ("flux", 4, 3)])
 def test_of_blocks_each_kind_is_one_graph(family: str | None, blocks: int, kinds: int):
     compiled, _ = engine(Compile.blocks, family=family)
     compiled.warm_up()
