@@ -144,7 +144,7 @@ class Compilation:
             built = (type(module), tuple((name, tuple(p.shape)) for name, p in module.named_parameters()))
 
             def once(*args: Any, **kwargs: Any) -> Any:
-                like = (built, tuple(_form(value) for value in (*args, *kwargs.values())))
+                like = (built, _watching(module), tuple(_form(value) for value in (*args, *kwargs.values())))
                 if like in alike:
                     return call(*args, **kwargs)
                 alike.add(like)
@@ -199,6 +199,12 @@ def _counted(what: str) -> int:
     from torch._dynamo.utils import counters
 
     return int(counters["inductor"][f"fxgraph_cache_{what}"])
+
+
+def _watching(module: nn.Module) -> tuple[tuple[bool, ...], ...]:
+    """Return who gathers in each of the attention layers of *module*: not all that are alike are watched."""
+    heard: list[Any] = [getattr(part, "heard", None) for part in module.modules()]
+    return tuple(tuple(one.watched) for one in heard if one is not None)
 
 
 def _form(value: Any) -> Any:

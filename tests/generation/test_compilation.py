@@ -104,6 +104,17 @@ def test_of_blocks_each_kind_is_one_graph(family: str | None, blocks: int, kinds
 
 
 @pytest.mark.slow
+def test_of_blocks_that_are_alike_only_some_are_watched():
+    steps = StepConfig(method="cease_joint", options={"look": 0.3, "gather": 0.6})
+    compiled, _ = engine(Compile.blocks, steps, family="flux")  # of its two double blocks one is watched
+    compiled.warm_up()
+    made = graphs()
+    assert made == 3 + 4 + 4 + 3 + 1  # plain, looking, gathering, switching and the decoder
+    assert np.array_equal(draw(compiled), draw(engine(Compile.none, steps, family="flux")[0]))
+    assert graphs() == made
+
+
+@pytest.mark.slow
 def test_what_would_be_compiled_again_is_an_error_that_names_the_guard():
     compiled, _ = engine(Compile.full)
     compiled.warm_up()
