@@ -28,6 +28,7 @@ beyond the alternative lies what is least like the one and yet of its kind; afte
 hardly does, so the two together are the default.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 from pipeline.models.reading import Kind, Reader, Reading, whole_reader
 
-KNOWN = 1 << 16  # prompts whose scores are remembered
+KNOWN = 1 << 17  # prompts whose scores are remembered: more than a shard may have
 
 
 class CEASE(Method):
@@ -69,7 +70,8 @@ class CEASE(Method):
         watches = options.attention < 1 and not options.always_on
         self.listened = ConceptDirections(model.family, concepts) if watches else None
         self.directions = Directions(model.family, concepts)
-        self._known: dict[tuple[str, Reading], list[float]] = {}  # how near prompts as a whole come to each concept
+        # How near prompts as a whole come to each concept, those last that were asked after last.
+        self._known: OrderedDict[tuple[str, Reading], list[float]] = OrderedDict()
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
@@ -115,12 +117,14 @@ class CEASE(Method):
         """Return what brings concepts into play in each prompt, and how nearly: gates ``(B,)`` by name."""
         reader = prompts.reader(self.model.family)
         asked = [(text, prompts.reading) for text in prompts.texts]
-        if len(self._known) + len(asked) > KNOWN:
-            self._known.clear()
         for key, embeds in zip(asked, prompts.positive.embeds, strict=True):
             if key not in self._known:
                 self._known[key] = self._whole(key[0], embeds, reader)
+            self._known.move_to_end(key)
         whole = [self._known[key] for key in asked]
+        # Of the shard at hand nothing is forgotten: what further steps have made of its embeddings has other scores.
+        while len(self._known) > KNOWN:
+            self._known.popitem(last=False)
         words = [reader.words(text) for text in prompts.texts]
         hits = [self._found(text, scores) for text, scores in zip(words, whole, strict=True)]
         gates = self._gates(":{}", [self.gate.scores(text) for text in words])

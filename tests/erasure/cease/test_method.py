@@ -1,5 +1,7 @@
 """CEASE: what must stay bit-identical (on a tiny random model), and that it erases in its place (on the diorama)."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from pipeline.diorama.lexicon import OBJECTS
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.gate.calibration import OPENS
+from pipeline.erasure.method import Prompts, Sampling
 from pipeline.erasure.recipe import compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
@@ -250,6 +253,28 @@ def test_attention_joins_samples_that_words_have_gated(model):
 def test_a_single_step_leaves_nothing_to_hear(model):
     prompts = UNNAMED
     assert (draw(model, [], prompts, steps=1) == draw(model, [cease(model, attention=0.0)], prompts, steps=1)).all()
+
+
+def test_what_was_found_out_before_further_steps_holds_in_a_shard_whatever_was_drawn_before(model, monkeypatch):
+    monkeypatch.setattr("pipeline.erasure.cease.method.KNOWN", 8)
+    sampling = Sampling(model.family.latent_shape(32, 32), 4, 5.0)
+
+    def told(texts, further: float, *before) -> list[torch.Tensor]:
+        method = cease(model, context=True)
+        for others in before:
+            method.condition(Prompts(tuple(others), ("",) * 3, model.family.encode(others), None))
+        prompts = Prompts(tuple(texts), ("",) * 3, model.family.encode(texts), None)
+        if not further:
+            return list(method.steer(prompts, sampling).gates.values())
+        method.condition(prompts)
+        later = replace(prompts.positive, embeds=further * prompts.positive.embeds.flip(1))
+        return list(method.steer(prompts.changed(positive=later), sampling).gates.values())
+
+    others, texts = ["a tree", "a bowl of fruit", "mountains at night"], ["a cat by a road", "a cat", "the red car"]
+    expected = told(texts, 0.0)
+    assert all(map(torch.equal, told(texts, 2.0), expected))
+    assert all(map(torch.equal, told(texts, 2.0, others), expected))
+    assert all(map(torch.equal, told(texts, 2.0, PROMPTS[1:], others), expected))
 
 
 def test_the_context_of_a_prompt_opens_the_gate_whatever_its_words(model):
