@@ -474,6 +474,7 @@ def headline(page: Path) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "headline": headline,
     "erasure": erasure_table(f"{ERASURE}/erasure.json"),
+    "erasure, calibrated gate": erasure_table(f"{ERASURE}/erasure_gate.json"),
     "erasure by task": erasure_tasks(f"{ERASURE}/erasure.json", [_DEFAULT, "cease"]),
     "erasure differences": differences,
     "esd": erasure_tasks(f"{ERASURE}/esd.json", ["esd"]),
