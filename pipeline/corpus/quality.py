@@ -96,7 +96,7 @@ class Spread:
         if not self.schema.names or not len(kept):
             return
         for name in self.numbers:
-            values = kept[name].cast(pa.float64()).to_numpy()  # null is NaN
+            values = kept[name].cast(pa.float64(), safe=False).to_numpy()  # null is NaN; whole numbers are rounded
             self._values.setdefault(name, []).append(values[self._every(DRAWN, len(kept))].astype(np.float32))
         if self._is_hash(HASH):
             self._hashes.append(kept[HASH].drop_null().to_numpy())
@@ -116,11 +116,12 @@ class Spread:
         found = []
         for name, parts in self._values.items():
             values = np.concatenate(parts)
-            there = values[np.isfinite(values)]
+            # In double precision bins between neighbours of float32 have a width.
+            there = values[np.isfinite(values)].astype(np.float64)
             if not len(there):
                 continue
             low, high = float(there.min()), float(there.max())
-            counts, _ = np.histogram(there, BINS, (low, high if high > low else low + 1))
+            counts, _ = np.histogram(there, BINS, (low, high if high > low else low + max(1, abs(low))))
             found.append(
                 Histogram(
                     column=name, counts=counts.tolist(), low=low, high=high, median=float(np.median(there)),

@@ -51,6 +51,27 @@ def test_histograms_count_every_value_and_say_what_has_none():
     assert [h.column for h in spread(shard(0, 2, sharpness=[None, None])).histograms()] == ["good"]
 
 
+@pytest.mark.parametrize(
+    ("values", "type_"),
+    [
+        ([2**62 + 1, 5], pa.int64()),  # no double is as exact
+        ([2**64 - 1, None], pa.uint64()),
+        ([2**60, 2**60], pa.int64()),
+        ([3e9, 3e9], pa.float32()),  # which adding 1 does not change
+        ([0.5, float(np.nextafter(np.float32(0.5), np.float32(1)))], pa.float32()),
+    ],
+)
+def test_histograms_are_drawn_of_numbers_of_any_size_however_near_to_each_other(values, type_):
+    table = shard(0, 2).append_column("fine", pa.array(values, type_))
+    found = Spread(pa.schema([("fine", type_)]), 2)
+    found.add(table)
+    (fine,) = found.histograms()
+    there = [value for value in values if value is not None]
+    assert (fine.values, fine.nulls, sum(fine.counts)) == (len(there), 2 - len(there), len(there))
+    assert (fine.low, fine.high) == (pytest.approx(min(there)), pytest.approx(max(there)))
+    assert (fine.counts[0], fine.counts[-1]) == ((1, 1) if len(set(there)) == 2 else (len(there), 0))
+
+
 def test_copies_are_counted_over_all_rows():
     found = spread(shard(0, 4, hash=[7, -1, 7, None]), shard(1, 3, hash=[7, -1, 0]))
     copies = found.copies()

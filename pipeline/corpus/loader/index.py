@@ -72,7 +72,8 @@ class Index:
         return np.searchsorted(self.shards["row"], rows, side="right") - 1
 
     def values(self, column: str, rows: np.ndarray) -> list[Any]:
-        """Return what the manifests have in *column* for *rows*, as Python objects; lists of fixed size as arrays."""
+        """Return what the manifests have in *column* for *rows*, as Python objects; lists of fixed size of
+        numbers as arrays, unless one in them is null."""
         if column not in self._columns:
             self._columns[column] = _Column(self.folder / file_of(column))
         shards = self.shard_of(rows)
@@ -84,7 +85,7 @@ class _Column:
 
     def __init__(self, path: Path):
         self._file = pa.ipc.open_file(pa.memory_map(str(path)))
-        self._vectors = pa.types.is_fixed_size_list(self._file.schema.types[0])
+        self._vectors = _holds_vectors(self._file.schema.types[0])
         self.batch = lru_cache(maxsize=1024)(self._batch)
 
     def _batch(self, shard: int) -> pa.Array:
@@ -94,7 +95,20 @@ class _Column:
         found = [self.batch(s)[r] for s, r in zip(shards.tolist(), rows.tolist(), strict=True)]
         if not self._vectors:
             return [scalar.as_py() for scalar in found]
-        return [scalar.values.to_numpy(zero_copy_only=False) if scalar.is_valid else None for scalar in found]
+        return [_vector(scalar) for scalar in found]
+
+
+def _holds_vectors(type_: pa.DataType) -> bool:
+    if not pa.types.is_fixed_size_list(type_):
+        return False
+    of = type_.value_type
+    return bool(pa.types.is_integer(of) or pa.types.is_floating(of) or pa.types.is_boolean(of))
+
+
+def _vector(scalar: pa.FixedSizeListScalar) -> Any:
+    if not scalar.is_valid or scalar.values.null_count:
+        return scalar.as_py()
+    return scalar.values.to_numpy(zero_copy_only=False)
 
 
 def open_index(

@@ -1,6 +1,7 @@
 """The index: blocks cover the pictures, little is held, it is made once and shared."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,14 @@ import pyarrow.compute as pc
 import pytest
 
 from pipeline import Corpus, Loader
-from pipeline.corpus import committed, open_store
+from pipeline.config.schema import ImageFormat
+from pipeline.corpus import ManifestRow, Status, commit_shard, committed, create_run_record, layout, open_store
+from pipeline.corpus.encode import encode_image
 from pipeline.corpus.loader import index
 from pipeline.corpus.loader.predicate import predicate_of
 from pipeline.corpus.rows import ROW, SPAN, placed_in_blocks
 from pipeline.errors import ConfigError, CorpusError, StoreError
-from tests.corpora import make_corpus
+from tests.corpora import IDENTITY, make_corpus, picture, run_record
 
 
 def test_blocks_divide_the_rows_of_each_shard_and_hold_their_bytes(corpus, monkeypatch, home):
@@ -125,3 +128,34 @@ def test_a_home_that_cannot_be_written_is_a_line(corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(StoreError, match=r"cannot hold the corpus's index .*give cache=FOLDER"):
         Corpus(corpus)
+
+
+def test_lists_of_fixed_size_are_arrays_where_they_hold_numbers_alone_and_python_lists_elsewhere(tmp_path):
+    columns = {
+        "vector": pa.array([[1.5, 2.5], [3.5, 4.5], None], pa.list_(pa.float32(), 2)),
+        "gap": pa.array([[1, 2], [3, None], [5, 6]], pa.list_(pa.int64(), 2)),
+        "words": pa.array([["a", "b"], ["c", None], ["d", "e"]], pa.list_(pa.string(), 2)),
+    }
+    path, keys = str(tmp_path / "corpus"), [f"{i:011d}" for i in range(3)]
+    rows = [
+        ManifestRow(
+            key=key, shard=0, prompt="p", caption="c", seed=0, width=16, height=16, status=Status.ok, reason=""
+        )
+        for key in keys
+    ]  # fmt: skip
+    run, table = run_record(1, 3, layout.FORMAT, ImageFormat.png), pa.table(columns)
+    create_run_record(open_store(path), replace(run, column_schema=table.schema))
+    commit_shard(
+        open_store(path), open_store(f"{path}.evidence"), shard=0, attempt="a", rows=rows, columns=table,
+        images={key: encode_image(picture(0), ImageFormat.png, 0) for key in keys}, identity=IDENTITY,
+        environment={}, timings={}, corpus_format=layout.FORMAT,
+    )  # fmt: skip
+    opened = Corpus(path, columns=list(columns))
+    vectors = [sample["vector"] for sample in (opened[0], opened[1])]
+    assert [(v.dtype, v.tolist()) for v in vectors] == [(np.float32, [1.5, 2.5]), (np.float32, [3.5, 4.5])]
+    assert opened[2]["vector"] is None
+    assert [opened[i]["words"] for i in range(3)] == columns["words"].to_pylist()
+    assert [np.array(opened[i]["gap"], object).tolist() for i in range(3)] == columns["gap"].to_pylist()
+    (batch,) = Loader(opened, 3, shuffle=False)
+    assert batch["words"] == columns["words"].to_pylist()
+    assert batch["gap"][1] == [3, None]
