@@ -1,5 +1,6 @@
 """The hub of models and LoRAs: asked, or its cache; and a sentence of its own for each answer that gives nothing."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,14 +25,16 @@ from pipeline.errors import ConfigError
 
 # All that the hub's library raises. HTTPError is its client's, let through where nobody answers.
 _ERRORS = (HfHubHTTPError, HFValidationError, EntryNotFoundError, OfflineModeIsEnabled, HTTPError)
+_tries = logging.getLogger("huggingface_hub.utils._http")
 
 
 @contextmanager
 def asking_the_hub(where: str, name: str, revision: str | None) -> Iterator[None]:
     """Turn what the hub's library raises inside, which asks for *name* at *revision*, into a ``ConfigError``.
 
-    *where* names the key and its value.
+    *where* names the key and its value. What the library says of each of its tries is not shown, but for long waits.
     """
+    _tries.addFilter(_is_long_wait)
     try:
         yield
     except OSError as error:  # diffusers wraps the hub's errors in plain ones
@@ -41,6 +44,12 @@ def asking_the_hub(where: str, name: str, revision: str | None) -> Iterator[None
         raise ConfigError(f"{where} {_reason(cause, name, revision)}") from error
     except _ERRORS as error:
         raise ConfigError(f"{where} {_reason(error, name, revision)}") from error
+    finally:
+        _tries.removeFilter(_is_long_wait)
+
+
+def _is_long_wait(said: logging.LogRecord) -> bool:
+    return said.getMessage().startswith("Rate limited")
 
 
 def single_safetensors(where: str, name: str, revision: str | None) -> Path:

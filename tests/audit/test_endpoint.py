@@ -181,8 +181,14 @@ def test_while_it_is_down_shards_wait_and_what_is_committed_is_never_asked_again
 
 
 @pytest.mark.slow
-def test_another_judge_is_told_by_what_it_answers(tmp_path: Path, judge: ThreadingHTTPServer) -> None:
+def test_another_judge_is_told_by_what_it_answers(
+    tmp_path: Path,
+    judge: ThreadingHTTPServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     config = configure(tmp_path, judge)
+    config.contents["audit.detectors[0].options.endpoint"] = "anywhere"  # as loading a config has it
     assert run(config).exit_code == 0
     (tmp_path / "corpus/commits/000001.json").unlink()
     judge.says = lambda picture, question: 1 - says(picture, question)
@@ -199,6 +205,11 @@ def test_another_judge_is_told_by_what_it_answers(tmp_path: Path, judge: Threadi
     judge.says = lambda picture, question: 1 - says(picture, question)
     with pytest.raises(ConfigError, match=r"^audit.detectors.0.: .*answers 10 of 10 fixed questions otherwise"):
         run(config)  # of a complete corpus too
+    monkeypatch.setattr(endpoint, "FIRST", 0.0)
+    config.audit.detectors[0].options["endpoint"] = "http://127.0.0.1:1"
+    assert run(config).exit_code == 0, "and where nobody answers that is told"
+    line = capsys.readouterr().err
+    assert "was not looked at: audit.detectors[0]: http://127.0.0.1:1/model: " in line
 
 
 def test_where_it_is_asked_is_no_part_of_the_identity(tmp_path: Path) -> None:

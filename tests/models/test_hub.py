@@ -1,6 +1,7 @@
 """Models and LoRAs of the hub: what is in the cache loads without it, and each of its refusals has its own sentence."""
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -44,8 +45,11 @@ def refusal(ask: Callable[[], None]) -> str:
 
 
 @pytest.mark.parametrize("ask", [model, adapter])
-def test_every_answer_has_a_sentence_of_its_own(ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_every_answer_has_a_sentence_of_its_own(
+    ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
     hub.use(tmp_path, monkeypatch)
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "propagate", True)  # to where caplog hears it
     told = {"offline": refusal(ask)}
     assert "is not here, and HF_HUB_OFFLINE keeps from asking the hub" in told["offline"]
     for name, (status, headers, expected) in ANSWERS.items():
@@ -56,6 +60,8 @@ def test_every_answer_has_a_sentence_of_its_own(ask, tmp_path: Path, monkeypatch
     told["nobody"] = refusal(ask)
     assert "is not here, and the hub cannot be reached" in told["nobody"]
     assert len(set(told.values())) == len(told)
+    waits = {"Rate limited"} if ask is model else set()  # what lists an adapter's files is tried once
+    assert {message.split(".")[0] for message in caplog.messages} == waits, "of its tries nothing else is said"
 
 
 @pytest.mark.parametrize("place", ["offline", "nobody", "limited", "down"])
