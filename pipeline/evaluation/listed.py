@@ -70,6 +70,7 @@ class Listed(World):
         self._canonical: dict[str, str] = {}
         for word, name in words:
             self._canonical.setdefault(normal(word), name)
+        self._check_synonyms()
         self._judges: Judges | None = None
 
     def _families(self, concepts: Sequence[Concept]) -> Iterator[tuple[str, list[str]]]:
@@ -100,6 +101,15 @@ class Listed(World):
                     "listed.styles",
                     f"has no way to say the style {concept.name!r}; expected texts with {FIELD} for the content",
                 )
+
+    def _check_synonyms(self) -> None:
+        """Raise ``Problem`` for a word that stands for another object too: its pictures would be judged as of both."""
+        for name, words in self.synonyms.items():
+            for word in words:
+                if (other := self.canonical(word)) != name:
+                    raise Problem(
+                        under("listed.synonyms", name), f"{word!r} is a word for {other!r}; expected words for it alone"
+                    )
 
     @property
     def styles(self) -> tuple[str, ...]:
@@ -221,6 +231,8 @@ def _check(listed: ListedConfig) -> None:
     once: dict[str, str] = {}
     for family, members in listed.families.items():
         here = under("listed.families", family)
+        if not members or not all(name.strip() for name in members):
+            raise Problem(here, f"is {show(members)}; expected names of objects, such as [cat, tiger]")
         for name in members:
             if normal(name) in once:
                 raise Problem(here, f"{name!r} is in {once[normal(name)]!r} already; expected every object once")
