@@ -11,13 +11,13 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pipeline.config.concepts import concepts_of
-from pipeline.erasure.cease.steering import CEASESteering
 from pipeline.erasure.gate.calibration import OPENS
 from pipeline.erasure.method import Method
 from pipeline.erasure.methods.uce import UCE, UCEOptions
 from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
+from pipeline.models import processors
 from tests.erasure.families import PAIRS, apart, config, draw, engine, load, step
 
 FAMILIES = ("sdxl", "sd3", "flux")
@@ -143,18 +143,19 @@ def test_cease_on_sdxl_leaves_unconcerned_samples_alone(steps: tuple[str, ...]):
 
 def test_cease_on_sdxl_switches_attention_in_its_place_alone(monkeypatch):
     """In every layer and step; a picture as a whole cannot show it, as the layers between carry every change about."""
-    shares, blend = [], CEASESteering.blend
+    shares, crossed = [], processors.crossed
 
-    def watched(self, layer, query, output):
-        before = output.clone()
-        after = blend(self, layer, query, output)
-        place = torch.zeros(before.shape[0], before.shape[2], dtype=torch.bool)
-        place[self.rows] = self.place.at(query.shape[2], output.dtype)[:, 0, :, 0] > 0
+    def watched(heard, query, output):
+        before, positions = output.clone(), query.shape[2]
+        after = crossed(heard, query, output)
+        (switching,), (other,) = heard.state.switchings, heard.others
+        place = torch.zeros(before.shape[0], positions, dtype=torch.bool)
+        place[-other.key.shape[0] :] = switching.weights[positions][:, 0, :, 0] > 0
         assert torch.equal((after != before).any(3).any(1), place)
-        shares.extend(place[self.rows].float().mean(1).tolist())
+        shares.extend(place[-other.key.shape[0] :].float().mean(1).tolist())
         return after
 
-    monkeypatch.setattr(CEASESteering, "blend", watched)
+    monkeypatch.setattr(processors, "crossed", watched)
     draw(engine("sdxl", step("cease", unlisted=False, context=False, threshold=0.9))[0], PROMPTS)
     assert 0.0 in shares  # it looks first
     assert any(0 < share < 1 for share in shares)
