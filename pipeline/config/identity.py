@@ -36,13 +36,15 @@ from pipeline.config.schema import AUTO, Config, default, settings
 #    What a text encoder does not read of a long prompt opens no gate and is in no caption. cease_joint takes the
 #    direction of what is only implied; of what is named too cease takes it from the pooled vector as well.
 #    The gate of CEASE and cease_joint is calibrated to the model's text encoder, and knows the dictionary's kinds; what
-#    is taken from embeddings is measured by their spread. The gate asks words of every script, in the normal form, and
-#    takes unknown ones for listed ones misspelt. Captions leave out what weighs 0, and tidy each part before a BREAK.
+#    is taken from embeddings is measured by their spread.
+# 7: The gate asks words of every script, in the normal form, and takes unknown ones for listed ones misspelt; of senses
+#    of a concept's name the most frequent tells what is a kind of it. Captions leave out what weighs 0, and tidy each
+#    part before a BREAK.
 #    CEASE and cease_joint gather the place of a concept, and switch, by sums in another order; a prompt's nearness as a
 #    whole is told of what the steps before cease in the recipe have left of it.
 #    Pictures of a shard share a batch with those of their size wherever they stand, not with their neighbours alone: of
 #    shards of one size the batches are as ever.
-SEMANTICS = 6
+SEMANTICS = 7
 
 
 @dataclass(frozen=True)
