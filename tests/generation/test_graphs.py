@@ -76,9 +76,11 @@ def test_a_denoiser_is_as_many_graphs_as_there_are_modes(name: str) -> None:
 def test_blocks_of_one_shape_share_their_graphs(family: str) -> None:
     engine = build(family, JOINT if family == "flux" else CEASE)
     denoiser = engine.model.family.denoiser
-    if family == "flux":  # 3 modes of each kind of block, those that are watched for the place apart from the others
+    if family == "flux":
         blocks = [*denoiser.transformer_blocks, *denoiser.single_transformer_blocks]
-        expected = 2 * 3 + 2
+        # In 3 modes; of the two blocks of text and image one is watched for the place, which counts where that is
+        # looked for; the first of the single blocks is given tensors of its own, the next slices of one.
+        expected = 2 + 2 + 1 + 3 * 2
     else:
         blocks = [module for module in denoiser.modules() if isinstance(module, BasicTransformerBlock)]
         expected = 2 * 2  # 2 modes at 8x8 and at 4x4
