@@ -145,11 +145,11 @@ def test_a_measure(reader: Reader):
 
 def test_a_family(reader: Reader):
     reader.follow(SECTIONS["A family"])
-    no_such = ["run", "family.yaml", "model.family=null", "output.path=out/other"]
+    no_such = ["run", "family.yaml", "model.family=null", "output.path=out/other", "generation.compile=none"]
     assert "LatentConsistencyModelPipeline, which is not supported" in reader.refused(*no_such)
     no_such[2] = "erasure.recipe=[{method: negative_prompt}]"
     assert "its guidance is an input of the UNet, so there is no negative branch" in reader.refused(*no_such)
-    another = reader.refused("run", "family.yaml", "model.family=StableDiffusionPipeline")
+    another = reader.refused("run", "family.yaml", "model.family=StableDiffusionPipeline", "generation.compile=none")
     assert 'model.family: "my_family:LatentConsistency" -> "StableDiffusionPipeline"' in another
 
 
