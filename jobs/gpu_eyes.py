@@ -36,7 +36,8 @@ from pipeline.audit.checkpoint import half_on_gpu
 from pipeline.audit.detector import Detector, load_detector
 from pipeline.audit.quality import Quality
 from pipeline.concepts.term import Term
-from pipeline.config.schema import DetectorConfig, DType, QualityConfig
+from pipeline.config.schema import DType
+from pipeline.config.sections.audit import DetectorConfig, QualityConfig
 from pipeline.evaluation.results import add_results_option, machine, write_result
 
 WORDS = (("cat", "kitten"), ("rifle", "gun"), ("church", "chapel"), ("coffee", "espresso"), ("parachute", "canopy"))

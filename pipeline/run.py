@@ -18,7 +18,8 @@ from pipeline.cluster.supervisor import Supervisor, Tell
 from pipeline.cluster.triage import last_line
 from pipeline.cluster.watch import Lost
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import Backend, BadRows, Compile, Config, Device, DType
+from pipeline.config.schema import Backend, BadRows, Config, Device, DType
+from pipeline.config.sections.generation import Compile
 from pipeline.corpus import (
     Output,
     Status,

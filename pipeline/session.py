@@ -19,7 +19,8 @@ from pipeline.audit.quality import Quality
 from pipeline.config import to_public_dict
 from pipeline.config.concepts import concepts_of
 from pipeline.config.places import whole_paths
-from pipeline.config.schema import AUTO, BadRows, Compile, Config, Device, Quantize
+from pipeline.config.schema import BadRows, Config, Device
+from pipeline.config.sections.generation import AUTO, Compile, Quantize
 from pipeline.corpus import (
     Output,
     RunRecord,

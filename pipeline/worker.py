@@ -26,7 +26,7 @@ import pyarrow as pa
 from pipeline.audit.captions import caption, cut_off, without
 from pipeline.audit.quality import Values
 from pipeline.audit.verdict import Verdict
-from pipeline.config.schema import CaptionPolicy, CaptionUnread, Policy
+from pipeline.config.sections.audit import CaptionPolicy, CaptionUnread, Policy
 from pipeline.corpus import (
     NO_CAPTION,
     Attempt,

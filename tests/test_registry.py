@@ -19,7 +19,8 @@ from torch import Tensor
 from pipeline.audit.detector import Detector, load_detector
 from pipeline.concepts.term import Kind, Term
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import ConceptConfig, DetectorConfig, ErasureConfig, ModelConfig, PromptsConfig, StepConfig
+from pipeline.config.schema import ConceptConfig, ErasureConfig, ModelConfig, PromptsConfig, StepConfig
+from pipeline.config.sections.audit import DetectorConfig
 from pipeline.diorama import DIORAMA_PATH
 from pipeline.erasure.method import Method
 from pipeline.erasure.steps import read_steps

@@ -10,16 +10,8 @@ from huggingface_hub import constants
 
 from pipeline.audit.detector import Detector
 from pipeline.cluster.protocol import Snapshot
-from pipeline.config.schema import (
-    Backend,
-    BadRows,
-    ConceptConfig,
-    Config,
-    DetectorConfig,
-    ErasureConfig,
-    Policy,
-    StepConfig,
-)
+from pipeline.config.schema import Backend, BadRows, ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.config.sections.audit import DetectorConfig, Policy
 from pipeline.corpus import RunRecord, open_store
 from pipeline.errors import ConfigError
 from pipeline.pairs import draw_evidence

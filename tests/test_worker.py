@@ -15,21 +15,16 @@ import pytest
 
 from pipeline.audit.perceptual_hash import perceptual_hash
 from pipeline.audit.sharpness import Sharpness
-from pipeline.config.schema import (
+from pipeline.config.schema import BadRows, ConceptConfig, Config, ErasureConfig, ImageFormat, StepConfig
+from pipeline.config.sections.audit import (
     AuditConfig,
-    BadRows,
     CaptionPolicy,
     CaptionUnread,
-    ConceptConfig,
-    Config,
     DetectorConfig,
-    ErasureConfig,
-    ImageFormat,
     Policy,
-    PromptSyntax,
     QualityConfig,
-    StepConfig,
 )
+from pipeline.config.sections.generation import PromptSyntax
 from pipeline.corpus import evidence_url, open_store, status, verify
 from pipeline.corpus.encode import decode_image
 from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, read_rows

@@ -14,7 +14,7 @@ from transformers.models.auto.image_processing_auto import get_image_processor_c
 
 from pipeline.audit.detector import Detector, load_detector
 from pipeline.concepts.term import Kind, Term
-from pipeline.config.schema import DetectorConfig
+from pipeline.config.sections.audit import DetectorConfig
 from tests import tiny
 
 SIDE = 32  # pixels that a network looks at

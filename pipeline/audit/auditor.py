@@ -9,7 +9,7 @@ from pipeline.audit.detector import Sight
 from pipeline.audit.eye import Eye, labels
 from pipeline.audit.verdict import Box, Judgement, Verdict
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import AuditConfig, Combine
+from pipeline.config.sections.audit import AuditConfig, Combine
 from pipeline.errors import ConfigError
 
 

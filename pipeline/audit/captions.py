@@ -19,7 +19,7 @@ from pipeline.audit.syntax import set_apart, without_syntax
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import Mention, Naming
 from pipeline.concepts.words import plurals
-from pipeline.config.schema import CaptionPolicy
+from pipeline.config.sections.audit import CaptionPolicy
 
 FAR = 5  # words between a determiner and its noun at most
 _BOUNDARY = re.compile(r"[,.;:!?()\[\]/|\"“”]|\s[-–—]+\s")

@@ -2,7 +2,8 @@
 are read."""
 
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import CaptionPolicy, Config, DetectorConfig, QualityConfig
+from pipeline.config.schema import Config
+from pipeline.config.sections.audit import CaptionPolicy, DetectorConfig, QualityConfig
 from pipeline.registry import DETECTORS, MEASURES
 
 

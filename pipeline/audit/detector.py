@@ -15,7 +15,7 @@ import numpy as np
 
 from pipeline.concepts.term import Term
 from pipeline.config.options import read_keywords
-from pipeline.config.schema import DetectorConfig
+from pipeline.config.sections.audit import DetectorConfig
 from pipeline.errors import ConfigError
 from pipeline.registry import DETECTORS, load_class
 

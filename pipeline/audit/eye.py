@@ -12,7 +12,7 @@ from pipeline.audit.detector import Detector, Sight, load_detector, weights_dige
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.term import Term
 from pipeline.config.problem import under
-from pipeline.config.schema import DetectorConfig, Role
+from pipeline.config.sections.audit import DetectorConfig, Role
 from pipeline.errors import ConfigError, EndpointError
 
 

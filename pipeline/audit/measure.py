@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.audit.detector import check_finished
 from pipeline.config.options import read_keywords
-from pipeline.config.schema import QualityConfig
+from pipeline.config.sections.audit import QualityConfig
 from pipeline.errors import ConfigError
 from pipeline.registry import MEASURES, load_class
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.audit.detector import weights_digest
 from pipeline.audit.measure import Measure, load_measure
-from pipeline.config.schema import QualityConfig
+from pipeline.config.sections.audit import QualityConfig
 from pipeline.errors import ConfigError
 
 Values = Mapping[str, Any]  # of one picture, by column

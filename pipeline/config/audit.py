@@ -3,7 +3,8 @@
 from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import concepts_of
 from pipeline.config.problem import Problem, check_range, show, under
-from pipeline.config.schema import AuditConfig, Audited, CaptionPolicy, Config, DetectorConfig, Policy
+from pipeline.config.schema import Audited, Config
+from pipeline.config.sections.audit import AuditConfig, CaptionPolicy, DetectorConfig, Policy
 from pipeline.errors import ConfigError, nearest
 from pipeline.registry import DETECTORS, MEASURES, check_name
 

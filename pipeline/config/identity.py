@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any
 
 from pipeline.config.problem import under
-from pipeline.config.schema import AUTO, Config, default, settings
+from pipeline.config.schema import Config
+from pipeline.config.sections.declare import default, settings
+from pipeline.config.sections.generation import AUTO
 
 # What the code does with a config. Raise it by hand, with the reason here, whenever the same config gives other bytes
 # than before: a golden test of the corpus fails until that is done (of what it draws: nothing is erased in it).

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from pipeline.config.problem import Problem
-from pipeline.config.schema import Attention, Device, DType, GenerationConfig, Quantize
+from pipeline.config.schema import Device, DType
+from pipeline.config.sections.generation import Attention, GenerationConfig, Quantize
 
 # The dtypes of a model in which each kernel computes; the wheel fa3-fwd is built without float16.
 DTYPES: dict[Attention | Quantize, tuple[DType, ...]] = {

@@ -18,7 +18,9 @@ from pipeline.config.places import (
     place_references,
 )
 from pipeline.config.problem import Problem
-from pipeline.config.schema import AUTO, VOCABULARIES, CaptionPolicy, Compile, Config, DType, ErasureList, Policy
+from pipeline.config.schema import VOCABULARIES, Config, DType, ErasureList
+from pipeline.config.sections.audit import CaptionPolicy, Policy
+from pipeline.config.sections.generation import AUTO, Compile
 from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static

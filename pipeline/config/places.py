@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.problem import Problem
-from pipeline.config.schema import AuditConfig, ConceptConfig, Config, DetectorConfig, ModelConfig, StepConfig
+from pipeline.config.schema import ConceptConfig, Config, ModelConfig, StepConfig
+from pipeline.config.sections.audit import AuditConfig, DetectorConfig
 from pipeline.paths import is_hub_id, locate, read_path
 from pipeline.registry import MODELS
 

@@ -8,7 +8,8 @@ import yaml
 from pipeline.config.identity import plain
 from pipeline.config.interpolation import escape
 from pipeline.config.problem import under
-from pipeline.config.schema import Config, settings
+from pipeline.config.schema import Config
+from pipeline.config.sections.declare import settings
 
 
 def to_public_dict(config: Config) -> dict[str, Any]:

@@ -1,45 +1,18 @@
 """The typed shape of a config: every key, its type and default, and whether it changes the bytes of the corpus.
 
-Each field is either ``identity`` (it changes bytes, so a resume under another value is refused) or ``operational``
-(it may change between a run and its resume). There is no third kind and no default class: a field without one is an
-error, which ``tests/config`` holds.
+The sections ``generation`` and ``audit`` are in ``sections/``, where ``declare.py`` tells how a setting is declared.
 """
 
 # ruff: noqa: RUF009 (identity() and operational() are dataclasses.field with a class)
 
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
 from pipeline.concepts.term import Kind
-
-
-def identity(default: Any = ..., *, factory: Any = None, silent: bool = False) -> Any:
-    """Declare a field that changes the bytes of the corpus. A *silent* one is no part of the identity where it has its
-    default: corpora that were begun before there was such a field are the same as those that do without it."""
-    return _declare(True, default, factory, silent)
-
-
-def operational(default: Any = ..., *, factory: Any = None) -> Any:
-    """Declare a field that may differ between a run and its resume."""
-    return _declare(False, default, factory)
-
-
-def section(kind: type) -> Any:
-    """Declare a mapping of further fields; each of those has a class of its own, the section has none."""
-    return field(default_factory=kind, metadata={})
-
-
-def _declare(is_identity: bool, default: Any, factory: Any, silent: bool = False) -> Any:
-    metadata = {"identity": is_identity, "silent": silent}
-    if factory is not None:
-        return field(default_factory=factory, metadata=metadata)
-    if default is ...:
-        return field(default="???", metadata=metadata)  # "must be given"
-    return field(default=default, metadata=metadata)
-
-
-AUTO = "auto"  # of sizes of pictures and batches that are not settled yet
+from pipeline.config.sections.audit import AuditConfig
+from pipeline.config.sections.declare import identity, operational, section
+from pipeline.config.sections.generation import GenerationConfig
 
 
 class DType(StrEnum):
@@ -49,15 +22,6 @@ class DType(StrEnum):
     float16 = "float16"
 
 
-class Compile(StrEnum):
-    """How much of the model torch.compile makes one kernel of where it was many, by its default mode of inductor."""
-
-    auto = "auto"  # by device, family and how much there is to draw; settled before the run (pipeline.models.compiling)
-    none = "none"
-    blocks = "blocks"  # each repeated block of the denoiser (pipeline.models.family), and the VAE's decoder
-    full = "full"  # all of the denoiser, and the VAE's decoder
-
-
 class BadRows(StrEnum):
     """What becomes of a source's rows that cannot be drawn, such as one with a blank prompt."""
 
@@ -65,80 +29,11 @@ class BadRows(StrEnum):
     skip = "skip"  # each becomes a failed row of the manifest
 
 
-class Policy(StrEnum):
-    """What becomes of a picture in which the detector sees an erased concept."""
-
-    keep = "keep"
-    drop = "drop"
-    quarantine = "quarantine"
-    regenerate = "regenerate"
-
-
-class LongPrompts(StrEnum):
-    """What becomes of a prompt with more tokens than a text encoder reads at once (CLIP: 75 and two special ones)."""
-
-    truncate = "truncate"  # what is beyond is not read
-    chunks = "chunks"  # it is read in chunks of 75, whose embeddings are put one after another
-
-
-class PromptSyntax(StrEnum):
-    """What is more than text in a prompt."""
-
-    plain = "plain"  # nothing
-    a1111 = "a1111"  # weights, (word:1.3) ((word)) [word], escapes and BREAK, as A1111's web UI reads them
-
-
-class Attention(StrEnum):
-    """Which kernel computes attention while pictures are drawn."""
-
-    auto = "auto"  # settled before the identity is computed; native, as nothing else was tried on a card
-    native = "native"  # what torch chooses
-    flash3 = "flash3"  # FlashAttention-3, of the package fa3-fwd
-    cudnn = "cudnn"
-
-
-class Quantize(StrEnum):
-    """In what the denoiser's large linear layers compute."""
-
-    none = "none"  # the model's dtype
-    fp8 = "fp8"  # 8 bits, scaled row by row, by torchao
-
-
-class CaptionUnread(StrEnum):
-    """What becomes, in the caption, of what the text encoder did not read of a long prompt."""
-
-    drop = "drop"  # the caption ends where the reading ended
-    keep = "keep"
-
-
-class CaptionPolicy(StrEnum):
-    """What becomes of an erased concept's words in the caption that may be trained on."""
-
-    keep = "keep"  # the prompt as it was asked (and read: `caption_unread`)
-    drop = "drop"  # erased noun phrases removed, with what only hung on them
-    anchor = "anchor"  # replaced by the anchor where the detector sees it in the picture, else removed
-
-
 class Audited(StrEnum):
     """Who judges a concept."""
 
     detectors = "detectors"  # those that know it
     none = "none"  # nobody: card and report say so
-
-
-class Role(StrEnum):
-    """What a detector's word counts for."""
-
-    judge = "judge"  # it decides
-    witness = "witness"  # it is recorded beside those that do
-
-
-class Combine(StrEnum):
-    """When a concept counts as seen that several judges look for; the score that is recorded for them."""
-
-    any = "any"  # one judge sees it; their highest score
-    all = "all"  # all see it; their lowest
-    mean = "mean"  # the mean of their scores is at or over that of their thresholds; that mean
 
 
 class ImageFormat(StrEnum):
@@ -263,73 +158,6 @@ class ProvedWords:
 
 
 @dataclass(kw_only=True)
-class GenerationConfig:
-    steps: int = identity(25)
-    guidance: float = identity(5.0)
-    # [width, height] in pixels, or "auto": the model's own, as where a file says nothing (pipeline.models.settle).
-    size: list[int] | str = identity(factory=lambda: [64, 64])
-    batch_size: Any = identity(32)  # a number, or "auto": found once, before the run (pipeline.generation.batch)
-    negative_prompt: str = identity("")
-    long_prompts: LongPrompts = identity(LongPrompts.truncate)
-    prompt_syntax: PromptSyntax = identity(PromptSyntax.plain)
-    # Decode a picture larger than the model's own in overlapping tiles, for memory that holds no whole one. It changes
-    # what is seen, a little and most at the seams; decoding few pictures of a batch at a time, as is always done, is
-    # no setting because it follows from their size alone.
-    vae_tiling: bool | None = identity(None, silent=True)
-    # It changes bytes (by rounding) and saves a third of a GPU's time, for a minute or two of compiling before the
-    # first shard. Where a file says nothing: auto.
-    compile: Compile = identity(Compile.none, silent=True)
-    attention: Attention = identity(Attention.native, silent=True)
-    quantize: Quantize = identity(Quantize.none, silent=True)
-
-    @property
-    def pixels(self) -> tuple[int, int]:
-        """Width and height. Raises ``ValueError`` while ``size`` is "auto"."""
-        if isinstance(self.size, str):
-            raise ValueError("generation.size is auto; settle it first (pipeline.models.settle)")
-        width, height = self.size
-        return width, height
-
-
-@dataclass(kw_only=True)
-class DetectorConfig:
-    """One detector of the audit."""
-
-    detector: str = identity()  # a registered name or "module:Class"
-    options: dict[str, Any] = identity(factory=dict)
-    concepts: list[str] = identity(factory=list)  # by name; none: all of the list that it knows
-    thresholds: dict[str, float] = identity(factory=dict)  # per concept; default: the calibration's, or its own
-    role: Role = identity(Role.judge)
-    # What `lacuna calibrate` wrote: thresholds, and how often they err. Its content is in the identity, not its place.
-    calibration: str | None = identity(None)
-
-
-@dataclass(kw_only=True)
-class QualityConfig:
-    """One measure of the audit's quality columns; by its name alone where it has no options."""
-
-    BY_NAME: ClassVar[str] = "measure"  # the field that a text in place of a mapping gives
-
-    measure: str = identity()  # a registered name or "module:Class"
-    options: dict[str, Any] = identity(factory=dict)
-
-
-@dataclass(kw_only=True)
-class AuditConfig:
-    detectors: list[DetectorConfig] = identity(factory=list)  # none: no audit
-    combine: Combine = identity(Combine.any)  # of judges of one concept
-    unjudged: list[str] = identity(factory=list)  # concepts that need no judge
-    policy: Policy = identity(Policy.quarantine)
-    attempts: int = identity(3)  # further seeds under `policy: regenerate`
-    captions: CaptionPolicy = identity(CaptionPolicy.anchor)  # without a detector: drop
-    # What stands where a caption has lost its subject ("a picture in a room"); null: such a sample is dropped, and the
-    # reason is "no caption".
-    caption_subject: str | None = identity("a picture")
-    caption_unread: CaptionUnread = identity(CaptionUnread.drop)
-    quality: list[QualityConfig] = identity(factory=list, silent=True)  # further columns of the manifest; none decides
-
-
-@dataclass(kw_only=True)
 class OutputConfig:
     path: str = operational()  # a local folder, s3://, gs:// or az:// URL
     image_format: ImageFormat = identity(ImageFormat.jpg)
@@ -364,8 +192,8 @@ class Config:
     erasure: ErasureConfig = section(ErasureConfig)
     words: WordsConfig = section(WordsConfig)
     prompts: PromptsConfig = section(PromptsConfig)
-    generation: GenerationConfig = section(GenerationConfig)
-    audit: AuditConfig = section(AuditConfig)
+    generation: GenerationConfig = section(GenerationConfig)  # sections/generation.py
+    audit: AuditConfig = section(AuditConfig)  # sections/audit.py
     output: OutputConfig = section(OutputConfig)
     cluster: ClusterConfig = section(ClusterConfig)
     log_level: str = operational("info")  # debug, info, warning or error
@@ -395,13 +223,3 @@ class ErasureList:
 
     description: str | None = operational(None)
     concepts: list[ConceptConfig] = identity(factory=list)
-
-
-def default(of: Field[Any]) -> Any:
-    """Return the default of a field that has one."""
-    return of.default if of.default_factory is MISSING else of.default_factory()
-
-
-def settings(owner: type) -> list[Field[Any]]:
-    """Return the fields of the dataclass *owner* that a config may set."""
-    return [f for f in fields(owner) if not f.metadata.get("no_setting")]

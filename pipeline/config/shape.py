@@ -13,7 +13,8 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from pipeline.config import scalars
 from pipeline.config.problem import Problem, show, under
 from pipeline.config.scalars import Plain
-from pipeline.config.schema import RENAMED, settings
+from pipeline.config.schema import RENAMED
+from pipeline.config.sections.declare import settings
 from pipeline.errors import nearest
 
 T = TypeVar("T")

@@ -8,16 +8,8 @@ from pipeline.config.concepts import check_concepts
 from pipeline.config.kernels import check_kernels
 from pipeline.config.problem import Problem, check_range, show, unknown
 from pipeline.config.prompts import check_prompts
-from pipeline.config.schema import (
-    AUTO,
-    ClusterConfig,
-    Config,
-    GenerationConfig,
-    ModelConfig,
-    OutputConfig,
-    StepConfig,
-    WordsConfig,
-)
+from pipeline.config.schema import ClusterConfig, Config, ModelConfig, OutputConfig, StepConfig, WordsConfig
+from pipeline.config.sections.generation import AUTO, GenerationConfig
 from pipeline.errors import ConfigError, nearest
 from pipeline.paths import SCHEMES, LocationError, locate, split_scheme
 from pipeline.registry import FAMILIES, METHODS, SCHEDULERS, check_name

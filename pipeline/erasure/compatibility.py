@@ -4,7 +4,8 @@ weights are read.
 The rules themselves are ``recipe_steps`` and ``check_reading``. Imports torch only where there is something to check.
 """
 
-from pipeline.config.schema import Config, LongPrompts, PromptSyntax
+from pipeline.config.schema import Config
+from pipeline.config.sections.generation import LongPrompts, PromptSyntax
 
 
 def check_recipe(config: Config) -> None:

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Protocol
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import GenerationConfig, LongPrompts
+from pipeline.config.sections.generation import GenerationConfig, LongPrompts
 from pipeline.erasure.tokens import check_concepts
 from pipeline.errors import ConfigError
 from pipeline.models.family import Conditioning, Family

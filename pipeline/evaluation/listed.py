@@ -17,7 +17,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.concepts.normal import normal
 from pipeline.concepts.term import Kind
 from pipeline.config.problem import Problem, show, under
-from pipeline.config.schema import DetectorConfig, Role
+from pipeline.config.sections.audit import DetectorConfig, Role
 from pipeline.errors import ConfigError, nearest
 from pipeline.evaluation.words.questions import with_article
 from pipeline.evaluation.world import CELL, Judge, World

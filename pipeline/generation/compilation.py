@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.schema import Compile
+from pipeline.config.sections.generation import Compile
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 

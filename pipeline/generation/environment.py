@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from pipeline.config.kernels import asked_kernels
-from pipeline.config.schema import Compile, GenerationConfig
+from pipeline.config.sections.generation import Compile, GenerationConfig
 from pipeline.models.compiling import cxx
 from pipeline.models.dtype import has_bf16
 from pipeline.models.kernels import NEEDS

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pipeline.config.schema import Attention
+from pipeline.config.sections.generation import Attention
 from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
 from pipeline.generation.compilation import Compilation, kind_of

@@ -10,7 +10,8 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pipeline.config.schema import Compile, Config, DType
+from pipeline.config.schema import Config, DType
+from pipeline.config.sections.generation import Compile
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.find import find_model

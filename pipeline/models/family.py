@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.schema import Compile
+from pipeline.config.sections.generation import Compile
 from pipeline.errors import ConfigError
 from pipeline.models.attention import AttentionState
 from pipeline.models.layers import Layer

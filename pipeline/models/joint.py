@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from pipeline.config.schema import Compile
+from pipeline.config.sections.generation import Compile
 from pipeline.models.family import Conditioning, Family, TextProjection
 from pipeline.models.layers import EnteredText
 

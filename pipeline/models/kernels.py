@@ -20,7 +20,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.config.kernels import asked_kernels, check_kernels
-from pipeline.config.schema import Attention, Config, Quantize
+from pipeline.config.schema import Config
+from pipeline.config.sections.generation import Attention, Quantize
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
 

@@ -7,7 +7,7 @@ pooled text, guidance) stays as it is: these layers are small, and every pixel d
 
 from torch import nn
 
-from pipeline.config.schema import Quantize
+from pipeline.config.sections.generation import Quantize
 
 STAY = ("norm", "time_emb", "embed")  # parts of names: modulation of blocks, and ways in
 SHARES = 16  # what both sides of a weight are multiples of for the hardware's product

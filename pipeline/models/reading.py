@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.normal import pieces
-from pipeline.config.schema import GenerationConfig, LongPrompts, PromptSyntax
+from pipeline.config.sections.generation import GenerationConfig, LongPrompts, PromptSyntax
 from pipeline.errors import ConfigError
 from pipeline.models import emphasis
 from pipeline.models.emphasis import Run

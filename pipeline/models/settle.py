@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pipeline.config.schema import AUTO, Attention, Compile, ConceptConfig, Config, DType
+from pipeline.config.schema import ConceptConfig, Config, DType
+from pipeline.config.sections.generation import AUTO, Attention, Compile
 from pipeline.errors import ConfigError
 from pipeline.models.compiling import Work, hardware, settle_compile, with_compile
 from pipeline.models.dtype import kind_here, settle_dtype, with_dtype

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from pipeline.config.schema import GenerationConfig, LongPrompts, PromptSyntax
+from pipeline.config.sections.generation import GenerationConfig, LongPrompts, PromptSyntax
 from pipeline.prompts.plan import Plan
 from pipeline.prompts.sample import Sample, batches
 

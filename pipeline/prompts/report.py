@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import AUTO, Config
+from pipeline.config.schema import Config
+from pipeline.config.sections.generation import AUTO
 from pipeline.paths import is_hub_id, locate
 from pipeline.prompts.padding import Batching, batching, of_one_length
 from pipeline.prompts.plan import Plan

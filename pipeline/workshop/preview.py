@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from pipeline.config.schema import Config, Policy
+from pipeline.config.schema import Config
+from pipeline.config.sections.audit import Policy
 from pipeline.corpus.account import treatment
 from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import write_page

@@ -13,7 +13,7 @@ from pipeline.audit.eye import Eye
 from pipeline.audit.verdict import Judgement
 from pipeline.cli import main
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import AuditConfig, Combine, DetectorConfig, Role
+from pipeline.config.sections.audit import AuditConfig, Combine, DetectorConfig, Role
 from pipeline.errors import ConfigError
 
 

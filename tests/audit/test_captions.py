@@ -10,7 +10,7 @@ import pytest
 from pipeline.audit.captions import caption, cut_off, without
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.mentions import mentions
-from pipeline.config.schema import CaptionPolicy
+from pipeline.config.sections.audit import CaptionPolicy
 
 CAT = Concept(name="cat", aliases=("kitten", "tabby cat"), anchor="dog")
 KNIFE = Concept(name="knife")

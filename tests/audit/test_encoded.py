@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from pipeline.audit.detector import weights_digest
 from pipeline.audit.encoder import Encoder
 from pipeline.audit.measure import Measure, load_measure
-from pipeline.config.schema import DType, QualityConfig
+from pipeline.config.schema import DType
+from pipeline.config.sections.audit import QualityConfig
 from pipeline.errors import ConfigError
 from tests import tiny_eyes
 

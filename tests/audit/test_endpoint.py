@@ -15,7 +15,8 @@ import pytest
 from pipeline.audit import endpoint
 from pipeline.audit.endpoint import ASKED, Endpoint, Unanswered
 from pipeline.config import identity, load_config
-from pipeline.config.schema import AuditConfig, Backend, ConceptConfig, Config, DetectorConfig, ErasureConfig, Policy
+from pipeline.config.schema import Backend, ConceptConfig, Config, ErasureConfig
+from pipeline.config.sections.audit import AuditConfig, DetectorConfig, Policy
 from pipeline.corpus import open_store, read_run_record, verify
 from pipeline.corpus.manifest import ManifestRow, read_rows
 from pipeline.errors import ConfigError, EndpointError, StoreError

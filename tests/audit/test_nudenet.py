@@ -9,7 +9,7 @@ from pipeline.audit.auditor import Auditor
 from pipeline.audit.detector import Detector, load_detector
 from pipeline.audit.nudenet import LABELS
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import AuditConfig, DetectorConfig
+from pipeline.config.sections.audit import AuditConfig, DetectorConfig
 from pipeline.diorama.render import sticker
 from pipeline.errors import ConfigError
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.audit.measure import Measure, measure_class
 from pipeline.audit.quality import Quality
-from pipeline.config.schema import QualityConfig
+from pipeline.config.sections.audit import QualityConfig
 from pipeline.errors import ConfigError
 from tests import tiny_eyes
 

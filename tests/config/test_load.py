@@ -10,7 +10,9 @@ import yaml
 
 from pipeline.config import identity, identity_difference, load_config, to_public_dict, to_public_yaml
 from pipeline.config.identity import leaves
-from pipeline.config.schema import CaptionPolicy, Config, DType, ErasureList, ImageFormat, Policy, settings
+from pipeline.config.schema import Config, DType, ErasureList, ImageFormat
+from pipeline.config.sections.audit import CaptionPolicy, Policy
+from pipeline.config.sections.declare import settings
 from pipeline.errors import ConfigError
 from pipeline.models.settle import settle
 

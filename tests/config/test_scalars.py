@@ -10,7 +10,8 @@ import yaml
 from pipeline.config import identity, load_config, to_public_dict, to_public_yaml
 from pipeline.config.problem import Problem
 from pipeline.config.scalars import Plain
-from pipeline.config.schema import Config, ErasureList, settings
+from pipeline.config.schema import Config, ErasureList
+from pipeline.config.sections.declare import settings
 from pipeline.config.shape import arms, build
 from pipeline.errors import ConfigError
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.audit.quality import Quality
-from pipeline.config.schema import QualityConfig
+from pipeline.config.sections.audit import QualityConfig
 from pipeline.corpus import finish, layout, open_store, require_run_record
 from pipeline.corpus.commit import committed
 from pipeline.corpus.manifest import schema

@@ -5,15 +5,8 @@ import pytest
 import torch
 
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import (
-    ConceptConfig,
-    Config,
-    ErasureConfig,
-    GenerationConfig,
-    LongPrompts,
-    PromptSyntax,
-    StepConfig,
-)
+from pipeline.config.schema import ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.config.sections.generation import GenerationConfig, LongPrompts, PromptSyntax
 from pipeline.erasure.cease.method import CEASE
 from pipeline.erasure.cease.options import CEASEOptions
 from pipeline.erasure.method import Method, NoOptions, Prompts

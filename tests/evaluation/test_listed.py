@@ -11,7 +11,7 @@ from pipeline.audit.detector import Detector, Sight
 from pipeline.cli import main
 from pipeline.concepts.concept import Concept
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import DetectorConfig
+from pipeline.config.sections.audit import DetectorConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.world import canonical
 from pipeline.errors import ConfigError

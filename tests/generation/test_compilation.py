@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from pipeline.config.schema import Compile, ConceptConfig, ErasureConfig, StepConfig
+from pipeline.config.schema import ConceptConfig, ErasureConfig, StepConfig
+from pipeline.config.sections.generation import Compile
 from pipeline.erasure.recipe import active_methods, compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.compilation import Compilation, release

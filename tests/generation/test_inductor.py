@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.config.schema import Compile
+from pipeline.config.sections.generation import Compile
 from pipeline.corpus import open_store
 from pipeline.corpus.compiled import PinnedCode
 from pipeline.errors import ConfigError

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.config import identity, identity_difference
-from pipeline.config.schema import Compile, Config, Device, DType
+from pipeline.config.schema import Config, Device, DType
+from pipeline.config.sections.generation import Compile
 from pipeline.errors import ConfigError
 from pipeline.models.compiling import (
     Hardware,

@@ -11,7 +11,8 @@ from torch.nn.attention import SDPBackend
 from torch.nn.functional import scaled_dot_product_attention
 
 from pipeline.config import identity, load_config
-from pipeline.config.schema import Attention, Config, Quantize
+from pipeline.config.schema import Config
+from pipeline.config.sections.generation import Attention, Quantize
 from pipeline.errors import ConfigError
 from pipeline.generation.environment import environment
 from pipeline.models.kernels import (

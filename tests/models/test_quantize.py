@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.config.schema import ConceptConfig, DType, Quantize
+from pipeline.config.schema import ConceptConfig, DType
+from pipeline.config.sections.generation import Quantize
 from pipeline.models.load import Model, load_model
 from pipeline.models.quantize import is_quantized, quantize_denoiser
 from tests import tiny, tiny_families

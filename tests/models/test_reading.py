@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.schema import GenerationConfig, LongPrompts, ModelConfig, PromptSyntax
+from pipeline.config.schema import ModelConfig
+from pipeline.config.sections.generation import GenerationConfig, LongPrompts, PromptSyntax
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.models import emphasis

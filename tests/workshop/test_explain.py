@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.schema import DetectorConfig, StepConfig
+from pipeline.config.schema import StepConfig
+from pipeline.config.sections.audit import DetectorConfig
 from pipeline.erasure.recipe import active_methods
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine

@@ -6,16 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config.schema import (
-    AuditConfig,
-    ConceptConfig,
-    Config,
-    DetectorConfig,
-    ErasureConfig,
-    LongPrompts,
-    Policy,
-    StepConfig,
-)
+from pipeline.config.schema import ConceptConfig, Config, ErasureConfig, StepConfig
+from pipeline.config.sections.audit import AuditConfig, DetectorConfig, Policy
+from pipeline.config.sections.generation import LongPrompts
 from pipeline.errors import ConfigError
 from pipeline.pairs import choose_samples, draw_pairs
 from pipeline.prompts import Plan, open_source

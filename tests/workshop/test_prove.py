@@ -11,17 +11,8 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.config import identity, load_config
-from pipeline.config.schema import (
-    Audited,
-    ConceptConfig,
-    Config,
-    DetectorConfig,
-    OutputConfig,
-    Policy,
-    QualityConfig,
-    Role,
-    StepConfig,
-)
+from pipeline.config.schema import Audited, ConceptConfig, Config, OutputConfig, StepConfig
+from pipeline.config.sections.audit import DetectorConfig, Policy, QualityConfig, Role
 from pipeline.corpus import finish, open_store, read_run_record, verify
 from pipeline.corpus.words import WordTable, read_words
 from pipeline.errors import ConfigError, CorpusError

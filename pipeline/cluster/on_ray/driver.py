@@ -24,7 +24,8 @@ from pipeline.cluster.progress import Progress
 from pipeline.cluster.protocol import Counts, Held, Planner, Snapshot
 from pipeline.cluster.records import delete_nonce, write_nonce
 from pipeline.cluster.watch import Lost, Watch
-from pipeline.config.schema import Compile, Config
+from pipeline.config.schema import Config
+from pipeline.config.sections.generation import Compile
 from pipeline.corpus import open_store
 from pipeline.errors import ConfigError, LacunaError
 

@@ -34,7 +34,7 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import GenerationConfig
+from pipeline.config.sections.generation import GenerationConfig
 from pipeline.erasure.cease.alternatives import (
     Directions,
     encode_together,

@@ -36,7 +36,7 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import Compile, GenerationConfig
+from pipeline.config.sections.generation import Compile, GenerationConfig
 from pipeline.erasure.cease.alternatives import Directions, encode_together, implied_by, marked, replaced, swap_pooled
 from pipeline.erasure.cease.hearing import ConceptDirections, Listener
 from pipeline.erasure.cease.mask import check_look

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.concepts.concept import Concept
-from pipeline.config.schema import GenerationConfig
+from pipeline.config.sections.generation import GenerationConfig
 from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering
 from pipeline.erasure.tensors import wide
 from pipeline.erasure.tokens import joined_words

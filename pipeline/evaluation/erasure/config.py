@@ -15,17 +15,9 @@ from pipeline.config.interpolation import resolve
 from pipeline.config.overrides import apply_overrides, overrider
 from pipeline.config.places import FolderOf, place_detectors, place_file, place_model, place_recipe
 from pipeline.config.problem import Problem, show, under
-from pipeline.config.schema import (
-    CaptionPolicy,
-    ConceptConfig,
-    Config,
-    Device,
-    ErasureConfig,
-    GenerationConfig,
-    ModelConfig,
-    Policy,
-    StepConfig,
-)
+from pipeline.config.schema import ConceptConfig, Config, Device, ErasureConfig, ModelConfig, StepConfig
+from pipeline.config.sections.audit import CaptionPolicy, Policy
+from pipeline.config.sections.generation import GenerationConfig
 from pipeline.config.shape import build
 from pipeline.config.tree import read_tree
 from pipeline.config.validate import validate_static

@@ -25,18 +25,17 @@ from pipeline.config.identity import SEMANTICS, leaves
 from pipeline.config.places import content
 from pipeline.config.problem import under
 from pipeline.config.schema import (
-    CaptionPolicy,
-    Compile,
     ConceptConfig,
     Config,
     ErasureConfig,
     ErasureList,
     ImageFormat,
     OutputConfig,
-    Policy,
     PromptsConfig,
-    settings,
 )
+from pipeline.config.sections.audit import CaptionPolicy, Policy
+from pipeline.config.sections.declare import settings
+from pipeline.config.sections.generation import Compile
 from pipeline.config.shape import build
 from pipeline.corpus import RunRecord, Store, committed_shards, layout, open_store, read_run_record
 from pipeline.corpus.manifest import read_manifest

@@ -8,7 +8,8 @@ import torch
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.options import read_options
-from pipeline.config.schema import GenerationConfig, ModelConfig, StepConfig
+from pipeline.config.schema import ModelConfig, StepConfig
+from pipeline.config.sections.generation import GenerationConfig
 from pipeline.diorama.detector import DioramaDetector
 from pipeline.diorama.lexicon import OBJECTS
 from pipeline.erasure.cease.method import CEASE

@@ -30,7 +30,7 @@ model's loss is scaled. Teacher and student share the model's other weights: onl
 from typing import Any
 
 from pipeline.concepts.mentions import Naming
-from pipeline.config.schema import GenerationConfig
+from pipeline.config.sections.generation import GenerationConfig
 from pipeline.erasure.method import Method, Training
 from pipeline.erasure.methods.esd.options import ESDOptions
 from pipeline.erasure.methods.esd.training import ESDTraining
