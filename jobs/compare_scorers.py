@@ -31,13 +31,13 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
+from jobs.refusal import in_one_line
 from jobs.score_words import COMPARED, Words, all_scores, found_by, of_diorama, read, related
 from jobs.words.encoders import Diorama, SentenceEncoder
 from jobs.words.grammar import ASKED, TRAINED, sentences
 from jobs.words.heads import heads
 from pipeline.concepts.kin import Relation
 from pipeline.erasure.gate.standard import Standard
-from pipeline.errors import ConfigError
 from pipeline.evaluation.results import add_results_option, machine, write_result
 from pipeline.prompts.seeds import hashed
 
@@ -49,17 +49,9 @@ Scores = dict[str, Tensor]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("words", type=Path, metavar="WORDS.npz")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a folder with a sentence encoder")
-    add_results_option(parser)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     here = machine()
-    try:
-        given, encoder = read(args.words), SentenceEncoder(args.model)
-    except ConfigError as error:
-        print(f"compare_scorers: {error}", file=sys.stderr)
-        return 2
+    given, encoder = opened(args)
     world = of_diorama()
     encoders: dict[str, tuple[Words, Scores]] = {
         args.words.stem: (given, of_vectors(given, {"projected": given.vectors})),
@@ -83,6 +75,21 @@ def main() -> int:
         found = {"scorers": figures, "chosen": picked}
         write_result(args.results, what=what, config=config, figures=found, environment=here)
     return 0
+
+
+def arguments(doc: str | None) -> argparse.Namespace:
+    """Return what a job was given that asks ``words`` of the encoder in the folder ``model``; *doc* is the job's."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else None)
+    parser.add_argument("words", type=Path, metavar="WORDS.npz")
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a folder with a sentence encoder")
+    add_results_option(parser)
+    return parser.parse_args()
+
+
+def opened(args: argparse.Namespace) -> tuple[Words, SentenceEncoder]:
+    """Return words and encoder of such a job; where they cannot be read it ends in one line."""
+    with in_one_line():
+        return read(args.words), SentenceEncoder(args.model)
 
 
 def of_encoder(words: Words, encoder: Diorama | SentenceEncoder) -> Scores:

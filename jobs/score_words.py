@@ -38,6 +38,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
+from jobs.refusal import in_one_line
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.dictionary import Sense, dictionary
 from pipeline.concepts.kin import Kin, Relation
@@ -103,11 +104,8 @@ def main() -> int:
     add_results_option(parser)
     args = parser.parse_args()
     here = machine()
-    try:
+    with in_one_line():
         words = of_diorama() if args.vectors == "diorama" else read(Path(args.vectors))
-    except ConfigError as error:
-        print(f"score_words: {error}", file=sys.stderr)
-        return 2
     figures = {"score": compared(words), "decided": decided(words)}
     for title, values in (*figures["score"].items(), *figures["decided"].items()):
         print(f"{title}: " + ", ".join(f"{name} {value:.3f}" for name, value in values.items()))

@@ -19,7 +19,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from jobs.gpu.table import markdown as gpu_tables
-from pipeline.errors import ConfigError, LacunaError, nearest
+from jobs.refusal import in_one_line
+from pipeline.errors import ConfigError, nearest
 from pipeline.evaluation.results import ROOT, read_result
 
 PAGES = (
@@ -43,7 +44,7 @@ def main() -> int:
         if name not in PAGES:
             parser.error(f"{name} has no tables{nearest(name, PAGES)}")
     stale = 0
-    try:
+    with in_one_line():
         for name in args.pages or PAGES:
             page = ROOT / name
             text = page.read_text()
@@ -52,9 +53,6 @@ def main() -> int:
                 print(f"{name}: {'is not what its results say; run make tables' if args.check else 'rendered'}")
                 if not args.check:
                     page.write_text(fresh)
-    except LacunaError as error:
-        print(f"tables: {error}", file=sys.stderr)
-        return 2
     return 1 if args.check and stale else 0
 
 

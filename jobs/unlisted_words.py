@@ -20,6 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
+from jobs.refusal import in_one_line
 from jobs.words.encoders import Diorama, SentenceEncoder
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.kin import Relation
@@ -28,7 +29,6 @@ from pipeline.erasure.gate.calibration import FALSE_ALARMS, OPENS
 from pipeline.erasure.gate.encoder import encoder_of
 from pipeline.erasure.gate.measure import Measure
 from pipeline.erasure.gate.text import TextGate
-from pipeline.errors import ConfigError
 from pipeline.evaluation.results import add_results_option, machine, write_result
 
 FILE = Path(__file__).with_name("words") / "unlisted.csv"
@@ -52,11 +52,8 @@ def main() -> int:
     add_results_option(parser)
     args = parser.parse_args()
     here = machine()
-    try:
+    with in_one_line(expected="diorama or a folder with one"):
         encoder = Diorama() if args.encoder == "diorama" else SentenceEncoder(Path(args.encoder))
-    except ConfigError as error:
-        print(f"unlisted_words: {error}; expected diorama or a folder with one", file=sys.stderr)
-        return 2
     figures = found(encoder.family if isinstance(encoder, Diorama) else encoder)
     for split, rows in figures.items():
         for what, row in rows.items():

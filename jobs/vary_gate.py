@@ -11,7 +11,6 @@ concept, listed with its family, and is asked for by each synonym, in scenes tha
 ``ablate_gates.py``.
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Iterator
@@ -26,15 +25,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
 from jobs.ablate_gates import asking
-from jobs.score_words import Words, by_gate, judged, of_diorama, read
-from jobs.words.encoders import Diorama, SentenceEncoder
+from jobs.compare_scorers import arguments, opened
+from jobs.score_words import Words, by_gate, judged, of_diorama
+from jobs.words.encoders import Diorama
 from jobs.words.grammar import sentences
 from pipeline.concepts.concept import Concept
 from pipeline.diorama.lexicon import FAMILIES, OBJECTS, SYNONYMS, family_of
 from pipeline.erasure.gate import calibration, context, measure, standard
 from pipeline.erasure.gate.calibration import OPENS
-from pipeline.errors import ConfigError
-from pipeline.evaluation.results import add_results_option, machine, write_result
+from pipeline.evaluation.results import machine, write_result
 from pipeline.models.family import Family
 
 # Name, where it stands, and how the number that is varied is told from what stands there.
@@ -50,17 +49,9 @@ Figures = dict[str, Any]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("words", type=Path, metavar="WORDS.npz")
-    parser.add_argument("model", type=Path, metavar="MODEL", help="a folder with a sentence encoder")
-    add_results_option(parser)
-    args = parser.parse_args()
+    args = arguments(__doc__)
     here = machine()
-    try:
-        given, encoder = read(args.words), SentenceEncoder(args.model)
-    except ConfigError as error:
-        print(f"vary_gate: {error}", file=sys.stderr)
-        return 2
+    given, encoder = opened(args)
     texts = encoder.states(*sentences(given.names, ["a {}"])).text
     assert texts is not None
     own = Words(given.names, texts.double(), given.concepts, given.kinds, given.siblings, given.aside)

@@ -6,10 +6,10 @@ It knows nothing of prompts, policies or files, so that its eye cannot be swayed
 import hashlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from pipeline.config.options import read_keywords
 from pipeline.config.sections.audit import DetectorConfig
 from pipeline.errors import ConfigError
 from pipeline.registry import DETECTORS, load_class
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,11 @@ def check_finished(what: str, found: type, expected: str) -> None:
 def load_detector(config: DetectorConfig, device: str, where: str) -> Detector:
     """Build the detector that the config names under the key *where*. Raises ``ConfigError`` as ``detector_class`` and
     the detector's own constructor do."""
-    found, options = detector_class(config, where)
+    return constructed(*detector_class(config, where), device, where)
+
+
+def constructed(found: Callable[..., T], options: Mapping[str, Any], device: str, where: str) -> T:
+    """Return what the class *found* makes of *options*; its ``ConfigError`` begins with the key *where*."""
     try:
         return found(device, **options)
     except ConfigError as error:

@@ -28,7 +28,10 @@ class _Encoded(Measure):
 
     name = ""  # in a config
 
-    def __init__(self, device: str, model: str, revision: str | None, dtype: DType, batch: int):
+    def __init__(
+        self, device: str, model: str, revision: str | None = None, dtype: DType = DType.auto, batch: int = 32
+    ):
+        """*model* is a folder or a hub id. Raises ``ConfigError``."""
         super().__init__(device)
         self.encoder = Encoder.shared(self.name, device, model, revision, dtype, batch)
 
@@ -104,12 +107,6 @@ class Embedding(_Encoded):
     """Measures ``embedding``."""
 
     name = "embedding"
-
-    def __init__(
-        self, device: str, model: str, revision: str | None = None, dtype: DType = DType.auto, batch: int = 32
-    ):
-        """*model* is a folder or a hub id. Raises ``ConfigError``."""
-        super().__init__(device, model, revision, dtype, batch)
 
     def columns(self) -> Mapping[str, pa.DataType]:
         return {"embedding": pa.list_(pa.float16(), self.encoder.width)}

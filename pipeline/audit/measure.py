@@ -11,10 +11,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit.detector import check_finished
+from pipeline.audit.detector import check_finished, constructed
 from pipeline.config.options import read_keywords
 from pipeline.config.sections.audit import QualityConfig
-from pipeline.errors import ConfigError
 from pipeline.registry import MEASURES, load_class
 
 
@@ -63,8 +62,4 @@ def measure_class(config: QualityConfig, where: str) -> tuple[type[Measure], dic
 def load_measure(config: QualityConfig, device: str, where: str) -> Measure:
     """Build the measure that the config names under the key *where*. Raises ``ConfigError`` as ``measure_class`` and
     the measure's own constructor do."""
-    found, options = measure_class(config, where)
-    try:
-        return found(device, **options)
-    except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error
+    return constructed(*measure_class(config, where), device, where)

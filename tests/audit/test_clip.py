@@ -14,16 +14,6 @@ CAT = Term("cat", ("cat", "kitten"))
 TERMS = [CAT, Term("dog"), Term("red car", kind=Kind.policy), Term("Van Gogh", kind=Kind.style)]
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    return tiny_eyes.clip(tmp_path_factory.mktemp("clip"))
-
-
-@pytest.fixture(scope="module")
-def siglip(tmp_path_factory):
-    return tiny_eyes.siglip(tmp_path_factory.mktemp("siglip"))
-
-
 def test_softmax_heads_keep_what_every_detector_promises(clip):
     detector = tiny_eyes.load("clip", model=str(clip), batch=3)
     tiny_eyes.check(detector, TERMS)

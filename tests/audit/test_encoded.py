@@ -17,16 +17,6 @@ from tests import tiny_eyes
 CAPTIONS = ["a photo of a cat", "two people by the road", "", "a dog in the snow", "a tree " * 40]
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    return tiny_eyes.clip(tmp_path_factory.mktemp("clip"))
-
-
-@pytest.fixture(scope="module")
-def siglip(tmp_path_factory):
-    return tiny_eyes.siglip(tmp_path_factory.mktemp("siglip"))
-
-
 def load(measure: str, **options: object) -> Measure:
     return load_measure(QualityConfig(measure=measure, options=options), "cpu", "audit.quality[0]")
 

@@ -12,11 +12,6 @@ from pipeline.errors import ConfigError
 from tests import tiny_eyes
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    return tiny_eyes.clip(tmp_path_factory.mktemp("clip"))
-
-
 def gray(shade: int, seed: int) -> np.ndarray:
     """A picture in one shade of grey with a little noise."""
     noise = np.random.default_rng(seed).integers(-8, 9, (40, 60, 3))

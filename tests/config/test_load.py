@@ -1,18 +1,16 @@
 """What a config that is accepted becomes: typed, merged, public without secrets, reloadable."""
 
 import pickle
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 
 from pipeline.config import identity, identity_difference, load_config, to_public_dict, to_public_yaml
 from pipeline.config.identity import leaves
-from pipeline.config.schema import Config, DType, ErasureList, ImageFormat
+from pipeline.config.schema import DType, ImageFormat
 from pipeline.config.sections.audit import CaptionPolicy, Policy
-from pipeline.config.sections.declare import settings
 from pipeline.errors import ConfigError
 from pipeline.models.settle import settle
 
@@ -125,26 +123,6 @@ def test_the_public_form_loads_again_to_the_same(sound, tmp_path, monkeypatch):
     assert identity(again, "s") == identity(config, "s")
     assert again.output.path == "out/y"
     assert to_public_dict(again) == to_public_dict(config) == yaml.safe_load(to_public_yaml(config))
-
-
-def test_every_setting_of_the_schema_is_classed():
-    """No leaf without a class, and no class by inheritance: adding a field means deciding."""
-    seen = set()
-
-    def walk(owner):
-        seen.add(owner)
-        hints = get_type_hints(owner)
-        for f in settings(owner):
-            hint = hints[f.name]
-            inner = get_args(hint)[0] if get_origin(hint) is list else hint
-            if is_dataclass(inner):
-                walk(inner)
-            # A section has no class of its own; a list of mappings has one, for when it is empty.
-            assert isinstance(f.metadata.get("identity"), bool) != is_dataclass(hint), f"{owner.__name__}.{f.name}"
-
-    walk(Config)
-    walk(ErasureList)
-    assert len(seen) == 16
 
 
 def test_the_identity_has_every_setting_that_is_classed_so(sound):
