@@ -9,16 +9,12 @@ import contextlib
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pipeline.arguments import completion, storage_options
 from pipeline.errors import LacunaError
+from pipeline.settled import as_a_run_begins, read_checked, read_settled, read_settled_as_listed
 from pipeline.terminal import ReaderGone, printable, tell
-
-if TYPE_CHECKING:
-    from pipeline.config.schema import Config
 
 LATER = "settled when the run begins"  # in place of an identity
 
@@ -30,64 +26,6 @@ def _need_docstrings() -> None:
             "python -OO takes away the docstrings that transformers needs when it is imported: run this command with "
             "python or python -O, and without PYTHONOPTIMIZE=2"
         )
-
-
-def read_settled(args: argparse.Namespace) -> "Config":
-    """Read the config, refuse a recipe that its model cannot do, and settle what a run would, its words among it."""
-    config, _ = _as_begun(_read(args))
-    return config
-
-
-def read_settled_as_listed(args: argparse.Namespace) -> "Config":
-    """Read the config likewise, with its concepts as they are listed."""
-    from pipeline.corpus import open_store
-    from pipeline.corpus.resume import follow
-    from pipeline.models.settle import settle
-
-    listed = _read(args)
-    config = settle(follow(listed, open_store(listed.output.path, listed.output.storage_options)))
-    return replace(config, erasure=listed.erasure)
-
-
-def _read(args: argparse.Namespace) -> "Config":
-    """Return the config as it is written; ``ConfigError`` where its model cannot do the recipe."""
-    from pipeline.audit.compatibility import check_detectors
-    from pipeline.config import load_config
-    from pipeline.erasure.compatibility import check_recipe
-
-    config = load_config(args.config, args.overrides)
-    check_recipe(config)
-    check_detectors(config)
-    return config
-
-
-def _as_begun(config: "Config", *, here: bool = False) -> "tuple[Config, list[str]]":
-    """Return *config* as the corpus at its output was begun, or as a run would begin it: without "auto" and with proved
-    words, and a line on each of both that is news. With *here* no network is used, and what then is not settled has no
-    words either."""
-    from pipeline.corpus import open_store
-    from pipeline.corpus.resume import follow
-    from pipeline.erasure.compatibility import check_recipe_here
-    from pipeline.evaluation.words.settle import with_proved_words
-    from pipeline.models.compiling import Work
-    from pipeline.models.settle import is_settled, settle, settle_here
-
-    store = open_store(config.output.path, config.output.storage_options)
-    config = follow(config, store)
-    lines: list[str] = []
-    work = Work(partial(_pictures, config), check_recipe_here)
-    config = (settle_here if here else settle)(config, work=work, say=lines.append)
-    if not is_settled(config):
-        return config, lines
-    config, words = with_proved_words(config, store)
-    return config, [*lines, *filter(None, [words])]
-
-
-def _pictures(config: "Config") -> int:
-    """Count what there is to draw."""
-    from pipeline.prompts import count, open_source
-
-    return count(config.prompts, open_source(config.prompts))
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -112,7 +50,7 @@ def _show(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     check_recipe_here(config)
     check_detectors_here(config)
-    config, _ = _as_begun(config, here=True)
+    config, _ = as_a_run_begins(config, here=True)
     fingerprint = open_source(config.prompts).fingerprint
     name = identity(config, fingerprint).digest if is_settled(config) else LATER
     tell(f"{to_public_yaml(config)}# identity: {name}")
@@ -125,7 +63,7 @@ def _plan(args: argparse.Namespace) -> int:
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report
 
-    config, notes = _as_begun(_read(args), here=args.no_measure)
+    config, notes = as_a_run_begins(read_checked(args), here=args.no_measure)
     settled = is_settled(config)
     plan = Plan.build(stand_in(config), open_source(config.prompts))
     there = outlook(config, plan.summary(), settled=settled)

@@ -35,7 +35,7 @@ ORDER = (
     "run",
     "repair",
     "workshop",
-    "arguments",
+    "arguments settled",
     "commands",
     "cli",
 )

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.arguments import build_parser
 from pipeline.cli import main
-from pipeline.commands import read_settled
 from pipeline.config import identity, load_config
 from pipeline.config.schema import DType
 from pipeline.corpus import RunRecord, create_run_record, open_store
@@ -88,22 +86,6 @@ def test_what_was_begun_keeps_both(tmp_path: Path):
     assert (found.model.dtype, found.generation.size) == (DType.float16, [128, 64])
     named = config(tmp_path, "diorama", "generation.size=[64, 64]")
     assert as_begun(named, begun).generation.size == [64, 64]
-
-
-@pytest.mark.parametrize("command", ["preview", "explain", "export", "finetune"])
-def test_what_draws_beside_a_run_follows_the_corpus_that_was_begun(tmp_path: Path, command: str):
-    path = str(tmp_path / "c.yaml")
-    found = config(tmp_path, tiny.path())
-    words = {"explain": ["a cat"], "export": [str(tmp_path / "model")]}.get(command, [])
-    args = build_parser().parse_args([command, path, *words])
-    assert read_settled(args) == settle(found)  # as a run would begin here
-    begun = {"model.dtype": "float16", "generation.size": [128, 64]}
-    record = RunRecord(
-        digest="d" * 64, identity=begun, config={}, batch_size=1, recipe={}, model_revision="r", environment={},
-        samples=1, shards=1, samples_per_shard=1,
-    )  # fmt: skip
-    create_run_record(open_store(found.output.path), record)
-    assert read_settled(args) == as_begun(found, begun)
 
 
 @pytest.mark.parametrize("overrides", [[], ["model.dtype=float32", "generation.size=[64, 64]"]])
