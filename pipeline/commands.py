@@ -42,9 +42,8 @@ def _run(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> int:
     from pipeline.audit.compatibility import check_detectors_here
-    from pipeline.config import identity, load_config, to_public_yaml
+    from pipeline.config import identity, is_settled, load_config, to_public_yaml
     from pipeline.erasure.compatibility import check_recipe_here
-    from pipeline.models.settle import is_settled
     from pipeline.prompts import open_source
 
     config = load_config(args.config, args.overrides)
@@ -58,8 +57,9 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
+    from pipeline.config import is_settled
     from pipeline.corpus.outlook import outlook
-    from pipeline.models.settle import is_settled, stand_in
+    from pipeline.models.settle import stand_in
     from pipeline.prompts import Plan, open_source
     from pipeline.prompts.report import plan_report
 
@@ -171,12 +171,12 @@ def _explain(args: argparse.Namespace) -> int:
 def _calibrate(args: argparse.Namespace) -> int:
     _need_docstrings()
     from pipeline.audit.compatibility import check_detectors
-    from pipeline.config import load_config
+    from pipeline.config import is_settled, load_config
     from pipeline.corpus import open_store
     from pipeline.corpus.resume import follow
     from pipeline.evaluation.words.settle import with_proved_words
     from pipeline.files import write_whole
-    from pipeline.models.settle import is_settled, settle_here
+    from pipeline.models.settle import settle_here
     from pipeline.workshop.calibrate import calibrate
 
     config = load_config(args.config, args.overrides)

@@ -17,6 +17,7 @@ from pipeline.cluster.records import forget_nonces, open_coordinator
 from pipeline.cluster.supervisor import Supervisor, Tell
 from pipeline.cluster.triage import last_line
 from pipeline.cluster.watch import Lost
+from pipeline.config import is_settled
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Backend, BadRows, Config, Device, DType
 from pipeline.config.sections.generation import Compile
@@ -45,7 +46,7 @@ from pipeline.errors import ConfigError, CorpusError, EndpointError, StoreError
 from pipeline.evaluation.words.settle import with_proved_words
 from pipeline.models.compiling import Work, hardware, settle_compile
 from pipeline.models.dtype import kind_here, with_dtype
-from pipeline.models.settle import is_settled, settle_attention, settle_size
+from pipeline.models.settle import settle_attention, settle_size
 from pipeline.paths import is_relative, locate
 from pipeline.prompts import Plan, RowSource, Sample, count, open_source
 from pipeline.prompts.report import source_lines

@@ -45,12 +45,13 @@ def as_a_run_begins(config: "Config", *, here: bool = False) -> "tuple[Config, l
     """Return *config* as the corpus at its output was begun, or as a run would begin it: without "auto" and with proved
     words, and a line on each of both that is news. With *here* no network is used, and what then is not settled has no
     words either."""
+    from pipeline.config import is_settled
     from pipeline.corpus import open_store
     from pipeline.corpus.resume import follow
     from pipeline.erasure.compatibility import check_recipe_here
     from pipeline.evaluation.words.settle import with_proved_words
     from pipeline.models.compiling import Work
-    from pipeline.models.settle import is_settled, settle, settle_here
+    from pipeline.models.settle import settle, settle_here
 
     store = open_store(config.output.path, config.output.storage_options)
     config = follow(config, store)

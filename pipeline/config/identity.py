@@ -61,14 +61,18 @@ class Identity:
     digest: str
 
 
+def is_settled(config: Config) -> bool:
+    """Is nothing left that a device or a model has to tell?"""
+    generation = config.generation
+    return AUTO not in (config.model.dtype, generation.size, generation.compile, generation.attention)
+
+
 def identity(config: Config, source_fingerprint: str) -> Identity:
     """Name the corpus that *config* makes of the prompts with this fingerprint.
 
-    Raises ``ValueError`` while ``model.dtype``, ``generation.size``, ``compile`` or ``attention`` is "auto": what that
-    stands for changes bytes, and is known to a device or a model.
+    Raises ``ValueError`` unless it is settled: what "auto" stands for changes bytes.
     """
-    generation = config.generation
-    if AUTO in (config.model.dtype, generation.size, generation.compile, generation.attention):
+    if not is_settled(config):
         raise ValueError(
             "model.dtype, generation.size, compile or attention is auto; settle it first (pipeline.models.settle)"
         )

@@ -82,7 +82,7 @@ class PinnedCode:
         ).dumps()
         path = self._record(kind)
         standing = create_or_read(self._store, path, ours)
-        if CompiledRecord.loads(standing, path).sha256 == sha256:
+        if CompiledRecord.loads(standing, f"{self._store.url}/{path}").sha256 == sha256:
             return True
         self._store.delete(file)
         return False

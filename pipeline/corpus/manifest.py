@@ -231,8 +231,8 @@ def read_manifest(data: bytes, columns: Sequence[str] | None = None) -> pa.Table
     parquet.
     """
     try:
-        # On one thread: a manifest is small, and arrow's threads, still at work on a Python file when the interpreter
-        # ends, once ended `lacuna status` with "terminate called without an active exception".
+        # On one thread: a manifest is small, and arrow's threads that are still at work on a Python file when the
+        # interpreter ends abort the process ("terminate called without an active exception").
         file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
         has = set(file.schema_arrow.names)
         there = None if columns is None else [name for name in columns if name in has]

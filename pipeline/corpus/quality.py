@@ -36,7 +36,7 @@ class Histogram:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class NearPair:
     """Two of the compared pictures, by their numbers among them, and how alike they are."""
 
     first: int
@@ -54,7 +54,7 @@ class Likeness:
     near: int
     limit: float
     nearest: np.ndarray
-    pairs: Sequence[Pair]
+    pairs: Sequence[NearPair]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ def _likeness(
     distance: np.ndarray,
     shown: int,
 ) -> Likeness:
-    pairs: list[Pair] = []
+    pairs: list[NearPair] = []
     used: set[int] = set()
     for first in np.argsort(distance, kind="stable").tolist():
         second = int(other[first])
@@ -185,7 +185,7 @@ def _likeness(
             break
         if used.isdisjoint((first, second)):
             used |= {first, second}
-            pairs.append(Pair(first=first, second=second, likeness=float(nearest[first])))
+            pairs.append(NearPair(first=first, second=second, likeness=float(nearest[first])))
     return Likeness(
         column=column, compared=len(nearest), near=int(near.sum()), limit=limit, nearest=nearest, pairs=pairs
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.corpus import layout
 from pipeline.corpus.account import QUALITY, measure
-from pipeline.corpus.quality import BINS, HASH, Copies, Histogram, Likeness, Pair, Spread, likenesses
+from pipeline.corpus.quality import BINS, HASH, Copies, Histogram, Likeness, NearPair, Spread, likenesses
 from pipeline.corpus.run_record import RunRecord
 from pipeline.corpus.stores import Store
 from pipeline.pages.page import Bars
@@ -124,7 +124,7 @@ def _cosines(nearest: np.ndarray) -> Bars:
     )
 
 
-def _shown(store: Store, table: pa.Table, pair: Pair, by_bits: bool) -> ShownPair | None:
+def _shown(store: Store, table: pa.Table, pair: NearPair, by_bits: bool) -> ShownPair | None:
     """Return a pair with its pictures; None where one is damaged, which ``verify`` says."""
     images, keys = [], []
     for number in (pair.first, pair.second):

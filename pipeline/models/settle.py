@@ -21,12 +21,6 @@ NOTHING = Work()
 UNTOLD = {"FluxPipeline": 128}  # sides of latents that diffusers' pipelines know and no config of their parts tells
 
 
-def is_settled(config: Config) -> bool:
-    """Is nothing left that a device or a model has to tell?"""
-    generation = config.generation
-    return AUTO not in (config.model.dtype, generation.size, generation.compile, generation.attention)
-
-
 def as_begun(config: Config, identity: Mapping[str, Any], words: Mapping[str, Any] | None = None) -> Config:
     """Return *config* with ``auto`` replaced by what a corpus of these fields was begun with, and its proved words.
 

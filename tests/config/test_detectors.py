@@ -1,14 +1,17 @@
 """The checkpoints of detectors are looked for where all that a config names is: beside it, or where one stands."""
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
+from pipeline.audit.detector import Detector
+from pipeline.audit.measure import Measure
 from pipeline.config import load_config
 from pipeline.config.identity import leaves
-from pipeline.config.places import DETECTOR_PATHS
+from pipeline.config.places import DETECTOR_PATHS, MEASURE_PATHS
 from pipeline.errors import ConfigError
-from pipeline.registry import DETECTORS
+from pipeline.registry import DETECTORS, MEASURES, load_class
 
 CONFIG = """
 model: {path: diorama}
@@ -57,12 +60,12 @@ def test_a_hub_id_stays_one_unless_such_a_folder_lies_there(tmp_path):
     assert found == str(tmp_path / "a" / "org" / "eye")
 
 
-def test_the_options_that_name_paths_are_those_of_detectors_that_look_with_a_checkpoint():
-    from inspect import signature
-
-    from pipeline.audit.detector import Detector
-    from pipeline.registry import load_class
-
-    loaded = {name: load_class("detector", name, DETECTORS, Detector) for name in DETECTORS}
-    revised = {name for name, found in loaded.items() if "revision" in signature(found).parameters}
-    assert revised == set(DETECTOR_PATHS)
+@pytest.mark.parametrize(
+    ("kind", "table", "base", "paths"),
+    [("detector", DETECTORS, Detector, DETECTOR_PATHS), ("measure", MEASURES, Measure, MEASURE_PATHS)],
+)
+def test_the_options_that_name_paths_are_those_of_what_looks_with_a_checkpoint(kind, table, base, paths):
+    taken = {name: signature(load_class(kind, name, table, base)).parameters for name in table}
+    assert {name for name, options in taken.items() if "revision" in options} == set(paths)
+    for name, options in paths.items():
+        assert options.keys() <= taken[name].keys(), name

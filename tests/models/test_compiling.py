@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.config import identity, identity_difference
+from pipeline.config import identity, identity_difference, is_settled
 from pipeline.config.schema import Config, Device, DType
 from pipeline.config.sections.generation import Compile
 from pipeline.errors import ConfigError
@@ -18,7 +18,7 @@ from pipeline.models.compiling import (
     settle_compile,
     with_compile,
 )
-from pipeline.models.settle import as_begun, is_settled, settle, settle_here, stand_in
+from pipeline.models.settle import as_begun, settle, settle_here, stand_in
 from tests import tiny, tiny_families
 
 GPU = Hardware("cuda", DType.bfloat16, None)

@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend
 from torch.nn.functional import scaled_dot_product_attention
 
-from pipeline.config import identity, load_config
+from pipeline.config import identity, is_settled, load_config
 from pipeline.config.schema import Config
 from pipeline.config.sections.generation import Attention, Quantize
 from pipeline.errors import ConfigError
@@ -28,7 +28,7 @@ from pipeline.models.kernels import (
     try_kernel,
 )
 from pipeline.models.load import load_model
-from pipeline.models.settle import as_begun, is_settled, settle
+from pipeline.models.settle import as_begun, settle
 from tests import tiny, tiny_families
 
 CONFIG = """\

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli import main
-from pipeline.config import identity, load_config
+from pipeline.config import identity, is_settled, load_config
 from pipeline.config.schema import DType
 from pipeline.corpus import RunRecord, create_run_record, open_store
 from pipeline.corpus.resume import follow
 from pipeline.errors import ConfigError
 from pipeline.models.dtype import fast_dtype
-from pipeline.models.settle import as_begun, is_settled, settle, settle_here
+from pipeline.models.settle import as_begun, settle, settle_here
 from pipeline.prompts import open_source
 from tests import hub, tiny, tiny_families
 

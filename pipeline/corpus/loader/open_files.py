@@ -8,10 +8,9 @@ from io import FileIO
 MOST = 512  # at most
 SHARE = 4  # of the files that the system allows, one in so many
 
-# Each of what is done with it is one step, as it may be done by several threads.
-_open: OrderedDict[tuple[int, int], FileIO] = (
-    OrderedDict()
-)  # of all holders, by the holder's id; those that were used last stand last
+# Of all holders, by the holder's id and number; those that were used last stand last. Each of what is done with it is
+# one step, as it may be done by several threads.
+_open: OrderedDict[tuple[int, int], FileIO] = OrderedDict()
 
 
 class OpenFiles:
