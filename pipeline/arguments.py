@@ -10,7 +10,7 @@ from pipeline.evaluation.words.budget import Budget
 from pipeline.registry import SUITES
 
 SHELLS = ("bash", "zsh", "fish")
-CONFIG_HELP = "a YAML file, such as configs/quickstart.yaml; its keys are in pipeline/config/schema.py"
+CONFIG_HELP = "a YAML file, such as configs/quickstart.yaml; its keys are in pipeline/config/schema.py and sections/"
 OVERRIDES_HELP = "settings in place of the file's, such as seed=1 output.path=out/mine"
 RESULTS_HELP = "write what was found there as JSON, for the tables of the READMEs (make tables)"
 FILES = ("config", "path", "folder", "pictures", "output", "page", "results", "write")  # arguments that name files
