@@ -42,7 +42,7 @@ from pipeline.corpus.manifest import BAD_ROW
 from pipeline.drawable import Drawable
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Batch
-from pipeline.models.reading import Extent, Part, in_one
+from pipeline.models.extent import Extent, Part, in_one
 from pipeline.prompts import PlannedShard, Sample, further_seed
 from pipeline.session import Session
 

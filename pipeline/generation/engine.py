@@ -20,10 +20,11 @@ from pipeline.generation.compilation import Compilation
 from pipeline.generation.pixels import Clock, finish, to_host
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import PADDING, PromptPair, Texts, encode_texts
+from pipeline.models.extent import Extent
 from pipeline.models.kernels import check_kernels_here, install_attention
 from pipeline.models.load import Model, load_model
 from pipeline.models.quantize import quantize_denoiser
-from pipeline.models.reading import Extent, Reader, Reading, check_reading
+from pipeline.models.reading import Reader, Reading, check_reading
 from pipeline.models.transfer import to_device
 from pipeline.prompts import Sample, batches
 

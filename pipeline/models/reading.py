@@ -26,6 +26,7 @@ from pipeline.config.sections.generation import GenerationConfig, LongPrompts, P
 from pipeline.errors import ConfigError
 from pipeline.models import emphasis
 from pipeline.models.emphasis import Run
+from pipeline.models.extent import Extent, Part
 from pipeline.models.family import Conditioning, Family, TextStream
 
 
@@ -84,34 +85,6 @@ class Token(NamedTuple):
     stop: int
 
 
-class Part(NamedTuple):
-    """What a prompt says between two of its breaks, as plain text. Characters ``silent`` (start, stop) weigh 0 or less;
-    ``cut`` tells that more follows, which is not read."""
-
-    text: str
-    silent: tuple[tuple[int, int], ...] = ()
-    cut: bool = False
-
-
-class Extent(NamedTuple):
-    """How far a prompt is read: ``read`` tokens of it, special ones aside, and ``unread`` not.
-
-    ``told`` is the prompt so far as it is read, ``said`` the same part by part, without a word that is read in part;
-    ``asked`` are the parts of the whole prompt.
-    """
-
-    read: int
-    unread: int
-    told: str
-    said: tuple[Part, ...]
-    asked: tuple[Part, ...]
-
-    @property
-    def whole(self) -> str:
-        """What is ``said`` in one text."""
-        return in_one([part.text for part in self.said])
-
-
 class Reader:
     """Reads prompts for one family in one way."""
 
@@ -130,7 +103,7 @@ class Reader:
 
     def extent(self, text: str) -> Extent:
         """Return how far *text* is read, by the encoder that reads furthest."""
-        asked = tuple(_part(runs) for runs in self._runs(text))
+        asked = tuple(Part.of(runs) for runs in self._runs(text))
         furthest: tuple[int, list[list[Token]], list[list[Token]]] | None = None  # last character, parts, what is read
         for stream in self.streams:
             parts = self._parts(text, stream)
@@ -148,7 +121,7 @@ class Reader:
         borders = [_border(text, own, part) for own, part in zip(read, parts, strict=True)]
         told = self._cut(text, ends)
         cut = [len(own) < len(part) for own, part in zip(read, parts, strict=True)]
-        said = tuple(_part(*each) for each in zip(self._cut(text, borders), cut, strict=True))
+        said = tuple(Part.of(*each) for each in zip(self._cut(text, borders), cut, strict=True))
         return Extent(total, count - total, emphasis.written(told) if self._weighs else told[0][0].text, said, asked)
 
     def encode(self, texts: Sequence[str]) -> Conditioning:
@@ -307,20 +280,6 @@ def _tokens(stream: TextStream, run: Run) -> list[Token]:
         first, last = (run.places[start], run.places[stop - 1] + 1) if start < stop else (0, 0)
         tokens.append(Token(token, run.weight, first, last))
     return tokens
-
-
-def in_one(texts: Sequence[str]) -> str:
-    """Return what the parts of a prompt say, *texts*, in one."""
-    return texts[0] if len(texts) == 1 else ", ".join(stripped for text in texts if (stripped := text.strip(" ,")))
-
-
-def _part(runs: Sequence[Run], cut: bool = False) -> Part:
-    text, silent = "", list[tuple[int, int]]()
-    for run in runs:
-        if run.weight <= 0:
-            silent.append((len(text), len(text) + len(run.text)))
-        text += run.text
-    return Part(text, tuple(silent), cut)
 
 
 def _border(text: str, read: Sequence[Token], part: Sequence[Token]) -> int:

@@ -9,8 +9,9 @@ from pipeline.config.sections.generation import GenerationConfig, LongPrompts, P
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.models import emphasis
+from pipeline.models.extent import Part
 from pipeline.models.load import Model, load_model
-from pipeline.models.reading import Kind, Part, Reader, Reading, check_reading
+from pipeline.models.reading import Kind, Reader, Reading, check_reading
 from tests import masked, tiny, tiny_families
 
 ROOM = tiny.LENGTH - 2
