@@ -6,6 +6,7 @@ Never rereads pixels but those it shows; can be run again at any time, on a corp
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pyarrow as pa
 
@@ -16,12 +17,12 @@ from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import sound_manifest, standing
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import PLACED, dali_index, sizes_index, wids_index
-from pipeline.corpus.manifest import read_manifest
+from pipeline.corpus.manifest import read_manifest, read_some
 from pipeline.corpus.opening import Output
 from pipeline.corpus.quality import Spread
 from pipeline.corpus.quality_page import quality_section
 from pipeline.corpus.report import contact_sheet, evidence_page, quarantined, report_page
-from pipeline.corpus.rows import NEEDED, keep, trainable
+from pipeline.corpus.rows import NEEDED, keep, trainable, trainable_rows
 from pipeline.corpus.run_record import require_run_record
 from pipeline.corpus.shard import NotAPicture
 from pipeline.corpus.summary import COLUMNS, Summary, naming_of
@@ -39,6 +40,17 @@ class Finished:
     summary: Summary
 
 
+@dataclass(frozen=True)
+class _Shard:
+    """A shard's manifest without the columns ``lists``, of which it has what the report compares; ``first`` is the
+    number of its first kept picture among all."""
+
+    record: CommitRecord
+    manifest: pa.Table
+    first: int
+    lists: pa.Table
+
+
 def finish(path: str, options: Mapping[str, str] | None = None) -> Finished:
     """Write card, indexes and reports of the corpus at *path*. Raises ``CorpusError`` where no corpus is."""
     return finish_output(Output.open(path, options))
@@ -51,7 +63,8 @@ def finish_output(output: Output) -> Finished:
     whole, damaged = standing(store)
     summary, naming, spread = Summary(), naming_of(run), Spread(run.quality_schema, run.samples)
 
-    def index(record: CommitRecord) -> tuple[pa.Table | None, str]:
+    def index(numbered: tuple[CommitRecord, int]) -> tuple[_Shard | None, str]:
+        record, first = numbered
         data, why = sound_manifest(store, record)
         if why:
             return None, why
@@ -62,23 +75,24 @@ def finish_output(output: Output) -> Finished:
             except NotAPicture as error:
                 return None, f"{layout.tar(record.shard)}: {error}"
             store.write(layout.dali(record.shard, run.format), dali)
-        return manifest, ""
+        rows = trainable_rows(manifest)
+        lists = read_some(data, spread.lists, rows[spread.chosen(first, len(rows))]) if spread.lists else pa.table({})
+        return _Shard(record, manifest, first, lists), ""
 
     records: list[CommitRecord] = []
 
     def counted() -> Iterator[tuple[CommitRecord, pa.Table]]:
         """Count each manifest, and yield it with the rows that may be trained on."""
-        for record, (manifest, why) in zip(
-            whole.values(), in_parallel(index, list(whole.values()), title="finish"), strict=True
-        ):
-            if manifest is None:
+        firsts = accumulate((record.counts["ok"] for record in whole.values()), initial=0)
+        for shard, why in in_parallel(index, list(zip(whole.values(), firsts, strict=False)), title="finish"):
+            if shard is None:
                 damaged.append(why)
             else:
-                summary.add(manifest, naming)
-                records.append(record)
-                kept = trainable(manifest)
-                spread.add(kept)
-                yield record, kept
+                summary.add(shard.manifest, naming)
+                records.append(shard.record)
+                kept = trainable(shard.manifest)
+                spread.add(kept, shard.first, shard.lists)
+                yield shard.record, kept
 
     if run.format == 1:
         deque(counted(), maxlen=0)

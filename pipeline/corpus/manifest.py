@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -25,6 +26,7 @@ SCHEMA = 3  # of manifests that are written now
 SCHEMA_KEY = b"lacuna.manifest"
 NO_COLUMNS = pa.schema([])
 ROW_GROUP = 16_384  # rows: one group for a usual shard, whose page index still lets single rows be found
+PIECE = 1_024  # rows of columns that are read piece by piece
 
 
 class Status(StrEnum):
@@ -240,6 +242,18 @@ def read_manifest(data: bytes, columns: Sequence[str] | None = None) -> pa.Table
     except (pa.ArrowInvalid, OSError) as error:
         raise CorpusError(f"not a readable manifest: {str(error).splitlines()[0]}") from error
     return with_columns(table, [column for column in COLUMNS if columns is None or column.field.name in columns])
+
+
+def read_some(data: bytes, columns: Sequence[str], rows: np.ndarray) -> pa.Table:
+    """Return *columns* of the rows of a manifest that have the numbers *rows*, ascending. Of large columns no more is
+    in memory than these, and ``PIECE`` rows more."""
+    file = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False)
+    parts, first = [], 0
+    for piece in file.iter_batches(PIECE, columns=list(columns), use_threads=False):
+        own = rows[(rows >= first) & (rows < first + len(piece))] - first
+        parts.append(piece.take(pa.array(own, pa.int64())))
+        first += len(piece)
+    return pa.Table.from_batches(parts, pa.schema([file.schema_arrow.field(name) for name in columns]))
 
 
 def with_columns(table: pa.Table, columns: Sequence[Column]) -> pa.Table:

@@ -68,7 +68,10 @@ class Copies:
 
 @dataclass
 class Spread:
-    """Collects from manifests the columns of *schema*, of a corpus of so many *samples*."""
+    """Collects from manifests the columns of *schema*, of a corpus of so many *samples*.
+
+    Which kept pictures are looked at goes by their number among all: from 0, in the order of shards and keys.
+    """
 
     schema: pa.Schema
     samples: int
@@ -80,36 +83,47 @@ class Spread:
     @property
     def numbers(self) -> list[str]:
         """The columns whose distributions are drawn."""
-        lists = pa.types.is_fixed_size_list
-        return [column.name for column in self.schema if not lists(column.type) and not self._is_hash(column.name)]
+        return [name for name in self.schema.names if name not in self.lists and not self._is_hash(name)]
 
     def _is_hash(self, name: str) -> bool:
         return name == HASH and name in self.schema.names and self.schema.field(name).type == pa.int64()
 
     @property
-    def columns(self) -> list[str]:
-        """What ``add`` needs of a manifest."""
-        return [*self.schema.names, *PLACE] if self.schema.names else []
+    def lists(self) -> list[str]:
+        """The columns of lists, which are large: ``add`` is given those rows of them alone that are ``chosen``."""
+        lists = pa.types.is_fixed_size_list
+        return [column.name for column in self.schema if lists(column.type)]
 
-    def add(self, kept: pa.Table) -> None:
-        """Take in the rows of one shard that may be trained on."""
+    @property
+    def columns(self) -> list[str]:
+        """What else ``add`` needs of a manifest."""
+        return [*(set(self.schema.names) - set(self.lists)), *PLACE] if self.schema.names else []
+
+    def chosen(self, first: int, rows: int) -> slice:
+        """Return which of so many kept pictures, of which the first has the number *first*, are compared."""
+        return self._every(COMPARED, first, rows)
+
+    def add(self, kept: pa.Table, first: int, lists: pa.Table) -> None:
+        """Take in the rows of one shard that may be trained on, of which the first has the number *first*: ``columns``
+        of all, and ``lists`` of those that are ``chosen``."""
         if not self.schema.names or not len(kept):
             return
         for name in self.numbers:
             values = kept[name].cast(pa.float64(), safe=False).to_numpy()  # null is NaN; whole numbers are rounded
-            self._values.setdefault(name, []).append(values[self._every(DRAWN, len(kept))].astype(np.float32))
+            self._values.setdefault(name, []).append(values[self._every(DRAWN, first, len(kept))].astype(np.float32))
         if self._is_hash(HASH):
             self._hashes.append(kept[HASH].drop_null().to_numpy())
-        chosen = np.arange(len(kept))[self._every(COMPARED, len(kept))]
+        numbers = np.arange(len(kept))[self.chosen(first, len(kept))]
         alike = [name for name in self.schema.names if name not in self.numbers]
-        if alike and len(chosen):
-            self._compared.append(kept.select([*alike, *PLACE]).take(chosen))
+        if alike and len(numbers):
+            found = {name: lists[name] if name in self.lists else kept[name].take(numbers) for name in alike}
+            self._compared.append(pa.table({**found, **{name: kept[name].take(numbers) for name in PLACE}}))
         self.kept += len(kept)
 
-    def _every(self, most: int, rows: int) -> slice:
-        """Which of the next so many rows are of at most *most* that are evenly spread over the corpus."""
+    def _every(self, most: int, first: int, rows: int) -> slice:
+        """Which of so many rows, from number *first* on, are of at most *most* evenly spread over the corpus."""
         step = -(-self.samples // most) or 1
-        return slice(-self.kept % step, rows, step)
+        return slice(-first % step, rows, step)
 
     def histograms(self) -> list[Histogram]:
         """Return the distribution of each column, of the pictures whose values were kept."""

@@ -18,7 +18,7 @@ from pipeline.corpus import layout
 from pipeline.corpus.account import RESIDUALS, audit, detector, treatment
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.evidence import Pair
-from pipeline.corpus.manifest import ManifestRow, Status, read_manifest, rows_of
+from pipeline.corpus.manifest import COLUMNS, ManifestRow, Status, read_manifest, rows_of
 from pipeline.corpus.quality_page import QualitySection
 from pipeline.corpus.residual import residual
 from pipeline.corpus.run_record import RunRecord
@@ -74,7 +74,8 @@ def _spread(
     chosen = [shards[i * len(shards) // min(SHOWN, len(shards))] for i in range(min(SHOWN, len(shards)))]
     found: list[tuple[ManifestRow, bytes]] = []
     for i, shard in enumerate(chosen):
-        manifest = read_manifest((manifests or store).read(layout.manifest(shard)))
+        data = (manifests or store).read(layout.manifest(shard))
+        manifest = read_manifest(data, [column.field.name for column in COLUMNS])
         there = pc.and_(pc.equal(manifest["status"], str(status)), pc.is_valid(manifest["offset"]))
         rows = manifest.filter(there)
         share = (SHOWN - len(found)) // (len(chosen) - i)

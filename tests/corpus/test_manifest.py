@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.corpus import manifest
 from pipeline.corpus.manifest import (
     COLUMNS,
     SCHEMA,
@@ -18,6 +19,7 @@ from pipeline.corpus.manifest import (
     lacking,
     read_manifest,
     read_rows,
+    read_some,
     schema,
     with_columns,
     write_manifest,
@@ -110,6 +112,18 @@ def test_a_column_of_quality_that_a_manifest_has_itself_is_refused():
     check_quality(QUALITY)
     with pytest.raises(ConfigError, match=r"^audit\.quality: a manifest has columns seed, shard of its own"):
         check_quality(pa.schema([("seed", pa.int64()), ("clip", pa.float32()), ("shard", pa.int32())]))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 4, 100])
+def test_some_rows_of_a_column_are_read_piece_by_piece(piece, monkeypatch):
+    rows, _ = shard_rows(0)
+    rows = [replace(row, quality={"embedding": E[i % 3]} if i != 2 else {}) for i, row in enumerate(rows)]
+    data = write_manifest(rows, quality=QUALITY)
+    monkeypatch.setattr(manifest, "PIECE", piece)
+    for numbers in ([], [0], [1, 2, 5], list(range(len(rows)))):
+        found = read_some(data, ["embedding"], np.array(numbers, np.int64))
+        assert found.column_names == ["embedding"]
+        assert found["embedding"].to_pylist() == [[*E[i % 3]] if i != 2 else None for i in numbers]
 
 
 def test_only_what_is_asked_for_is_read_and_what_passed_through_too():

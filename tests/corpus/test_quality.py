@@ -29,10 +29,17 @@ def shard(number: int, rows: int, **columns: list) -> pa.Table:
 
 
 def spread(*shards: pa.Table, samples: int | None = None, schema: pa.Schema = SCHEMA) -> Spread:
-    found = Spread(schema, sum(map(len, shards)) if samples is None else samples)
+    found, first = Spread(schema, sum(map(len, shards)) if samples is None else samples), 0
     for one in shards:
-        found.add(one)
+        add(found, one, first)
+        first += len(one)
     return found
+
+
+def add(found: Spread, one: pa.Table, first: int) -> None:
+    """Give *found* of *one* shard, whose first row has the number *first*, what it asks for."""
+    chosen = np.arange(len(one))[found.chosen(first, len(one))]
+    found.add(one.select(found.columns), first, one.select(found.lists).take(chosen))
 
 
 def test_a_corpus_without_quality_asks_for_nothing_and_has_nothing():
@@ -42,7 +49,8 @@ def test_a_corpus_without_quality_asks_for_nothing_and_has_nothing():
 
 def test_histograms_count_every_value_and_say_what_has_none():
     found = spread(shard(0, 4, sharpness=[1.0, None, 3.0, 2.0]), shard(1, 2, sharpness=[9.0, float("nan")]))
-    assert found.columns == [*SCHEMA.names, *PLACE]
+    assert sorted([*found.columns, *found.lists]) == sorted([*SCHEMA.names, *PLACE])
+    assert found.lists == ["embedding"]
     sharpness, good = found.histograms()
     assert (sharpness.column, sharpness.low, sharpness.high, sharpness.median) == ("sharpness", 1, 9, 2.5)
     assert (sharpness.values, sharpness.nulls, sum(sharpness.counts)) == (4, 2, 4)
@@ -63,8 +71,7 @@ def test_histograms_count_every_value_and_say_what_has_none():
 )
 def test_histograms_are_drawn_of_numbers_of_any_size_however_near_to_each_other(values, type_):
     table = shard(0, 2).append_column("fine", pa.array(values, type_))
-    found = Spread(pa.schema([("fine", type_)]), 2)
-    found.add(table)
+    found = spread(table, schema=pa.schema([("fine", type_)]))
     (fine,) = found.histograms()
     there = [value for value in values if value is not None]
     assert (fine.values, fine.nulls, sum(fine.counts)) == (len(there), 2 - len(there), len(there))
@@ -114,9 +121,11 @@ def test_of_large_corpora_as_many_as_said_are_kept_evenly_spread(most, monkeypat
     monkeypatch.setattr(quality, "DRAWN", most)
     monkeypatch.setattr(quality, "COMPARED", most)
     sizes = [7, 0, 13, 1, 19]
+    keys = [f"{number:06d}{i:05d}" for number, rows in enumerate(sizes) for i in range(rows)]
     found, first = Spread(SCHEMA, 50), 0  # of 50 that were planned 40 are kept
     for number, rows in enumerate(sizes):
-        found.add(shard(number, rows, sharpness=[float(first + i) for i in range(rows)]))
+        vectors = [np.full(4, first + i, np.float16) for i in range(rows)]
+        add(found, shard(number, rows, sharpness=[float(first + i) for i in range(rows)], embedding=vectors), first)
         first += rows
     step = -(-50 // most)
     chosen = list(range(0, 40, step))
@@ -125,5 +134,8 @@ def test_of_large_corpora_as_many_as_said_are_kept_evenly_spread(most, monkeypat
     sharpness = found.histograms()[0]
     assert (sharpness.values, sharpness.low, sharpness.high) == (len(chosen), chosen[0], chosen[-1])
     table = found.compared()
-    assert (0 if table is None else len(table)) == (len(chosen) if len(chosen) > 1 else 0)
+    compared = [] if table is None else [vector[0] for vector in table["embedding"].to_pylist()]
+    assert compared == (chosen if len(chosen) > 1 else [])
+    if table is not None:
+        assert table["key"].to_pylist() == [keys[number] for number in chosen]
     assert found.copies().pictures == 40, "of all"

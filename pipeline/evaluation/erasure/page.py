@@ -7,6 +7,7 @@ from pipeline.config.schema import ImageFormat
 from pipeline.corpus.encode import encode_image
 from pipeline.evaluation.erasure.findings import Findings
 from pipeline.evaluation.erasure.prompts import ATTACKS, KEPT, LEAKS
+from pipeline.evaluation.erasure.scores import TaskScores
 from pipeline.evaluation.erasure.tables import all_rows, differences, false_alarms, preamble, task_rows
 from pipeline.pages.page import render
 
@@ -18,7 +19,7 @@ def evaluation_page(found: Findings) -> str:
     together = None
     if len(found.tasks) > 1:
         head, _, *rows = all_rows(found)
-        together = {"scores": _table(head, rows), "differences": _table(*differences(found, found.tasks))}
+        together = {"scores": _table(head, rows), "differences": _differences(found.tasks)}
     return render(
         "evaluation.html",
         title="Erasure",
@@ -32,7 +33,7 @@ def evaluation_page(found: Findings) -> str:
                 "erased": task.erased,
                 "alarms": false_alarms(task),
                 "scores": _table(*task_rows(found, task)),
-                "differences": _table(*differences(found, [task])),
+                "differences": _differences([task]),
                 "sheets": [sheet for cell in (*LEAKS, *ATTACKS, *KEPT) if (sheet := _sheet(found, task.task, cell))],
             }
             for task in found.tasks
@@ -51,6 +52,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> dict[str, Any]
         "head": [head[i] for i in order],
         "rows": [[row[i] for i in order] for row in rows],
     }
+
+
+def _differences(tasks: Sequence[TaskScores]) -> dict[str, Any] | None:
+    table = differences(tasks)
+    return None if table is None else _table(*table)
 
 
 def _sheet(found: Findings, task: str, cell: str) -> dict[str, Any] | None:

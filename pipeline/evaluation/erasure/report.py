@@ -76,15 +76,18 @@ def _markdown(found: Findings) -> str:
         head, rows = task_rows(found, task)
         lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
         parts += [f"## {task.task}: {', '.join(task.erased)}", false_alarms(task) + ".", "\n".join(lines)]
-        parts += ["Difference of H_o, row less column:", _differences_markdown(found, [task])]
+        parts += _differences_markdown("Difference of H_o, row less column:", [task])
     if len(found.tasks) > 1:
         parts += ["## All tasks", "\n".join("| " + " | ".join(row) + " |" for row in all_rows(found))]
-        parts += ["Difference of the mean H_o, row less column:", _differences_markdown(found, found.tasks)]
+        parts += _differences_markdown("Difference of the mean H_o, row less column:", found.tasks)
     parts += [f"Refused: {task}: {recipe}: {why}" for (task, recipe), why in found.refused.items()]
     parts += [f"Note: {note}." for note in found.notes]
     return "\n\n".join(parts) + "\n"
 
 
-def _differences_markdown(found: Findings, tasks: Sequence[TaskScores]) -> str:
-    head, rows = differences(found, tasks)
-    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
+def _differences_markdown(title: str, tasks: Sequence[TaskScores]) -> list[str]:
+    table = differences(tasks)
+    if table is None:
+        return []
+    head, rows = table
+    return [title, "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))]

@@ -111,8 +111,11 @@ def _together(scores: Sequence[Scores], column: str, unerased: bool) -> str:
     return _seen(kept) if unerased else str(kept)
 
 
-def differences(found: Findings, tasks: Sequence[TaskScores]) -> tuple[list[str], list[list[str]]]:
+def differences(tasks: Sequence[TaskScores]) -> tuple[list[str], list[list[str]]] | None:
+    """Head and rows of the table of differences; None where there are no two recipes to compare."""
     names = [r for r in tasks[0].recipes if r != NONE and all(r in t.recipes for t in tasks)]
+    if len(names) < 2:
+        return None
     rows = [
         [a, *("" if a == b else _points(pooled([t.differences[a][b] for t in tasks])) for b in names)] for a in names
     ]

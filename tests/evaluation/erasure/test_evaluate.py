@@ -120,6 +120,7 @@ def test_the_report_has_every_part(evaluated):
         assert column in table
     page = (out / "report.html").read_text()
     assert "mean H_o" not in table  # there is one task
+    assert all("Difference of H_o, row less column" in text for text in (table, page))
     assert page.count("data:image/jpeg") == 7 * 2 * 3  # cells, prompts, recipes
     assert 'src="http' not in page
     assert set(json.loads((out / "timing.json").read_text())["seconds"]) == {"none", "nothing", "uce"}
@@ -294,6 +295,10 @@ def test_tasks_under_way_weigh_the_same_in_what_is_put_together(nothing_file, tm
     tasks = json.loads((tmp_path / "scores.json").read_text())["tasks"]
     assert {t["recipes"]["none"]["leak"]["plain"]["trials"] for t in tasks.values()} == {3}
     assert {t["recipes"]["nothing"]["leak"]["plain"]["trials"] for t in tasks.values()} == {1}
+    for name in ("table.md", "report.html"):
+        text = (tmp_path / name).read_text()
+        assert "All tasks" in text
+        assert "Difference" not in text, "a recipe alone differs from none"
 
 
 def test_a_model_that_does_not_show_the_concept_is_refused(nothing_file, tmp_path, capsys):
