@@ -342,12 +342,14 @@ def cease_cost(page: Path) -> str:
         "listens": "none concerned, attention asked",
         "open": "every sample concerned",
     }
+    figures = {key: value for key, value in result(name)["figures"].items() if key != "identical"}
+    transcribed = any("least" in value for value in figures.values())  # of medians, without an interval
+    low, high, ends = ("least", "most", "least and most of the repeats") if transcribed else ("low", "high", "95 %")
     rows = []
-    for key, value in result(name)["figures"].items():
-        if key != "identical":
-            clock, _, side = key.partition(" ")
-            rows.append([said[side], clock, f"{value['ratio']:.2f} ({value['least']:.2f} to {value['most']:.2f})"])
-    return markdown(["", "clock", "time to none (least and most of the repeats)"], rows) + made_by(page, name)
+    for key, value in figures.items():
+        clock, _, side = key.partition(" ")
+        rows.append([said[side], clock, f"{value['ratio']:.2f} ({value[low]:.2f} to {value[high]:.2f})"])
+    return markdown(["", "clock", f"time to none ({ends})"], rows) + made_by(page, name)
 
 
 def growth(page: Path) -> str:

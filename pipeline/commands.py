@@ -43,21 +43,27 @@ def _run(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from pipeline.audit.compatibility import check_detectors_here
     from pipeline.config import identity, is_settled, load_config, to_public_yaml
+    from pipeline.config.extras import check_extras_of_source, missing_extras, told
     from pipeline.erasure.compatibility import check_recipe_here
     from pipeline.prompts import open_source
 
     config = load_config(args.config, args.overrides)
     check_recipe_here(config)
     check_detectors_here(config)
+    check_extras_of_source(config)
     config, _ = as_a_run_begins(config, here=True)
     fingerprint = open_source(config.prompts).fingerprint
     name = identity(config, fingerprint).digest if is_settled(config) else LATER
-    tell(f"{to_public_yaml(config)}# identity: {name}")
+    lines = [f"{to_public_yaml(config)}# identity: {name}"]
+    if missing := missing_extras(config):
+        lines.append(f"# it asks for {told(missing)}")
+    tell("\n".join(lines))
     return 0
 
 
 def _plan(args: argparse.Namespace) -> int:
     from pipeline.config import is_settled
+    from pipeline.config.extras import missing_extras, told
     from pipeline.corpus.outlook import outlook
     from pipeline.models.settle import stand_in
     from pipeline.prompts import Plan, open_source
@@ -75,6 +81,8 @@ def _plan(args: argparse.Namespace) -> int:
 
         measured = measure(config, plan, _say)
         notes += unseen_anchors(config)
+    if missing := missing_extras(config):
+        notes.append(f"missing   {told(missing)}")
     report = plan_report(config, plan, measured=measured, price=args.price, there=there)
     tell(report.text() if settled else replace(report, identity=LATER).text())
     if notes:

@@ -19,6 +19,7 @@ from pipeline.cluster.triage import last_line
 from pipeline.cluster.watch import Lost
 from pipeline.config import is_settled
 from pipeline.config.concepts import concepts_of
+from pipeline.config.extras import check_extras_of_source
 from pipeline.config.schema import Backend, BadRows, Config, Device, DType
 from pipeline.config.sections.generation import Compile
 from pipeline.corpus import (
@@ -81,6 +82,7 @@ def run(config: Config, *, accept_environment: bool = False, progress: Progress 
         # So that no cluster is waited for; the worker that prepares can tell in any case.
         check_recipe_here(config)
         check_detectors_here(config)
+        check_extras_of_source(config)
         with leaving_no_folder(locate(config.output.path)), terminable(), Supervisor(config) as on_ray:
             check_writable(output.store)  # before anything takes long
             source = cache(lambda: open_source(config.prompts))

@@ -33,11 +33,13 @@ def read_checked(args: argparse.Namespace) -> "Config":
     """Return the config as it is written; ``ConfigError`` where its model cannot do the recipe."""
     from pipeline.audit.compatibility import check_detectors
     from pipeline.config import load_config
+    from pipeline.config.extras import check_extras_of_source
     from pipeline.erasure.compatibility import check_recipe
 
     config = load_config(args.config, args.overrides)
     check_recipe(config)
     check_detectors(config)
+    check_extras_of_source(config)
     return config
 
 

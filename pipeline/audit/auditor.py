@@ -9,6 +9,7 @@ from pipeline.audit.detector import Sight
 from pipeline.audit.eye import Eye, labels
 from pipeline.audit.verdict import Box, Judgement, Verdict
 from pipeline.concepts.concept import Concept
+from pipeline.config.extras import check_extras_of_detectors
 from pipeline.config.sections.audit import AuditConfig, Combine
 from pipeline.errors import ConfigError
 
@@ -55,6 +56,7 @@ class Auditor:
         """Build the auditor that the config asks for; ``None`` where it asks for none or the list is empty."""
         if not config.detectors or not concepts:
             return None
+        check_extras_of_detectors(config.detectors, "audit.detectors")
         names = labels(detector.detector for detector in config.detectors)
         eyes = [
             Eye.load(detector, concepts, device, name, f"audit.detectors[{i}]")

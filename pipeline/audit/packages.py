@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.extras import pip_command
 from pipeline.errors import ConfigError
 
 
@@ -14,13 +15,13 @@ def file_of_package(extra: str, package: str, name: str) -> Path:
     if spec is None or spec.origin is None:
         raise ConfigError(
             f"{extra} needs the package {package}, which is not installed; it comes with the extra: "
-            f"`pip install -e '.[{extra}]'`"
+            f"`{pip_command([extra])}`"
         )
     path = Path(spec.origin).parent / name
     if not path.is_file():
         raise ConfigError(
             f"{extra}: the package {package} in {path.parent} has no file {path.name}; install the "
-            f"version that the extra asks for: `pip install -e '.[{extra}]'`"
+            f"version that the extra asks for: `{pip_command([extra])}`"
         )
     return path
 

