@@ -69,6 +69,19 @@ def copies_line(copies: Copies) -> str:
     return f"{said}; {copies.most:,} at most have the same." if copies.copies else f"{said}."
 
 
+def alike_line(found: Likeness, kept: int) -> str:
+    """Return sentences on how many of the pictures that were compared, of so many *kept* ones, are nearly alike."""
+    by_bits = found.column == HASH
+    near = f"differs in at most {found.limit} of 64 bits" if by_bits else f"has a cosine of {found.limit} or more"
+    if found.compared == kept:
+        return f"Of {kept:,} kept pictures {found.near:,} have another that {near}."
+    return (
+        f"Only {found.compared:,} of {kept:,} kept pictures, evenly spread, are compared with each other: what is "
+        f"nearly alike among the rest, or between these and the rest, is not looked for. {found.near:,} of them have "
+        f"another among them that {near}."
+    )
+
+
 def _chart(found: Histogram, kept: int) -> tuple[Bars, str]:
     width = (found.high - found.low) / len(found.counts)
     bars = [
@@ -88,13 +101,9 @@ def _chart(found: Histogram, kept: int) -> tuple[Bars, str]:
 
 def _alike(store: Store, table: pa.Table, found: Likeness, spread: Spread) -> Alike:
     by_bits = found.column == HASH
-    near = f"differs in at most {found.limit} of 64 bits" if by_bits else f"has a cosine of {found.limit} or more"
-    some = f"Of {found.compared:,} kept pictures"
-    if found.compared < spread.kept:
-        some += f" of {spread.kept:,}, evenly spread (one that is nearly alike may be among the others)"
     return Alike(
         column=found.column,
-        said=f"{some}, {found.near:,} have another among these that {near}.",
+        said=alike_line(found, spread.kept),
         chart=_bits(found.nearest) if by_bits else _cosines(found.nearest),
         pairs=[shown for pair in found.pairs if (shown := _shown(store, table, pair, by_bits)) is not None],
     )
