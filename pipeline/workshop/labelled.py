@@ -84,7 +84,7 @@ def _read_folder(path: Path, names: Sequence[str]) -> Labelled:
         raise ConfigError(f"{path}: expected a folder for each concept ({', '.join(names)}) and one called {NONE!r}")
     return Labelled(
         shows=shows,
-        read=lambda name: _decode((path / name).read_bytes(), str(path / name)),
+        read=lambda name: _decode(_file(path / name), str(path / name)),
         named=frozenset(named),
         left_out=left_out,
     )
@@ -104,6 +104,8 @@ def _read_table(path: Path, names: Sequence[str], config: Config) -> Labelled:
         if row["label"] not in ("0", "1"):
             raise ConfigError(f"{where}: label is {row['label']!r}; expected 1 (it shows the concept) or 0")
         concept = _concept(row["concept"], names, where, " as the concept")
+        if not by_key and not (path.parent / picture).is_file():  # before any detector looks
+            raise ConfigError(f"{where}: {path.parent / picture}: no such file")
         answers[picture, concept][row.get("reviewer") or ""] = row["label"] == "1"
     shows: dict[str, dict[str, bool]] = defaultdict(dict)
     several = disputed = tied = 0

@@ -47,6 +47,18 @@ def test_the_score_is_100_times_the_cosine_of_picture_and_caption(kind, request)
     assert np.allclose(found[there], 100 * (pictures * texts).sum(1)[there], atol=0.1)  # resized here, not by Pillow
 
 
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_of_pictures_that_need_no_resizing_all_is_as_transformers_has_it(kind, request):
+    folder = request.getfixturevalue(kind)
+    images = tiny_eyes.pictures(5, tiny_eyes.SIDE, tiny_eyes.SIDE)
+    pictures, texts = embeddings(folder, images, CAPTIONS)
+    scores = load("clip", model=str(folder), batch=2).measure(images, CAPTIONS)["clip"]
+    there = [bool(caption) for caption in CAPTIONS]
+    assert np.allclose(scores[there], 100 * (pictures * texts).sum(1)[there], atol=1e-3)
+    found = load("embedding", model=str(folder), batch=2).measure(images, CAPTIONS)["embedding"]
+    assert np.allclose(found, pictures, atol=5e-4)  # rounded to half precision
+
+
 def test_a_prefix_stands_before_each_caption(clip):
     images = tiny_eyes.pictures(2, 48, 40)
     prefixed = load("clip", model=str(clip), prefix="a photo of ").measure(images, ["a cat", "a dog"])

@@ -133,8 +133,16 @@ def test_keys_are_pictures_of_the_corpus_kept_or_quarantined(here):
             None,
             "labels.csv:2: 'lihgt' is no concept of the config (did you mean 'light'?)",
         ),
-        ([("a.png", "light", "yes", "")], None, "labels.csv:2: label is 'yes'; expected 1 (it shows the concept) or 0"),
-        ([("a.png", "light", 0, "")], None, "a.png: cannot be read: No such file or directory"),
+        (
+            [("pictures/Light/000.png", "light", "yes", "")],
+            None,
+            "labels.csv:2: label is 'yes'; expected 1 (it shows the concept) or 0",
+        ),
+        (
+            [("pictures/Light/000.png", "light", 1, ""), ("a.png", "light", 0, "")],
+            None,
+            "labels.csv:3: a.png: no such file",
+        ),
         ([("config.yaml", "light", 0, "")], None, "config.yaml: is no picture that can be read"),
         ([("", "light", 0, "")], None, "labels.csv:2: names no picture; expected `path` or `key`"),
         ([("pictures/Light/000.png", "light", 1, "")], None, "'light': no picture is labelled as without it"),
