@@ -4,7 +4,6 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.extras import pip_command
 from pipeline.errors import ConfigError
 
 
@@ -15,13 +14,13 @@ def file_of_package(extra: str, package: str, name: str) -> Path:
     if spec is None or spec.origin is None:
         raise ConfigError(
             f"{extra} needs the package {package}, which is not installed; it comes with the extra: "
-            f"`{pip_command([extra])}`"
+            f"`pip install -e '.[{extra}]'`"
         )
     path = Path(spec.origin).parent / name
     if not path.is_file():
         raise ConfigError(
             f"{extra}: the package {package} in {path.parent} has no file {path.name}; install the "
-            f"version that the extra asks for: `{pip_command([extra])}`"
+            f"version that the extra asks for: `pip install -e '.[{extra}]'`"
         )
     return path
 

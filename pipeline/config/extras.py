@@ -43,12 +43,7 @@ def told(missing: Sequence[str]) -> str:
     """Return which extras are missing, and the one command that brings them."""
     names = " and ".join(missing)
     what = f"the extra {names}, which is" if len(missing) == 1 else f"the extras {names}, which are"
-    return f"{what} not installed here: `{pip_command(missing)}`"
-
-
-def pip_command(extras: Sequence[str]) -> str:
-    """Return the command that installs *extras*, in a clone of Lacuna."""
-    return f"pip install -e '.[{','.join(extras)}]'"
+    return f"{what} not installed here: `pip install -e '.[{','.join(missing)}]'`"
 
 
 def _missing(extras: Iterable[str]) -> list[str]:
