@@ -4,12 +4,15 @@ The name tells the corpus, the environment and the kind of forward, and the reco
 compiles first decides, and all others load it, so that all draw with the same code. What another environment has
 compiled lies beside it. Code that does not load where it should is set aside, if that is accepted, by a record with the
 next number; nothing is ever replaced.
+
+Code is written before its record, so whoever dies between leaves code that no record names: nobody runs it, and
+``finish`` removes it. It may do so while somebody else is between the two, who then writes the code again.
 """
 
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -82,10 +85,12 @@ class PinnedCode:
         ).dumps()
         path = self._record(kind)
         standing = create_or_read(self._store, path, ours)
-        if CompiledRecord.loads(standing, f"{self._store.url}/{path}").sha256 == sha256:
-            return True
-        self._store.delete(file)
-        return False
+        if CompiledRecord.loads(standing, f"{self._store.url}/{path}").sha256 != sha256:
+            _remove(self._store, [file])
+            return False
+        if not self._store.exists(file):  # removed before the record named it
+            self._store.write(file, data)
+        return True
 
     def set_aside(self, kind: str) -> None:
         """Leave what is pinned for *kind* to others. Raises ``ConfigError`` unless another environment is accepted."""
@@ -104,16 +109,59 @@ class PinnedCode:
 
 def faults(store: Store) -> Iterator[str]:
     """Yield a line for each record of compiled code whose file is not there as it was, and for each that is none."""
+    for record in _records(store):
+        fault = record if isinstance(record, str) else _read(store, record)[1]
+        if fault:
+            yield fault
+
+
+def unnamed(store: Store) -> list[str]:
+    """Return the paths of code that no record names; none where a record cannot be read, which may name it."""
+    code = [entry.path for entry in store.list(layout.COMPILED) if entry.path.endswith(".bin")]  # before its records
+    named = _named(store) if code else None
+    return [] if named is None else [path for path in code if path not in named]
+
+
+def remove_unnamed(store: Store) -> None:
+    """Remove the code that no record names; where one comes to name it meanwhile, it stays."""
+    _remove(store, unnamed(store))
+
+
+def _remove(store: Store, paths: Iterable[str]) -> None:
+    """Remove code, but not what a record names, or names by the time that it is gone."""
+    for path in paths:
+        named = _named(store)
+        if named is None or path in named:
+            continue
+        try:
+            data = store.read(path)
+        except FileNotFoundError:
+            continue
+        store.delete(path)
+        named = _named(store)
+        if named is None or path in named:
+            store.write(path, data)
+
+
+def _named(store: Store) -> Set[str] | None:
+    """Return the paths of code that records name; None where one of them cannot be read."""
+    files = set()
+    for record in _records(store):
+        if isinstance(record, str):
+            return None
+        files.add(record.file)
+    return files
+
+
+def _records(store: Store) -> Iterator[CompiledRecord | str]:
+    """Yield each record of compiled code, or where it is none, a line that says so."""
     for entry in store.list(layout.COMPILED):
         if not entry.path.endswith(".json"):
             continue
         try:
-            record = CompiledRecord.loads(store.read(entry.path), entry.path)
+            yield CompiledRecord.loads(store.read(entry.path), entry.path)
         except CorpusError as error:
             yield str(error)
-            continue
-        if fault := _read(store, record)[1]:
-            yield fault
 
 
 def _read(store: Store, record: CompiledRecord) -> tuple[bytes | None, str]:

@@ -1,6 +1,7 @@
 """Derive everything else from commit records and manifests: indexes, the dataset card, the report pages.
 
-Never rereads pixels but those it shows; can be run again at any time, on a corpus that is not complete too.
+Removes compiled code that a worker died over. Never rereads pixels but those it shows; can be run again at any time,
+on a corpus that is not complete too.
 """
 
 from collections import deque
@@ -14,6 +15,7 @@ from pipeline.corpus import layout
 from pipeline.corpus.account import treatment
 from pipeline.corpus.card import card
 from pipeline.corpus.commit import CommitRecord
+from pipeline.corpus.compiled import remove_unnamed
 from pipeline.corpus.damage import sound_manifest, standing
 from pipeline.corpus.evidence import read_pairs
 from pipeline.corpus.indexes import PLACED, dali_index, sizes_index, wids_index
@@ -60,6 +62,7 @@ def finish_output(output: Output) -> Finished:
     """See ``finish``."""
     store, evidence = output.store, output.evidence
     run = require_run_record(store)
+    remove_unnamed(store)
     whole, damaged = standing(store)
     summary, naming, spread = Summary(), naming_of(run), Spread(run.quality_schema, run.samples)
 

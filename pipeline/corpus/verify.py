@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord, File, committed
-from pipeline.corpus.compiled import faults
+from pipeline.corpus.compiled import faults, unnamed
 from pipeline.corpus.damage import repair_command, was_purged, wrong_bytes
 from pipeline.corpus.indexes import PLACED, dali_index, wids_index
 from pipeline.corpus.manifest import ManifestRow, Status, lacking, read_manifest, read_rows
@@ -37,7 +37,7 @@ class Inspection:
     """What is wrong with a corpus. ``problems``: a line for each thing; what follows says which kinds can be mended.
 
     ``damaged``: by shard, the files that are not as committed. ``tensors``: the recipe's files that are not as pinned.
-    ``uncommitted``: planned shards without a commit. ``derived``: whether something that ``finish`` derives is wrong.
+    ``uncommitted``: planned shards without a commit. ``derived``: whether there is something that ``finish`` mends.
     ``others``: the problems that no command mends, such as files that no commit names.
     """
 
@@ -54,7 +54,7 @@ class Inspection:
         if self.damaged or self.tensors:
             lines.append(f"to draw again what is damaged: {repair_command(path)}")
         elif self.derived:
-            lines.append(f"to derive indexes and reports anew: lacuna finish {shlex.quote(str(path))}")
+            lines.append(f"to derive indexes and reports anew, and clear up: lacuna finish {shlex.quote(str(path))}")
         if self.uncommitted:
             lines.append(f"to draw the shards that are not committed: lacuna run CONFIG, or {repair_command(path)}")
         return lines
@@ -120,6 +120,10 @@ def inspect_output(output: Output) -> Inspection:
     else:
         found.others += strays
     derived = list(_derived(store, records, sound, run)) if len(records) == run.shards else []
+    derived += [
+        f"{path}: code that no record names, of a worker that died or is still compiling; `lacuna finish` removes it"
+        for path in unnamed(store)
+    ]
     found.derived = bool(derived)
     problems += derived + found.others
     return found
