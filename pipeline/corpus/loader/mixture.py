@@ -140,23 +140,25 @@ class _Mixing(Mixed):
             rows[at] += self._first_rows[number]
         return rows, lanes
 
-    def ahead(self, epoch: int, start: int, stop: int, rank: int, world: int, goes_on: bool = True) -> np.ndarray:
+    # A part goes on to its next epoch whether or not the mixture does.
+
+    def ahead(self, epoch: int, start: int, stop: int, rank: int, world: int, goes_on: bool = False) -> np.ndarray:
         begin, end = self._given(epoch, start), self._given(epoch, stop)
         found = [np.empty(0, np.int64)]
         for number, order in enumerate(self._orders):
             own = int(begin[number]) // order.length
             for first, last in wrapped(int(begin[number]), int(end[number]), order.length):
-                found.append(order.ahead(own, first, last, rank, world, goes_on) + self._first_blocks[number])
+                found.append(order.ahead(own, first, last, rank, world, goes_on=True) + self._first_blocks[number])
                 own += 1
         return np.concatenate(found)
 
-    def opening(self, epoch: int, start: int, step: int, rank: int, world: int, goes_on: bool = True) -> np.ndarray:
+    def opening(self, epoch: int, start: int, step: int, rank: int, world: int, goes_on: bool = False) -> np.ndarray:
         begin, end = self._given(epoch, start), self._given(epoch, start + step)
         found = [np.empty(0, np.int64)]
         for number, order in enumerate(self._orders):
             own, first = divmod(int(begin[number]), order.length)
             each = max(1, int(end[number] - begin[number]))
-            found.append(order.opening(own, first, each, rank, world, goes_on) + self._first_blocks[number])
+            found.append(order.opening(own, first, each, rank, world, goes_on=True) + self._first_blocks[number])
         return np.concatenate(found)
 
 
