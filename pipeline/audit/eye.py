@@ -53,7 +53,9 @@ class Eye:
             return {}
         own = fingerprint(self.detector, config.detector, config.options)
         where = f"{self.where}.calibration: {config.calibration}"
-        return Calibration.load(config.calibration).of(where, self.name, own, [c.term for c in self.concepts])
+        with self._asked():
+            calibration = Calibration.load(config.calibration)
+        return calibration.of(where, self.name, own, [c.term for c in self.concepts])
 
     def see(self, images: np.ndarray) -> Sight:
         """Return what it sees of ``terms`` in *images*, uint8 ``(B, H, W, 3)``; ``ValueError`` where that is none."""

@@ -99,6 +99,11 @@ class Report:
                 f"{labelled.several:,} labels by several reviewers, who disagreed on {labelled.disputed:,}"
                 + (f" ({labelled.tied:,} without a majority, left out)" if labelled.tied else "")
             )
+        if labelled.changed:
+            answers = "answer" if labelled.changed == 1 else "answers"
+            parts.append(
+                f"{labelled.changed:,} {answers} given otherwise before by the same reviewer (the last counts)"
+            )
         if labelled.left_out:
             files = (
                 "file left out that is no picture" if labelled.left_out == 1 else "files left out that are no pictures"

@@ -44,6 +44,7 @@ class Labelled:
     several: int = 0
     disputed: int = 0
     tied: int = 0
+    changed: int = 0  # answers that the same reviewer had given otherwise before
     left_out: int = 0  # files that are no pictures
 
 
@@ -93,7 +94,7 @@ def _read_folder(path: Path, names: Sequence[str]) -> Labelled:
 def _read_table(path: Path, names: Sequence[str], config: Config) -> Labelled:
     rows = _rows(path)
     answers: dict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
-    by_key = None
+    by_key, changed = None, 0
     for where, row in rows:
         picture = row.get("path") or row.get("key") or ""
         if not picture:
@@ -101,12 +102,14 @@ def _read_table(path: Path, names: Sequence[str], config: Config) -> Labelled:
         if by_key not in (None, not row.get("path")):
             raise ConfigError(f"{where}: expected `path` in all rows, or `key` in all")
         by_key = not row.get("path")
-        if row["label"] not in ("0", "1"):
-            raise ConfigError(f"{where}: label is {row['label']!r}; expected 1 (it shows the concept) or 0")
+        if (label := row["label"]) not in ("0", "1"):
+            raise ConfigError(f"{where}: label is {label!r}; expected 1 (it shows the concept) or 0")
         concept = _concept(row["concept"], names, where, " as the concept")
         if not by_key and not (path.parent / picture).is_file():  # before any detector looks
             raise ConfigError(f"{where}: {path.parent / picture}: no such file")
-        answers[picture, concept][row.get("reviewer") or ""] = row["label"] == "1"
+        given, reviewer = answers[picture, concept], row.get("reviewer") or ""
+        changed += given.get(reviewer, label == "1") != (label == "1")
+        given[reviewer] = label == "1"
     shows: dict[str, dict[str, bool]] = defaultdict(dict)
     several = disputed = tied = 0
     for (picture, concept), given in answers.items():
@@ -118,7 +121,9 @@ def _read_table(path: Path, names: Sequence[str], config: Config) -> Labelled:
             shows[picture][concept] = yes > no
     read = _CorpusPictures(config).read if by_key else lambda name: _decode(_file(path.parent / name), name)
     named = frozenset(concept for _, concept in answers)
-    return Labelled(shows=dict(shows), read=read, named=named, several=several, disputed=disputed, tied=tied)
+    return Labelled(
+        shows=dict(shows), read=read, named=named, several=several, disputed=disputed, tied=tied, changed=changed
+    )
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -146,7 +151,8 @@ def _check_columns(path: Path, found: Iterable[str]) -> None:
     names = list(found)
     for name in ("concept", "label"):
         if name not in names:
-            raise ConfigError(f"{path}: has no column {name!r}{nearest(name, names)}; it has {', '.join(names)}")
+            has = ", ".join(names) or "none"
+            raise ConfigError(f"{path}: has no column {name!r}{nearest(name, names)}; it has {has}")
     if "path" not in names and "key" not in names:
         raise ConfigError(f"{path}: has neither a column 'path' nor 'key'; it has {', '.join(names)}")
 

@@ -92,6 +92,9 @@ def test_a_calibration_of_another_detector_is_refused(here, capsys):
     changed = ["audit.detectors[0].calibration=c.json", "audit.detectors[0].options={cut: 0.4}"]
     assert main(["run", "config.yaml", *changed]) == 2
     assert "is of tests.eyes:Brightness with other options; calibrate it again" in capsys.readouterr().err
+    (here / "c.json").write_text('{"format": 1}')
+    assert main(["run", "config.yaml", changed[0]]) == 2
+    assert f"audit.detectors[0]: {here}/c.json: is a calibration of format 1; expected 2" in capsys.readouterr().err
 
 
 def test_of_several_reviewers_the_majority_counts_and_disagreement_is_told(here, capsys):
@@ -105,6 +108,7 @@ def test_of_several_reviewers_the_majority_counts_and_disagreement_is_told(here,
     assert calibrate("labels.csv", "-o", "c.json") == 0
     told = capsys.readouterr().out
     assert "203 labelled pictures; 4 labels by several reviewers, who disagreed on 2 (1 without a majority" in told
+    assert "; 1 answer given otherwise before by the same reviewer (the last counts)\n" in told
     assert Calibration.load("c.json").detectors[0].concepts["light"].sensitivity == (3, 3)
 
 
