@@ -7,6 +7,7 @@ recipe -> dtype -> source -> plan -> store (writable? same identity? anything un
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from operator import attrgetter
 
 from pipeline.audit.compatibility import check_detectors_here
 from pipeline.cluster.on_ray import driving
@@ -24,6 +25,7 @@ from pipeline.config.schema import Backend, BadRows, Config, Device, DType
 from pipeline.config.sections.generation import Compile
 from pipeline.corpus import (
     Output,
+    RunRecord,
     Status,
     check_evidence,
     check_writable,
@@ -185,7 +187,7 @@ def _generate(
 ) -> Snapshot:
     """Do what is missing, wherever the config says; *known* are the counts of shards committed before."""
     if unfinished == 0:
-        _look_at_detectors(config, output, progress)
+        _look_at_eyes(config, output, progress)
         return open_coordinator(output.store, config, plan, known=known).snapshot()
     if config.cluster.backend is Backend.local:
         pair_samples = _pair_samples(config, output, plan)
@@ -233,30 +235,38 @@ def _generate_here(
     return run_local(open_coordinator(output.store, config, plan, known=known), worker, progress)
 
 
-def _look_at_detectors(config: Config, output: Output, progress: Progress) -> None:
-    """Refuse other detectors than those that judged a corpus to which nothing is added any more. Where they cannot be
-    asked here what they are, say so: its verdicts stand, whatever became of them.
+def _look_at_eyes(config: Config, output: Output, progress: Progress) -> None:
+    """Refuse other detectors and measures than those that looked at a corpus to which nothing is added any more. Where
+    they cannot be asked here what they are, say so: what they told stands, whatever became of them.
 
     Raises ``ConfigError``.
     """
     record = read_run_record(output.store)
-    if record is None or not record.detectors:
+    if record is None:
         return
+    for what, pinned in (("detectors", record.detectors), ("measures", record.quality)):
+        if pinned:
+            _compare(what, record, config, output, progress)
+
+
+def _compare(what: str, record: RunRecord, config: Config, output: Output, progress: Progress) -> None:
+    """Compare the "detectors" or "measures" of *config* with those of *record*; see ``_look_at_eyes``."""
     from pipeline.session import Session
 
-    untold = "all shards are committed, and whether its detectors are still what they were was not looked at"
+    untold = f"all shards are committed, and whether its {what} are still what they were was not looked at"
+    loaded = attrgetter("auditor" if what == "detectors" else "quality")
     try:
         session = Session(config, output=output)
         if session.device != record.environment["device"]:
             progress.say(f"{untold}: they ran on {record.environment['device']}, and here is {session.device}")
             return
-        _ = session.auditor  # loaded
+        loaded(session)
     except (ConfigError, EndpointError, ImportError) as error:
         progress.say(f"{untold}: {error}")
         return
     session.pin(record)
     try:
-        _ = session.auditor  # compared
+        loaded(session)  # and compared
     except EndpointError as error:
         progress.say(f"{untold}: {error}")
 

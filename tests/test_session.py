@@ -2,16 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from huggingface_hub import constants
 
 from pipeline.audit.detector import Detector
+from pipeline.audit.measure import Measure
 from pipeline.cluster.protocol import Snapshot
 from pipeline.config.schema import Backend, BadRows, ConceptConfig, Config, ErasureConfig, StepConfig
-from pipeline.config.sections.audit import DetectorConfig, Policy
+from pipeline.config.sections.audit import DetectorConfig, Policy, QualityConfig
 from pipeline.corpus import RunRecord, open_store
 from pipeline.errors import ConfigError
 from pipeline.pairs import draw_evidence
@@ -246,6 +249,40 @@ def test_of_a_complete_corpus_detectors_that_cannot_be_asked_what_they_are_are_t
     pinned.write_text(pinned.read_text().replace("device: cpu\n  torch", "device: cuda\n  torch"))
     assert run(config, progress=said).exit_code == 0
     assert said.lines[-1] == f"{untold}: they ran on cuda, and here is cpu"
+
+
+class Mean(Measure):
+    """Measures how light a picture is; it cannot be loaded without its weights."""
+
+    def __init__(self, device: str, weights: str = ""):
+        if not Path(weights).is_file():
+            raise ConfigError(f"{weights} is not there")
+        super().__init__(device)
+
+    def columns(self) -> dict[str, pa.DataType]:
+        return {"mean": pa.float32()}
+
+    def measure(self, images: np.ndarray, captions: Sequence[str]) -> dict[str, np.ndarray]:
+        return {"mean": images.mean((1, 2, 3))}
+
+
+def test_of_a_complete_corpus_other_measures_are_refused_and_those_that_cannot_be_asked_told(tmp_path: Path):
+    config, weights = configure(tmp_path), tmp_path / "mean.bin"
+    config.cluster.backend = Backend.local
+    weights.write_bytes(b"as it was")
+    config.audit.quality = [QualityConfig(measure=f"{__name__}:Mean", options={"weights": str(weights)})]
+    said = Saying()
+    assert run(config, progress=said).exit_code == run(config, progress=said).exit_code == 0
+    assert not [line for line in said.lines if "measures" in line], "they are what they were"
+    weights.write_bytes(b"changed")
+    with pytest.raises(
+        ConfigError, match=r"^audit\.quality\[0\]: .*Mean is now another than the corpus was begun with"
+    ):
+        run(config)
+    weights.unlink()
+    assert run(config, progress=said).exit_code == 0
+    untold = "all shards are committed, and whether its measures are still what they were was not looked at"
+    assert said.lines[-1] == f"{untold}: audit.quality[0]: {weights} is not there"
 
 
 def test_a_detectors_code_is_pinned_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
