@@ -54,7 +54,7 @@ from pipeline.models.attention import projected
 from pipeline.models.dtype import fast_dtype
 from pipeline.models.layers import Layer
 from pipeline.models.load import Model, load_model
-from pipeline.models.reading import Kind, Reader
+from pipeline.models.reading import Reader, RowKind
 from pipeline.models.switching import OtherText
 from pipeline.prompts import unplanned
 
@@ -371,7 +371,7 @@ class Values(Shown):
     def switch(self, layer: Layer, key: Tensor, value: Tensor) -> OtherText:
         key, kept = key[-self.samples :], value[-self.samples :]  # (B, heads, T, d)
         concept, anchor = self.method.directions.ends(self.method.concepts[0].name)
-        direction = layer.module.to_v((concept - anchor)[0].to(value.dtype))[Kind.word]  # at the concept's name
+        direction = layer.module.to_v((concept - anchor)[0].to(value.dtype))[RowKind.word]  # at the concept's name
         u = torch.nn.functional.normalize(direction.view(layer.heads, 1, -1), dim=-1)
         return OtherText(key, kept - (kept * u).sum(-1, keepdim=True).relu() * u, key)
 

@@ -67,7 +67,7 @@ def check_reading(generation: GenerationConfig, family: Family | type[Family]) -
             raise ConfigError(f"{asked}: it offers 'chunks', but its encode_ids does not give what its encode gives")
 
 
-class Kind(IntEnum):
+class RowKind(IntEnum):
     """What a row of ``Conditioning.embeds`` is of."""
 
     start = 0
@@ -156,12 +156,12 @@ class Reader:
         return found
 
     def kinds(self, text: str) -> Tensor:
-        """Return the ``Kind`` of each row of ``embeds``, int64 ``(T,)``."""
-        kinds: list[Kind] = []
+        """Return the ``RowKind`` of each row of ``embeds``, int64 ``(T,)``."""
+        kinds: list[RowKind] = []
         for stream in self.streams:
             for chunk in self._filled(text, stream):
-                row = [Kind.start] * (stream.first - stream.offset) + [Kind.word] * len(chunk) + [Kind.end]
-                kinds += row + [Kind.padding] * (stream.length - len(row))
+                row = [RowKind.start] * (stream.first - stream.offset) + [RowKind.word] * len(chunk) + [RowKind.end]
+                kinds += row + [RowKind.padding] * (stream.length - len(row))
         return torch.tensor(kinds)
 
     def weights(self, text: str) -> Tensor:

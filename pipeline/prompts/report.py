@@ -36,12 +36,12 @@ class Measured:
     seconds_per_image: float
     bytes_per_image: float
     batching: Batching | None = None
-    unread: "Share | None" = None
+    unread: "Hits | None" = None
     most_unread: int = 0
 
 
 @dataclass(frozen=True)
-class Share:
+class Hits:
     """``hits`` of ``trials``, with the Wilson interval of 95 % for the whole they were taken from."""
 
     hits: int
@@ -81,8 +81,8 @@ class PlanReport:
     model: str
     there: str  # what is at the output (``corpus.outlook``)
     first: tuple[Sample, ...]
-    shares: dict[str, Share]
-    any_share: Share
+    shares: dict[str, Hits]
+    any_share: Hits
     workers: int
     measured: Measured | None
     batching: Batching | None  # None: a size or a length is not known yet
@@ -241,7 +241,7 @@ def source_lines(config: Config, plan: Plan, *, notable: bool = False) -> list[s
     return lines
 
 
-def survey(config: Config, plan: Plan) -> tuple[dict[str, Share], Share]:
+def survey(config: Config, plan: Plan) -> tuple[dict[str, Hits], Hits]:
     """Return the share of prompts that name each concept, and that name any.
 
     All prompts are read where there are at most ``SURVEYED``, else ``PLACES`` evenly spread runs. The interval takes
@@ -257,7 +257,7 @@ def survey(config: Config, plan: Plan) -> tuple[dict[str, Share], Share]:
         for name in named:
             hits[name] += 1
     exact = trials == plan.prompts
-    return {name: Share(count, trials, exact) for name, count in hits.items()}, Share(any_hits, trials, exact)
+    return {name: Hits(count, trials, exact) for name, count in hits.items()}, Hits(any_hits, trials, exact)
 
 
 def surveyed(plan: Plan) -> Iterator[Row]:

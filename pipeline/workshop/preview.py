@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.pairs import choose_samples, draw_pairs
 from pipeline.prompts import Plan, Sample, batches, open_source
 from pipeline.prompts.padding import batching, of_one_length
-from pipeline.prompts.report import Measured, Share, surveyed
+from pipeline.prompts.report import Hits, Measured, surveyed
 from pipeline.session import Session
 
 
@@ -82,7 +82,7 @@ def measure(config: Config, plan: Plan, say: Callable[[str], object] = lambda li
         bytes_per_image=picture * found.mean_pixels / _pixels(samples[0])
         + (0 if quality is None else quality.row_bytes),
         batching=found,
-        unread=Share(sum(map(bool, unread)), len(unread), len(unread) == plan.prompts),
+        unread=Hits(sum(map(bool, unread)), len(unread), len(unread) == plan.prompts),
         most_unread=max(unread),
     )
 

@@ -14,7 +14,7 @@ from pipeline.concepts.mentions import Naming
 from pipeline.concepts.normal import normal
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import ConceptConfig, Config
-from pipeline.evaluation.words.cache import Part, WordCache
+from pipeline.evaluation.words.cache import SweptShard, WordCache
 from pipeline.evaluation.words.candidates import encoded, nearness
 from pipeline.evaluation.words.judge import read_picture
 from pipeline.evaluation.words.questions import without_article
@@ -193,7 +193,7 @@ class _Seen:
         self.extended: Sequence[ConceptConfig] = config.erasure.concepts
         self.number = 0
         self._rows: dict[str, list[Judged]] = {}
-        self._pictures: dict[str, list[tuple[Part, Row]]] = {}
+        self._pictures: dict[str, list[tuple[SweptShard, Row]]] = {}
         self._provable: list[bool] = []
         self._unjudged: tuple[str, ...] = ()
         cache = drawn_words(config)
@@ -231,9 +231,9 @@ class _Seen:
         return f"{share}."
 
 
-def _drawn(cache: WordCache) -> dict[str, list[tuple[Part, Row]]]:
+def _drawn(cache: WordCache) -> dict[str, list[tuple[SweptShard, Row]]]:
     """Return where the pictures of each word lie, by its normal form, in the order of their numbers."""
-    found: dict[str, dict[int, tuple[Part, Row]]] = {}
+    found: dict[str, dict[int, tuple[SweptShard, Row]]] = {}
     for part in cache.parts():
         for row in part.rows:
             if row.offset is not None:

@@ -11,7 +11,7 @@ from pipeline.generation.engine import Engine
 from pipeline.models import emphasis
 from pipeline.models.extent import Part
 from pipeline.models.load import Model, load_model
-from pipeline.models.reading import Kind, Reader, Reading, check_reading
+from pipeline.models.reading import Reader, Reading, RowKind, check_reading
 from tests import masked, tiny, tiny_families
 
 ROOM = tiny.LENGTH - 2
@@ -216,9 +216,9 @@ def test_rows_kinds_and_weights_of_tokens_follow_the_chunks(model: Model) -> Non
     assert reader.weights(text)[rows].tolist() == [pytest.approx(1.3)]
     assert reader.weights(text).sum().item() == pytest.approx(3 * tiny.LENGTH + 0.3)
     kinds = reader.kinds(text).view(3, tiny.LENGTH)
-    assert kinds[:, 0].tolist() == [Kind.start] * 3
-    assert [(row == Kind.word).sum().item() for row in kinds] == [2, 2, 0]
-    assert [int((row == Kind.end).nonzero()) for row in kinds] == [3, 3, 1]
+    assert kinds[:, 0].tolist() == [RowKind.start] * 3
+    assert [(row == RowKind.word).sum().item() for row in kinds] == [2, 2, 0]
+    assert [int((row == RowKind.end).nonzero()) for row in kinds] == [3, 3, 1]
     assert reader.words("a (hot:1.2) dog") == "a  hot      dog"
     assert reader.chunk_texts(text) == ["a dog", "a  cat", ""]
 

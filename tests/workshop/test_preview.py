@@ -12,7 +12,7 @@ from pipeline.config.sections.generation import LongPrompts
 from pipeline.errors import ConfigError
 from pipeline.pairs import choose_samples, draw_pairs
 from pipeline.prompts import Plan, open_source
-from pipeline.prompts.report import Share, plan_report
+from pipeline.prompts.report import Hits, plan_report
 from pipeline.session import Session
 from pipeline.workshop.preview import measure, write_preview
 from tests import tiny
@@ -85,7 +85,7 @@ def test_prompts_that_are_not_read_to_their_end_are_counted_and_pairs_of_them_st
     plan = Plan.build(config, open_source(config.prompts))
     measured = measure(config, plan)
     assert measured is not None
-    assert measured.unread == Share(1, 3, exact=True)
+    assert measured.unread == Hits(1, 3, exact=True)
     (line,) = [line for line in plan_report(config, plan, measured=measured).lines() if line.startswith("tokens")]
     assert line == (
         "tokens    33.33 % of prompts are not read to their end: up to 7 tokens are beyond the text encoder "
@@ -94,7 +94,7 @@ def test_prompts_that_are_not_read_to_their_end_are_counted_and_pairs_of_them_st
     config.generation.long_prompts = LongPrompts.chunks
     measured = measure(config, plan)
     assert measured is not None
-    assert measured.unread == Share(0, 3, exact=True)
+    assert measured.unread == Hits(0, 3, exact=True)
     session = Session(config)
     pairs = draw_pairs(session, session.compile(), plan.shard(0).samples)
     assert [pair.prompt for pair in pairs] == ["a cat", long, "a dog"]

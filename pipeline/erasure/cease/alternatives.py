@@ -20,7 +20,7 @@ from pipeline.erasure.gate.text import Hit
 from pipeline.erasure.method import Prompts
 from pipeline.erasure.tokens import end_of_text, replace_spans
 from pipeline.models.family import Conditioning, Family
-from pipeline.models.reading import Kind, Reader
+from pipeline.models.reading import Reader, RowKind
 from pipeline.models.transfer import to_device
 
 # What stands for nothing where a concept has no anchor: the mean of these.
@@ -58,7 +58,7 @@ def marked(reader: Reader, text: str, spans: Sequence[tuple[int, int]]) -> Tenso
     """Return 1 at the tokens of *spans*, 0 elsewhere, ``(T,)``; 1 at all words where there are none."""
     rows = [row for found in reader.rows(text, spans) for row in found]
     if not rows:
-        return (reader.kinds(text) == Kind.word).float()
+        return (reader.kinds(text) == RowKind.word).float()
     marks = torch.zeros(len(reader.kinds(text)))
     marks[rows] = 1
     return marks
@@ -84,7 +84,7 @@ class Directions:
 
     def ends(self, name: str) -> tuple[Tensor, Tensor]:
         """Return the embeddings of the concept *name* and of its anchor, float32 ``(streams, kinds, D)`` each: of the
-        last token, the end of text and the mean of the padding, at their ``Kind``; zeros for a start."""
+        last token, the end of text and the mean of the padding, at their ``RowKind``; zeros for a start."""
         return self._ends[name]
 
     def less(self, embeds: Tensor, names: Sequence[str], reader: Reader, text: str) -> Tensor:
@@ -104,7 +104,7 @@ class Directions:
             u = normalize((concept - anchor) / apart, dim=-1)
             beyond = ((rows - weights[:, None] * anchor) / apart * u).sum(-1, keepdim=True)
             beyond = torch.where(weights[:, None] < 0, beyond.clamp_max(0), beyond.clamp_min(0))
-            beyond[kinds == Kind.start] = 0
+            beyond[kinds == RowKind.start] = 0
             rows = rows - beyond * u * apart
         return torch.cat([rows.to(embeds.dtype), embeds[len(kinds) :]])
 

@@ -48,7 +48,7 @@ from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
 from pipeline.models.load import Model
-from pipeline.models.reading import Kind, Reader, Reading, whole_reader
+from pipeline.models.reading import Reader, Reading, RowKind, whole_reader
 
 KNOWN = 1 << 17  # prompts whose scores are remembered: more than a shard may have
 
@@ -148,7 +148,7 @@ class CEASE(Method):
         scores, length = [], reader.streams[0].length
         for k, said in enumerate(reader.chunk_texts(text)):
             chunk = slice(k * length, (k + 1) * length)
-            end = int((reader.kinds(text)[chunk] == Kind.end).nonzero())
+            end = int((reader.kinds(text)[chunk] == RowKind.end).nonzero())
             scores.append(self.context.scores(said, embeds[chunk], end))
         return [max(column) for column in zip(*scores, strict=True)]
 

@@ -44,7 +44,7 @@ from pipeline.erasure.tokens import end_of_text
 from pipeline.errors import ConfigError, nearest
 from pipeline.models.layers import Layer, merge_heads, split_heads
 from pipeline.models.load import Model
-from pipeline.models.reading import Kind
+from pipeline.models.reading import RowKind
 from pipeline.models.transfer import to_device
 
 PROJECTIONS = ("shifted", "gated")
@@ -120,7 +120,7 @@ class AdaVD(Method):
         self._targets: dict[int, Targets] = {}
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
-        words = (prompts.reader(self.model.family).kinds("") != Kind.start).nonzero()[:, 0]
+        words = (prompts.reader(self.model.family).kinds("") != RowKind.start).nonzero()[:, 0]
         return AdaVDSteering(self, len(prompts), words, guided=prompts.negative is not None)
 
     def targets(self, layer: Layer) -> Targets:

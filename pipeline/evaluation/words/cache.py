@@ -62,7 +62,7 @@ SAID = ("aliases", "anchor", "preserve", "keep", "proven", "implied", "ignore")
 
 
 @dataclass(frozen=True)
-class Part:
+class SweptShard:
     """A committed shard of the sweep *digest*: its *rows*, and the concepts (``key_of``) that the eye looked for."""
 
     digest: str
@@ -153,7 +153,7 @@ class WordCache:
                 tally.add(part.rows)
         return tally
 
-    def unjudged(self) -> list[tuple[Part, list[ConceptConfig]]]:
+    def unjudged(self) -> list[tuple[SweptShard, list[ConceptConfig]]]:
         """Return the shards in which nobody looked for some concept, with these concepts."""
         found = []
         for part in self.parts():
@@ -162,7 +162,9 @@ class WordCache:
                 found.append((part, lacking))
         return found
 
-    def write_judged(self, part: Part, concepts: Sequence[ConceptConfig], seen: Mapping[str, Sequence[str]]) -> None:
+    def write_judged(
+        self, part: SweptShard, concepts: Sequence[ConceptConfig], seen: Mapping[str, Sequence[str]]
+    ) -> None:
         """Keep what was *seen* in the pictures of *part*, by their keys: which of *concepts*, by name."""
         keys = {concept.name: key_of(_fields(concept)) for concept in concepts}
         record = {
@@ -172,7 +174,7 @@ class WordCache:
         name = f"{part.shard:06d}-{_digest(record['concepts'])}.json"
         self._store.write(f"{JUDGED}/{self.eye}/{part.digest}/{name}", json.dumps(record).encode())
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[SweptShard]:
         """Return all committed shards of all sweeps."""
         judged: dict[tuple[str, int], list[str]] = {}
         for entry in self._store.list(f"{JUDGED}/{self.eye}"):
@@ -185,11 +187,13 @@ class WordCache:
                 own = {concept["name"]: key_of(concept) for concept in listed}
                 wanted += [(digest, store, shard, own) for shard in committed_shards(store)]
 
-        def part(digest: str, store: Store, shard: int, own: Mapping[str, str]) -> Part:
+        def part(digest: str, store: Store, shard: int, own: Mapping[str, str]) -> SweptShard:
             later = [json.loads(self._store.read(path)) for path in judged.get((digest, shard), ())]
             manifest = read_manifest(store.read(layout.manifest(shard)), columns=COLUMNS).to_pylist()
             rows = tuple(Row.of(row, own, [one["seen"] for one in later]) for row in manifest)
-            return Part(digest, shard, store, rows, frozenset(own.values()).union(*(one["concepts"] for one in later)))
+            return SweptShard(
+                digest, shard, store, rows, frozenset(own.values()).union(*(one["concepts"] for one in later))
+            )
 
         return list(in_parallel(lambda one: part(*one), wanted))
 

@@ -9,7 +9,7 @@ from pipeline.audit.auditor import Auditor
 from pipeline.corpus import layout
 from pipeline.corpus.encode import decode_image
 from pipeline.errors import CorpusError
-from pipeline.evaluation.words.cache import Part, WordCache
+from pipeline.evaluation.words.cache import SweptShard, WordCache
 from pipeline.evaluation.words.tally import Row
 
 BATCH = 32  # pictures
@@ -33,7 +33,7 @@ def look_again(cache: WordCache, device: str, say: Callable[[str], None]) -> Non
         cache.write_judged(part, concepts, _seen(part, {concept.name for concept in concepts}, auditor))
 
 
-def _seen(part: Part, names: Set[str], auditor: Auditor) -> dict[str, list[str]]:
+def _seen(part: SweptShard, names: Set[str], auditor: Auditor) -> dict[str, list[str]]:
     """Return which of the concepts *names* are seen in each picture of *part*, by its key."""
     drawn = [row for row in part.rows if row.offset is not None]
     seen: dict[str, list[str]] = {}
@@ -45,7 +45,7 @@ def _seen(part: Part, names: Set[str], auditor: Auditor) -> dict[str, list[str]]
     return seen
 
 
-def read_picture(part: Part, row: Row) -> bytes:
+def read_picture(part: SweptShard, row: Row) -> bytes:
     """Return the encoded picture of *row*, which was drawn; ``CorpusError`` where it is gone or damaged."""
     assert row.offset is not None
     assert row.length is not None
