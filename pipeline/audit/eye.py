@@ -26,7 +26,8 @@ class Eye:
         self.witness = config.role is Role.witness
         self.sha256 = weights_digest(detector, config.options)
         offered = [c for c in concepts if c.audited and (not config.concepts or c.name in config.concepts)]
-        self.concepts = tuple(concept for concept in offered if detector.knows(concept.term))
+        with self._asked():
+            self.concepts = tuple(concept for concept in offered if detector.knows(concept.term))
         names = [concept.name for concept in self.concepts]
         for concept in config.concepts:
             if concept not in names:
@@ -36,7 +37,8 @@ class Eye:
                 raise ConfigError(f"{under(f'{where}.thresholds', concept)}: {name} does not judge it")
         # An anchor is looked for only to caption what stands there, so one that the detector does not know is no error.
         anchors = dict.fromkeys(Term(c.anchor) for c in offered if c.anchor)
-        self.anchors = tuple(anchor for anchor in anchors if detector.knows(anchor))
+        with self._asked():
+            self.anchors = tuple(anchor for anchor in anchors if detector.knows(anchor))
         self.terms = tuple(concept.term for concept in self.concepts) + self.anchors
         self.thresholds: dict[str, float] = {term: float(detector.threshold(term)) for term in self.terms}
         self.calibrated = self._calibrated(config)

@@ -52,6 +52,21 @@ def auditor(detector: Detector, concepts: Sequence[Concept] = (LIGHT,), **config
     return Auditor([eye(detector, concepts, **config)], concepts)
 
 
+class Ambiguous(Brightness):
+    """Knows two things of one name."""
+
+    def knows(self, term):
+        if term in ("light", "crane"):
+            raise ConfigError(f"options.senses: {term!r} means several things")
+        return True
+
+
+@pytest.mark.parametrize("listed", [LIGHT, Concept(name="dog", anchor="crane")])
+def test_what_a_detector_refuses_to_be_asked_about_is_told_with_its_key(listed):
+    with pytest.raises(ConfigError, match=r"^audit\.detectors\[0\]: options\.senses: '(light|crane)' means sev"):
+        eye(Ambiguous("cpu"), [listed])
+
+
 def test_verdict_names_what_is_at_or_over_the_threshold():
     verdicts = auditor(Brightness("cpu")).judge(np.concatenate([WHITE, BLACK]))
     assert [v.found for v in verdicts] == [("light",), ()]
