@@ -89,7 +89,7 @@ def test_all_blocks_of_a_pass_are_announced_before_they_are_read_wherever_it_beg
     rng = np.random.default_rng(seed)
     mixed, epoch, world = some_order(rng, monkeypatch), int(rng.integers(5)), int(rng.choice([1, 2, 4]))
     blocks = mixed._blocks
-    step, start = world * int(rng.integers(1, 40)), int(rng.integers(mixed.length))
+    step, start = world * int(rng.integers(1, 40)), int(rng.integers(mixed.length)) if seed % 4 else 0
     announced = [mixed.opening(epoch, start, step, rank, world) for rank in range(world)]
     for at in range(start, mixed.length, step):
         shares = [mixed.share(epoch, at, at + step, rank, world) for rank in range(world)]
