@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.audit import face, imagenet, open_nsfw
 from pipeline.audit.auditor import Auditor
 from pipeline.cli import main
 from pipeline.concepts.concept import Concept
@@ -29,6 +30,11 @@ def bare(monkeypatch):
 def test_the_extras_are_those_of_the_project():
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert EXTRAS.keys() == declared.keys() - {"dev", "readers"}, "what only tests need"
+
+
+def test_an_eye_is_missing_without_the_package_that_it_reads():
+    for name, module in (("face", face), ("imagenet", imagenet), ("open_nsfw", open_nsfw)):
+        assert module.PACKAGE in EXTRAS[name]
 
 
 def test_all_that_are_missing_are_told_once_and_what_is_there_is_not(bare, monkeypatch):
