@@ -38,6 +38,7 @@ class Side:
         """*known* are figures that need not be taken again, *code* is the folder of what was compiled."""
         self.kind, self.asked, self.model, self.known, self.code = kind, kind.asked(tiny), model, known, code
         self.opened: tuple[tuple[str, str], Engine] | None = None
+        self.compiled: Compilation | None = None  # the last one
         self.plain: dict[str, np.ndarray] = {}  # by mode: the mixed batch without erasure
         self.found: dict[str, Any] = {}  # figures that others are reckoned with
 
@@ -47,7 +48,10 @@ class Side:
             self.opened = None
             config, model = self.configure(recipe), self.model
             release(model)
-            compilation = Compilation(model, model.family.compiled, Pinned(self.code), say) if MODES[mode] else None
+            compilation = None
+            if MODES[mode]:
+                how = model.family.compiled
+                compilation = self.compiled = Compilation(model, how, Pinned(self.code), say, earlier=self.compiled)
             self.opened = (recipe, mode), Engine(config, model, active_methods(config, model), compilation)
         return self.opened[1]
 
@@ -156,5 +160,5 @@ class Again(Side):
 
     def anew(self) -> Mapping[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            self.opened, self.code = None, Path(folder)
+            self.opened, self.compiled, self.code = None, None, Path(folder)
             return self.again("ours, compiled", "compiled")

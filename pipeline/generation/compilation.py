@@ -3,14 +3,16 @@
 A *kind* is what makes a forward another graph: the mode of attention, and the shapes of what goes in. The first forward
 of each is compiled, in inductor's default mode (others choose kernels by timing), from the artifacts that were pinned
 for it where there are some, and else anew, which pins them. Any other forward that would be compiled is an error that
-names the guard: nothing falls back to eager.
+names the guard: nothing falls back to eager. Kinds share no code, though torch would let blocks share theirs that are
+alike in two of them: what is pinned for a kind is all of it, in whatever order a process meets the kinds.
 
 Whether two compilations give the same bytes is not promised by torch: Triton's kernels are chosen by timing in every
 mode. So nobody relies on it: what the first worker has compiled is what all others load.
 """
 
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
@@ -23,6 +25,10 @@ from pipeline.models.load import Model
 
 GRAPHS = 1024  # in one process, of one function: beyond any number of kinds, because each is counted here
 KEY = "generation.compile"
+# What torch says of functions of diffusers that ask for the versions of packages; what they return never changes.
+CACHED = "Dynamo detected a call to a `functools.lru_cache`-wrapped function"
+
+Call = Callable[..., Any]
 
 
 class Artifacts(Protocol):
@@ -40,7 +46,8 @@ class Artifacts(Protocol):
 
 
 class Compilation:
-    """One model, compiled in place, for one engine. ``seconds`` is what compiling and loading took until now."""
+    """One model, compiled in place, for one engine. ``seconds`` is what compiling and loading took until now; ``busy``
+    is called with True when it begins to, and with False when it has."""
 
     def __init__(
         self,
@@ -49,11 +56,16 @@ class Compilation:
         artifacts: Artifacts | None = None,
         say: Callable[[str], object] = lambda line: None,
         backend: str = "inductor",
+        earlier: "Compilation | None" = None,
     ):
-        """*say* is told of each kind that is compiled. *backend* is one of torch's; only inductor makes artifacts."""
+        """*say* is told of each kind that is compiled. *backend* is one of torch's; only inductor makes artifacts. What
+        an *earlier* compilation of the same model, with the same artifacts, has in memory is not loaded again."""
         self.seconds = 0.0
+        self.busy: Callable[[bool], object] = lambda begun: None
         self._artifacts, self._say, self._backend = artifacts, say, backend
-        self._known: set[str] = set()
+        self._backends: dict[str, Call] = {} if earlier is None else earlier._backends  # by kind
+        self._code: dict[str, Sequence[Call]] = {}  # by kind: what each of the modules runs
+        self._running = ""  # the kind whose code they run now
         release(model)
         family = model.family
         self._modules: list[nn.Module] = [family.denoiser] if compile is Compile.full else family.blocks
@@ -63,12 +75,10 @@ class Compilation:
                 "full or none"
             )
         self._modules.append(family.decoder)
-        for module in self._modules:
-            module.compile(fullgraph=True, dynamic=False, backend=backend)
 
     def knows(self, kind: str) -> bool:
         """Was this kind of forward compiled?"""
-        return kind in self._known
+        return kind in self._code
 
     @contextmanager
     def sealed(self) -> Iterator[None]:
@@ -88,14 +98,39 @@ class Compilation:
 
         Raises ``ConfigError`` where it cannot be compiled, or what was pinned for it cannot be used.
         """
-        return forward() if kind in self._known else self._first(kind, forward)
+        if kind not in self._code:
+            return self._first(kind, forward)
+        if kind != self._running:
+            self._install(self._code[kind])
+            self._running = kind
+        return forward()
+
+    def _install(self, calls: Sequence[Call]) -> None:
+        for module, call in zip(self._modules, calls, strict=True):
+            module._compiled_call_impl = call
 
     def _first(self, kind: str, forward: Callable[[], Tensor]) -> Tensor:
         """Have the code of *kind*, and run it."""
         started = time.perf_counter()
+        self.busy(True)
+        how = None
+        while how is None:
+            how = self._have(kind, forward)
+        result = forward()  # once more, sealed: what is compiled must hold
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        self._say(f"{how} {kind}: {seconds:.1f} s")
+        self.busy(False)
+        return result
+
+    def _have(self, kind: str, forward: Callable[[], Tensor]) -> str | None:
+        """Load the code of *kind*, or compile and pin it, and return which; None where another worker was faster."""
         pinned = None if self._artifacts is None else self._artifacts.find(kind)
         if pinned is None:
             self._say(f"compiling {kind}, which takes a minute or more")
+        calls = self._calls(kind)
+        self._install(calls)
+        self._running = kind
         with _fresh(self._artifacts is not None):
             if pinned is not None:
                 torch.compiler.load_cache_artifacts(pinned)
@@ -111,16 +146,23 @@ class Compilation:
         if pinned is None and self._artifacts is not None and missed + bypassed:
             if made is None or bypassed:
                 raise ConfigError(f"{KEY}: of {kind} torch keeps nothing that other workers could load; expected none")
-            if not self._artifacts.add(kind, made[0]):  # another worker was faster
-                self._forget()
-                self.seconds += time.perf_counter() - started
-                return self._first(kind, forward)
-        result = forward()  # once more, sealed: what is compiled must hold
-        self._known.add(kind)
-        seconds = time.perf_counter() - started
-        self.seconds += seconds
-        self._say(f"{'compiled' if pinned is None else 'loaded, compiled,'} {kind}: {seconds:.1f} s")
-        return result
+            if not self._artifacts.add(kind, made[0]):
+                del self._backends[kind]
+                return None
+        self._code[kind] = calls
+        return "compiled" if pinned is None else "loaded, compiled,"
+
+    def _calls(self, kind: str) -> Sequence[Call]:
+        """Return what the modules are to run of a *kind*. Its backend is its own: calls of the same one share code."""
+        from torch._dynamo import lookup_backend
+
+        if kind not in self._backends:
+            compiler = lookup_backend(self._backend)
+            self._backends[kind] = lambda *args, **kwargs: compiler(*args, **kwargs)
+        own = self._backends[kind]
+        return [
+            torch.compile(module._call_impl, fullgraph=True, dynamic=False, backend=own) for module in self._modules
+        ]
 
     def _compile(self, kind: str, forward: Callable[[], Tensor]) -> None:
         from torch._dynamo import config
@@ -128,7 +170,8 @@ class Compilation:
 
         limits = {"recompile_limit": GRAPHS, "accumulated_recompile_limit": GRAPHS}
         try:
-            with config.patch(limits), self._one_graph_each():
+            with config.patch(limits), self._one_graph_each(), warnings.catch_warnings():
+                warnings.filterwarnings("ignore", CACHED, UserWarning)
                 forward()
         except TorchDynamoException as error:
             raise ConfigError(
@@ -140,7 +183,7 @@ class Compilation:
         """While inside, the first of the modules that are alike is compiled, and the others must do with its code."""
         alike: set[Any] = set()
 
-        def guarded(module: nn.Module, call: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(module: nn.Module, call: Call) -> Call:
             built = (type(module), tuple((name, tuple(p.shape)) for name, p in module.named_parameters()))
 
             def once(*args: Any, **kwargs: Any) -> Any:
@@ -160,11 +203,6 @@ class Compilation:
                 stack.callback(setattr, module, "_compiled_call_impl", call)
                 module._compiled_call_impl = guarded(module, call)
             yield
-
-    def _forget(self) -> None:
-        """Drop all code that is in memory."""
-        torch._dynamo.reset()
-        self._known.clear()
 
 
 def release(model: Model) -> None:

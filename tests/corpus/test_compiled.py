@@ -3,16 +3,15 @@
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pipeline.corpus import finish, layout, open_store
 from pipeline.corpus.compiled import PinnedCode, faults, remove_unnamed, unnamed
-from pipeline.corpus.local import LocalStore
 from pipeline.corpus.verify import inspect
 from pipeline.errors import ConfigError, CorpusError
+from tests.interrupted import Interrupted
 
 HERE, THERE = {"torch": "2.11", "gpu": "H100"}, {"torch": "2.12", "gpu": "H100"}
 
@@ -136,26 +135,6 @@ def test_where_a_record_cannot_be_read_no_code_is_taken_for_unnamed(store):
     assert unnamed(store) == []
     remove_unnamed(store)
     assert [entry.path for entry in store.list("compiled") if entry.path.endswith(".bin")]
-
-
-class Interrupted(LocalStore):
-    """Has somebody else act just before a call of this kind, once."""
-
-    def __init__(self, root: Path, kind: str, other: Callable[[], object]):
-        super().__init__(root)
-        self.kind, self.others = kind, [other]
-
-    def _meanwhile(self, kind: str) -> None:
-        if kind == self.kind and self.others:
-            self.others.pop()()
-
-    def create(self, path: str, data: bytes) -> bool:
-        self._meanwhile("create")
-        return super().create(path, data)
-
-    def delete(self, path: str) -> None:
-        self._meanwhile("delete")
-        super().delete(path)
 
 
 def test_code_that_is_removed_before_its_record_names_it_is_written_again(store):

@@ -13,7 +13,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from pipeline.config.schema import ConceptConfig, ErasureConfig, StepConfig
-from pipeline.config.sections.generation import Compile
+from pipeline.config.sections.generation import Attention, Compile
 from pipeline.erasure.recipe import active_methods, compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.compilation import Compilation, release
@@ -113,6 +113,56 @@ def test_of_blocks_that_are_alike_only_some_are_watched():
     assert made == 3 + 4 + 4 + 3 + 1  # plain, looking, gathering, switching and the decoder
     assert np.array_equal(draw(compiled), draw(engine(Compile.none, steps, family="flux")[0]))
     assert graphs() == made
+
+
+@pytest.mark.slow
+def test_a_kind_is_as_many_graphs_whichever_were_compiled_before_it():
+    """So what is pinned for it is all of it: torch would have blocks that are alike in two kinds share their code."""
+    cease = StepConfig(method="cease", options={"unlisted": False, "context": False})
+    made: dict[tuple[str, ...], list[int]] = {}
+    for order in (BATCH[1:2], BATCH), (BATCH, BATCH[1:2]):
+        compiled, before = engine(Compile.blocks, cease)[0], graphs()
+        for prompts in order:
+            draw(compiled, prompts)
+            made.setdefault(prompts, []).append(graphs() - before)
+            before = graphs()
+    decoder = 1  # which the batch that comes first compiles
+    assert made[BATCH[1:2]] == [9 + decoder, 9]
+    assert made[BATCH] == [made[BATCH][1] - decoder, 2 * 9 + decoder]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", [None, "flux"])
+def test_a_decoder_in_tiles_is_a_graph_for_each_shape_of_tile(family: str | None):
+    size = (64, 48)  # tiles of 32 pixels at most, which overlap by a quarter
+    compiled, plain = (
+        engine(Compile.full, family=family, size=size)[0],
+        engine(Compile.none, family=family, size=size)[0],
+    )
+    for one in (compiled, plain):
+        one.model.pipe.vae.use_tiling = True
+    compiled.warm_up()
+    made = graphs()
+    assert made == 1 + 4, "the denoiser; whole tiles, those at two sides, and the one in the corner"
+    assert np.array_equal(draw(compiled, size=size), draw(plain, size=size))
+    assert graphs() == made
+
+
+@pytest.mark.slow
+def test_a_kernel_of_attention_that_is_asked_for_is_in_the_same_graphs():
+    drawn = []
+    for compile in (Compile.full, Compile.none):
+        made, _ = engine(compile)
+        made.sampler.attention = Attention.cudnn  # of those that it leaves the choice among, a CPU has some
+        made.warm_up()
+        drawn.append(draw(made))
+    assert graphs() == 2
+    assert np.array_equal(*drawn)
+
+
+def test_a_user_is_not_warned_of_what_torch_finds_in_diffusers(recwarn: pytest.WarningsRecorder):
+    engine(Compile.full, family="flux")[0].warm_up()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from pipeline.config.sections.generation import Compile
 from pipeline.corpus import open_store
-from pipeline.corpus.compiled import PinnedCode
+from pipeline.corpus.compiled import PinnedCode, unnamed
 from pipeline.errors import ConfigError
 from pipeline.generation.compilation import Compilation, kind_of
 from pipeline.models.compiling import obstacle
+from tests.interrupted import Interrupted
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,6 +64,16 @@ def test_the_first_pins_what_the_others_load(tmp_path: Path):
     second, said = draw(pins(tmp_path))
     assert [line.rpartition(":")[0] for line in said] == ["loaded, compiled, plain-2x8"]
     assert torch.equal(first, second)
+
+
+def test_who_is_late_loads_what_the_first_has_pinned(tmp_path: Path):
+    first: list[Tensor] = []
+    store = Interrupted(tmp_path, "create", lambda: first.append(draw(pins(tmp_path))[0]))
+    late, said = draw(PinnedCode(store, "a" * 64, {"torch": "this"}, accept_environment=False))
+    assert [line.split(" plain")[0] for line in said] == ["compiling", "loaded, compiled,"]
+    assert torch.equal(late, first[0])
+    assert len(list(tmp_path.glob("compiled/*.bin"))) == 1
+    assert not unnamed(store)
 
 
 def test_what_does_not_load_is_refused_and_where_that_is_accepted_made_anew(tmp_path: Path):
