@@ -225,13 +225,13 @@ def _generate_here(
     from pipeline.worker import Worker
 
     session = Session(config, output=output, say=progress.say)
-    record = prepare(session, plan.summary())
+    record = prepare(session, plan.summary(), accept_environment=accept_environment)
     if pair_samples:
         try:
             draw_evidence(session, record, pair_samples)
         except Exception as error:  # of a prompt, which the run itself will find and leave out
             progress.say(f"the evidence's pairs could not be drawn: {last_line(str(error))}")
-    worker = Worker(session, record, accept_environment=accept_environment)
+    worker = Worker(session, record, looked=plan.looked, accept_environment=accept_environment)
     return run_local(open_coordinator(output.store, config, plan, known=known), worker, progress)
 
 

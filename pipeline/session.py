@@ -6,7 +6,7 @@ takes what it finds there and solves nothing again. Knows nothing of shards or o
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -88,6 +88,7 @@ class Session:
         self._checked: RunRecord | None = None  # whose detectors are found to be these
         self._model: Model | None = None
         self._originals: dict[str, Tensor] = {}  # of the weights that an edit has written over
+        self._compiled: Compilation | None = None  # the last one
 
     @property
     def auditor(self) -> Auditor | None:
@@ -183,7 +184,10 @@ class Session:
     def _compilation(self, model: Model, artifacts: Artifacts | None) -> Compilation | None:
         compile = self.config.generation.compile
         check_compiler(compile, self.device)
-        return None if compile is Compile.none else Compilation(model, compile, artifacts, self.say)
+        if compile is Compile.none:
+            return None
+        self._compiled = Compilation(model, compile, artifacts, self.say, earlier=self._compiled)
+        return self._compiled
 
     def artifacts(self, identity: str, *, accept_environment: bool = False) -> PinnedCode:
         """Return the compiled code that is pinned in the corpus of *identity*, for this environment."""
@@ -193,10 +197,29 @@ class Session:
         """Return the environment in which this session draws."""
         return environment(self.device, self.config.cluster.threads_per_worker, self.config.generation)
 
-    def compile_ahead(self, recipe: CompiledRecipe, identity: str) -> None:
-        """Pin compiled code for the corpus of *identity*, so that its workers load it."""
+    def compile_ahead(self, recipe: CompiledRecipe, summary: PlanSummary, *, accept_environment: bool) -> None:
+        """Pin compiled code for the corpus of *summary*, so that its workers load it.
+
+        Raises ``ConfigError`` where it cannot be compiled, and where what an earlier start has pinned does not load,
+        unless another environment is accepted.
+        """
         if self.config.generation.compile is not Compile.none:
-            self.engine(recipe, compiled=True, artifacts=self.artifacts(identity)).warm_up()
+            sizes = self.sizes(summary.looked)
+            artifacts = self.artifacts(summary.identity.digest, accept_environment=accept_environment)
+            self.warm_up(self.engine(recipe, compiled=True, artifacts=artifacts), sizes)
+
+    def warm_up(self, engine: Engine, sizes: Sequence[tuple[int, int]]) -> None:
+        """Have compiled what batches of *sizes* come to, as far as there is time for it: half of what loading may take.
+
+        Raises ``ConfigError`` as ``Engine.warm_up`` does.
+        """
+        engine.warm_up(sizes, self.config.cluster.load_timeout / 2)
+
+    def sizes(self, looked: Looked) -> list[tuple[int, int]]:
+        """Return the sizes, width and height, that will be drawn, as far as rows were *looked* at, those of most rows
+        first."""
+        found = self._sizes(looked)
+        return sorted(found, key=lambda size: found[size], reverse=True)
 
     def settle_batch_size(self, summary: PlanSummary) -> int:
         """Fix the config's batch size for the plan of *summary*: "auto" is what the corpus was begun with, or else what
@@ -251,8 +274,8 @@ class Session:
         return CompiledRecipe.from_files(record.recipe, lambda name: self.output.store.read(layout.recipe(name)))
 
 
-def prepare(session: Session, summary: PlanSummary) -> RunRecord:
-    """Pin the run: solve the recipe, check it, fix the batch size, write tensors and `run.yaml`.
+def prepare(session: Session, summary: PlanSummary, *, accept_environment: bool = False) -> RunRecord:
+    """Pin the run: solve the recipe, check it, fix the batch size, compile, write tensors and `run.yaml`.
 
     A run that is pinned already is returned as it is, also where another start pinned it meanwhile. Raises
     ``ConfigError`` where it is of another identity (``existing_run``).
@@ -275,7 +298,7 @@ def prepare(session: Session, summary: PlanSummary) -> RunRecord:
     methods = active_methods(config, session.model)
     Engine(config, session.model, methods).rehearse()  # what workers do is refused before it is pinned
     batch_size = session.settle_batch_size(summary)
-    session.compile_ahead(recipe, summary.identity.digest)
+    session.compile_ahead(recipe, summary, accept_environment=accept_environment)
     for name, data in recipe.tensors.items():
         output.store.write(layout.recipe(name), data)
     words = pinned_words(config.proved)

@@ -27,6 +27,7 @@ from pipeline.audit.captions import caption, cut_off, without
 from pipeline.audit.quality import Values
 from pipeline.audit.verdict import Verdict
 from pipeline.config.sections.audit import CaptionPolicy, CaptionUnread, Policy
+from pipeline.config.sections.generation import Compile
 from pipeline.corpus import (
     NO_CAPTION,
     Attempt,
@@ -43,7 +44,7 @@ from pipeline.drawable import Drawable
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Batch
 from pipeline.models.extent import Extent, Part, in_one
-from pipeline.prompts import PlannedShard, Sample, further_seed
+from pipeline.prompts import Looked, PlannedShard, Sample, further_seed
 from pipeline.session import Session
 
 PENDING = 2
@@ -85,8 +86,11 @@ class ShardResult:
 class Worker:
     """Generates, audits, encodes and commits planned shards of one pinned run on one device."""
 
-    def __init__(self, session: Session, record: RunRecord, *, accept_environment: bool = False):
-        """Take the session's model, with the pinned recipe.
+    def __init__(
+        self, session: Session, record: RunRecord, *, looked: Looked | None = None, accept_environment: bool = False
+    ):
+        """Take the session's model, with the pinned recipe, and where it is compiled, have it compiled for the sizes of
+        the rows that were *looked* at.
 
         Raises ``ConfigError`` where model or environment are not those that the run was begun with: their bytes would
         differ from those already committed.
@@ -104,8 +108,10 @@ class Worker:
             )
         self.concepts = session.concepts
         artifacts = session.artifacts(record.digest, accept_environment=accept_environment)
+        compiled = config.generation.compile is not Compile.none
+        sizes = session.sizes(looked or Looked()) if compiled else []  # while it has the model
         self.engine = session.engine(session.pinned_recipe(record), last=True, compiled=True, artifacts=artifacts)
-        self.engine.warm_up()
+        session.warm_up(self.engine, sizes)
         self.auditor = session.auditor
         self.quality = session.quality
         self._drawable = Drawable(self.engine, self.auditor)
@@ -119,19 +125,22 @@ class Worker:
         attempt: str,
         excluded: frozenset[str] = frozenset(),
         drew: Callable[[int], None] = lambda images: None,
+        compiling: Callable[[bool], None] = lambda begun: None,
     ) -> Future[ShardResult]:
         """Generate *planned* on the calling thread; the future resolves once it is committed.
 
         ``attempt`` names this attempt and no other. ``excluded`` are keys of samples known to kill a worker: their
         slots are filled with padding and their rows say ``failed``, as do those of rows that cannot be drawn. ``drew``
-        is called, on the calling thread, with the number of pictures of each batch. Errors of generation are raised
-        here, those of storage by the future.
+        is called, on the calling thread, with the number of pictures of each batch, ``compiling`` when it begins (True)
+        and when it ends (False) to compile or load what was not met before. Errors of generation are raised here, those
+        of storage by the future.
         """
-        started, compiling = time.monotonic(), self.engine.compiling_seconds
+        self.engine.tell_of_compiling(compiling)
+        started, compiled = time.monotonic(), self.engine.compiling_seconds
         self._pending.acquire()
         try:
             outcomes, images, device_seconds = self._generate(planned, excluded, drew)
-            started += self.engine.compiling_seconds - compiling  # a size first met here: no work on this shard
+            started += self.engine.compiling_seconds - compiled  # what was first met here: no work on this shard
         except BaseException:
             self._pending.release()
             raise
@@ -139,8 +148,15 @@ class Worker:
         future.add_done_callback(lambda _: self._pending.release())
         return future
 
-    def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = frozenset()) -> None:
+    def probe(
+        self,
+        planned: PlannedShard,
+        keys: frozenset[str],
+        excluded: frozenset[str] = frozenset(),
+        compiling: Callable[[bool], None] = lambda begun: None,
+    ) -> None:
         """Generate only the samples *keys* of a shard, in their own slots, and write nothing: does it survive?"""
+        self.engine.tell_of_compiling(compiling)
         others = frozenset(sample.key for sample in planned.samples) - keys
         self._generate(planned, excluded | others, lambda images: None)
 

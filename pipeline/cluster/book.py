@@ -51,6 +51,7 @@ class Book:
         self._where: dict[str, tuple[str, str]] = {}  # attempt -> (worker, lease id)
         self._attempts: defaultdict[int, set[str]] = defaultdict(set)  # shard -> open attempts at it
         self._drawn: dict[str, float] = {}  # attempt -> share of its samples; of open ones only
+        self._compiling: dict[str, tuple[str, float]] = {}  # lease -> attempt that waits for code, and since when
         self._places: Counter[str] = Counter()  # workers there that are not draining
         self._unseen: list[str] = []  # workers that ``late`` has not looked at in this round
 
@@ -105,6 +106,25 @@ class Book:
         if attempt in self._where:
             self._drawn[attempt] = share
 
+    @property
+    def waits_for_code(self) -> bool:
+        """Does any task wait for code of the model to be compiled or loaded?"""
+        return bool(self._compiling)
+
+    def compiling(self, attempt: str, begun: bool, now: float) -> None:
+        """A task waits for code, from now or no more; nothing happens if it is in nobody's hands. While it waits, the
+        time of its lease stands still."""
+        if attempt not in self._where:
+            return
+        worker, lease_id = self._where[attempt]
+        if begun:
+            self._compiling[lease_id] = attempt, now
+        elif lease_id in self._compiling:
+            _, since = self._compiling.pop(lease_id)
+            lease = self.workers[worker].leases[lease_id]
+            if lease.started is not None:
+                lease.started += now - max(since, lease.started)
+
     def close(self, attempt: str, now: float | None = None) -> Open | None:
         """Take one task out of its worker's hands; None if it is in nobody's.
 
@@ -122,6 +142,8 @@ class Book:
             del self._attempts[shard]
         if now is not None and lease.started is not None:
             lease.started = now
+        if lease_id in self._compiling and self._compiling[lease_id][0] == attempt:
+            del self._compiling[lease_id]
         if not lease.open:
             del leases[lease_id]
         return Open(shard=shard, attempt=attempt, worker=worker, probe=lease.probe, started=lease.started is not None)
@@ -160,16 +182,23 @@ class Book:
                     adopted |= set(tasks.values())
         return adopted
 
-    def late(self, now: float, deadline: Callable[[int], float], most: int) -> list[str]:
+    def late(self, now: float, deadline: Callable[[int], float], compiling: float, most: int) -> list[str]:
         """Workers that have run a lease for longer than ``deadline(tasks open in it)`` seconds since they began it or
-        last reported a task of it, or run none and are silent: those ask every few seconds.
+        last reported a task of it, or wait for code for longer than *compiling* seconds, or run none and are silent:
+        those ask every few seconds.
 
         It looks at up to *most* workers, and in the next calls at those after them.
         """
 
         def is_late(state: WorkerState) -> bool:
-            began = [(lease.started, len(lease.open)) for lease in state.leases.values() if lease.started is not None]
-            return any(now - since > deadline(n) for since, n in began) or (not began and now - state.heard > SILENCE)
+            began = [
+                (self._compiling[name][1], compiling)
+                if name in self._compiling
+                else (lease.started, deadline(len(lease.open)))
+                for name, lease in state.leases.items()
+                if lease.started is not None
+            ]
+            return any(now - since > most for since, most in began) or (not began and now - state.heard > SILENCE)
 
         self._unseen = self._unseen or list(self.workers)
         looked_at = [self._unseen.pop() for _ in range(min(most, len(self._unseen)))]

@@ -18,6 +18,7 @@ An exception, of storage above all, is raised again by every later call: the fir
 and a worker that reports, or the driver that mourns one, does not wait to hear of it.
 """
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -31,6 +32,7 @@ from pipeline.cluster.history import History
 from pipeline.cluster.judgement import FirstTasks, Places, place
 from pipeline.cluster.pace import Pace
 from pipeline.cluster.protocol import (
+    Compiling,
     Counts,
     Drawn,
     Failure,
@@ -70,6 +72,7 @@ class Coordinator:
         error_budget: int,
         node_loss_budget: int,
         shard_timeout: float | None = None,
+        load_timeout: float = math.inf,
         held: Mapping[str, Sequence[Held]] | None = None,
         ahead: int = 1,
         clock: Callable[[], float] = time.monotonic,
@@ -77,11 +80,13 @@ class Coordinator:
     ):
         """*record* writes a failure down, *committed* asks storage which of some shards are committed; both are called
         on *threads*, and *record* also by the caller. *token* tells this coordinator's attempts from any other's.
-        *held* is what workers hold of a predecessor's leases. *ahead* shards are planned before they are due."""
+        *load_timeout* bounds, in seconds, how long a task may wait for code to be compiled, which its deadline leaves
+        out. *held* is what workers hold of a predecessor's leases. *ahead* shards are planned before they are due."""
         self._plan, self._token, self._clock = Ahead(plan), token, clock
         self._called, self._stood_still = clock(), 0.0
         self._history = History(past, record)
         self._pace = Pace(shard_timeout)
+        self._load_timeout = load_timeout
         self._book = Book()
         self._places = Places()
         self._aside = Aside(committed, record, threads or ThreadPoolExecutor(1, "storage"))
@@ -153,11 +158,14 @@ class Coordinator:
         return Wait(seconds=max(SHORTEST_WAIT, len(self._idle) / CALLS_OF_THE_IDLE))
 
     @final_failure
-    def report(self, worker: str, done: Sequence[Report], drawn: Drawn | None = None) -> None:
-        """Take in reports, and how far the task at work has come, without asking for work."""
-        if drawn is not None:
-            self._images += drawn.images
-            self._book.draw(drawn.attempt, drawn.share)
+    def report(self, worker: str, done: Sequence[Report], word: Drawn | Compiling | None = None) -> None:
+        """Take in reports, and how far the task at work has come or what it waits for, without asking for work."""
+        if isinstance(word, Drawn):
+            self._images += word.images
+            self._book.draw(word.attempt, word.share)
+        elif word is not None:
+            self._book.compiling(word.attempt, word.begun, self._now())
+            self._triage.log += [f"worker {worker}: {line}" for line in word.said]
         for report in done:
             opened = self._book.close(report.attempt, self._now())
             if opened is None:
@@ -199,7 +207,7 @@ class Coordinator:
     @final_failure
     def tick(self) -> None:
         """Let go of workers past their deadline."""
-        for worker in self._book.late(self._now(), self._pace.deadline, LOOKED_AT):
+        for worker in self._book.late(self._now(), self._pace.deadline, self._load_timeout, LOOKED_AT):
             self._hung.add(worker)
             self.lost(worker, FailureKind.timeout, "past its deadline, counted as hung")
 
@@ -213,7 +221,9 @@ class Coordinator:
             resumed=self._resumed,
             leased=len(self._book),
             in_doubt=len(self._fates.in_doubt),
-            patience=max(SILENCE, self._pace.deadline(self._largest)),
+            patience=max(
+                SILENCE, self._pace.deadline(self._largest), self._load_timeout if self._book.waits_for_code else 0.0
+            ),
             under_way=self._book.drawn,
             workers=len(self._book.workers),
             counts=dict(self._fates.counts),

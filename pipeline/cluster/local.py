@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.loop import Answer, Loop, Processor
 from pipeline.cluster.progress import Progress
-from pipeline.cluster.protocol import Drawn, Report, Snapshot
+from pipeline.cluster.protocol import Compiling, Drawn, Report, Snapshot
 
 NAME = "local#1"
 PAUSE = 0.05  # seconds between two looks whether storage has answered
@@ -30,9 +30,9 @@ class LocalDesk:
             self._show()
         return lambda: answer
 
-    def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None:
+    def report(self, done: Sequence[Report], word: Drawn | Compiling | None = None) -> None:
         with self._lock, contextlib.suppress(Exception):  # the coordinator raises it again, at the next ``ask``
-            self._coordinator.report(NAME, done, drawn)
+            self._coordinator.report(NAME, done, word)
             self._show()
 
     def leave(self) -> None:

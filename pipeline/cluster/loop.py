@@ -12,9 +12,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.cluster.protocol import Drawn, Held, Lease, Report, Stop, Task, Wait
+from pipeline.cluster.protocol import Compiling, Drawn, Held, Lease, Report, Stop, Task, Wait
 from pipeline.corpus.stores import Full
 from pipeline.errors import EndpointError, StoreError
 from pipeline.prompts import PlannedShard
@@ -31,9 +32,20 @@ class Processor(Protocol):
     """The part of ``worker.Worker`` that the loop drives."""
 
     def process(
-        self, planned: PlannedShard, attempt: str, excluded: frozenset[str] = ..., drew: Callable[[int], None] = ...
+        self,
+        planned: PlannedShard,
+        attempt: str,
+        excluded: frozenset[str] = ...,
+        drew: Callable[[int], None] = ...,
+        compiling: Callable[[bool], None] = ...,
     ) -> "Future[ShardResult]": ...
-    def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = ...) -> None: ...
+    def probe(
+        self,
+        planned: PlannedShard,
+        keys: frozenset[str],
+        excluded: frozenset[str] = ...,
+        compiling: Callable[[bool], None] = ...,
+    ) -> None: ...
     def close(self) -> None: ...
 
 
@@ -45,7 +57,7 @@ class Desk(Protocol):
     """
 
     def ask(self, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Callable[[], Answer]: ...
-    def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None: ...
+    def report(self, done: Sequence[Report], word: Drawn | Compiling | None = None) -> None: ...
     def leave(self) -> None: ...
 
 
@@ -71,8 +83,11 @@ class Loop:
     That is so on CUDA, where one device-side assert fails every later call.
     """
 
-    def __init__(self, worker: Processor, desk: Desk, *, fragile: bool = False):
-        self._worker, self._desk, self._fragile = worker, desk, fragile
+    def __init__(
+        self, worker: Processor, desk: Desk, *, fragile: bool = False, said: Callable[[], Sequence[str]] = lambda: ()
+    ):
+        """*said* gives what the worker has said, and was not passed on elsewhere, since it was last asked."""
+        self._worker, self._desk, self._fragile, self._said = worker, desk, fragile, said
         self._lock = threading.Condition()
         self._leases: dict[str, Lease] = {}  # not yet reported in full
         self._open: dict[str, str] = {}  # attempt -> lease id
@@ -134,13 +149,13 @@ class Loop:
     def _do(self, task: Task) -> None:
         """Run one task; whatever it raises is the task's failure, and becomes its report."""
         shard = task.planned.index
-        told = Told(self._tell, task)
+        told, compiling = Told(self._tell, task), partial(self._compiling, task.attempt)
         try:
             if task.probe is not None:
-                self._worker.probe(task.planned, task.probe, task.excluded)
+                self._worker.probe(task.planned, task.probe, task.excluded, compiling)
                 self._end(Report(shard=shard, attempt=task.attempt))
                 return
-            future = self._worker.process(task.planned, task.attempt, task.excluded, told)
+            future = self._worker.process(task.planned, task.attempt, task.excluded, told, compiling)
         except EndpointError as error:  # no fault of the shard, nor of this process
             self._end(Report(shard=shard, attempt=task.attempt, error=str(error), storage=True))
             return
@@ -172,6 +187,12 @@ class Loop:
             self._last_call = now
             self._desk.report(self._take(), drawn)
             return True
+
+    def _compiling(self, attempt: str, begun: bool) -> None:
+        """Say at once that a task waits for code, or no more: the time is not counted."""
+        with self._lock:
+            self._last_call = time.monotonic()
+            self._desk.report(self._take(), Compiling(attempt=attempt, begun=begun, said=tuple(self._said())))
 
     def _end(self, report: Report) -> None:
         with self._lock:

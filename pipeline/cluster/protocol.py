@@ -117,6 +117,16 @@ class Drawn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Compiling:
+    """A task waits, from now (*begun*) or no more, for code of the model to be compiled or loaded: no work on it.
+    ``said`` are lines that tell of it."""
+
+    attempt: str
+    begun: bool
+    said: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Held:
     """A lease that its worker still holds, without its prompts; ``attempts`` is empty for a probe."""
 

@@ -78,6 +78,7 @@ def open_coordinator(
         token=secrets.token_hex(4),
         error_budget=config.cluster.error_budget,
         node_loss_budget=config.cluster.node_loss_budget,
+        load_timeout=config.cluster.load_timeout,
         shard_timeout=config.cluster.shard_timeout,
         held=held,
         ahead=max(1, min(MOST_AHEAD, SAMPLES_AHEAD // config.output.samples_per_shard)),

@@ -4,8 +4,10 @@ Batches are of one picture size and one length of texts, and the last of each ki
 picture is computed together with is part of the plan, because a batch's shape can change its bytes.
 """
 
+import math
+import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,18 +95,30 @@ class Engine:
         generation = self.config.generation
         self.sampler.rehearse(prompts, *generation.pixels, generation.steps, generation.guidance)
 
-    def warm_up(self) -> None:
-        """Have everything compiled that batches of the config's size come to, whether they name a concept or none.
+    def warm_up(self, sizes: Sequence[tuple[int, int]] | None = None, seconds: float = math.inf) -> None:
+        """Have everything compiled that batches of these *sizes* come to, width and height in pixels (None: the
+        config's), whether they name a concept or none. After so many *seconds* no further size is begun: what is not
+        compiled by then is when it is met.
 
         Raises ``ConfigError`` as ``Compilation.run`` does.
         """
         if self.sampler.compilation is None:
             return
-        generation, size = self.config.generation, self.config.generation.batch_size
-        for pairs in ([], self._concerned()):
-            named = pairs[:size]
-            prompts = self._encode(named, 1).batch(named + [PADDING] * (size - len(named)), self.model.device)
-            self.sampler.warm_up(prompts, *generation.pixels, generation.steps, generation.guidance)
+        generation, count = self.config.generation, self.config.generation.batch_size
+        until = time.monotonic() + seconds
+        for size in [generation.pixels] if sizes is None else sizes:
+            if time.monotonic() > until:
+                return
+            for pairs in ([], self._concerned()):
+                named = pairs[:count]
+                prompts = self._encode(named, 1).batch(named + [PADDING] * (count - len(named)), self.model.device)
+                self.sampler.warm_up(prompts, *size, generation.steps, generation.guidance)
+
+    def tell_of_compiling(self, tell: Callable[[bool], object]) -> None:
+        """From now on *tell* when it begins to compile, or to load what others have compiled (True), and when it ends
+        (False)."""
+        if self.sampler.compilation is not None:
+            self.sampler.compilation.busy = tell
 
     @property
     def compiling_seconds(self) -> float:

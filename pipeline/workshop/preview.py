@@ -50,20 +50,20 @@ def measure(config: Config, plan: Plan, say: Callable[[str], object] = lambda li
     recipe = session.compile()
     batch_size = session.settle_batch_size(plan.summary())
     engine = session.engine(recipe, last=True, compiled=True)
-    engine.warm_up()
     drawable = Drawable(engine, auditor)
     drawn = [sample for sample in plan.shard(0).samples if drawable.fault(sample) is None]
     if not drawn:
         return None
     samples = max(batches(drawn, batch_size, engine.chunks_of), key=lambda batch: len(batch) * _pixels(batch[0]))
     size = samples[0].width, samples[0].height
+    engine.warm_up([size])
     length = None if of_one_length(config.generation) else engine.chunks_of
     found = batching(plan, batch_size, length, drawable.placed)
     sizes: list[int] = []
     seconds, again = 0.0, 0
     for measured in (samples[:1], samples):  # kernels and allocators warm up on the first
         sizes, again = [], 0
-        started = time.perf_counter()
+        started, compiled = time.perf_counter(), engine.compiling_seconds
         (batch,) = engine.generate(measured)
         verdicts = [None] * len(measured) if auditor is None else auditor.judge(batch.images)
         for fault, verdict, image in zip(batch.faults, verdicts, batch.images, strict=True):
@@ -72,7 +72,7 @@ def measure(config: Config, plan: Plan, say: Callable[[str], object] = lambda li
         if quality is not None:
             with ThreadPoolExecutor(1) as threads:
                 quality.look(batch.images, [sample.prompt for sample in measured], threads).result()
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - started - (engine.compiling_seconds - compiled)
     tries = 1 + (config.audit.attempts if config.audit.policy is Policy.regenerate else 0)
     pictures = sum((again / len(samples)) ** attempt for attempt in range(tries))  # per sample
     picture = sum(sizes) / len(sizes)

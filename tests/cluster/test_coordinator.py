@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,13 +16,15 @@ from pipeline.cluster.coordinator import STALL, Coordinator
 from pipeline.cluster.fates import STORAGE_PATIENCE
 from pipeline.cluster.history import MOST_BLAMED
 from pipeline.cluster.pace import FIRST_DEADLINE
-from pipeline.cluster.protocol import Failure, FailureKind, Lease, Report, Stop, Task, Wait
+from pipeline.cluster.protocol import Compiling, Failure, FailureKind, Lease, Report, Stop, Task, Wait
 from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import Config
 from pipeline.corpus import open_store
 from pipeline.errors import StoreError
 from pipeline.prompts import PlannedShard, Sample
 from tests.cluster.inline import Inline
+
+LOAD_TIMEOUT = 3000.0
 
 
 class Shards:
@@ -64,6 +67,7 @@ class Desk:
             "error_budget": error_budget,
             "node_loss_budget": 5,
             "shard_timeout": timeout,
+            "load_timeout": LOAD_TIMEOUT,
             "committed": self.found,
             "threads": Inline(),
         }
@@ -672,6 +676,55 @@ def test_a_worker_that_hangs_within_a_lease_is_found_in_the_time_of_what_is_left
     desk.wait(46.0)
     assert desk.state.hung == ["a#1"]
     assert desk.kinds(last.planned.index) == [FailureKind.timeout]
+
+
+def compiling(desk: Desk, task: Task, *, begun: bool, said: Sequence[str] = ()) -> None:
+    desk.coordinator.report("a#1", [], Compiling(attempt=task.attempt, begun=begun, said=said))
+
+
+def test_what_compiling_takes_is_not_counted_and_is_told() -> None:
+    desk = Desk(shards=2, timeout=60.0)
+    lease = desk.lease("a#1")
+    desk.begin("a#1", lease)
+    desk.wait(50.0)
+    compiling(desk, lease.tasks[0], begun=True, said=["compiling plain-2x4"])
+    assert desk.state.log == ["worker a#1: compiling plain-2x4"]
+    assert desk.state.patience == LOAD_TIMEOUT
+    desk.wait(LOAD_TIMEOUT - 1)
+    compiling(desk, lease.tasks[0], begun=False)
+    desk.wait(9.0)
+    assert desk.state.hung == []
+    assert desk.state.patience < LOAD_TIMEOUT
+    desk.wait(2.0)
+    assert desk.state.hung == ["a#1"], "61 s were of its own"
+
+
+def test_a_worker_that_hangs_while_it_compiles_is_found_in_the_time_of_loading() -> None:
+    desk = Desk(shards=2, timeout=60.0)
+    lease = desk.lease("a#1")
+    desk.begin("a#1", lease)
+    compiling(desk, lease.tasks[0], begun=True)
+    desk.wait(LOAD_TIMEOUT + 1)
+    assert desk.state.hung == ["a#1"]
+    assert desk.state.patience < LOAD_TIMEOUT, "nobody compiles any more"
+
+
+def test_of_a_lease_of_several_shards_only_what_compiling_took_is_left_out() -> None:
+    desk = Desk(shards=40, timeout=45.0)
+    first = desk.lease("a#1")
+    lease = desk.lease("a#1", [replace(desk.commit(first.tasks[0]), seconds=0.01)])
+    desk.begin("a#1", lease)
+    for before, task in pairwise(lease.tasks):
+        compiling(desk, task, begun=True)
+        desk.wait(100.0)
+        desk.coordinator.report("a#1", [desk.commit(before)])  # it was drawn before, and is committed meanwhile
+        desk.wait(100.0)
+        compiling(desk, task, begun=False)
+        assert desk.state.hung == []
+    desk.wait(44.0)
+    assert desk.state.hung == []
+    desk.wait(2.0)
+    assert desk.state.hung == ["a#1"]
 
 
 def test_an_idle_worker_that_falls_silent_counts_as_hung() -> None:

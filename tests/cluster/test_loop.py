@@ -17,7 +17,18 @@ import pytest
 from pipeline.cluster.coordinator import Coordinator
 from pipeline.cluster.local import LocalDesk, run_local
 from pipeline.cluster.loop import Loop
-from pipeline.cluster.protocol import Counts, Drawn, Failure, FailureKind, Lease, Planner, Report, Snapshot, Wait
+from pipeline.cluster.protocol import (
+    Compiling,
+    Counts,
+    Drawn,
+    Failure,
+    FailureKind,
+    Lease,
+    Planner,
+    Report,
+    Snapshot,
+    Wait,
+)
 from pipeline.cluster.records import open_coordinator
 from pipeline.config.schema import BadRows, Config
 from pipeline.corpus import (
@@ -90,6 +101,7 @@ class Pretender:
         attempt: str,
         excluded: frozenset[str] = frozenset(),
         drew: Callable[[int], None] = lambda images: None,
+        compiling: Callable[[bool], None] = lambda begun: None,
     ) -> Future[Result]:
         self.on_device.append((planned.index, self.under_way))
         self._generate(planned, {sample.key for sample in planned.samples} - excluded)
@@ -99,7 +111,13 @@ class Pretender:
         self.under_way += 1
         return self._threads.submit(self._commit, planned, attempt, excluded)
 
-    def probe(self, planned: PlannedShard, keys: frozenset[str], excluded: frozenset[str] = frozenset()) -> None:
+    def probe(
+        self,
+        planned: PlannedShard,
+        keys: frozenset[str],
+        excluded: frozenset[str] = frozenset(),
+        compiling: Callable[[bool], None] = lambda begun: None,
+    ) -> None:
         self._generate(planned, set(keys - excluded))
 
     def close(self) -> None:
@@ -180,6 +198,47 @@ def test_many_workers_say_less_and_no_picture_is_lost() -> None:
     Loop(Pretender(batch_seconds=0.01), desk).run()
     assert desk.drawn == []
     assert [report.images for report in desk.reported] == [8]
+
+
+class Compiler(Pretender):
+    """Has something to compile for its first shard, and says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def take_said(self) -> Sequence[str]:
+        said, self.said = self.said, []
+        return said
+
+    def process(
+        self,
+        planned: PlannedShard,
+        attempt: str,
+        excluded: frozenset[str] = frozenset(),
+        drew: Callable[[int], None] = lambda images: None,
+        compiling: Callable[[bool], None] = lambda begun: None,
+    ) -> Future[Result]:
+        if planned.index == 0:
+            self.said.append("compiling plain-2x4")
+            compiling(True)
+            self.said.append("compiled plain-2x4")
+            compiling(False)
+        return super().process(planned, attempt, excluded, drew, compiling)
+
+
+def test_that_a_task_waits_for_code_is_said_at_once_by_however_many_workers() -> None:
+    from pipeline.cluster.protocol import Stop, Task
+
+    tasks = tuple(Task(planned=Shards().shard(shard), attempt=f"a{shard}") for shard in range(2))
+    desk = Recorder([Lease(id="l0", tasks=tasks, report_every=600.0), Wait(seconds=0.01), Stop(reason="finished")])
+    worker = Compiler()
+    Loop(worker, desk, said=worker.take_said).run()
+    assert desk.drawn == [
+        Compiling(attempt="a0", begun=True, said=("compiling plain-2x4",)),
+        Compiling(attempt="a0", begun=False, said=("compiled plain-2x4",)),
+    ]
+    assert sorted(report.attempt for report in desk.reported) == ["a0", "a1"]
 
 
 def test_the_device_does_not_wait_for_commits() -> None:
@@ -450,7 +509,7 @@ class Recorder:
         self.answers = list(answers)
         self.asked: list[tuple[list[Report], list[str], str | None]] = []
         self.reported: list[Report] = []
-        self.drawn: list[Drawn] = []
+        self.drawn: list[Drawn | Compiling] = []
         self.lock = threading.Lock()
 
     def ask(self, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Callable[[], object]:
@@ -458,9 +517,9 @@ class Recorder:
         self.reported += done
         return lambda: self.answers.pop(0)
 
-    def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None:
+    def report(self, done: Sequence[Report], word: Drawn | Compiling | None = None) -> None:
         self.reported += done
-        self.drawn += [drawn] if drawn is not None else []
+        self.drawn += [word] if word is not None else []
 
     def leave(self) -> None: ...
 

@@ -18,7 +18,7 @@ from ray.exceptions import RayActorError
 from pipeline.cluster.coordinator import SHORTEST_WAIT, Coordinator
 from pipeline.cluster.loop import Answer, Loop
 from pipeline.cluster.process import settle_in
-from pipeline.cluster.protocol import Counts, Drawn, FailureKind, Held, Planner, Report, Snapshot, Wait
+from pipeline.cluster.protocol import Compiling, Counts, Drawn, FailureKind, Held, Planner, Report, Snapshot, Wait
 from pipeline.cluster.records import open_coordinator, read_nonce
 from pipeline.config.schema import Config
 from pipeline.corpus import Output, open_store
@@ -57,8 +57,8 @@ class CoordinatorActor:
     def next(self, worker: str, done: Sequence[Report], holding: Sequence[str], running: str | None) -> Answer:
         return self._coordinator.next(worker, done, holding, running)
 
-    def report(self, worker: str, done: Sequence[Report], drawn: Drawn | None) -> None:
-        self._coordinator.report(worker, done, drawn)
+    def report(self, worker: str, done: Sequence[Report], word: Drawn | Compiling | None) -> None:
+        self._coordinator.report(worker, done, word)
 
     def leave(self, worker: str) -> None:
         self._coordinator.leave(worker)
@@ -124,11 +124,11 @@ class RayDesk:
 
         return answer
 
-    def report(self, done: Sequence[Report], drawn: Drawn | None = None) -> None:
+    def report(self, done: Sequence[Report], word: Drawn | Compiling | None = None) -> None:
         with self._changed:
             # With no coordinator a report is dropped: commits are in storage, where the next one will find them.
-            if (done or drawn) and self._coordinator is not None:
-                self._coordinator.report.remote(self._worker, done, drawn)
+            if (done or word) and self._coordinator is not None:
+                self._coordinator.report.remote(self._worker, done, word)
 
     def leave(self) -> None:
         with self._changed:
@@ -201,11 +201,11 @@ class WorkerActor:
             self._opened = Session(config, device=device, output=self._output, say=self._said.append)
         return self._opened
 
-    def prepare(self, config: Config, summary: Any, device: str) -> Any:
+    def prepare(self, config: Config, summary: Any, device: str, accept_environment: bool) -> Any:
         """Pin the run (see ``pipeline.session``); return its record."""
         from pipeline.session import prepare
 
-        return prepare(self._session(config, device), summary)
+        return prepare(self._session(config, device), summary, accept_environment=accept_environment)
 
     def draw_evidence(self, config: Config, record: Any, samples: Sequence[Any], device: str) -> None:
         """Draw pictures erased and unerased (see ``pipeline.pairs``)."""
@@ -213,21 +213,25 @@ class WorkerActor:
 
         draw_evidence(self._session(config, device), record, samples)
 
-    def load(self, config: Config, record: Any, device: str, accept_environment: bool) -> list[str]:
+    def load(self, config: Config, record: Any, looked: Any, device: str, accept_environment: bool) -> Sequence[str]:
         """Load the pinned model onto the device, and what is compiled of it; return what there is to tell of that."""
         from pipeline.worker import Worker
 
         # A moment without storage would else cost this place for good, or where it is the first one, the run.
         session = self._session(config, device)
-        self._worker = patiently(lambda: Worker(session, record, accept_environment=accept_environment))
+        self._worker = patiently(lambda: Worker(session, record, looked=looked, accept_environment=accept_environment))
         self._opened = None
         self._fragile = device == "cuda"
-        return self._said
+        return self._take_said()
+
+    def _take_said(self) -> Sequence[str]:
+        said, self._said[:] = list(self._said), []
+        return said
 
     def run(self, coordinator: Any) -> str:
         """Work until told to stop; return why."""
         self._desk = RayDesk(self._name, coordinator)
-        self._loop = Loop(self._worker, self._desk, fragile=self._fragile)
+        self._loop = Loop(self._worker, self._desk, fragile=self._fragile, said=self._take_said)
         if self._successor is not None:  # the coordinator died while this call was on its way
             self._desk.attach(self._successor)
         return self._loop.run()

@@ -216,12 +216,13 @@ class Driver:
                 call = member.actor.draw_evidence.remote(config, self._record, self._pair_samples, device)
                 self._fleet.send(member, Stage.drawing, call)
             elif self._record is not None:
-                call = member.actor.load.remote(config, self._record, device, self._accept_environment)
+                looked = self._summary.looked
+                call = member.actor.load.remote(config, self._record, looked, device, self._accept_environment)
                 self._fleet.send(member, Stage.loading, call)
             elif not self._fleet.at(Stage.preparing):
                 if config.generation.compile is not Compile.none:
                     self._progress.say("the first worker compiles the model, which takes a minute or more")
-                call = member.actor.prepare.remote(config, self._summary, device)
+                call = member.actor.prepare.remote(config, self._summary, device, self._accept_environment)
                 self._fleet.send(member, Stage.preparing, call)
         for member in self._fleet.at(Stage.loaded):
             self._fleet.send(member, Stage.running, member.actor.run.remote(self._coordinator))
