@@ -105,9 +105,9 @@ def without(text: str, spans: Sequence[tuple[int, int]], subject: str | None) ->
     marked, at, plural = "", 0, list[bool]()
     for start, stop in spans:
         words = text[start:stop].strip()
-        is_phrase = re.match(rf"(?:{grammar.PREPOSITIONS})\b|\W*$", words, re.IGNORECASE)  # it takes nothing along
-        marked += text[at:start] + (" " if is_phrase else f" {mark} ")
-        plural += [] if is_phrase else [words.lower().endswith("s")]
+        is_noun = _is_noun(words, text[:start].rstrip())
+        marked += text[at:start] + (f" {mark} " if is_noun else " ")
+        plural += [words.lower().endswith("s")] if is_noun else []
         at = stop
     left: str | None = _tidied(marked + text[at:])
     while left is not None and mark in left:
@@ -119,6 +119,15 @@ def without(text: str, spans: Sequence[tuple[int, int]], subject: str | None) ->
     if left and text.lstrip()[0].isupper():
         return left[0].upper() + left[1:]
     return left
+
+
+def _is_noun(words: str, left: str) -> bool:
+    """Tell whether *words* behind *left* are a thing, and not what is said of one or joined to it, which takes nothing
+    along: "a dog" stays where "wearing a hat" or "and a cat" goes."""
+    edge = grammar.begins(words.lstrip("\"'“”‘’(["), False)
+    if edge is Edge.verb:  # of what stands before it, or as "sleeping" of a cat
+        return grammar.ends(left) is not Edge.noun or grammar.ends_with_determiner(left)
+    return edge is Edge.noun
 
 
 def _cut(text: str, begin: int, stop: int, plural: bool, subject: str | None) -> str | None:

@@ -22,7 +22,7 @@ class CEASEOptions:
     always_on: bool = False  # treat every prompt as concerned, whatever its score
     push: float = 1.0  # how far beyond the alternative to go, where nothing pulls towards an anchor
     look: float = 0.15  # until then only maps are gathered; 0, for models of few steps: the first switches everywhere
-    gather: float = 0.6  # maps are gathered until then; later ones only redraw what is already there
+    gather: float = 0.4  # maps are gathered until then; later ones only redraw what is already there
     threshold: float = 0.5  # of the map's range, above which a position belongs to the concept
     implied_threshold: float = 0.3  # the same, where words only imply the concept: they look at other things as well
 

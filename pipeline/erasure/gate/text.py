@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pipeline.concepts.concept import Concept
+from pipeline.concepts.function_words import FUNCTION_WORDS
 from pipeline.concepts.mentions import Mention, Naming
 from pipeline.concepts.normal import Gap, Kind, Piece, normal, pieces
 from pipeline.erasure.gate.calibration import FALSE_ALARMS, MEANS, OPENS
@@ -171,7 +172,7 @@ def words_of(text: str) -> dict[tuple[int, int], str]:
     """Return the words of *text* that are asked, in the normal form, by where they stand.
 
     They are, of scripts with capitals, those of ``LEAST`` letters and shorter ones before a number ("AK-47", "m16"); of
-    others all, which are runs of letters where a script has no blanks.
+    others all, which are runs of letters where a script has no blanks. Function words are not.
     """
     words = {}
     parts, i = pieces(text), 0
@@ -182,6 +183,8 @@ def words_of(text: str) -> dict[tuple[int, int], str]:
         word = "".join(part.text for part in parts[first:i])
         if first == i:
             i += 1
+        elif word in FUNCTION_WORDS:
+            continue
         elif len(word) >= LEAST or word.upper() == word.lower():
             words[parts[first].start, parts[i - 1].stop] = word
         elif i < len(parts) and parts[i].kind is Kind.digits:
