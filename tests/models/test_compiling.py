@@ -123,16 +123,17 @@ def test_compiled_is_another_corpus_and_uncompiled_is_the_one_of_before():
     assert plain.digest != compiled.digest
 
 
-def test_a_machine_without_a_compiler_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch):
+def test_a_machine_without_a_compiler_is_refused_in_a_line():
     from torch._inductor import config
 
-    monkeypatch.setattr(config.cpp, "cxx", ("no-such-compiler",))
-    assert cxx() is None
-    assert obstacle("cpu") == "no C++ compiler is found (g++, or what CXX names)"
-    check_compiler(Compile.none, "cpu")
-    for compile in (Compile.blocks, Compile.full):
-        with pytest.raises(ConfigError, match=rf"^generation.compile: is {compile}, but no C\+\+ compiler is found"):
-            check_compiler(compile, "cpu")
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}):  # pytest's own patch would take the setting away afterwards
+        assert cxx() is None
+        assert obstacle("cpu") == "no C++ compiler is found (g++, or what CXX names)"
+        check_compiler(Compile.none, "cpu")
+        for compile in (Compile.blocks, Compile.full):
+            line = rf"^generation.compile: is {compile}, but no C\+\+ compiler is found"
+            with pytest.raises(ConfigError, match=line):
+                check_compiler(compile, "cpu")
 
 
 def test_of_a_cpu_no_compiler_is_looked_for_before_it_is_asked_for():
