@@ -1,6 +1,6 @@
 """The loader of a training loop: equal counts on every rank and worker, and a resume that is exact."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ Remainder = Literal["drop", "pad"]
 REMAINDERS = ("drop", "pad")
 CONTEXTS = ("fork", "spawn", "forkserver")
 KIND = "lacuna loader 1"  # of a state
+NOT_PICKLED = ("_order", "_shares", "_reader", "_loader")
 
 
 class Loader:
@@ -91,8 +92,9 @@ class Loader:
         self._shares = _Shares()
         started = self._context or ("spawn" if source.remote else None)
         transform = to_bucket if self._buckets is not None and self._transform is None else self._transform
+        self._reader = Reader(source, transform, self.seed)
         self._loader = DataLoader(
-            Reader(source, transform, self.seed),
+            self._reader,
             batch_sampler=self._shares,
             num_workers=workers,
             collate_fn=_as_it_is,
@@ -105,7 +107,7 @@ class Loader:
 
     def __getstate__(self) -> dict[str, Any]:
         """As processes get it that are spawned later; there it asks for their rank, unless it was given one."""
-        return {name: value for name, value in vars(self).items() if name not in ("_order", "_shares", "_loader")}
+        return {name: value for name, value in vars(self).items() if name not in NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -139,10 +141,10 @@ class Loader:
         epoch, start = self._progress.next()
         rank, rounds = self._rounds(epoch)
         self._progress.begin()
-        steps = rounds.steps(start)
+        steps, workers = rounds.steps(start), self.workers
 
         def shares() -> Iterator[Share]:
-            readers = max(1, self.workers)
+            readers = max(1, workers)
             opening = self._order.opening(epoch, start, rounds.step, rank, rounds.world)
             for step in range(steps):
                 at = start + step * rounds.step
@@ -151,9 +153,12 @@ class Loader:
                     share = replace(share, ahead=np.append(opening[step::readers], share.ahead))
                 yield share
 
-        self._shares.now = shares()
-        received: Received | LacunaError
-        for step, received in enumerate(self._loader, 1):
+        batches: Iterable[Received | LacunaError]
+        if workers or self._pin_memory:
+            self._shares.now, batches = shares(), self._loader
+        else:  # what a DataLoader does besides costs a fiftieth of reading small pictures
+            batches = map(self._reader.__getitems__, shares())
+        for step, received in enumerate(batches, 1):
             if isinstance(received, LacunaError):
                 raise received
             # Counted before it is given: whoever asks for the state in the loop's body has this batch.
