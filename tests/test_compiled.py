@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.cluster.protocol import Snapshot
 from pipeline.config import load_config
 from pipeline.config.schema import Config
 from pipeline.corpus import RunRecord, committed, open_store, verify
@@ -26,6 +25,7 @@ from pipeline.run import run
 from pipeline.session import Session, prepare
 from pipeline.worker import Worker
 from tests.lite import lite, needs_inductor, save
+from tests.progress import Lines
 
 pytestmark = [pytest.mark.slow, needs_inductor]
 
@@ -52,24 +52,6 @@ with lite():
 def compiler() -> Iterator[None]:
     with lite():
         yield
-
-
-class Lines:
-    """A progress that remembers what is said."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def update(self, snapshot: Snapshot) -> None: ...
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def close(self) -> None: ...
-
-    def of(self, how: str) -> list[str]:
-        """The kinds, without shapes, of lines that begin so."""
-        return [line.removeprefix(how).split("-")[0].strip() for line in self.lines if line.startswith(how)]
 
 
 def configure(folder: Path, name: str, *rows: dict[str, object]) -> Path:

@@ -21,6 +21,7 @@ from pipeline.corpus.encode import decode_image
 from pipeline.corpus.manifest import read_rows
 from pipeline.run import run
 from tests import tiny
+from tests.progress import Silent
 
 FIXTURE = Path(__file__).with_name("golden.json")
 CONFIG = """
@@ -39,12 +40,6 @@ cluster: {{backend: local, device: cpu}}
 seed: 11
 """
 FIELDS = ("key", "shard", "prompt", "caption", "negative_prompt", "seed", "width", "height", "status", "reason")
-
-
-class Silent:
-    def update(self, snapshot: object) -> None: ...
-    def say(self, line: str) -> None: ...
-    def close(self) -> None: ...
 
 
 def generate(folder: Path) -> dict[str, Any]:

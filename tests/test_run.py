@@ -24,7 +24,6 @@ import yaml
 
 from pipeline.cli import main
 from pipeline.cluster.process import terminable
-from pipeline.cluster.protocol import Snapshot
 from pipeline.config import SEMANTICS, load_config
 from pipeline.config.schema import Config
 from pipeline.corpus import (
@@ -51,6 +50,7 @@ from pipeline.version import this_version
 from tests import opened, tiny, tiny_eyes, tiny_families
 from tests.counted import Counted
 from tests.erasure.conftest import uce_step
+from tests.progress import Lines, Silent
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
@@ -63,20 +63,6 @@ cluster: {{backend: local, device: cpu}}
 
 
 FILES = (("train", "tar"), ("index", "idx"), ("manifests", "parquet"))  # of a shard
-
-
-class Silent:
-    def update(self, snapshot: Snapshot) -> None: ...
-    def say(self, line: str) -> None: ...
-    def close(self) -> None: ...
-
-
-class Remembering(Silent):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def update(self, snapshot: Snapshot) -> None:
-        self.lines += snapshot.log
 
 
 @pytest.fixture(scope="module")
@@ -537,14 +523,14 @@ def test_a_full_disk_ends_the_run_in_one_line_and_it_goes_on_when_there_is_room(
     disk, enlarge = small
     path = write(tmp_path, model, prompts=200, steps=1)
     config = load(path, f"output.path={disk / 'corpus'}", "output.samples_per_shard=8")
-    outcome = run(config, progress=(progress := Remembering()))
+    outcome = run(config, progress=(progress := Lines()))
     assert outcome.exit_code == 1
     pattern = rf"stopped after (\d+) of 25 shards: {disk}/corpus\S*: no space left; once there is room.*"
     found = re.fullmatch(pattern, outcome.message)
     assert found, outcome.message
     done = committed(open_store(str(disk / "corpus")))
     assert 1 <= int(found[1]) == len(done) < 25
-    assert progress.lines == []
+    assert [line for snapshot in progress.snapshots for line in snapshot.log] == []
     assert list(failures(open_store(str(disk / "corpus")))) == []
     attempts = {path.name for path in (disk / "corpus").glob("attempts/*")}
     assert len(attempts) <= 2, "one was being stored and one drawn"

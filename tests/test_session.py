@@ -12,7 +12,6 @@ from huggingface_hub import constants
 
 from pipeline.audit.detector import Detector
 from pipeline.audit.measure import Measure
-from pipeline.cluster.protocol import Snapshot
 from pipeline.config.schema import Backend, BadRows, ConceptConfig, Config, ErasureConfig, StepConfig
 from pipeline.config.sections.audit import DetectorConfig, Policy, QualityConfig
 from pipeline.corpus import RunRecord, open_store
@@ -24,6 +23,7 @@ from pipeline.session import Session, prepare
 from pipeline.worker import Worker
 from tests import rivals, tiny, tiny_families
 from tests.erasure.conftest import uce_step
+from tests.progress import Lines
 
 COMMITS = ("a" * 40, "b" * 40)
 
@@ -221,22 +221,10 @@ class Installed(Eye):
         super().__init__(device, weights)
 
 
-class Saying:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def update(self, snapshot: Snapshot) -> None: ...
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def close(self) -> None: ...
-
-
 def test_of_a_complete_corpus_detectors_that_cannot_be_asked_what_they_are_are_told(tmp_path: Path):
     config = watched(tmp_path)
     config.audit.detectors[0].detector = f"{__name__}:Installed"
-    said = Saying()
+    said = Lines()
     assert run(config, progress=said).exit_code == 0
     assert run(config, progress=said).exit_code == 0
     assert not [line for line in said.lines if "detectors" in line], "they are what they were"
@@ -271,7 +259,7 @@ def test_of_a_complete_corpus_other_measures_are_refused_and_those_that_cannot_b
     config.cluster.backend = Backend.local
     weights.write_bytes(b"as it was")
     config.audit.quality = [QualityConfig(measure=f"{__name__}:Mean", options={"weights": str(weights)})]
-    said = Saying()
+    said = Lines()
     assert run(config, progress=said).exit_code == run(config, progress=said).exit_code == 0
     assert not [line for line in said.lines if "measures" in line], "they are what they were"
     weights.write_bytes(b"changed")

@@ -26,7 +26,6 @@ from pipeline.cluster.protocol import (
     Lease,
     Planner,
     Report,
-    Snapshot,
     Wait,
 )
 from pipeline.cluster.records import open_coordinator
@@ -44,6 +43,7 @@ from pipeline.corpus import (
 )
 from pipeline.errors import ConfigError, StoreError
 from pipeline.prompts import Plan, PlannedShard, Sample, open_source
+from tests.progress import Lines, Silent
 
 
 class Shards:
@@ -138,12 +138,6 @@ class Pretender:
         return Result(counts)
 
 
-class Silent:
-    def update(self, snapshot: Snapshot) -> None: ...
-    def say(self, line: str) -> None: ...
-    def close(self) -> None: ...
-
-
 def coordinator_for(worker: Pretender, records: list[Failure]) -> Coordinator:
     return Coordinator(
         Shards(),
@@ -168,19 +162,9 @@ def test_every_shard_is_committed_and_counted() -> None:
     assert records == []
 
 
-class Seen(Silent):
-    """A progress that remembers."""
-
-    def __init__(self) -> None:
-        self.snapshots: list[Snapshot] = []
-
-    def update(self, snapshot: Snapshot) -> None:
-        self.snapshots.append(snapshot)
-
-
 def test_pictures_are_counted_as_batches_are_drawn_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.cluster.loop.SECONDS_BETWEEN_WORDS", 0.0)
-    worker, seen = Pretender(batch_seconds=0.1), Seen()  # longer than report_every of one worker, 0.06 s
+    worker, seen = Pretender(batch_seconds=0.1), Lines()  # longer than report_every of one worker, 0.06 s
     last = run_local(coordinator_for(worker, []), worker, seen)
     assert (last.images, last.under_way) == (48, 0.0)
     drawn = [(snapshot.images, snapshot.done + snapshot.under_way) for snapshot in seen.snapshots]
@@ -394,7 +378,7 @@ def test_nothing_more_is_drawn_for_a_full_disk_and_it_is_said_once(
     def full() -> None:
         raise OSError(number, os.strerror(number), "/tmp/lacuna-x/ok")
 
-    corpus, seen = tmp_path / "corpus", Seen()
+    corpus, seen = tmp_path / "corpus", Lines()
     worker = Committer(corpus, dict.fromkeys(range(2, 6), full))
     if where == "corpus":
         worker.before = {2: lambda: monkeypatch.setattr(os, "fsync", lambda handle: full())}
@@ -418,7 +402,7 @@ def test_nothing_more_is_drawn_for_a_full_disk_and_it_is_said_once(
 
 
 def test_a_moment_without_storage_costs_a_drawing_and_no_budget(tmp_path: Path) -> None:
-    corpus, seen = tmp_path / "corpus", Seen()
+    corpus, seen = tmp_path / "corpus", Lines()
     worker = Committer(corpus, {shard: lambda: block(corpus, "attempts") for shard in (1, 4)})
     snapshot = run_local(opened(corpus_of(tmp_path), Shards()), worker, seen)
     assert snapshot.finished
@@ -432,7 +416,7 @@ def test_a_moment_without_storage_costs_a_drawing_and_no_budget(tmp_path: Path) 
 
 
 def test_what_is_committed_and_not_published_is_done(tmp_path: Path) -> None:
-    corpus, seen = tmp_path / "corpus", Seen()
+    corpus, seen = tmp_path / "corpus", Lines()
     worker = Committer(corpus, {2: lambda: block(corpus, "manifests")})
     snapshot = run_local(opened(corpus_of(tmp_path), Shards()), worker, seen)
     assert snapshot.finished

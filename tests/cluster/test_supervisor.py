@@ -23,22 +23,9 @@ from pipeline.corpus.stores import CREATE_PAUSES
 from pipeline.errors import ConfigError
 from tests.cluster.pretend import ORDERS
 from tests.cluster.test_progress import START
+from tests.progress import Lines
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Lines:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.done: list[int] = []
-
-    def update(self, snapshot: Any) -> None:
-        self.done.append(snapshot.done)
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def close(self) -> None: ...
 
 
 Asked = Callable[..., tuple[Any, Lines]]
@@ -68,7 +55,7 @@ def test_it_passes_on_what_is_told_and_returns_the_result(asked: Asked) -> None:
     result, progress = asked("own say done config", done=7)
     assert result == "info"
     assert progress.lines == ["asked for task 0, with RAY_ADDRESS=None"]
-    assert progress.done == [7]
+    assert [snapshot.done for snapshot in progress.snapshots] == [7]
 
 
 def test_a_ray_of_its_own_is_started_again_and_the_work_asked_for_anew(asked: Asked) -> None:

@@ -25,6 +25,7 @@ from pipeline.corpus.evidence import read_pairs
 from pipeline.errors import ConfigError, StoreError
 from pipeline.run import run
 from tests import tiny
+from tests.progress import Lines
 
 pytestmark = pytest.mark.slow
 
@@ -41,21 +42,12 @@ cluster: {{device: cpu, error_budget: {error_budget}, workers: {{min: 1, max: 2}
 """
 
 
-class Lines:
-    """A progress that remembers."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.last: Snapshot | None = None
+class Log(Lines):
+    """Remembers what workers log with what is said."""
 
     def update(self, snapshot: Snapshot) -> None:
-        self.last = snapshot
+        super().update(snapshot)
         self.lines += snapshot.log
-
-    def say(self, line: str) -> None:
-        self.lines.append(line)
-
-    def close(self) -> None: ...
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +124,7 @@ def test_driver_worker_and_coordinator_are_killed_and_the_bytes_are_the_same(
     (tmp_path / "sized.jsonl").write_text("\n".join(map(json.dumps, rows)))
     output, reference = tmp_path / "corpus", tmp_path / "reference"
     there = [f"prompts.source={tmp_path / 'sized.jsonl'}", f"output.path={output}"]
-    local = run(load_config(path, ["cluster.backend=local", there[0], f"output.path={reference}"]), progress=Lines())
+    local = run(load_config(path, ["cluster.backend=local", there[0], f"output.path={reference}"]), progress=Log())
     assert local.exit_code == 0, local.message
 
     command = [sys.executable, "-m", "pipeline.cli", "run", str(path), *there]
@@ -149,7 +141,7 @@ def test_driver_worker_and_coordinator_are_killed_and_the_bytes_are_the_same(
         time.sleep(0.1)
     assert actors("WorkerActor") == [], "the driver's actors die with it"
 
-    progress = Lines()
+    progress = Log()
     watchers = [
         when(lambda: shards_done(output) >= left + 2, lambda: actors("CoordinatorActor")[0].kill()),
         when(lambda: shards_done(output) >= left + 4, lambda: actors("WorkerActor")[0].kill()),
@@ -167,9 +159,9 @@ def test_driver_worker_and_coordinator_are_killed_and_the_bytes_are_the_same(
     assert set(kinds) <= {"crash"}
     assert len(kinds) <= 1, "one kill, one shard charged"
 
-    again = Lines()
+    again = Log()
     assert run(load_config(path, there), progress=again).exit_code == 0
-    assert again.last is None, "a finished corpus needs no workers"
+    assert again.snapshots == [], "a finished corpus needs no workers"
 
 
 def test_prompts_that_raise_or_kill_are_left_out_and_their_shards_live(
@@ -180,7 +172,7 @@ def test_prompts_that_raise_or_kill_are_left_out_and_their_shards_live(
     prompts[17] += " RAISE"
     path = write(tmp_path, model, prompts, steps=3, error_budget=1)
     output = tmp_path / "corpus"
-    progress = Lines()
+    progress = Log()
     outcome = run(load_config(path, [f"output.path={output}"]), progress=progress)
     assert outcome.exit_code == 1
     assert [line.split(":")[0] for line in outcome.failed] == ["sample 00000100003", "sample 00000400001"]
@@ -198,10 +190,10 @@ def test_a_node_that_joins_is_used_and_one_that_drains_is_left(cluster: Any, mod
     prompts = [f"a photo of a dog {i} SLOW:{enough}" for i in range(240)]
     config = load_config(write(tmp_path, model, prompts, steps=1), [f"output.path={tmp_path / 'corpus'}"])
     config.cluster.workers.max = None
-    progress = Lines()
+    progress = Log()
 
     def wait_for(workers: int) -> None:
-        while progress.last is None or progress.last.workers < workers:
+        while not progress.snapshots or progress.snapshots[-1].workers < workers:
             assert not outcome.done(), outcome.result()
             time.sleep(0.05)
 
@@ -229,7 +221,7 @@ def test_a_machine_that_cannot_do_what_others_do_is_left_out(cluster: Any, model
     prompts = [f"a photo of a dog {i} SLOW:{enough}" for i in range(160)]
     config = load_config(write(tmp_path, model, prompts, steps=1), [f"output.path={tmp_path / 'corpus'}"])
     config.cluster.workers.max = None
-    progress = Lines()
+    progress = Log()
 
     def wait_for(condition: Callable[[], bool]) -> None:
         while not condition():
@@ -238,7 +230,7 @@ def test_a_machine_that_cannot_do_what_others_do_is_left_out(cluster: Any, model
 
     with ThreadPoolExecutor(1) as pool:
         outcome = pool.submit(run, config, progress=progress)
-        wait_for(lambda: progress.last is not None and progress.last.workers > 0)
+        wait_for(lambda: any(snapshot.workers > 0 for snapshot in progress.snapshots[-1:]))
         here = torch.backends.cpu.get_cpu_capability()
         other = "avx2" if here == "DEFAULT" else "default"  # what another CPU looks like
         node = cluster.add_node(num_cpus=1, env_vars={"ATEN_CPU_CAPABILITY": other})
@@ -263,11 +255,11 @@ def test_a_failure_that_cannot_be_written_down_ends_the_run(cluster: Any, model:
 
     watcher = when(lambda: shards_done(tmp_path / "corpus") >= 1, block)
     with pytest.raises(StoreError, match="failures") as caught:
-        run(load_config(path, [f"output.path={tmp_path / 'corpus'}"]), progress=Lines())
+        run(load_config(path, [f"output.path={tmp_path / 'corpus'}"]), progress=Log())
     assert "\n" not in str(caught.value)
     watcher.join(timeout=1)
     failed.unlink()
-    assert run(load_config(path, [f"output.path={tmp_path / 'corpus'}"]), progress=Lines()).exit_code == 1
+    assert run(load_config(path, [f"output.path={tmp_path / 'corpus'}"]), progress=Log()).exit_code == 1
     assert [failure.kind for failure in failures(open_store(str(tmp_path / "corpus")))][-1] == "blamed"
 
 
@@ -315,7 +307,7 @@ def test_a_worker_loads_its_model_once_whatever_it_is_called_for(cluster: Any, m
     step = f'erasure.recipe=[{{method: "tests.opened:Noting", options: {{file: {notes}}}}}]'
     audited = ["audit={detectors: [{detector: diorama}]}", "generation.size=[64, 64]"]  # the size that it judges
     config = load_config(path, [f"output.path={tmp_path / 'corpus'}", step, *audited])
-    assert run(config, progress=Lines()).exit_code == 0
+    assert run(config, progress=Log()).exit_code == 0
     assert len(read_pairs(open_store(f"{tmp_path / 'corpus'}.evidence"))) == 2
     noted = [line.split() for line in notes.read_text().splitlines()]
     assert len({process for process, _ in noted}) == 1
@@ -342,7 +334,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(cluster: Any, model: s
     assert 2 <= int(found[1]) <= shards_done(output) < 40
     enough.touch()
     config = load_config(path, [f"output.path={output}", "model.dtype=auto"])
-    assert run(config, progress=Lines()).exit_code == 0
+    assert run(config, progress=Log()).exit_code == 0
     assert verify(str(output)) == []
 
 
