@@ -64,7 +64,7 @@ def main() -> int:
         ledger = Ledger.open(args.json and results_file(str(args.json)), args.device, args.size)
         families = list(dict.fromkeys(args.families)) or list(FAMILIES)
         with tempfile.TemporaryDirectory() as scratch:
-            code = args.json.with_suffix(".compiled") if args.json else Path(scratch)
+            code = (args.json.with_suffix(".compiled") if args.json else Path(scratch)) / ledger.digest
             for family in families:
                 if family == EYES:
                     see(ledger, Path(scratch) / "eyes.json", until)
@@ -100,8 +100,8 @@ def measure(family: str, ledger: Ledger, code: Path, until: float, eager: bool) 
         ):  # fmt: skip
             assert child.stdin is not None
             assert child.stdout is not None
-            child.stdin.write(known)
-            child.stdin.close()
+            child.stdin.write(f"{known}\n")
+            child.stdin.flush()  # and stays open: where this process is gone, the child ends
             for line in child.stdout:
                 if not line.startswith(FIGURE):  # some library's
                     print(line, end="", file=sys.stderr)

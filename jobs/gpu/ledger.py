@@ -40,6 +40,11 @@ class Ledger:
         found: dict[str, dict[str, Any]] = self.all.setdefault(self.key, {})
         return found
 
+    @property
+    def digest(self) -> str:
+        """The key, as the name of a folder."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:12]
+
     def has(self, family: str, figure: str) -> bool:
         return figure in self.figures.get(family, {})
 

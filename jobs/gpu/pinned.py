@@ -8,17 +8,25 @@ from pipeline.files import write_whole
 
 
 class Pinned:
-    """``pipeline.generation.compilation.Artifacts`` of one model on one card."""
+    """``pipeline.generation.compilation.Artifacts`` of one model on one card. ``loaded`` are the kinds of which it gave
+    what another process had added."""
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.added: set[str] = set()
+        self.loaded: set[str] = set()
 
     def find(self, kind: str) -> bytes | None:
         file = self._file(kind)
-        return file.read_bytes() if file.exists() else None
+        if not file.exists():
+            return None
+        if kind not in self.added:
+            self.loaded.add(kind)
+        return file.read_bytes()
 
     def add(self, kind: str, data: bytes) -> bool:
         write_whole(self._file(kind), data)
+        self.added.add(kind)
         return True
 
     def set_aside(self, kind: str) -> None:

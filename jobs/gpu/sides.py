@@ -36,7 +36,8 @@ class Side:
 
     def __init__(self, kind: Kind, tiny: bool, model: Model, known: Mapping[str, Any], code: Path):
         """*known* are figures that need not be taken again, *code* is the folder of what was compiled."""
-        self.kind, self.asked, self.model, self.known, self.code = kind, kind.asked(tiny), model, known, code
+        self.kind, self.asked, self.model, self.known = kind, kind.asked(tiny), model, known
+        self.code = Pinned(code)
         self.opened: tuple[tuple[str, str], Engine] | None = None
         self.compiled: Compilation | None = None  # the last one
         self.plain: dict[str, np.ndarray] = {}  # by mode: the mixed batch without erasure
@@ -51,7 +52,7 @@ class Side:
             compilation = None
             if MODES[mode]:
                 how = model.family.compiled
-                compilation = self.compiled = Compilation(model, how, Pinned(self.code), say, earlier=self.compiled)
+                compilation = self.compiled = Compilation(model, how, self.code, say, earlier=self.compiled)
             self.opened = (recipe, mode), Engine(config, model, active_methods(config, model), compilation)
         return self.opened[1]
 
@@ -82,12 +83,17 @@ class Side:
         return BATCHES * self.asked.batch / seconds[0], drawn
 
     def opening(self, recipe: str, mode: str, prompts: Sequence[str]) -> tuple[Engine, dict[str, float]]:
-        """Return an engine that has drawn a first batch, and the seconds that compiling took, or loading compiled code:
-        of what its recipe and *prompts* are the first to come to."""
+        """Return an engine that has drawn a first batch, and the seconds that compiling took of what its recipe and
+        *prompts* are the first to come to, and how many kinds of it another process had compiled, and were loaded."""
         engine = self.engine(recipe, mode)
-        before = engine.compiling_seconds
+        before, loaded = engine.compiling_seconds, len(self.code.loaded)
         self.draw(engine, prompts)
-        return engine, {"compile_seconds": engine.compiling_seconds - before} if MODES[mode] else {}
+        if not MODES[mode]:
+            return engine, {}
+        return engine, {
+            "compile_seconds": engine.compiling_seconds - before,
+            "loaded": len(self.code.loaded) - loaded,
+        }
 
 
 class Ours(Side):
@@ -160,5 +166,5 @@ class Again(Side):
 
     def anew(self) -> Mapping[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            self.opened, self.compiled, self.code = None, None, Path(folder)
+            self.opened, self.compiled, self.code = None, None, Pinned(Path(folder))
             return self.again("ours, compiled", "compiled")

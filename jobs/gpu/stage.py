@@ -1,14 +1,17 @@
-"""One family in one process: what ``gpu_check.py`` starts. It reads what is known already as JSON, and prints each
-further figure, a line of JSON, as it comes.
+"""One family in one process: what ``gpu_check.py`` starts. It reads what is known already, a line of JSON, and prints
+each further figure, a line of JSON, as it comes. It ends where its input does: nothing holds a GPU for a call that was
+cut.
 
-    python jobs/gpu_check.py stage FAMILY STAGE --device DEVICE --size SIZE --until UNIX_TIME --code FOLDER < KNOWN
+    (cat KNOWN -) | python jobs/gpu_check.py stage FAMILY STAGE --device D --size SIZE --until UNIX_TIME --code FOLDER
 
 A figure that cannot be had is ``{"failed": "why"}``, and the next one is tried.
 """
 
 import argparse
 import json
+import os
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -39,7 +42,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--code", type=Path, required=True)
     parser.add_argument("--eager", action="store_true")
     args = parser.parse_args(arguments)
-    known = json.load(sys.stdin)
+    known = json.loads(sys.stdin.readline())
+    threading.Thread(target=end_with_input, daemon=True).start()
     kind, tiny, device = KINDS[args.family], args.size == "tiny", torch.device(args.device)
     model = random_model(kind, tiny, device, DTYPES[fast_dtype(args.device)])
     side = SIDES[args.stage](kind, tiny, model, known, args.code)
@@ -49,6 +53,11 @@ def main(arguments: list[str]) -> None:
         if time.time() >= args.until:
             return
         print(json.dumps({"figure": figure, "value": tried(step)}), flush=True)
+
+
+def end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(1)  # the thread that measures waits for nobody
 
 
 def tried(step: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -46,7 +46,7 @@ def rows(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
             compared(name, found, figures.get(base or "")),
             f"{found['busy']:.0%}" if "busy" in found else "",
             f"{found['roofline']:.0%}" if "roofline" in found else "",
-            f"{found['compile_seconds']:.0f}" if "compile_seconds" in found else "",
+            compiling(found),
         ]
 
 
@@ -58,6 +58,13 @@ def compared(name: str, found: Mapping[str, Any], base: Mapping[str, Any] | None
     return f"time x {1 / ratio:.3f}" if name.startswith("cease") else f"{ratio:.2f} of diffusers"
 
 
+def compiling(found: Mapping[str, Any]) -> str:
+    """Seconds of compiling; where a call that was cut had compiled some of it, it was loaded, which is told."""
+    if "compile_seconds" not in found:
+        return ""
+    return f"{found['compile_seconds']:.0f}{', some loaded' if found.get('loaded') else ''}"
+
+
 def checks(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield what was compared, and what came of it."""
     for name, (key, what) in CHECKS.items():
@@ -65,9 +72,8 @@ def checks(figures: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]
         if found is None or "failed" in found:
             yield what, MISSING if found is None else f"failed: {found['failed']}"
             continue
-        ready = (
-            f", after {found['compile_seconds']:.0f} s of compiling or loading" if "compile_seconds" in found else ""
-        )
+        how = "compiling" if name == "again, compiled anew" else "loading"
+        ready = f", after {found['compile_seconds']:.0f} s of {how}" if "compile_seconds" in found else ""
         # Of random weights, and few of them, a picture may come out as it was.
         unmoved = "; not all that name it were changed" if found.get("concerned_changed") is False else ""
         yield what, f"{'the same bytes' if found[key] else 'OTHER BYTES'}{ready}{unmoved}"

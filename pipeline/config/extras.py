@@ -48,7 +48,13 @@ def told(missing: Sequence[str]) -> str:
 
 def _missing(extras: Iterable[str]) -> list[str]:
     asked = dict.fromkeys(extras)
-    return [name for name in asked if not all(map(importlib.util.find_spec, EXTRAS[name]))]
+    return [name for name in asked if not all(map(_is_here, EXTRAS[name]))]
+
+
+def _is_here(module: str) -> bool:
+    """Is it a module, and no mere folder of that name, such as ``datasets``, that Python would take for one?"""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def _asked(config: Config) -> Iterator[str]:

@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -128,41 +128,31 @@ class Compilation:
         pinned = None if self._artifacts is None else self._artifacts.find(kind)
         if pinned is None:
             self._say(f"compiling {kind}, which takes a minute or more")
-        calls = self._calls(kind)
+        own = self._backends.get(kind) or _backend(self._backend)
+        calls = [
+            torch.compile(module._call_impl, fullgraph=True, dynamic=False, backend=own) for module in self._modules
+        ]
         self._install(calls)
         self._running = kind
         with _fresh(self._artifacts is not None):
             if pinned is not None:
                 torch.compiler.load_cache_artifacts(pinned)
-            missed = _counted("miss")
-            bypassed = _counted("bypass")
+            before = _Counts.now()
             self._compile(kind, forward)
-            missed, bypassed = _counted("miss") - missed, _counted("bypass") - bypassed
-            made = torch.compiler.save_cache_artifacts()
-        if pinned is not None and missed + bypassed:
-            assert self._artifacts is not None
-            self._artifacts.set_aside(kind)
-            pinned = None
-        if pinned is None and self._artifacts is not None and missed + bypassed:
-            if made is None or bypassed:
+            made, code = _Counts.now().since(before), torch.compiler.save_cache_artifacts()
+        if not made.graphs and kind not in self._backends:
+            raise ConfigError(f"{KEY}: torch compiles nothing here, {kind} neither; expected none")
+        if self._artifacts is not None:
+            if made.graphs > (0 if code is None else made.loaded + made.kept):
                 raise ConfigError(f"{KEY}: of {kind} torch keeps nothing that other workers could load; expected none")
-            if not self._artifacts.add(kind, made[0]):
-                del self._backends[kind]
+            if pinned is not None and made.kept:
+                self._artifacts.set_aside(kind)
+                pinned = None
+            if pinned is None and (code is None or not self._artifacts.add(kind, code[0])):
+                self._backends.pop(kind, None)
                 return None
-        self._code[kind] = calls
+        self._backends[kind], self._code[kind] = own, calls
         return "compiled" if pinned is None else "loaded, compiled,"
-
-    def _calls(self, kind: str) -> Sequence[Call]:
-        """Return what the modules are to run of a *kind*. Its backend is its own: calls of the same one share code."""
-        from torch._dynamo import lookup_backend
-
-        if kind not in self._backends:
-            compiler = lookup_backend(self._backend)
-            self._backends[kind] = lambda *args, **kwargs: compiler(*args, **kwargs)
-        own = self._backends[kind]
-        return [
-            torch.compile(module._call_impl, fullgraph=True, dynamic=False, backend=own) for module in self._modules
-        ]
 
     def _compile(self, kind: str, forward: Callable[[], Tensor]) -> None:
         from torch._dynamo import config
@@ -231,12 +221,32 @@ def _fresh(own: bool) -> Iterator[None]:
         yield
 
 
-def _counted(what: str) -> int:
-    """Return how many graphs inductor has compiled in this process: that no cache had ("miss"), or that none can keep
-    ("bypass")."""
-    from torch._dynamo.utils import counters
+def _backend(name: str) -> Call:
+    """Return a backend of its own that does what torch's of that *name* does: calls of the same one share code."""
+    from torch._dynamo import lookup_backend
 
-    return int(counters["inductor"][f"fxgraph_cache_{what}"])
+    compiler = lookup_backend(name)
+    return lambda *args, **kwargs: compiler(*args, **kwargs)
+
+
+class _Counts(NamedTuple):
+    """How many *graphs* torch has made in this process; of how many inductor's cache had the code, and of how many it
+    had not, and keeps it now. Of any other nothing is kept: it cannot be, or the cache is turned off."""
+
+    graphs: int
+    loaded: int
+    kept: int
+
+    @classmethod
+    def now(cls) -> "_Counts":
+        from torch._dynamo.utils import counters
+
+        of = counters["inductor"]
+        kept = of["fxgraph_cache_miss"] - of["fxgraph_cache_pickle_error"]
+        return cls(counters["stats"]["unique_graphs"], of["fxgraph_cache_hit"], kept)
+
+    def since(self, then: "_Counts") -> "_Counts":
+        return _Counts(*(a - b for a, b in zip(self, then, strict=True)))
 
 
 def _watching(module: nn.Module) -> tuple[tuple[bool, ...], ...]:

@@ -17,6 +17,11 @@ from pipeline.models.dtype import fast_dtype
 from pipeline.models.find import find_model
 
 C_COMPILERS = ("gcc", "clang", "cc")  # with one of them Triton builds what launches its kernels
+# Variables of torch's, and to what they are set where nothing is compiled, or nothing of it kept.
+OFF = {
+    "TORCHDYNAMO_DISABLE": "1", "TORCH_COMPILE_DISABLE": "1", "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
+    "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1", "TORCH_COMPILE_FORCE_DISABLE_CACHES": "1",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ def obstacle(kind: str) -> str | None:
 
     if not hasattr(torch.compiler, "save_cache_artifacts"):
         return f"torch {torch.__version__} cannot carry what it compiles to other workers, as torch 2.7 and later can"
+    if (setting := _turned_off()) is not None:
+        return f"{setting} is set in the environment, with which torch compiles nothing or keeps nothing of it"
     if kind == "cpu":
         return None if cxx() else "no C++ compiler is found (g++, or what CXX names)"
     from torch.utils._triton import has_triton
@@ -97,6 +104,12 @@ def cxx() -> str | None:
         return None
     told = subprocess.run([name, "--version"], capture_output=True, text=True, check=True)
     return told.stdout.splitlines()[0]
+
+
+def _turned_off() -> str | None:
+    """Return the environment variable that turns torch's compiler off, or its cache, of which code is pinned."""
+    set_to = ((name, os.environ.get(name)) for name in OFF)
+    return next((f"{name}={value}" for name, value in set_to if value == OFF[name]), None)
 
 
 def _chosen(config: Config, device: Hardware, work: Work) -> tuple[Compile, str]:

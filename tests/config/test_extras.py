@@ -1,5 +1,6 @@
 """What a config asks for beyond the dependencies, and is not here, is told all at once, with one command."""
 
+import importlib
 import sys
 import tomllib
 from pathlib import Path
@@ -45,6 +46,17 @@ def test_all_that_are_missing_are_told_once_and_what_is_there_is_not(bare, monke
     for module in (*EXTRAS["open_nsfw"], *EXTRAS["flash3"]):
         monkeypatch.setitem(sys.modules, module, sys)
     assert missing_extras(load_config(path, [*more, detectors])) == ["hf", "imagenet"]
+
+
+def test_a_folder_of_the_name_of_a_package_is_none(tmp_path, monkeypatch):
+    monkeypatch.setitem(EXTRAS, "hf", ("lacuna_no_such_package",))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "lacuna_no_such_package").mkdir()
+    config = load_config(str(ROOT / "configs" / "sd21.yaml"), ["prompts.source=hf://owner/name"])
+    assert missing_extras(config) == ["hf"]
+    (tmp_path / "lacuna_no_such_package" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert missing_extras(config) == []
 
 
 def test_detectors_are_refused_with_the_extras_of_all(bare):

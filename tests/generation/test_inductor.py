@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._inductor import config
 
 from pipeline.config.sections.generation import Compile
 from pipeline.corpus import open_store
@@ -14,6 +15,7 @@ from pipeline.errors import ConfigError
 from pipeline.generation.compilation import Compilation, kind_of
 from pipeline.models.compiling import obstacle
 from tests.interrupted import Interrupted
+from tests.lite import lite, needs_inductor
 
 pytestmark = [
     pytest.mark.slow,
@@ -88,3 +90,34 @@ def test_what_does_not_load_is_refused_and_where_that_is_accepted_made_anew(tmp_
     again, said = draw(pins(tmp_path, accept=True))
     assert torch.equal(result, again)
     assert pins(tmp_path).find("plain-2x8") == code, "it stays for those that can use it"
+
+
+@needs_inductor
+def test_where_torch_keeps_nothing_of_what_it_compiles_it_is_refused_with_pinned_code_too(tmp_path: Path):
+    with lite():
+        draw(pins(tmp_path))
+        for folder in (tmp_path, tmp_path / "other"):
+            with (
+                config.patch(fx_graph_cache=False),
+                pytest.raises(ConfigError, match=r"of plain-2x8 torch keeps nothing that other workers could load"),
+            ):
+                draw(pins(folder))
+    assert not (tmp_path / "other").exists()
+
+
+def test_where_torch_compiles_nothing_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"^generation\.compile: torch compiles nothing here, plain-2x8 neither"):
+            draw(pins(tmp_path))
+
+
+@needs_inductor
+def test_other_settings_of_torch_are_told_of_where_they_make_pinned_code_another(tmp_path: Path):
+    with lite():
+        draw(pins(tmp_path))
+        with (
+            config.patch(max_autotune=True),
+            pytest.raises(ConfigError, match=r"torch compiles it anew here \(are its settings others, such as TORCH"),
+        ):
+            draw(pins(tmp_path))

@@ -17,6 +17,7 @@ from jobs.gpu.figures import ALL, STAGES, asked
 from jobs.gpu.ledger import Ledger, key_here
 from jobs.gpu.measure import share_of_roofline
 from jobs.gpu.models import KINDS, random_model
+from jobs.gpu.pinned import Pinned
 from jobs.gpu.plain import Plain
 from jobs.gpu.sides import Again, Ours
 from jobs.gpu.stage import tried
@@ -156,6 +157,37 @@ def test_figures_are_kept_by_card_torch_and_code(tmp_path: Path):
     file.write_text("{}")
     with pytest.raises(ConfigError, match="no measurement wrote it"):
         Ledger.open(file, "cpu", "tiny")
+
+
+@pytest.mark.slow
+def test_a_process_of_a_family_ends_with_the_one_that_asked_for_it(tmp_path: Path):
+    """Else it would hold the GPU, and disturb what the next call measures."""
+    stage = [sys.executable, str(SCRIPT), "stage", "sd21", "ours", "--device", "cpu", "--size", "tiny"]
+    asked_for = [*stage, "--until", "inf", "--code", str(tmp_path)]
+    with subprocess.Popen(asked_for, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write("{}\n")
+        child.stdin.flush()
+        assert json.loads(child.stdout.readline())["figure"] == "reach"
+        child.stdin.close()
+        told = child.stdout.read()
+    assert child.returncode == 1
+    assert "unconcerned, compiled" not in told, "it was not at its end"
+
+
+def test_what_a_call_that_was_cut_has_compiled_is_told_and_that_of_other_code_left_alone(tmp_path: Path):
+    first, second = Pinned(tmp_path), Pinned(tmp_path)
+    assert first.find("plain") is None
+    assert first.add("plain", b"code")
+    assert first.find("plain") == second.find("plain") == b"code"
+    assert (first.loaded, second.loaded) == (set(), {"plain"})
+    compiled = {"images_per_second": 4.0, "compile_seconds": 5.2}
+    for loaded, cell in ((0, "5"), (1, "5, some loaded")):
+        printed = table("k", {"flux": everything(**{"ours, compiled": {**compiled, "loaded": loaded}})}, ["flux"])
+        assert re.search(rf"^ours, compiled .* {cell}$", printed, re.MULTILINE)
+    here, other = Ledger.open(None, "cpu", "tiny"), Ledger.open(None, "cpu", "full")
+    assert here.digest == Ledger.open(None, "cpu", "tiny").digest != other.digest
 
 
 def everything(**changed: dict) -> dict:

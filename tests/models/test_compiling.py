@@ -9,6 +9,7 @@ from pipeline.config.schema import Config, Device, DType
 from pipeline.config.sections.generation import Compile
 from pipeline.errors import ConfigError
 from pipeline.models.compiling import (
+    OFF,
     Hardware,
     Work,
     check_compiler,
@@ -134,6 +135,15 @@ def test_a_machine_without_a_compiler_is_refused_in_a_line():
             line = rf"^generation.compile: is {compile}, but no C\+\+ compiler is found"
             with pytest.raises(ConfigError, match=line):
                 check_compiler(compile, "cpu")
+
+
+@pytest.mark.parametrize("name", OFF)
+def test_where_torchs_compiler_or_its_cache_is_turned_off_it_is_refused_in_a_line(name, monkeypatch):
+    monkeypatch.setenv(name, OFF[name])
+    with pytest.raises(ConfigError, match=rf"^generation.compile: is full, but {name}={OFF[name]} is set in the env"):
+        check_compiler(Compile.full, "cpu")
+    monkeypatch.setenv(name, "1" if OFF[name] == "0" else "0")
+    assert obstacle("cpu") is None
 
 
 def test_of_a_cpu_no_compiler_is_looked_for_before_it_is_asked_for():
