@@ -24,6 +24,7 @@ from pipeline.prompts import Plan, open_source
 from pipeline.run import run
 from pipeline.session import Session, prepare
 from pipeline.worker import Worker
+from pipeline.workshop.preview import measure
 from tests.lite import lite, needs_inductor, save
 from tests.progress import Lines
 
@@ -142,6 +143,18 @@ def test_what_nobody_looked_at_is_compiled_when_it_is_met_and_no_part_of_a_shard
     assert told == [True, False] * 2
     assert said.of("loaded, compiled, ") == ["plain", "decode"] * 2
     assert result.seconds < worker.engine.compiling_seconds - before, "two steps take less than any loading"
+
+
+def test_a_plan_tells_what_it_compiles_and_no_picture_has_its_time(again: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(again / "cache"))  # torch keeps it for itself
+    (config, plan), said = begin(again, *SIZES), Lines()
+    before = sorted((again / "corpus").rglob("*"))
+    measured = measure(config, plan, said.say)
+    assert measured is not None
+    assert said.of("compiled ") == ["plain", "decode"]
+    seconds = [float(line.removesuffix(" s").rpartition(" ")[2]) for line in said.lines if line.startswith("compiled ")]
+    assert len(plan.shard(0).samples) * measured.seconds_per_image < sum(seconds), "two steps take less than compiling"
+    assert sorted((again / "corpus").rglob("*")) == before
 
 
 def test_a_start_after_one_that_pinned_what_does_not_load_is_refused_unless_that_is_accepted(again: Path):
