@@ -124,7 +124,8 @@ class Compilation:
         return result
 
     def _have(self, kind: str, forward: Callable[[], Tensor]) -> str | None:
-        """Load the code of *kind*, or compile and pin it, and return which; None where another worker was faster."""
+        """Load the code of *kind*, or compile and pin it, and return which; None where another worker was faster, or
+        the code in memory is pinned nowhere any more."""
         pinned = None if self._artifacts is None else self._artifacts.find(kind)
         if pinned is None:
             self._say(f"compiling {kind}, which takes a minute or more")
