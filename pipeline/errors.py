@@ -4,7 +4,8 @@ Anything else that is raised is a fault of ours (or of the machine) and is shown
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class LacunaError(Exception):
@@ -35,7 +36,23 @@ class EndpointError(StoreError):
     """A judge behind an endpoint that does not answer: like storage, it may do so again."""
 
 
+@contextmanager
+def named_in_errors(what: str) -> Iterator[None]:
+    """Have an error of code that a user brings, which is shown with its traceback, end in a line that says *what* of
+    the config it came from. A ``LacunaError`` passes as it is."""
+    try:
+        yield
+    except LacunaError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        error.add_note(f"{what}: {type(error).__name__}{f': {said}' if said else ''}")
+        raise
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the choice nearest to *word*, or ``""`` where none is near."""
-    matches = difflib.get_close_matches(str(word), [str(choice) for choice in choices], n=1, cutoff=0.6)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    """Return ``" (did you mean 'x'?)"`` for the choice nearest to *word*, whatever the case of its letters, or ``""``
+    where none is near."""
+    names = {str(choice).casefold(): str(choice) for choice in choices}
+    matches = difflib.get_close_matches(str(word).casefold(), names, n=1, cutoff=0.6)
+    return f" (did you mean {names[matches[0]]!r}?)" if matches else ""

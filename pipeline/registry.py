@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import ConfigError, named_in_errors, nearest
 
 # The class that a model's model_index.json names, and the family that knows how to drive it.
 FAMILIES: dict[str, str] = {
@@ -135,38 +135,44 @@ def check_name(kind: str, name: str, table: Mapping[str, str]) -> None:
         )
 
 
-def load_class(kind: str, name: str, table: Mapping[str, str], base: type) -> type:
-    """Import the class that *name* stands for.
+def load_class(kind: str, name: str, table: Mapping[str, str], base: type, where: str | None = None) -> type:
+    """Import the class that *name*, under the key *where* of a config, stands for.
 
     Raises ``ConfigError`` where the name is unknown, its module or class does not exist, or it is no *base*. An error
     raised inside the module itself propagates: it is a fault in that code, and its traceback is what its author needs.
     """
-    found = _load(kind, name, table, "class")
+    found = _load(kind, name, table, "class", where)
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"{kind} {name!r}: is no subclass of {base.__module__}.{base.__name__}")
+        raise ConfigError(f"{_shown(kind, name, where)}: is no subclass of {base.__module__}.{base.__name__}")
     return found
 
 
 def load_function(kind: str, name: str, table: Mapping[str, str]) -> Callable[..., Any]:
     """Import the function that *name* stands for; errors as those of ``load_class``."""
-    found: Callable[..., Any] = _load(kind, name, table, "function")
+    found: Callable[..., Any] = _load(kind, name, table, "function", None)
     return found
 
 
-def _load(kind: str, name: str, table: Mapping[str, str], what: str) -> Any:
+def _load(kind: str, name: str, table: Mapping[str, str], what: str, where: str | None) -> Any:
     check_name(kind, name, table)
+    shown = _shown(kind, name, where)
     module_name, _, attribute = table.get(name, name).partition(":")
     if name not in table and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # last: nothing that stands there may take the place of what is installed
     importlib.invalidate_caches()  # the file may have been written a moment ago, as in a notebook
     try:
-        module = importlib.import_module(module_name)
+        with named_in_errors(shown):
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
             raise
         raise ConfigError(
-            f"{kind} {name!r}: there is no module {module_name!r} to import, in {os.getcwd()} or installed"
+            f"{shown}: there is no module {module_name!r} to import, in {os.getcwd()} or installed"
         ) from error
     if not hasattr(module, attribute):
-        raise ConfigError(f"{kind} {name!r}: module {module_name!r} has no {what} {attribute!r}")
+        raise ConfigError(f"{shown}: module {module_name!r} has no {what} {attribute!r}")
     return getattr(module, attribute)
+
+
+def _shown(kind: str, name: str, where: str | None) -> str:
+    return f"{where}: {name}" if where else f"{kind} {name!r}"

@@ -140,7 +140,9 @@ def test_a_measure(reader: Reader):
     changed = reader.refused("run", "measure.yaml")
     assert "audit.quality[0]: my_measure:Colourfulness is now another than the corpus was begun with: " in changed
     typo = reader.refused("plan", "measure.yaml", "--no-measure", "audit.quality=['my_measure:Colorfulness']")
-    assert typo == "lacuna: measure 'my_measure:Colorfulness': module 'my_measure' has no class 'Colorfulness'"
+    assert typo == (
+        "lacuna: audit.quality[0].measure: my_measure:Colorfulness: module 'my_measure' has no class 'Colorfulness'"
+    )
 
 
 def test_a_family(reader: Reader):

@@ -317,6 +317,39 @@ def test_a_world_that_is_not_finished_is_refused_with_what_it_lacks():
         load_world("tests.test_registry:Half")
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("no_such_module_of_mine:X", r"there is no module 'no_such_module_of_mine' to import"),
+        ("tests.test_registry:Hlaf", r"module 'tests.test_registry' has no class 'Hlaf'"),
+        ("tests.test_registry:Half", r"is no subclass of pipeline\.audit\.detector\.Detector"),
+    ],
+)
+def test_what_is_wrong_with_a_class_of_ones_own_is_told_with_the_key_that_names_it(name: str, told: str):
+    with pytest.raises(ConfigError, match=f"^listed.judges.1..detector: {name}: {told}[^\n]*$"):
+        load_detector(DetectorConfig(detector=name), "cpu", "listed.judges[1]")
+    with pytest.raises(ConfigError, match=f"^detector '{name}': {told}[^\n]*$"):
+        load_class("detector", name, DETECTORS, Detector)
+
+
+@pytest.mark.parametrize(
+    ("code", "raised"),
+    [
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def :", "SyntaxError: invalid syntax (unimportable_{}.py, line 1)"),
+    ],
+)
+def test_a_module_that_fails_keeps_its_traceback_and_names_the_key(code: str, raised: str, tmp_path: Path, monkeypatch):
+    number = len(raised)
+    (tmp_path / f"unimportable_{number}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises((ImportError, ArithmeticError, SyntaxError)) as caught:
+        load_class("method", f"unimportable_{number}:X", METHODS, Method, "erasure.recipe[0].method")
+    told = f"erasure.recipe[0].method: unimportable_{number}:X: {raised.format(number)}"
+    assert caught.value.__notes__ == [told]
+
+
 @pytest.mark.parametrize("name", SUITES)
 def test_suites(name: str):
     suite = load_function("suite", name, SUITES)

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.concepts.term import Term
 from pipeline.config.options import read_keywords
 from pipeline.config.sections.audit import DetectorConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_in_errors
 from pipeline.registry import DETECTORS, load_class
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Detector(ABC):
 def detector_class(config: DetectorConfig, where: str) -> tuple[type[Detector], dict[str, Any]]:
     """Return the class that the config names under the key *where*, and its options; ``ConfigError`` for an unknown
     name or option, an option of a wrong type, or a class that is unfinished."""
-    found: type[Detector] = load_class("detector", config.detector, DETECTORS, Detector)
+    found: type[Detector] = load_class("detector", config.detector, DETECTORS, Detector, f"{where}.detector")
     check_finished(f"{where}.detector: {config.detector}", found, "knows, threshold and score")
     return found, read_keywords(f"{where}.options", config.detector, found, 1, config.options)
 
@@ -110,9 +110,11 @@ def load_detector(config: DetectorConfig, device: str, where: str) -> Detector:
 
 
 def constructed(found: Callable[..., T], options: Mapping[str, Any], device: str, where: str) -> T:
-    """Return what the class *found* makes of *options*; its ``ConfigError`` begins with the key *where*."""
+    """Return what the class *found* makes of *options*; its ``ConfigError`` begins with the key *where*, and other
+    errors are named (see ``named_in_errors``)."""
     try:
-        return found(device, **options)
+        with named_in_errors(f"{where}: {found.__name__}"):
+            return found(device, **options)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
 

@@ -13,7 +13,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.concepts.term import Term
 from pipeline.config.problem import under
 from pipeline.config.sections.audit import DetectorConfig, Role
-from pipeline.errors import ConfigError, EndpointError
+from pipeline.errors import ConfigError, EndpointError, named_in_errors
 
 
 class Eye:
@@ -40,7 +40,8 @@ class Eye:
         with self._asked():
             self.anchors = tuple(anchor for anchor in anchors if detector.knows(anchor))
         self.terms = tuple(concept.term for concept in self.concepts) + self.anchors
-        self.thresholds: dict[str, float] = {term: float(detector.threshold(term)) for term in self.terms}
+        with self._asked():
+            self.thresholds: dict[str, float] = {term: float(detector.threshold(term)) for term in self.terms}
         self.calibrated = self._calibrated(config)
         self.thresholds |= {name: measured.threshold for name, measured in self.calibrated.items()}
         self.thresholds |= config.thresholds
@@ -88,9 +89,11 @@ class Eye:
 
     @contextmanager
     def _asked(self) -> Iterator[None]:
-        """Have what the detector refuses, or an endpoint that is down, begin with its key in the config."""
+        """Have what the detector refuses, or an endpoint that is down, begin with its key in the config, and other
+        errors name that (see ``named_in_errors``)."""
         try:
-            yield
+            with named_in_errors(f"{self.where}: {self.name}"):
+                yield
         except (ConfigError, EndpointError) as error:
             kind = EndpointError if isinstance(error, EndpointError) else ConfigError
             raise kind(f"{self.where}: {error}") from error

@@ -54,7 +54,7 @@ class Measure(ABC):
 def measure_class(config: QualityConfig, where: str) -> tuple[type[Measure], dict[str, Any]]:
     """Return the class that the config names under the key *where*, and its options; ``ConfigError`` as
     ``detector_class`` raises it."""
-    found: type[Measure] = load_class("measure", config.measure, MEASURES, Measure)
+    found: type[Measure] = load_class("measure", config.measure, MEASURES, Measure, f"{where}.measure")
     check_finished(f"{where}.measure: {config.measure}", found, "columns and measure")
     return found, read_keywords(f"{where}.options", config.measure, found, 1, config.options)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.audit.detector import weights_digest
 from pipeline.audit.measure import Measure, load_measure
 from pipeline.config.sections.audit import QualityConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_in_errors
 
 Values = Mapping[str, Any]  # of one picture, by column
 
@@ -28,7 +28,8 @@ class Measured:
 
     def __call__(self, images: np.ndarray, captions: Sequence[str]) -> Mapping[str, np.ndarray]:
         """Return the columns' values; ``ValueError`` where they are not what the measure said."""
-        values = self.measure.measure(images, captions)
+        with named_in_errors(f"{self.where}: {self.name}.measure"):
+            values = self.measure.measure(images, captions)
         if values.keys() != self.columns.keys():
             told, said = ", ".join(values), ", ".join(self.columns)
             raise ValueError(f"{type(self.measure).__name__}.measure gave the columns {told}; its columns are {said}")
@@ -71,7 +72,8 @@ class Quality:
             where = f"audit.quality[{i}]"
             measure = load_measure(config, device, where)
             sha256 = weights_digest(measure, config.options)
-            columns = measure.columns()
+            with named_in_errors(f"{where}: {config.measure}.columns"):
+                columns = measure.columns()
             measures.append(Measured(name=config.measure, where=where, measure=measure, sha256=sha256, columns=columns))
         return cls(measures)
 

@@ -51,7 +51,7 @@ def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Famil
     by_name = {concept.name: concept for concept in concepts}
     for i, config in enumerate(recipe):
         where = f"erasure.recipe[{i}]"
-        method: type[Method] = load_class("method", config.method, METHODS, Method)
+        method: type[Method] = load_class("method", config.method, METHODS, Method, f"{where}.method")
         if not any(map(method.has, HOOKS)):
             near = next(filter(None, (nearest(name, HOOKS) for name in vars(method) if not name.startswith("_"))), "")
             raise ConfigError(

@@ -45,7 +45,7 @@ class Found:
         from pipeline.models.family import Family
 
         name = self.family_name or self.class_name
-        found: type[Family] = load_class("family", name, FAMILIES, Family)
+        found: type[Family] = load_class("family", name, FAMILIES, Family, "model.family")
         if missing := sorted(getattr(found, "__abstractmethods__", ())):
             raise ConfigError(f"model.family: {name} does not define {', '.join(missing)}")
         return found

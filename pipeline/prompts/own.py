@@ -14,13 +14,14 @@ import pyarrow as pa
 
 from pipeline.config.options import read_keywords
 from pipeline.config.schema import PromptsConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_in_errors
 from pipeline.prompts.meaning import Meaning
 from pipeline.prompts.passing import check_steering, passing_schema
 from pipeline.prompts.source import Looked, Rows, one_by_one
 from pipeline.prompts.tables import look_at, sampled, table_rows
 from pipeline.registry import load_class
 
+KEY = "prompts.source"  # of the config
 LOOKED_OVER = 1 << 16  # rows at once
 TYPED = 1024  # rows from which the types of columns are taken
 
@@ -60,9 +61,10 @@ class OwnRows:
         """Raise ``ConfigError`` for a source without rows of the columns that the config, or a plan, asks for."""
         self._name, self._source, self._limit = name, source, prompts.limit
         self.meaning = Meaning.of(prompts)
-        fingerprint: object = source.fingerprint
+        with named_in_errors(f"{KEY}: {name}.fingerprint"):
+            fingerprint: object = source.fingerprint
         if not isinstance(fingerprint, str) or not fingerprint:
-            raise ConfigError(f"prompts.source: {name}.fingerprint is {fingerprint!r}; expected a text")
+            raise ConfigError(f"{KEY}: {name}.fingerprint is {fingerprint!r}; expected a text")
         self.fingerprint = f"own:{fingerprint}{_told(prompts.options)}"
         schema = self._table(0, min(len(self), TYPED)).schema
         self.names: Sequence[str] = schema.names
@@ -75,25 +77,31 @@ class OwnRows:
     @classmethod
     def open(cls, prompts: PromptsConfig) -> "OwnRows":
         """Make the source that ``prompts.source`` names. Raises ``ConfigError`` for an unknown or unfinished class, and
-        for options that it does not take."""
+        for options that it does not take; what its code raises is named (see ``named_in_errors``) here and later."""
         assert prompts.source is not None
         name = prompts.source
-        found: type[Source] = load_class("source", name, {}, Source)
+        found: type[Source] = load_class("source", name, {}, Source, KEY)
         if missing := sorted(getattr(found, "__abstractmethods__", ())):
             raise ConfigError(
-                f"prompts.source: {name} does not define {', '.join(missing)}; expected __len__, fingerprint and table"
+                f"{KEY}: {name} does not define {', '.join(missing)}; expected __len__, fingerprint and table"
             )
-        return cls(name, found(**read_keywords("prompts.options", name, found, 0, prompts.options)), prompts)
+        options = read_keywords("prompts.options", name, found, 0, prompts.options)
+        with named_in_errors(f"{KEY}: {name}"):
+            source = found(**options)
+        return cls(name, source, prompts)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_source": pickle.dumps(self._source)}
+        with named_in_errors(f"{KEY}: {self._name}, for other processes"):
+            return {**self.__dict__, "_source": pickle.dumps(self._source)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        load_class("source", state["_name"], {}, Source)  # its module may lie where only that looks
-        self.__dict__.update(state, _source=pickle.loads(state["_source"]))
+        load_class("source", state["_name"], {}, Source, KEY)  # its module may lie where only that looks
+        with named_in_errors(f"{KEY}: {state['_name']}"):
+            self.__dict__.update(state, _source=pickle.loads(state["_source"]))
 
     def __len__(self) -> int:
-        return len(self._source)
+        with named_in_errors(f"{KEY}: {self._name}.__len__"):
+            return len(self._source)
 
     def look(self) -> Looked:
         """Look at the columns that steer, of all rows or of runs of them that are evenly spread."""
@@ -112,8 +120,9 @@ class OwnRows:
         return table_rows(self._table(start, stop), self.meaning, self.schema)
 
     def _table(self, start: int, stop: int) -> pa.Table:
-        table: object = self._source.table(start, stop)
-        what = f"prompts.source: {self._name}.table({start}, {stop})"
+        what = f"{KEY}: {self._name}.table({start}, {stop})"
+        with named_in_errors(what):
+            table: object = self._source.table(start, stop)
         if not isinstance(table, pa.Table):
             raise ConfigError(f"{what} gave a {type(table).__name__}; expected a pyarrow.Table")
         if len(table) != stop - start:

@@ -52,6 +52,38 @@ def auditor(detector: Detector, concepts: Sequence[Concept] = (LIGHT,), **config
     return Auditor([eye(detector, concepts, **config)], concepts)
 
 
+class Failing(Brightness):
+    """Raises where it is asked for *at*."""
+
+    def __init__(self, at: str):
+        super().__init__("cpu")
+        self.at = at
+
+    def _reach(self, name):
+        if name == self.at:
+            raise KeyError("broken")
+
+    def knows(self, term):
+        self._reach("knows")
+        return super().knows(term)
+
+    def threshold(self, term):
+        self._reach("threshold")
+        return super().threshold(term)
+
+    def score(self, images, terms):
+        self._reach("score")
+        return super().score(images, terms)
+
+
+@pytest.mark.parametrize("at", ["knows", "threshold", "score"])
+def test_what_its_code_raises_keeps_its_traceback_and_names_its_key(at):
+    with pytest.raises(KeyError) as caught:
+        eye(Failing(at), name="my:Failing").see(WHITE)
+    assert caught.traceback[-1].name == "_reach"
+    assert caught.value.__notes__ == [f"{WHERE}: my:Failing: KeyError: 'broken'"]
+
+
 class Ambiguous(Brightness):
     """Knows two things of one name."""
 

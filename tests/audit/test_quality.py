@@ -116,6 +116,17 @@ def test_values_that_are_not_as_announced_are_an_error(options, reason):
         look(quality((f"{HERE}:Told", options)), tiny_eyes.pictures(2, 16, 16))
 
 
+class Failing(Told):
+    def measure(self, images: np.ndarray, captions: Sequence[str]) -> Mapping[str, np.ndarray]:
+        raise OverflowError
+
+
+def test_what_a_measure_raises_names_its_key():
+    with pytest.raises(OverflowError) as caught:
+        look(quality(f"{HERE}:Told", (f"{HERE}:Failing", {"name": "more"})), tiny_eyes.pictures(2, 16, 16))
+    assert caught.value.__notes__ == [f"audit.quality[1]: {HERE}:Failing.measure: OverflowError"]
+
+
 def test_a_class_that_is_unfinished_or_no_measure_is_refused_by_its_key():
     for name, reason in (
         (

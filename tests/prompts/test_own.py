@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 from pipeline import Source
 from pipeline.cli import main
+from pipeline.cluster.triage import last_line
 from pipeline.config import load_config
 from pipeline.config.schema import PromptsConfig
 from pipeline.errors import ConfigError
@@ -59,6 +61,36 @@ class Listed(Numbered):
 class Nameless(Numbered):
     def table(self, start, stop):
         return super().table(start, stop).rename_columns(["promt", "seed", "number"])
+
+
+class Failing(Numbered):
+    """Raises in the method *at*, or there from the row *late* on."""
+
+    def __init__(self, at: str = "__init__", late: int = 0):
+        super().__init__()
+        self.at, self.late = at, late
+        self._reach("__init__")
+
+    def _reach(self, name, row=0):
+        if name == self.at and row >= self.late:
+            raise ConnectionError("the server\nis away")
+
+    @property
+    def fingerprint(self):
+        self._reach("fingerprint")
+        return "failing"
+
+    def __len__(self):
+        self._reach("__len__")
+        return super().__len__()
+
+    def table(self, start, stop):
+        self._reach("table", start)
+        return super().table(start, stop)
+
+    def __getstate__(self):
+        self._reach("__getstate__")
+        return vars(self)
 
 
 class Unfinished(Source):
@@ -115,19 +147,46 @@ def test_a_bad_row_is_told_with_its_number():
             r"^prompts\.options\.cout: .*:Numbered has no such option \(did you mean",
         ),
         ("Numbered", {"count": "x"}, r"^prompts\.options\.count: Value 'x' .* could not be converted to Integer"),
-        ("Numberd", {}, r"^source '.*:Numberd': module '.*' has no class 'Numberd'"),
+        ("Numberd", {}, r"^prompts\.source: .*:Numberd: module '.*' has no class 'Numberd'"),
         ("Unfinished", {}, r":Unfinished does not define fingerprint, table; expected __len__, fingerprint and table$"),
         ("Unnamed", {}, r":Unnamed\.fingerprint is 7; expected a text$"),
         ("Short", {}, r":Short\.table\(0, 10\) gave 9 rows; expected 10$"),
         ("Listed", {}, r":Listed\.table\(0, 10\) gave a list; expected a pyarrow\.Table$"),
         ("Nameless", {}, r"^prompts\.columns\.prompt: .*:Nameless has no column 'prompt' \(did you mean 'promt'\?\)"),
-        ("WORDS", {}, r":WORDS': is no subclass of pipeline\.prompts\.own\.Source$"),
+        ("WORDS", {}, r":WORDS: is no subclass of pipeline\.prompts\.own\.Source$"),
     ],
 )
 def test_what_is_wrong_with_a_source_is_a_line(name, options, message):
     with pytest.raises(ConfigError, match=message) as caught:
         own(name, options=options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("at", "named"),
+    [
+        ("__init__", ""),
+        ("fingerprint", ".fingerprint"),
+        ("__len__", ".__len__"),
+        ("table", ".table(0, 10)"),
+        ("__getstate__", ", for other processes"),
+    ],
+)
+def test_what_its_code_raises_keeps_its_traceback_and_ends_in_the_key_and_the_class(at, named):
+    with pytest.raises(ConnectionError) as caught:
+        pickle.dumps(own("Failing", options={"at": at}))
+    assert caught.traceback[-1].name == "_reach"
+    told = f"prompts.source: {__name__}:Failing{named}: ConnectionError: the server is away"
+    assert caught.value.__notes__ == [told]
+
+
+def test_what_it_raises_later_is_the_last_line_of_the_log():
+    source = own("Failing", options={"at": "table", "late": 4})
+    assert len(source.read(0, 4).rows) == 4
+    with pytest.raises(ConnectionError) as caught:
+        source.read(4, 7)
+    told = f"prompts.source: {__name__}:Failing.table(4, 7): ConnectionError: the server is away"
+    assert last_line("".join(traceback.format_exception(caught.value))) == told
 
 
 def test_it_travels_to_a_process_that_does_not_stand_there(tmp_path, monkeypatch):
