@@ -90,6 +90,7 @@ def test_with_few_packages_it_measures_writes_down_and_goes_on(tmp_path: Path):
     tiny = ("sd21", "--device", "cpu", "--size", "tiny", "--eager", "--json", str(file))
     done = run(*tiny, PYTHONPATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
+    assert "the process of" not in done.stderr, "each ends well"
     (found,) = json.loads(file.read_text())["figures"].values()
     assert set(found["sd21"]) == set(asked(ALL, eager=True))
     assert found["sd21"]["again, eager"]["same"]
