@@ -50,7 +50,7 @@ def main() -> int:
     args = parser.parse_args()
     here = machine()
     with in_one_line():
-        name, encoder = opened(args.encoder)
+        name, encoder, _family = opened(args.encoder)
     figures = {path.stem: found(encoder, listed(path)) for path in tqdm(LISTS, desc=name)}
     figures = {name: own for name, own in figures.items() if own}
     for stem, own in figures.items():
@@ -64,16 +64,15 @@ def main() -> int:
     return 0
 
 
-def opened(encoder: str) -> tuple[str, Encoder]:
-    """Return the name of an *encoder* and what it makes of everyday words. Raises ``ConfigError`` where it is none."""
-    if encoder == "diorama":
-        model = Diorama()
-        return model.name, encoder_of(model.family)
+def opened(encoder: str) -> tuple[str, Encoder, Any]:
+    """Return the name of an *encoder*, what it makes of everyday words, and what must live as long as that, since it is
+    asked for others. Raises ``ConfigError`` where it is none."""
     if encoder.endswith(".npz"):
         words = read(Path(encoder))
-        return Path(encoder).stem, Given(words.names, words.vectors, words.same)
-    sentences: Any = SentenceEncoder(Path(encoder))
-    return sentences.name, Encoder(sentences)
+        return Path(encoder).stem, Given(words.names, words.vectors, words.same), None
+    model = Diorama() if encoder == "diorama" else SentenceEncoder(Path(encoder))
+    family: Any = model.family if isinstance(model, Diorama) else model
+    return model.name, encoder_of(family), family
 
 
 def listed(path: Path) -> tuple[Concept, ...]:
