@@ -3,7 +3,10 @@
 import ast
 import io
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
+
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def statements(path: Path) -> str:
@@ -14,14 +17,17 @@ def statements(path: Path) -> str:
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                assert first.end_lineno is not None
-                lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
+    for _, docstring in docstrings(ast.parse(source)):
+        assert docstring.end_lineno is not None
+        lines[docstring.lineno - 1 : docstring.end_lineno] = [""] * (docstring.end_lineno - docstring.lineno + 1)
     return "\n".join(line for line in map(str.rstrip, lines) if line)
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[Documented, ast.Expr]]:
+    """Yield what in *tree* has a docstring, and the docstring, the first of its body."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                match node.body[:1]:
+                    case [ast.Expr(value=ast.Constant(value=str())) as docstring]:
+                        yield node, docstring

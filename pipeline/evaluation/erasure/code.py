@@ -5,6 +5,8 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from pipeline.statements import docstrings
+
 # Of the package: what decides which picture a recipe draws, and what B sees in it. A folder counts with all below it.
 CODE = (
     "concepts", "diorama/detector.py", "erasure", "evaluation/attacks/embedding.py", "generation", "models",
@@ -29,16 +31,12 @@ def code_files(package: Path = PACKAGE) -> list[Path]:
 
 @cache
 def _code(source: bytes) -> str:
-    """What a file does: its statements, written in one way."""
+    """What a file does: its statements, written in one way, that of this Python.
+
+    ``pipeline.statements`` leaves their layout, and is the same under every Python, as a calibration that is handed on
+    must be. Drawings stay where they were made, and are known by this.
+    """
     tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and _has_docstring(
-            node
-        ):
-            node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
+    for node, _ in docstrings(tree):
+        node.body[:1] = [] if len(node.body) > 1 else [ast.Pass()]
     return ast.unparse(tree)
-
-
-def _has_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    first = node.body[0] if node.body else None
-    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
