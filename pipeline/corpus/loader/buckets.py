@@ -29,7 +29,8 @@ class Bucketed:
 
     A batch stands where its last sample did. Of each bucket fewer than *batch* samples an epoch are left over: dropped,
     or with *pad* filled up from the bucket's beginning. Of a mixture each epoch has other samples, and may have a few
-    batches more or less. The order of an epoch is held: 8 bytes a row, in the training process alone.
+    batches more or less; one without any is refused with ``ConfigError``. The order of an epoch is held: 8 bytes a row,
+    in the training process alone.
     """
 
     def __init__(
@@ -70,6 +71,11 @@ class Bucketed:
             groups.append(rows[whole])
             moments.append(whole.max(1, initial=0))
             buckets.append(np.full(len(whole), number))
+        if not any(map(len, groups)):
+            raise ConfigError(
+                f"buckets: of {len(rows)} samples no bucket has a batch of {self._batch}; lower batch_size, or pad the "
+                "remainder"
+            )
         order = np.argsort(np.concatenate(moments), kind="stable")
         return np.concatenate(groups)[order].reshape(-1), np.concatenate(buckets)[order]
 

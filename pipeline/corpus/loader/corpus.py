@@ -1,6 +1,7 @@
 """A corpus as a map-style dataset of torch: what may be trained on, by number, in the order of shards and keys."""
 
 import logging
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.collate import collate, column, new_batch
 from pipeline.corpus.loader.decode import DECODES, Decode, Undecodable, decode, decode_into
 from pipeline.corpus.loader.index import Index, open_index
-from pipeline.corpus.loader.order import Mixed, Sequential, Shuffled
+from pipeline.corpus.loader.order import Mixed, Rows, Sequential, Shuffled
 from pipeline.corpus.loader.pictures import Pictures, whole
 from pipeline.corpus.loader.predicate import predicate_of
 from pipeline.corpus.loader.snapshot import open_snapshot
@@ -104,18 +105,14 @@ class Corpus(Dataset[dict[str, Any]]):
         return len(self.index)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"{row} of {len(self)} samples")
-        return self.__getitems__([row % len(self)])[0]
+        return self.__getitems__([operator.index(row)])[0]
 
     def __getitems__(self, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
-        """Return the samples of *rows*, from 0; read together, which spares requests to storage."""
-        used = np.asarray(rows, np.int64)
-        images: list[Any] = []
-        if IMAGE in self.columns:
-            used, images = self._images(used)
-        found = [images if name == IMAGE else self.index.values(name, used) for name in self.columns]
-        return [dict(zip(self.columns, sample, strict=True)) for sample in zip(*found, strict=True)]
+        """Return the samples of *rows*, from 0, or from the end where negative; read together, which spares requests to
+        storage. What those of a ``BatchSampler`` announce is read ahead. Raises ``IndexError``."""
+        if isinstance(rows, Rows):
+            self.prefetch(rows.ahead)
+        return self.read(numbered(rows, len(self)))
 
     def order(self, seed: int, shuffle: bool) -> Mixed:
         """Return the order that *seed* names, or that of the rows."""
@@ -130,7 +127,11 @@ class Corpus(Dataset[dict[str, Any]]):
 
     def read(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return the samples of *rows* (int64)."""
-        return self.__getitems__(rows)
+        images: list[Any] = []
+        if IMAGE in self.columns:
+            rows, images = self._images(rows)
+        found = [images if name == IMAGE else self.index.values(name, rows) for name in self.columns]
+        return [dict(zip(self.columns, sample, strict=True)) for sample in zip(*found, strict=True)]
 
     def batch(self, rows: np.ndarray) -> dict[str, Any]:
         """Return the samples of *rows* as one dict (see ``collate``); pictures of one size are decoded into place."""
@@ -190,6 +191,15 @@ class Corpus(Dataset[dict[str, Any]]):
             found.append(others[sizes[others] == sizes[row]])
         near, far = found
         return np.append(near[:TRIES], far[np.linspace(0, len(far) - 1, TRIES).astype(int)] if len(far) else far)
+
+
+def numbered(rows: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+    """Return *rows* as int64, those below 0 counted from the end. Raises ``IndexError`` for one that is not there."""
+    given = np.asarray(rows, np.int64)
+    found = np.where(given < 0, given + length, given)
+    if (wrong := given[(found < 0) | (found >= length)]).size:
+        raise IndexError(f"{wrong[0]} of {length} samples")
+    return found
 
 
 def default_home() -> Path:

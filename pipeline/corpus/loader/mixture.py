@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,8 @@ from torch.utils.data import Dataset
 
 from pipeline.corpus.loader.arguments import expect_count, shown
 from pipeline.corpus.loader.collate import collate
-from pipeline.corpus.loader.corpus import Corpus
-from pipeline.corpus.loader.order import Mixed, wrapped
+from pipeline.corpus.loader.corpus import Corpus, numbered
+from pipeline.corpus.loader.order import Mixed, Rows, wrapped
 from pipeline.errors import ConfigError
 
 STRETCH = 1000  # positions, of which each corpus has its share exactly
@@ -69,12 +70,13 @@ class Mixture(Dataset[dict[str, Any]]):
         return int(self._rows[-1])
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"{row} of {len(self)} samples")
-        return self.__getitems__([row % len(self)])[0]
+        return self.__getitems__([operator.index(row)])[0]
 
     def __getitems__(self, rows: Sequence[int] | np.ndarray) -> list[dict[str, Any]]:
-        return self.read(np.asarray(rows, np.int64))
+        """See ``Corpus.__getitems__``."""
+        if isinstance(rows, Rows):
+            self.prefetch(rows.ahead)
+        return self.read(numbered(rows, len(self)))
 
     def read(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return the samples of *rows* (int64)."""

@@ -10,7 +10,7 @@ blocks are dealt to LANES, position after position a lane, and the positions of 
 each other (on other machines) read different blocks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -25,6 +25,12 @@ CHAPTER_BLOCKS = 64  # at least
 CHAPTER_ROWS = 4096  # at least, as far as CHAPTER_BYTES allows
 CHAPTER_BYTES = 512 << 20  # at most, unless 64 blocks are more
 LEAD = 32  # blocks that are announced before what is read now: as long as they come, none of it need be waited for
+
+
+class Rows(list[int]):
+    """The rows of a batch, as a DataLoader hands them to a worker, and the blocks that it is to announce with them."""
+
+    ahead: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

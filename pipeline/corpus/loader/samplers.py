@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, Sampler, get_worker_info
 
 from pipeline.corpus.loader.arguments import expect_count, expect_flag, expect_number, expect_one_of
 from pipeline.corpus.loader.loader import REMAINDERS, Remainder
-from pipeline.corpus.loader.order import Rounds, Share
+from pipeline.corpus.loader.order import Rounds, Rows, Share
 from pipeline.corpus.loader.progress import Progress, check_state, other_number
 from pipeline.corpus.loader.ranks import Ranks
 from pipeline.corpus.loader.source import Source, expect_source
@@ -125,6 +125,9 @@ class _Batches(Iterator[list[int]]):
             self._progress.begin()
             self._epoch, self._position = self._progress.epoch, self._progress.start
             self._end = self._position + self._rounds.steps(self._position) * self._rounds.step
+            order, rounds, readers = self._sampler._order, self._rounds, max(1, self._rounds.workers)
+            opening = order.opening(self._epoch, self._position, rounds.step, self._rank, rounds.world).tolist()
+            self._opening = [opening[reader::readers] for reader in range(readers)]
 
     def __next__(self) -> list[int]:
         self._begin()
@@ -134,7 +137,8 @@ class _Batches(Iterator[list[int]]):
             raise StopIteration
         share = self._sampler._share(self._epoch, self._position, self._rank, self._rounds)
         self._position += self._rounds.step
-        rows: list[int] = share.rows.tolist()
+        rows = Rows(share.rows.tolist())
+        rows.ahead = [*(self._opening.pop(0) if self._opening else ()), *share.ahead.tolist()]
         return rows
 
     def state_dict(self) -> dict[str, Any]:

@@ -202,7 +202,9 @@ class _Parser:
             return _Operand(token, token.text == "true")
         if token.kind == "name":
             if token.text not in self._schema.names:
-                raise self.error(f"no column is called {token.text!r}{nearest(token.text, self._schema.names)}", token)
+                hint = "; a text is written in '...'" if self._text[token.place - 1] == '"' else ""
+                near = nearest(token.text, self._schema.names)
+                raise self.error(f"no column is called {token.text!r}{near}{hint}", token)
             self.columns.add(token.text)
             return _Operand(token, token.text, self._schema.field(token.text).type)
         self._at -= 1

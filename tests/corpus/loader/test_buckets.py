@@ -84,6 +84,13 @@ def test_what_are_no_buckets_is_refused_in_a_line(corpus):
             Loader(Mixture([(Corpus(corpus.url, columns=columns, decode=decode), 1)]), 4, buckets=BUCKETS)
 
 
+def test_a_batch_that_no_bucket_fills_is_refused_in_a_line(corpus):
+    for source in (corpus, Mixture([(corpus, 1)])):
+        with pytest.raises(ConfigError, match=r"^buckets: of 90 samples no bucket has a batch of 31; lower batch_size"):
+            len(Loader(source, 31, buckets=BUCKETS))
+        assert len(Loader(source, 31, buckets=BUCKETS, remainder="pad")) == 3
+
+
 @pytest.fixture
 def mixture(corpus, tmp_path):
     """The corpus, three times in five, and one whose 40 pictures, from 1000 on, have two sizes of the three."""

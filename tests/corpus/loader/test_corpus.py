@@ -35,8 +35,14 @@ def test_samples_by_number(tmp_path, corpus_format):
         assert sample["shard"] == (0 if i < 10 else 2)
     assert corpus[-1]["number"] == 16
     assert [s["number"] for s in corpus.__getitems__([16, 3, 3])] == [16, 3, 3]
-    with pytest.raises(IndexError):
-        corpus[17]
+    assert [s["number"] for s in corpus.__getitems__([-1, 0, -17])] == [16, 0, 0]
+    for wrong in (17, -18):
+        with pytest.raises(IndexError, match=f"{wrong} of 17 samples"):
+            corpus[wrong]
+        with pytest.raises(IndexError, match=f"{wrong} of 17 samples"):
+            Corpus(path, columns=["number"]).__getitems__([3, wrong])
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        corpus[1.5]
 
 
 @pytest.mark.parametrize("image_format", [ImageFormat.jpg, ImageFormat.png, ImageFormat.webp])

@@ -73,7 +73,10 @@ def test_by_number_it_is_its_corpora_one_behind_the_other(parts):
     mixture = Mixture([(parts[0], 1), (parts[1], 1)])
     assert len(mixture) == 190
     assert [mixture[i]["number"] for i in (0, 59, 60, -1)] == [0, 59, 1000, 1129]
-    assert [s["number"] for s in mixture.__getitems__([60, 3, 61])] == [1000, 3, 1001]
+    assert [s["number"] for s in mixture.__getitems__([60, 3, 61, -130])] == [1000, 3, 1001, 1000]
+    for wrong in (190, -191):
+        with pytest.raises(IndexError, match=f"{wrong} of 190 samples"):
+            mixture[wrong]
 
 
 def test_blocks_that_are_announced_are_the_parts_own(tmp_path):

@@ -71,6 +71,8 @@ def test_rows_that_are_kept(where, kept):
     [
         ("widht > 3", 1, "no column is called 'widht' (did you mean 'width'?)"),
         ("width > 3 and capton = 'a'", 15, "did you mean 'caption'?"),
+        ("WIDTH > 3", 1, "no column is called 'WIDTH' (did you mean 'width'?)"),
+        ('caption = "a dog"', 11, "no column is called 'a dog'; a text is written in '...'"),
         ("good", 5, "expected a comparison"),
         ("width like 'a'", 1, "'like' is for text, and 'width' holds int32"),
         ("width > 'a'", 9, "'width' holds int32, and 'a' is text"),
