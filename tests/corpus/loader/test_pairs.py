@@ -2,7 +2,6 @@
 
 import io
 import json
-import socket
 import tarfile
 from dataclasses import replace
 
@@ -97,9 +96,9 @@ def test_a_forked_reader_of_an_object_store_says_so_instead_of_hanging(corpus):
         next(iter(loader))
 
 
-def read_as_rank(rank: int, world: int, path: str, folder: str, port: int, made: Pairs, own: Loader) -> None:
+def read_as_rank(rank: int, world: int, path: str, folder: str, made: Pairs, own: Loader) -> None:
     """One training process; no variable of the environment tells it its rank."""
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world)
     seen = {}
     for context, workers in (("fork", 2), ("spawn", 1)):
         pairs = open_corpus(path, shuffle=100, keys=True, decode=None)
@@ -124,10 +123,7 @@ def test_ranks_that_torch_alone_knows_get_equal_parts_in_workers_of_both_kinds(s
     world = 2
     made = open_corpus(path, shuffle=100, keys=True, decode=None)
     own = Loader(Corpus(path, columns=["key", "image"]), 1, workers=2, context="fork")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path), port, made, own), world)
+    torch.multiprocessing.spawn(read_as_rank, (world, path, str(tmp_path), made, own), world)
     seen = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(world)]
     for context in ("fork", "spawn"):
         assert len(seen[0][context]) == len(seen[1][context])
