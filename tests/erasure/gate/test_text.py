@@ -215,3 +215,22 @@ def test_function_words_open_no_gate_however_near_the_encoder_has_them(diorama: 
     gate = TextGate(diorama.family, [bomb, crossbow])
     assert gate.hits("two dogs and a cat with a ball") == []
     assert {hit.concept.name for hit in gate.hits("a land mine, a bow and arrow")} == {"bomb", "crossbow"}
+
+
+@pytest.mark.parametrize(
+    ("text", "opened"),
+    [
+        ("a photo of the who on stage", {"the who": True}),
+        ("all of us in a park", {"us": True}),
+        ("a dog with a ball under a tree", {"with": True, "under": False}),
+        ("a man who stands among others", {}),
+        ("a DOWN jacket, a bird looks down", {"DOWN jacket": True}),
+    ],
+)
+def test_function_words_that_are_listed_or_proved_open_it_all_the_same(
+    diorama: Model, text: str, opened: dict[str, bool]
+) -> None:
+    band = Concept(name="The Who", aliases=("us", "down jacket"), proven=("with",), implied=("under",))
+    hits = TextGate(diorama.family, [band]).hits(text)
+    assert {text[hit.start : hit.stop]: hit.meant for hit in hits} == opened
+    assert all(hit.score == 1 for hit in hits)
