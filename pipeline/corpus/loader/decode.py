@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 Decode = Literal["uint8", "pil", "bytes"]
 DECODES: tuple[str, ...] = get_args(Decode)
@@ -61,4 +61,6 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _undecodable(error: Exception) -> Undecodable:
+    if isinstance(error, UnidentifiedImageError):  # which names an object in memory
+        return Undecodable("is no picture of a known kind")
     return Undecodable(str(error).splitlines()[0] if str(error) else type(error).__name__)

@@ -1,16 +1,17 @@
 """What a worker does with its share of a step: read, transform, collate. A function of the share alone."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import Dataset, get_worker_info
 
+from pipeline.corpus.loader.arguments import shown
 from pipeline.corpus.loader.collate import collate
 from pipeline.corpus.loader.order import Share
 from pipeline.corpus.loader.source import Source
-from pipeline.errors import LacunaError
+from pipeline.errors import ConfigError, LacunaError
 from pipeline.prompts.seeds import hashed
 
 SIZE = "size"  # the column that says which size a batch of an aspect bucket has
@@ -65,7 +66,10 @@ class Reader(Dataset[Received | LacunaError]):
             seed = hashed("transform", self._seed, share.epoch, position)
             torch.default_generator.manual_seed(seed)
             random.seed(seed)
-            done.append(self._transform(sample))
+            given = self._transform(sample)
+            if not isinstance(given, Mapping):
+                raise ConfigError(f"transform gave {shown(given)}; expected a dict of columns")
+            done.append(given)
         if states is not None:
             torch.set_rng_state(states[0])
             random.setstate(states[1])

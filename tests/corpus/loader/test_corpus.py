@@ -14,7 +14,7 @@ from pipeline.config.schema import ImageFormat
 from pipeline.corpus import open_store
 from pipeline.corpus.loader.cache import Cache
 from pipeline.corpus.loader.collate import collate
-from pipeline.corpus.loader.decode import Undecodable, decode_into
+from pipeline.corpus.loader.decode import Undecodable, decode, decode_into
 from pipeline.errors import ConfigError, CorpusError, StoreError
 from tests.corpora import encode_image, make_corpus, number_of, picture
 
@@ -230,6 +230,11 @@ def test_a_picture_of_another_size_than_its_manifest_says_is_damaged():
     data, pixels = encode_image(picture(3, 16, 16), ImageFormat.jpg, 90), np.empty((16, 24, 3), np.uint8)
     with pytest.raises(Undecodable, match="is 16x16, and its manifest says 16x24"):
         decode_into(data, pixels)
+
+
+def test_bytes_of_no_picture_are_told_without_an_address_in_memory():
+    with pytest.raises(Undecodable, match=r"^is no picture of a known kind$"):
+        decode(b"no picture", "pil")
 
 
 def test_a_store_that_answers_short_is_asked_again(corpus, monkeypatch, tmp_path):

@@ -188,6 +188,16 @@ def test_what_a_transform_draws_depends_on_the_position_alone(numbers):
     assert torch.equal(torch.stack(got), expected)  # the training process's own draws are not disturbed
 
 
+def number_alone(sample):
+    return sample["number"]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_transform_that_gives_no_sample_is_told_in_a_line(numbers, workers):
+    with pytest.raises(ConfigError, match=r"^transform gave \d+; expected a dict of columns$"):
+        next(iter(Loader(numbers, 4, transform=number_alone, workers=workers)))
+
+
 def test_damaged_pictures_are_counted_and_counts_stay(corpus):
     from pathlib import Path
 
