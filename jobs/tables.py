@@ -443,7 +443,7 @@ def chaos_said(found: Mapping[str, Any]) -> str:
 
 def headline(page: Path) -> str:
     """At most eight rows: a figure, what it is of, the command that measures it again, and when it was measured."""
-    erasure, attack = result(f"{ERASURE}/erasure.json"), result(f"{ERASURE}/attack.json")
+    erasure, attack = result(f"{ERASURE}/erasure_gate.json"), result(f"{ERASURE}/attack.json")
     on_ray, without_ray = result(f"{SPEED}/bench.json"), result(f"{SPEED}/bench_without_ray.json")
     plan, chaos = result(f"{SPEED}/bench_plan.json"), result(f"{SPEED}/chaos.json")
     none, erased = (erasure["figures"]["all"][recipe] for recipe in ("none", _DEFAULT))
@@ -475,7 +475,7 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "headline": headline,
     "erasure": erasure_table(f"{ERASURE}/erasure.json"),
     "erasure, calibrated gate": erasure_table(f"{ERASURE}/erasure_gate.json"),
-    "erasure by task": erasure_tasks(f"{ERASURE}/erasure.json", [_DEFAULT, "cease"]),
+    "erasure by task": erasure_tasks(f"{ERASURE}/erasure_gate.json", [_DEFAULT, "cease"]),
     "erasure differences": differences,
     "esd": erasure_tasks(f"{ERASURE}/esd.json", ["esd"]),
     "fifteen": erasure_tasks(f"{ERASURE}/fifteen.json", ["uce", "speed", *_SPEED_FOR_MANY]),
