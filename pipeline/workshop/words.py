@@ -1,9 +1,10 @@
-"""`lacuna words`: what a config's list acts on, and what a dictionary knows beside it. Draws nothing, loads no weights.
+"""`lacuna words`: what a config's list acts on, and what gate and dictionary know beside it. Draws nothing.
 
 Of each concept its listed words and exceptions; which of them a tokenizer of the model reads in pieces, or not at all;
-and for each sense of its name the kinds and synonyms that no concept lists, with the gloss by which a person tells one
-sense from another, and siblings, which are something else. Of the dictionary the gate alone acts on what is not listed
-(``erasure/gate/text.py``).
+what the recipe's gate makes of the words that come near, which it acts on though they are something else (too near:
+siblings by the dictionary and what the list preserves, from ``OPENS`` on); and for each sense of its name the kinds and
+synonyms that no concept lists, with the gloss by which a person tells one sense from another, and siblings, which are
+something else. The model is loaded for its gate alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,10 +17,17 @@ from pipeline.concepts.dictionary import Dictionary, dictionary
 from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
+from pipeline.erasure.gate import calibration
 from pipeline.errors import ConfigError
 from pipeline.models.find import find_model, is_here
+from pipeline.workshop.choices import IMPLIES, LEAVE, MEANS
+from pipeline.workshop.gated import Scored, gates_of
 
 SHOWN = 12  # words of a kind on a line
+RULE = (
+    f"acts on words of a score from {calibration.OPENS:.2f} on, which mean the concept from {calibration.MEANS:.2f} on "
+    "and imply it below"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +46,9 @@ class SenseReport:
 @dataclass(frozen=True, kw_only=True)
 class ConceptReport:
     """``pieces``: of each listed word that a tokenizer reads in several pieces or not at all, what it reads, by the
-    tokenizer's name. The senses are in the dictionary's order, but that of the most listed words comes first."""
+    tokenizer's name. ``gate``: what the recipe's gate makes of words that no concept lists, the highest score first;
+    ``too_near`` are those of them that are something else, and on which it acts all the same. The senses are in the
+    dictionary's order, but that of the most listed words comes first."""
 
     name: str
     words: list[str]
@@ -46,16 +56,20 @@ class ConceptReport:
     preserve: list[str]
     keep: list[str]
     pieces: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    gate: list[Scored] = field(default_factory=list)
+    too_near: list[str] = field(default_factory=list)
     senses: list[SenseReport] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordsReport:
-    """What ``lacuna words`` prints. ``tokenizers`` are those of the model that were asked, or why none was."""
+    """What ``lacuna words`` prints. ``tokenizers`` are those of the model that were asked, ``unasked`` says why none
+    was; ``gate`` which scores mean what, or why no gate was asked."""
 
     concepts: list[ConceptReport]
     tokenizers: list[str]
     unasked: str
+    gate: str
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -63,7 +77,7 @@ class WordsReport:
     def lines(self) -> list[str]:
         """Return the report, a line each, plain text."""
         asked = f"tokenizers {', '.join(self.tokenizers)}" if self.tokenizers else f"tokenizers {self.unasked}"
-        lines = [f"concepts   {len(self.concepts)}", asked]
+        lines = [f"concepts   {len(self.concepts)}", asked, f"gate       {self.gate}"]
         for concept in self.concepts:
             lines += ["", f"{concept.name}", f"  words      {', '.join(concept.words)}"]
             lines += [f"  anchor     {concept.anchor or 'nothing'}"]
@@ -74,6 +88,13 @@ class WordsReport:
             for tokenizer, pieces in concept.pieces.items():
                 read = ", ".join(f"{word} ({' '.join(parts) or 'nothing'})" for word, parts in pieces.items())
                 lines += [f"  in pieces  {read}, by {tokenizer}"]
+            for became in (MEANS, IMPLIES, LEAVE):
+                if of := [_scored(own) for own in concept.gate if own.became == became]:
+                    lines += [f"  {became:<9}  {_some(of)}"]
+            if concept.too_near:
+                lines += [
+                    f"  too near   {_some(concept.too_near)}: something else, and the gate acts; ignore leaves them"
+                ]
             if not concept.senses:
                 lines += ["  dictionary has no such word"]
             for sense in concept.senses:
@@ -92,7 +113,11 @@ def words_report(config: Config) -> WordsReport:
     """Look over the list of *config*. Raises ``ConfigError`` for a model that is here and cannot be read."""
     concepts = concepts_of(config.erasure)
     naming = Naming(concepts)
-    tokenizers = _tokenizers(config) if is_here(config.model) else {}
+    here = is_here(config.model)
+    away = f"not asked, as {config.model.path} is not on this machine"
+    tokenizers = _tokenizers(config) if here else {}
+    gates = gates_of(config) if here else None
+    gated = gates.look() if gates else {}
     return WordsReport(
         concepts=[
             ConceptReport(
@@ -102,12 +127,15 @@ def words_report(config: Config) -> WordsReport:
                 preserve=list(concept.preserve),
                 keep=list(concept.keep),
                 pieces=_in_pieces(concept.words, tokenizers),
+                gate=gated.get(concept.name, []),
+                too_near=[own.word for own in gated.get(concept.name, []) if own.too_near],
                 senses=_senses(concept, naming, dictionary()),
             )
             for concept in concepts
         ],
         tokenizers=list(tokenizers),
-        unasked="" if tokenizers else f"not asked, as {config.model.path} is not on this machine",
+        unasked="" if tokenizers else away,
+        gate=(RULE if gates else "no method of the recipe has one") if here else away,
     )
 
 
@@ -164,6 +192,10 @@ def _tokenizers(config: Config) -> dict[str, Any]:
             reason = " ".join(str(error).split())
             raise ConfigError(f"model.path: {config.model.path}: its {name} cannot be read: {reason[:200]}") from error
     return tokenizers
+
+
+def _scored(own: Scored) -> str:
+    return f"{own.word} {own.score:.2f}{f' (of {own.instead})' if own.instead else ''}"
 
 
 def _some(words: Sequence[str]) -> str:

@@ -27,6 +27,7 @@ from pipeline.models.load import load_model
 from pipeline.pages.page import render
 from pipeline.session import resolve_device
 from pipeline.workshop.choices import IMPLIES, LEAVE, MEANS, chosen
+from pipeline.workshop.gated import Gates, sense_beside
 from pipeline.workshop.lists import list_yaml
 
 NEAREST = 60  # words of the vocabulary shown of each concept
@@ -37,7 +38,8 @@ PICTURES = 4  # of each word that means or implies a concept, or may
 @dataclass(kw_only=True)
 class Shown:
     """A word beside a concept: ``score`` is its nearness for the text encoder, ``became`` what is known of it and
-    ``choice`` where it stands now ("": nowhere); a ``fixed`` one is not to be moved."""
+    ``choice`` where it stands now ("": nowhere); a ``fixed`` one is not to be moved. ``gated`` tells of a word that the
+    list does not settle and on which the recipe's gate acts."""
 
     key: str  # no other's on the page
     word: str
@@ -45,8 +47,14 @@ class Shown:
     choice: str = ""
     fixed: bool = False
     score: float = 0.0
+    gated: str = ""
     sense: Sense | None = None
     pictures: list[bytes] = field(default_factory=list)
+
+    @property
+    def settled(self) -> bool:
+        """Whether something is done about it, or is not to be done."""
+        return bool(self.choice or self.fixed or self.gated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +110,10 @@ class WordsPage:
         return "saved to {}: {} words mean a concept, {} imply one, {} are left alone".format(path, *counts)
 
     def _score(self, words: Sequence[str]) -> None:
-        """Have the model's text encoder say how near words come, and add the nearest of *words* to each concept."""
-        family = load_model(self.config.model, torch.device(resolve_device(self.config.cluster.device))).family
+        """Have the model's text encoder say how near words come, add the nearest of *words* to each concept, and ask
+        the gates of the recipe what they make of those that nothing was said of."""
+        model = load_model(self.config.model, torch.device(resolve_device(self.config.cluster.device)))
+        family, gates = model.family, Gates(self.config, model)
         basis = encoded(family, words)
         listed = [encoded(family, own.concept.words) for own in self.concepts]
         near = nearness(basis, listed, basis)
@@ -114,10 +124,15 @@ class WordsPage:
             scores = nearness(encoded(family, [shown.word for shown in own.rows]), listed, basis)[:, c].tolist()
             for shown, score in zip(own.rows, scores, strict=True):
                 shown.score = score
+                found = gates.scored(own.concept.name, shown.word)
+                if not shown.choice and found.became != LEAVE:
+                    shown.gated = f"the gate acts on it ({found.became}, {found.score:.2f})"
 
     def _concept(self, index: int, own: "_Words") -> ConceptShown:
         for shown in own.rows:
             judged = self._seen.judged(shown.word, index)
+            if shown.gated:
+                shown.became += f"; {shown.gated}"
             if judged is not None and judged.pictures:
                 interval = f"{100 * judged.low:.0f} to {100 * judged.high:.0f} %"
                 shown.became += f"; {judged.hits} of {judged.pictures} pictures show it ({interval})"
@@ -125,8 +140,8 @@ class WordsPage:
                 shown.became += "; not drawn"
             if shown.choice in (MEANS, IMPLIES) or (judged is not None and judged.hits):
                 shown.pictures = self._seen.pictures(shown.word)
-        acted_on = [shown for shown in own.rows if shown.choice or shown.fixed]
-        others = sorted((shown for shown in own.rows if not shown.choice and not shown.fixed), key=lambda s: -s.score)
+        acted_on = [shown for shown in own.rows if shown.settled]
+        others = sorted((shown for shown in own.rows if not shown.settled), key=lambda s: -s.score)
         return ConceptShown(
             name=own.concept.name,
             said=self._seen.said(own.concept.name, index),
@@ -176,14 +191,8 @@ class _Words:
             return
         self._known.add(key)
         name = f"{self.number}-{len(self.rows)}"
-        self.rows.append(Shown(key=name, word=word, became=became, choice=choice, fixed=fixed, sense=self._sense(word)))
-
-    def _sense(self, word: str) -> Sense | None:
-        """Return what *word* means: a kind of what the concept's name may mean, or else its most frequent sense."""
-        book = dictionary()
-        senses = book.senses(word)
-        kinds = (sense for sense in senses if any(book.is_kind(sense, of) for of in self._senses))
-        return next(kinds, senses[0] if senses else None)
+        sense = sense_beside(word, self._senses)
+        self.rows.append(Shown(key=name, word=word, became=became, choice=choice, fixed=fixed, sense=sense))
 
 
 class _Seen:

@@ -20,7 +20,7 @@ CONFIG = """
 model: {path: diorama, scheduler: UniPCMultistepScheduler}
 erasure:
   concepts: [{name: cat, aliases: [tabby], preserve: [tiger], keep: [cat burglar], ignore: [puma]}, {name: beer}]
-  recipe: []
+  recipe: [{method: cease}]
 words: {vocabulary: words.txt, cache: CACHE, pictures: 8}
 prompts: {template: "a {thing}", values: {thing: [dog]}}
 generation: {steps: 4, size: [64, 64], batch_size: 16}
@@ -55,7 +55,10 @@ def test_each_word_is_shown_with_what_became_of_it(page: WordsPage) -> None:
     assert words["puma"].choice == "leave"
     assert (words["tiger"].fixed, words["cat burglar"].fixed, words["kitten"].fixed) == (True, True, False)
     assert "0 of 8 pictures show it" in words["tiger"].became
-    assert words["tomcat"].became == "in the dictionary; not drawn"
+    assert re.fullmatch(r"in the dictionary; the gate acts on it \(means, 0\.\d\d\); not drawn", words["tomcat"].became)
+    assert words["tomcat"] in cat.acted_on
+    assert words["guitar"].became == "near; not drawn"
+    assert words["guitar"] in cat.others
     assert words["tomcat"].sense is not None
     assert words["tomcat"].sense.gloss.startswith("male cat")
     assert words["guitar"].choice == ""

@@ -47,6 +47,10 @@ class Measure:
                 opens |= of_kind & (scores >= self.thresholds[whole].opens)
         # Everyday words that may ask for the concept.
         self.near = {word for word, is_near in zip(encoder.words, opens.tolist(), strict=True) if is_near}
+        # Those and the nearest of all others, the nearest first.
+        by_nearness = [encoder.words[i] for i in near.argsort(descending=True, stable=True).tolist()]
+        nearest = set(by_nearness[: round(CANDIDATES * len(by_nearness))])
+        self.candidates = [word for word in by_nearness if word in nearest or word in self.near]
 
     def score(self, word: str, vector: Tensor, whole: bool) -> float:
         """Return how near *word* comes, 0..1 as calibrated; *vector* ``(K,)`` is what the encoder makes of it."""
