@@ -51,8 +51,9 @@ def named_in_errors(what: str) -> Iterator[None]:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the choice nearest to *word*, whatever the case of its letters, or ``""``
-    where none is near."""
-    names = {str(choice).casefold(): str(choice) for choice in choices}
-    matches = difflib.get_close_matches(str(word).casefold(), names, n=1, cutoff=0.6)
-    return f" (did you mean {names[matches[0]]!r}?)" if matches else ""
+    """Return ``" (did you mean 'x'?)"`` for the choice nearest to *word*, which may be the same in other letters' case,
+    or ``""`` where none is near."""
+    names = [str(choice) for choice in choices]
+    matches = [name for name in names if name.casefold() == str(word).casefold()]
+    matches = matches or difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -127,6 +127,7 @@ class Corpus(Dataset[dict[str, Any]]):
 
     def read(self, rows: np.ndarray) -> list[dict[str, Any]]:
         """Return the samples of *rows* (int64)."""
+        rows = np.asarray(rows, np.int64)
         images: list[Any] = []
         if IMAGE in self.columns:
             rows, images = self._images(rows)
