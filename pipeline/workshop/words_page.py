@@ -124,8 +124,7 @@ class WordsPage:
             scores = nearness(encoded(family, [shown.word for shown in own.rows]), listed, basis)[:, c].tolist()
             for shown, score in zip(own.rows, scores, strict=True):
                 shown.score = score
-                found = gates.scored(own.concept.name, shown.word)
-                if not shown.choice and found.became != LEAVE:
+                if not shown.choice and (found := gates.scored(own.concept.name, shown.word)).became != LEAVE:
                     shown.gated = f"the gate acts on it ({found.became}, {found.score:.2f})"
 
     def _concept(self, index: int, own: "_Words") -> ConceptShown:
