@@ -147,25 +147,27 @@ class FluxLayer(JointLayer):
         query, key, value = (p(hidden).unflatten(-1, (self.heads, -1)) for p in projections)
         return QKV(norms[0](query).transpose(1, 2), norms[1](key).transpose(1, 2), value.transpose(1, 2))
 
-    def attend(self, first: QKV, second: QKV) -> Tensor:
+    def attend(self, tokens: QKV) -> Tensor:
         # diffusers has the heads behind the tokens, and a backend of its own choice.
-        query, key, value = (
-            torch.cat([x.transpose(1, 2), y.transpose(1, 2)], dim=1)
-            for x, y in (
-                (first.query, second.query),
-                (first.key, second.key),
-                (first.value, second.value),
-            )
-        )
+        query, key, value = (x.transpose(1, 2) for x in (tokens.query, tokens.key, tokens.value))
         backend = self.module.processor._attention_backend
         output: Tensor = dispatch_attention_fn(query, key, value, backend=backend)
         return output.transpose(1, 2)
 
-    def image(self, hidden: Tensor, rotation: tuple[Tensor, Tensor]) -> QKV:
+    def tokens(self, hidden: Tensor, text: Tensor | None, rotation: tuple[Tensor, Tensor]) -> QKV:
+        """Return those of all tokens, of the text first, by the steps of diffusers' own processor: other products sum,
+        and other compiled code rounds, in other places. *text* is None where *hidden* has it."""
         attn = self.module
-        qkv = self._qkv(hidden, (attn.to_q, attn.to_k, attn.to_v), (attn.norm_q, attn.norm_k))
-        query, key = (apply_rotary_emb(x, rotation, sequence_dim=2) for x in (qkv.query, qkv.key))
-        return QKV(query, key, qkv.value)
+        query, key, value = (p(hidden).unflatten(-1, (self.heads, -1)) for p in (attn.to_q, attn.to_k, attn.to_v))
+        query, key = attn.norm_q(query), attn.norm_k(key)
+        if text is not None:
+            own = self.text(text)
+            query, key, value = (
+                torch.cat([x.transpose(1, 2), y], dim=1)
+                for x, y in ((own.query, query), (own.key, key), (own.value, value))
+            )
+        query, key = (apply_rotary_emb(x, rotation, sequence_dim=1) for x in (query, key))
+        return QKV(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
 
 
 class DoubleLayer(FluxLayer):
@@ -223,21 +225,18 @@ class FluxAttention(FluxAttnProcessor):  # type: ignore[misc]
                 attn, hidden_states, encoder_hidden_states, image_rotary_emb=image_rotary_emb
             )
             return plain
-        layer, double, length = heard.layer, encoder_hidden_states is not None, heard.state.tokens
+        layer, length = heard.layer, heard.state.tokens
         assert isinstance(layer, DoubleLayer | SingleLayer)
         assert image_rotary_emb is not None
-        cos, sin = image_rotary_emb
-        if encoder_hidden_states is None:
-            # As one sequence, as diffusers does: a product of fewer rows may sum in another order.
-            text, image = layer.image(hidden_states, (cos, sin)).split(length)
-        else:
-            image = layer.image(hidden_states, (cos[length:], sin[length:]))
-            text = layer.text(encoder_hidden_states)
-        seen, told = layer.meet(text, image)
+        tokens = layer.tokens(hidden_states, encoder_hidden_states, image_rotary_emb)
+        text, image = tokens.split(length)
+        told, seen = layer.attend(tokens).tensor_split([length], dim=2)
         seen = joined(heard, image, text, seen)
-        if not double:
-            return torch.cat([told, merge_heads(seen)], dim=1)
-        return attn.to_out[1](attn.to_out[0](merge_heads(seen))), attn.to_add_out(told)
+        told, seen = merge_heads(told), merge_heads(seen)
+        if encoder_hidden_states is None:
+            return torch.cat([told, seen], dim=1)
+        # As diffusers has them: of parts of a longer row torch adds the bias in a step of its own, and rounds twice.
+        return attn.to_out[1](attn.to_out[0](seen.contiguous())), attn.to_add_out(told.contiguous())
 
 
 def _bounded(tokens: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, cat
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class QKV:
 
     def rows(self, index: Tensor | slice) -> "QKV":
         return QKV(self.query[index], self.key[index], self.value[index])
+
+    def before(self, other: "QKV") -> "QKV":
+        """Return these, then *other*."""
+        pairs = ((self.query, other.query), (self.key, other.key), (self.value, other.value))
+        return QKV(*(cat(pair, dim=2) for pair in pairs))
 
     def split(self, count: int) -> "tuple[QKV, QKV]":
         """Return those of the first *count* tokens, and of the others."""
@@ -61,14 +66,14 @@ class JointLayer(Layer):
         ``(R, heads, N, d)``, and the text as it leaves the layer."""
 
     @abstractmethod
-    def attend(self, first: QKV, second: QKV) -> Tensor:
-        """Return what the tokens of *first*, then those of *second*, get from attending to all: ``(R, heads, n, d)``,
-        computed as in diffusers' own processor."""
+    def attend(self, tokens: QKV) -> Tensor:
+        """Return what *tokens* get from attending to each other, ``(R, heads, n, d)``, computed as in diffusers' own
+        processor."""
 
     def meet(self, text: QKV, image: QKV) -> tuple[Tensor, Tensor]:
         """Return what image ``(R, heads, N, d)`` and text ``(R, T, heads * d)`` get from attending to both."""
         first, second = (text, image) if self.text_first else (image, text)
-        output = self.attend(first, second)
+        output = self.attend(first.before(second))
         one, other = output.tensor_split([first.query.shape[2]], dim=2)
         heard, seen = (one, other) if self.text_first else (other, one)
         return seen, merge_heads(heard)

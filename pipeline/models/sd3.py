@@ -133,12 +133,8 @@ class SD3Layer(JointLayer):
         query, key, value = (split_heads(x(hidden), self.heads) for x in (attn.to_q, attn.to_k, attn.to_v))
         return QKV(_normed(attn.norm_q, query), _normed(attn.norm_k, key), value)
 
-    def attend(self, first: QKV, second: QKV) -> Tensor:
-        return scaled_dot_product_attention(
-            torch.cat([first.query, second.query], dim=2),
-            torch.cat([first.key, second.key], dim=2),
-            torch.cat([first.value, second.value], dim=2),
-        )
+    def attend(self, tokens: QKV) -> Tensor:
+        return scaled_dot_product_attention(tokens.query, tokens.key, tokens.value)
 
     def text(self, hidden: Tensor) -> QKV:
         attn = self.module
@@ -181,11 +177,14 @@ class SD3Attention(JointAttnProcessor2_0):  # type: ignore[misc]
         layer = heard.layer
         assert isinstance(layer, SD3Layer)
         image, text = layer.image(hidden_states), layer.text(encoder_hidden_states)
-        seen, told = layer.meet(text, image)
+        seen, told = layer.attend(image.before(text)).tensor_split([hidden_states.shape[1]], dim=2)
         seen = joined(heard, image, text, seen)
+        # As one, as diffusers has it: of parts of a longer row torch adds the bias in a step of its own, and rounds twice.
+        both = torch.cat([merge_heads(seen), merge_heads(told)], dim=1)
+        seen, told = both[:, : hidden_states.shape[1]], both[:, hidden_states.shape[1] :]
         if not attn.context_pre_only:
             told = attn.to_add_out(told)
-        return attn.to_out[1](attn.to_out[0](merge_heads(seen))), told
+        return attn.to_out[1](attn.to_out[0](seen)), told
 
 
 _JOINT = SD3Attention()
