@@ -2,7 +2,7 @@
 
 A concept is named by its name and its aliases, in the singular or the plural, wherever they stand between word borders
 in the normal form of the text (``normal``). Of listed words that overlap the longest is meant: "machine gun" of a
-rifle, and no "gun" in it. So an exception (``keep``) holds: "hot dog", of a dog, names no dog.
+rifle, and no "gun" in it. So an exception (``keep``) holds: "hot dog", of a dog, names no dog, and "hotdog" neither.
 
 No understanding: what it cannot see are misspellings, words that nobody listed, and things implied but not said. Those
 are the gate's part, and the detector's.
@@ -48,11 +48,22 @@ class Naming:
         self._trie: Trie[_Form] = Trie()
         for i, concept in enumerate(self.concepts):
             own = (*concept.words, *concept.proven) if proven else concept.words
-            for words, kept in ((own, False), (concept.keep, True)):
-                for word in words:
-                    singular = normal(word)
-                    for form in {singular: word} | {normal(p): p for p in plurals(word) if normal(p) != singular}:
-                        self._trie.add(form, _Form(i, word, form != singular, kept))
+            named = set()
+            for word in own:
+                named |= self._add(i, word, word, kept=False)
+            for phrase in concept.keep:
+                self._add(i, phrase, phrase, kept=True)
+                together = normal(phrase).replace(" ", "")
+                if together not in named | {normal(phrase)}:
+                    self._add(i, phrase, together, kept=True)
+
+    def _add(self, owner: int, word: str, written: str, *, kept: bool) -> set[str]:
+        """Have *word* found as it is *written*, and in the plural; return these forms."""
+        singular = normal(written)
+        found = {singular, *map(normal, plurals(written))}
+        for form in found:
+            self._trie.add(form, _Form(owner, word, form != singular, kept))
+        return found
 
     @classmethod
     def of_words(cls, words: Sequence[str]) -> "Naming":

@@ -147,6 +147,16 @@ def test_a_mention_says_which_listed_word_it_is_and_where():
     ]
 
 
+def test_an_exception_is_found_written_together_unless_that_is_a_listed_word():
+    naming = Naming([Concept(name="beer", keep=("root beer", "beer-batter")), Concept(name="batter")])
+    text = "rootbeer, two RootBeers, beerbatter and a beer"
+    assert [text[one.start : one.stop] for one in naming.exceptions(text)] == ["rootbeer", "RootBeers", "beerbatter"]
+    assert [one.concept.name for one in naming.mentions(text)] == ["beer"]
+    listed = Naming([Concept(name="beer", aliases=("rootbeer",), keep=("root beer",))])
+    assert [one.word for one in listed.mentions("a rootbeer and a root beer")] == ["rootbeer"]
+    assert [one.word for one in listed.exceptions("a rootbeer and a root beer")] == ["root beer"]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("Cats", True), (" cat ", True), ("a cat", False), ("cat burglar", False), ("dog", False)]
 )
