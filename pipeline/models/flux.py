@@ -235,7 +235,7 @@ class FluxAttention(FluxAttnProcessor):  # type: ignore[misc]
         told, seen = merge_heads(told), merge_heads(seen)
         if encoder_hidden_states is None:
             return torch.cat([told, seen], dim=1)
-        # As diffusers has them: of parts of a longer row torch adds the bias in a step of its own, and rounds twice.
+        # As diffusers has them: of parts of a row torch adds the bias in a step of its own, and rounds twice.
         return attn.to_out[1](attn.to_out[0](seen.contiguous())), attn.to_add_out(told.contiguous())
 
 

@@ -179,7 +179,7 @@ class SD3Attention(JointAttnProcessor2_0):  # type: ignore[misc]
         image, text = layer.image(hidden_states), layer.text(encoder_hidden_states)
         seen, told = layer.attend(image.before(text)).tensor_split([hidden_states.shape[1]], dim=2)
         seen = joined(heard, image, text, seen)
-        # As one, as diffusers has it: of parts of a longer row torch adds the bias in a step of its own, and rounds twice.
+        # As one, as diffusers has it: of parts of a row torch adds the bias in a step of its own, and rounds twice.
         both = torch.cat([merge_heads(seen), merge_heads(told)], dim=1)
         seen, told = both[:, : hidden_states.shape[1]], both[:, hidden_states.shape[1] :]
         if not attn.context_pre_only:
