@@ -124,7 +124,7 @@ def _sd21(tiny: bool, scheduler: Any) -> Any:
         shape = {
             "sample_size": 16, "block_out_channels": (32, 64), "layers_per_block": 1, "attention_head_dim": (2, 4),
             "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+            "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"), "mid_block_type": None,
         }  # fmt: skip
     unet = UNet2DConditionModel(cross_attention_dim=width, use_linear_projection=True, **shape)
     return StableDiffusionPipeline(
@@ -147,7 +147,7 @@ def _sdxl(tiny: bool, scheduler: Any) -> Any:
             "sample_size": 16, "block_out_channels": (32, 64), "layers_per_block": 1, "addition_time_embed_dim": 8,
             "transformer_layers_per_block": [1, 1], "attention_head_dim": (2, 4),
             "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+            "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"), "mid_block_type": None,
         }  # fmt: skip
     unet = UNet2DConditionModel(
         cross_attention_dim=first + second, use_linear_projection=True, addition_embed_type="text_time",

@@ -161,11 +161,11 @@ class FluxLayer(JointLayer):
         query, key, value = (p(hidden).unflatten(-1, (self.heads, -1)) for p in (attn.to_q, attn.to_k, attn.to_v))
         query, key = attn.norm_q(query), attn.norm_k(key)
         if text is not None:
-            own = self.text(text)
-            query, key, value = (
-                torch.cat([x.transpose(1, 2), y], dim=1)
-                for x, y in ((own.query, query), (own.key, key), (own.value, value))
-            )
+            added = (attn.add_q_proj, attn.add_k_proj, attn.add_v_proj)
+            own_query, own_key, own_value = (p(text).unflatten(-1, (self.heads, -1)) for p in added)
+            query = torch.cat([attn.norm_added_q(own_query), query], dim=1)
+            key = torch.cat([attn.norm_added_k(own_key), key], dim=1)
+            value = torch.cat([own_value, value], dim=1)
         query, key = (apply_rotary_emb(x, rotation, sequence_dim=1) for x in (query, key))
         return QKV(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
 
