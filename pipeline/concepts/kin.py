@@ -68,8 +68,13 @@ class Kin:
 @lru_cache(maxsize=1 << 16)
 def first_sense(word: str) -> int | None:
     """Return the row of what *word*, in the singular or the plural, most often means; none where no noun is known."""
+    return next((sense.row for sense in senses_of(word)), None)
+
+
+def senses_of(word: str) -> list[Sense]:
+    """Return what *word*, in the singular or the plural, may mean, the most frequent sense first."""
     book = dictionary()
-    return next((senses[0].row for form in _singulars(word) if (senses := book.senses(form))), None)
+    return next((senses for form in _singulars(word) if (senses := book.senses(form))), [])
 
 
 def _singulars(word: str) -> Iterator[str]:

@@ -1,25 +1,28 @@
 """What the text gates of a recipe make of single words, by the model's own encoder. Nothing is drawn.
 
 ``Gates.look`` asks for each concept the everyday words that come nearest to it, the dictionary's kinds, synonyms and
-siblings, and what the list preserves; each alone, as a gate asks the words of a prompt.
+siblings, and what the list preserves, for whichever concept; each alone, as a gate asks the words of a prompt.
 """
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from tqdm import tqdm
 
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.dictionary import Sense, dictionary
-from pipeline.concepts.kin import Kin, Relation
+from pipeline.concepts.kin import Kin, Relation, senses_of
 from pipeline.concepts.mentions import Naming
 from pipeline.concepts.normal import normal
 from pipeline.config.concepts import concepts_of
-from pipeline.config.schema import Config
-from pipeline.erasure.gate.calibration import OPENS
+from pipeline.config.schema import Config, Device
+from pipeline.erasure.gate import calibration
 from pipeline.erasure.gate.text import TextGate
-from pipeline.erasure.recipe import active_methods, recipe_steps
+from pipeline.erasure.recipe import recipe_steps
+from pipeline.erasure.steps import Step
+from pipeline.models.family import Family
 from pipeline.models.find import find_model
 from pipeline.models.load import Model, load_model
 from pipeline.session import resolve_device
@@ -27,17 +30,22 @@ from pipeline.terminal import live
 from pipeline.workshop.choices import IMPLIES, LEAVE, MEANS
 
 PRESERVED = "preserved"
+RULE = (
+    f"acts on words of a score from {calibration.OPENS:.2f} on, which mean the concept from {calibration.MEANS:.2f} on "
+    "and imply it below"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
     """A word as a gate reads it alone.
 
-    ``score`` is the gate's, 0..1: it acts from ``OPENS`` on, and from ``MEANS`` on a word means the concept (see
-    ``gate.calibration``). ``became`` is "means", "implies" or "leave", which a word is also where it means another
-    concept, to which it comes nearer: ``instead``, else empty. ``known`` is what the word is to the concept by the
-    dictionary (``Relation``'s values, of its most frequent sense), or "preserved" where the list says so; ``sense`` and
-    ``gloss`` are those of ``sense_beside``, or empty.
+    ``score`` is the gate's, 0..1, rounded down, so that none seems to reach a threshold: it acts from ``OPENS`` on, and
+    from ``MEANS`` on a word means the concept (see ``gate.calibration``). ``became`` is "means", "implies" or "leave",
+    which a word is also where it means another concept, to which it comes nearer: ``instead``, else empty. ``known`` is
+    what the word is to the concept by the dictionary (``Relation``'s values, of its most frequent sense), or
+    "preserved" where the list says so of whichever concept; ``sense`` and ``gloss`` are those of ``sense_beside``, or
+    empty.
     """
 
     word: str
@@ -47,6 +55,11 @@ class Scored:
     known: str
     sense: str
     gloss: str
+
+    @property
+    def told(self) -> str:
+        """The score in two digits, rounded down likewise."""
+        return f"{round(1000 * self.score) // 10 / 100:.2f}"
 
     @property
     def too_near(self) -> bool:
@@ -59,14 +72,27 @@ class Gates:
 
     def __init__(self, config: Config, model: Model):
         self._model = model  # a gate's encoder does not hold it
-        gates = (getattr(method, "gate", None) for method in active_methods(config, model))
+        self._steps = _gated(config, model.family)
+        gates = (getattr(_of_words(step).build(model), "gate", None) for step in self._steps)
         self._gates = [gate for gate in gates if isinstance(gate, TextGate)]
-        self._concepts = {concept.name: _Beside(concept) for concept in concepts_of(config.erasure)}
-        self._naming = Naming(concepts_of(config.erasure))
+        concepts = concepts_of(config.erasure)
+        kept = tuple(dict.fromkeys(word for c in concepts for word in (*c.preserve, c.anchor) if word))
+        self._concepts = {concept.name: _Beside(concept, kept) for concept in concepts}
+        self._naming = Naming(concepts)
+
+    @property
+    def rule(self) -> str:
+        """What the recipe acts on."""
+        if any(getattr(step.options, "always_on", False) for step in self._steps):
+            return "acts on every prompt (always_on)"
+        if any(getattr(step.options, "context", False) for step in self._steps):
+            return f"{RULE}; and on prompts that come near as a whole (context), of which nothing is told here"
+        return RULE
 
     def look(self) -> dict[str, list[Scored]]:
-        """Return, by the concept's name, the words beside it that no concept lists, the highest score first."""
-        near = {name: list(self._near(own)) for name, own in self._concepts.items()}
+        """Return, by the name of each concept that a gate has, the words beside it that no concept lists, the highest
+        score first."""
+        near = {name: list(self._near(own)) for name, own in self._concepts.items() if any(self._of(own.concept))}
         found: dict[str, list[Scored]] = {}
         with tqdm(total=sum(map(len, near.values())), desc="words", disable=not live(), leave=False) as bar:
             for name, words in near.items():
@@ -84,12 +110,12 @@ class Gates:
             score, hits = gate.scores(word)[number], gate.hits(word)
             if of_it := [hit for hit in hits if hit.concept == own.concept]:
                 became = MEANS if any(hit.meant for hit in of_it) else IMPLIES
-            elif score >= OPENS:
+            elif score >= calibration.OPENS:
                 instead = next((hit.concept.name for hit in hits), "")
         sense = own.sense(word)
         return Scored(
             word=word,
-            score=round(score, 3),
+            score=math.floor(1000 * score) / 1000,
             became=became,
             instead=instead,
             known=own.relation(word),
@@ -105,7 +131,7 @@ class Gates:
     def _near(self, own: "_Beside") -> Iterator[str]:
         """Yield the words that are asked for a concept, each once."""
         told = {""}
-        for word in (*(w for gate, i in self._of(own.concept) for w in gate.near(i)), *own.words()):
+        for word in (*(w for gate, i in self._of(own.concept) for w in gate.candidates(i)), *own.words()):
             key = normal(word)
             if key not in told and not self._naming.names(word):
                 told.add(key)
@@ -113,14 +139,14 @@ class Gates:
 
 
 class _Beside:
-    """What list and dictionary know beside *concept*."""
+    """What list and dictionary know beside *concept*; *kept* is what the list preserves, and puts in place."""
 
-    def __init__(self, concept: Concept):
+    def __init__(self, concept: Concept, kept: Sequence[str]):
         self.concept = concept
         self._kin = Kin(concept)
         self._senses = dictionary().senses(concept.name)
-        self._kept = [word for word in (*concept.preserve, concept.anchor) if word]
-        self._preserved = Naming.of_words(self._kept)
+        self._kept = kept
+        self._preserved = Naming.of_words(kept)
 
     def relation(self, word: str) -> str:
         return PRESERVED if self._preserved.is_word(word) else self._kin.relation(normal(word)).value
@@ -138,14 +164,27 @@ class _Beside:
 def sense_beside(word: str, senses: Sequence[Sense]) -> Sense | None:
     """Return what *word* means: a kind of one of *senses*, a concept's, or else what it means most often."""
     book = dictionary()
-    own = book.senses(word)
+    own = senses_of(word)
     kinds = (sense for sense in own if any(book.is_kind(sense, of) for of in senses))
     return next(kinds, own[0] if own else None)
 
 
 def gates_of(config: Config) -> Gates | None:
-    """Load the model of *config* for its gates; None, and nothing is loaded, where no method of its recipe has one."""
-    steps = recipe_steps(config, find_model(config.model).family())
-    if not any(hasattr(step.options, "false_alarms") for step in steps):  # as all have that read the words of a prompt
+    """Load the model of *config* for its gates, on a CPU where the GPU that is to draw is not here; None, and nothing
+    is loaded, where no method of its recipe has one."""
+    if not _gated(config, find_model(config.model).family()):
         return None
-    return Gates(config, load_model(config.model, torch.device(resolve_device(config.cluster.device))))
+    device = Device.cpu if config.cluster.device is Device.cpu else Device.auto
+    return Gates(config, load_model(config.model, torch.device(resolve_device(device))))
+
+
+def _gated(config: Config, family: Family | type[Family]) -> list[Step]:
+    """Return the steps of the recipe that read the words of a prompt: all these have that option."""
+    return [step for step in recipe_steps(config, family) if hasattr(step.options, "false_alarms")]
+
+
+def _of_words(step: Step) -> Step:
+    """Return *step* without what it makes of prompts as a whole, for which a thousand would be encoded."""
+    if not hasattr(step.options, "context"):
+        return step
+    return replace(step, options=replace(step.options, context=False))

@@ -1,10 +1,10 @@
 """`lacuna words`: what a config's list acts on, and what gate and dictionary know beside it. Draws nothing.
 
-Of each concept its listed words and exceptions; which of them a tokenizer of the model reads in pieces, or not at all;
-what the recipe's gate makes of the words that come near, which it acts on though they are something else (too near:
-siblings by the dictionary and what the list preserves, from ``OPENS`` on); and for each sense of its name the kinds and
-synonyms that no concept lists, with the gloss by which a person tells one sense from another, and siblings, which are
-something else. The model is loaded for its gate alone.
+Of each concept its listed words and exceptions, and what pictures proved; which listed words a tokenizer of the model
+reads in pieces, or not at all; what the recipe's gate makes of the words that come near, which it acts on though they
+are something else (too near: siblings by the dictionary and what the list preserves, from ``OPENS`` on); and for each
+sense of its name the kinds and synonyms that no concept lists, with the gloss by which a person tells one sense from
+another, and siblings, which are something else. The model is loaded for its gate alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,17 +17,12 @@ from pipeline.concepts.dictionary import Dictionary, dictionary
 from pipeline.concepts.mentions import Naming
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
-from pipeline.erasure.gate import calibration
 from pipeline.errors import ConfigError
 from pipeline.models.find import find_model, is_here
 from pipeline.workshop.choices import IMPLIES, LEAVE, MEANS
 from pipeline.workshop.gated import Scored, gates_of
 
 SHOWN = 12  # words of a kind on a line
-RULE = (
-    f"acts on words of a score from {calibration.OPENS:.2f} on, which mean the concept from {calibration.MEANS:.2f} on "
-    "and imply it below"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,16 +42,19 @@ class SenseReport:
 class ConceptReport:
     """``pieces``: of each listed word that a tokenizer reads in several pieces or not at all, what it reads, by the
     tokenizer's name. ``gate``: what the recipe's gate makes of words that no concept lists, the highest score first;
-    ``too_near`` are those of them that are something else, and on which it acts all the same. The senses are in the
-    dictionary's order, but that of the most listed words comes first."""
+    None where no gate has the concept. ``too_near`` are those of them that are something else, and on which it acts all
+    the same. The senses are in the dictionary's order, but that of the most listed words comes first."""
 
     name: str
     words: list[str]
     anchor: str
     preserve: list[str]
     keep: list[str]
+    proven: list[str]
+    implied: list[str]
+    ignore: list[str]
     pieces: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    gate: list[Scored] = field(default_factory=list)
+    gate: list[Scored] | None = None
     too_near: list[str] = field(default_factory=list)
     senses: list[SenseReport] = field(default_factory=list)
 
@@ -78,18 +76,20 @@ class WordsReport:
         """Return the report, a line each, plain text."""
         asked = f"tokenizers {', '.join(self.tokenizers)}" if self.tokenizers else f"tokenizers {self.unasked}"
         lines = [f"concepts   {len(self.concepts)}", asked, f"gate       {self.gate}"]
+        gated = any(concept.gate is not None for concept in self.concepts)
         for concept in self.concepts:
             lines += ["", f"{concept.name}", f"  words      {', '.join(concept.words)}"]
             lines += [f"  anchor     {concept.anchor or 'nothing'}"]
-            if concept.keep:
-                lines += [f"  keep       {', '.join(concept.keep)}"]
-            if concept.preserve:
-                lines += [f"  preserve   {', '.join(concept.preserve)}"]
+            for part in ("keep", "preserve", "proven", "implied", "ignore"):
+                if words := getattr(concept, part):
+                    lines += [f"  {part:<9}  {', '.join(words)}"]
             for tokenizer, pieces in concept.pieces.items():
                 read = ", ".join(f"{word} ({' '.join(parts) or 'nothing'})" for word, parts in pieces.items())
                 lines += [f"  in pieces  {read}, by {tokenizer}"]
+            if gated and concept.gate is None:
+                lines += ["  no gate of the recipe has this concept"]
             for became in (MEANS, IMPLIES, LEAVE):
-                if of := [_scored(own) for own in concept.gate if own.became == became]:
+                if of := [_scored(own) for own in concept.gate or () if own.became == became]:
                     lines += [f"  {became:<9}  {_some(of)}"]
             if concept.too_near:
                 lines += [
@@ -110,11 +110,12 @@ class WordsReport:
 
 
 def words_report(config: Config) -> WordsReport:
-    """Look over the list of *config*. Raises ``ConfigError`` for a model that is here and cannot be read."""
+    """Look over the list of *config*, which has its proved words as a run would. Raises ``ConfigError`` for a model
+    that is here and cannot be read."""
     concepts = concepts_of(config.erasure)
     naming = Naming(concepts)
     here = is_here(config.model)
-    away = f"not asked, as {config.model.path} is not on this machine"
+    away = f"not asked, as {config.model.path} is no folder on this machine"
     tokenizers = _tokenizers(config) if here else {}
     gates = gates_of(config) if here else None
     gated = gates.look() if gates else {}
@@ -126,8 +127,11 @@ def words_report(config: Config) -> WordsReport:
                 anchor=concept.anchor,
                 preserve=list(concept.preserve),
                 keep=list(concept.keep),
+                proven=list(concept.proven),
+                implied=list(concept.implied),
+                ignore=list(concept.ignore),
                 pieces=_in_pieces(concept.words, tokenizers),
-                gate=gated.get(concept.name, []),
+                gate=gated.get(concept.name),
                 too_near=[own.word for own in gated.get(concept.name, []) if own.too_near],
                 senses=_senses(concept, naming, dictionary()),
             )
@@ -135,7 +139,7 @@ def words_report(config: Config) -> WordsReport:
         ],
         tokenizers=list(tokenizers),
         unasked="" if tokenizers else away,
-        gate=(RULE if gates else "no method of the recipe has one") if here else away,
+        gate=(gates.rule if gates else "no method of the recipe has one") if here else away,
     )
 
 
@@ -195,7 +199,7 @@ def _tokenizers(config: Config) -> dict[str, Any]:
 
 
 def _scored(own: Scored) -> str:
-    return f"{own.word} {own.score:.2f}{f' (of {own.instead})' if own.instead else ''}"
+    return f"{own.word} {own.told}{f' (of {own.instead})' if own.instead else ''}"
 
 
 def _some(words: Sequence[str]) -> str:

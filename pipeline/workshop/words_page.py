@@ -2,7 +2,7 @@
 what became of it; and, where it is served, for a person to move words and save the list."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -110,22 +110,26 @@ class WordsPage:
         return "saved to {}: {} words mean a concept, {} imply one, {} are left alone".format(path, *counts)
 
     def _score(self, words: Sequence[str]) -> None:
-        """Have the model's text encoder say how near words come, add the nearest of *words* to each concept, and ask
-        the gates of the recipe what they make of those that nothing was said of."""
+        """Have the model's text encoder say how near words come, add what the gates of the recipe act on and the
+        nearest of *words* to each concept, and ask the gates what they make of those that nothing was said of."""
         model = load_model(self.config.model, torch.device(resolve_device(self.config.cluster.device)))
-        family, gates = model.family, Gates(self.config, model)
+        erasure = replace(self.config.erasure, concepts=list(self._seen.extended))  # as a run has them
+        family, gates = model.family, Gates(replace(self.config, erasure=erasure), model)
+        looked = gates.look()
         basis = encoded(family, words)
         listed = [encoded(family, own.concept.words) for own in self.concepts]
         near = nearness(basis, listed, basis)
         for c, own in enumerate(self.concepts):
             best = near[:, c].argsort(descending=True, stable=True).tolist()[:NEAREST]
-            own.candidates([words[i] for i in best])
+            acted_on = [found.word for found in looked.get(own.concept.name, ()) if found.became != LEAVE]
+            own.candidates([*acted_on, *(words[i] for i in best)])
         for c, own in enumerate(self.concepts):
             scores = nearness(encoded(family, [shown.word for shown in own.rows]), listed, basis)[:, c].tolist()
             for shown, score in zip(own.rows, scores, strict=True):
                 shown.score = score
                 if not shown.choice and (found := gates.scored(own.concept.name, shown.word)).became != LEAVE:
-                    shown.gated = f"the gate acts on it ({found.became}, {found.score:.2f})"
+                    too_near = ", too near" if found.too_near else ""
+                    shown.gated = f"the gate acts on it ({found.became}, {found.told}{too_near})"
 
     def _concept(self, index: int, own: "_Words") -> ConceptShown:
         for shown in own.rows:

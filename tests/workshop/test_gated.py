@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from pipeline.concepts.dictionary import dictionary
 from pipeline.config import load_config
 from pipeline.config.schema import Config, StepConfig
 from pipeline.erasure.gate.calibration import MEANS, OPENS
+from pipeline.workshop.gated import Scored, sense_beside
 from pipeline.workshop.words import WordsReport, words_report
 
 pytestmark = pytest.mark.slow
@@ -17,7 +19,7 @@ erasure:
   concepts:
     - {name: cat, aliases: [tabby], preserve: [tiger, kitty], ignore: [tomcat]}
     - {name: gun}
-    - {name: rifle, aliases: [shotgun]}
+    - {name: rifle, aliases: [shotgun], preserve: [musket]}
   recipe: [{method: cease}]
 prompts: {template: "a {thing}", values: {thing: [dog]}}
 output: {path: out}
@@ -30,6 +32,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     path = tmp_path_factory.mktemp("gated") / "config.yaml"
     path.write_text(CONFIG)
     return load_config(path)
+
+
+def with_step(config: Config, **fields) -> Config:
+    recipe = [StepConfig(method="cease", **fields)]
+    return replace(config, erasure=replace(config.erasure, recipe=recipe))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +68,7 @@ def test_a_word_means_the_concept_that_it_comes_nearest_to(report):
     assert (rifle.became, rifle.instead) == ("means", "")
     assert (gun.became, gun.instead) == ("leave", "rifle")
     assert rifle.score > gun.score >= OPENS
-    assert f"scattergun {gun.score:.2f} (of rifle)" in report.text()
+    assert f"scattergun {gun.told} (of rifle)" in report.text()
 
 
 def test_what_is_something_else_and_opens_the_gate_is_too_near(report):
@@ -71,19 +78,51 @@ def test_what_is_something_else_and_opens_the_gate_is_too_near(report):
     ]
     assert "kitty" in cat.too_near
     assert "tiger" not in cat.too_near
+    gun = report.concepts[1]
+    assert "musket" in gun.too_near, "that another concept preserves it says as much"
     lines = report.lines()
     assert any(line.startswith("  too near   ") and "kitty" in line for line in lines)
     assert lines[2].startswith("gate       acts on words of a score from 0.50 on, which mean the concept from 0.75 on")
+    assert "as a whole (context)" in lines[2]
 
 
 def test_words_that_only_the_list_settles_have_no_score(config):
-    recipe = [StepConfig(method="cease", options={"unlisted": False})]
-    found = words_report(replace(config, erasure=replace(config.erasure, recipe=recipe)))
-    assert all(own.became == "leave" and own.score == 0 for concept in found.concepts for own in concept.gate)
+    found = words_report(with_step(config, options={"unlisted": False, "context": False}))
+    for concept in found.concepts:
+        assert concept.gate
+        assert all(own.became == "leave" and own.score == 0 for own in concept.gate)
+    assert "as a whole" not in found.gate
+
+
+def test_a_concept_that_no_gate_has_is_told(config):
+    cat, gun, _rifle = words_report(with_step(config, concepts=["cat"], options={"always_on": True})).concepts
+    assert cat.gate
+    assert (gun.gate, gun.too_near) == (None, [])
+
+
+def test_that_a_gate_is_always_open_is_told(config):
+    found = words_report(with_step(config, concepts=["cat"], options={"always_on": True}))
+    assert found.gate == "acts on every prompt (always_on)"
+    assert found.lines().count("  no gate of the recipe has this concept") == 2
+
+
+def test_a_score_is_never_told_as_a_threshold_that_it_does_not_reach():
+    told = {score: Scored(word="w", score=score, became="", instead="", known="", sense="", gloss="").told
+            for score in (0.499, 0.5, 0.58, 0.749, 1.0)}  # fmt: skip
+    assert told == {0.499: "0.49", 0.5: "0.50", 0.58: "0.58", 0.749: "0.74", 1.0: "1.00"}
+
+
+def test_the_sense_of_a_plural_is_that_of_its_singular():
+    weapon = dictionary().senses("weapon")
+    plural = sense_beside("cutlasses", weapon)
+    assert plural is not None
+    assert plural == sense_beside("cutlass", weapon)
+    assert "a short heavy curved sword" in plural.gloss
 
 
 def test_without_a_gate_nothing_is_scored_and_no_model_loaded(config, monkeypatch):
     monkeypatch.setattr("pipeline.workshop.gated.load_model", None)
     found = words_report(replace(config, erasure=replace(config.erasure, recipe=[StepConfig(method="uce")])))
     assert found.gate == "no method of the recipe has one"
-    assert not any(concept.gate for concept in found.concepts)
+    assert all(concept.gate is None for concept in found.concepts)
+    assert not any("no gate" in line for line in found.lines())

@@ -13,7 +13,7 @@ model: {{path: {model}, dtype: float32}}
 erasure:
   concepts:
     - {{name: gun, aliases: [pistol, handgun, 🔫], keep: [water gun], preserve: [camera]}}
-    - {{name: rifle}}
+    - {{name: rifle, proven: [carbine], implied: [war], ignore: [rifling]}}
     - {{name: qwertz}}
   recipe: []
 prompts: {{template: "a {{thing}}", values: {{thing: [gun]}}}}
@@ -64,6 +64,7 @@ def test_the_text_has_a_line_for_each_thing(config, capsys):
     assert lines[:2] == ["concepts   3", "tokenizers tokenizer"]
     assert "  words      gun, pistol, handgun, 🔫" in lines
     assert "  keep       water gun" in lines
+    assert {"  proven     carbine", "  implied    war", "  ignore     rifling"} <= {*lines}
     assert "    listed   pistol, handgun" in lines
     assert "  dictionary has no such word" in lines
     assert any(line.startswith("  n03467984  a weapon that discharges") for line in lines)
@@ -72,7 +73,7 @@ def test_the_text_has_a_line_for_each_thing(config, capsys):
 
 def test_a_model_that_is_not_here_is_not_fetched(config, capsys):
     assert main(["words", config, "model.path=nobody/nothing"]) == 0
-    assert "tokenizers not asked, as nobody/nothing is not on this machine" in capsys.readouterr().out
+    assert "tokenizers not asked, as nobody/nothing is no folder on this machine" in capsys.readouterr().out
 
 
 def test_a_model_without_its_tokenizer_is_refused_in_a_line(config, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The page of words shows what is known of each, with pictures of those that were drawn, and saves a list."""
 
+import json
 import re
 from pathlib import Path
 
@@ -66,6 +67,23 @@ def test_each_word_is_shown_with_what_became_of_it(page: WordsPage) -> None:
     assert words["kitten"].score > words["guitar"].score
     assert (len(words["kitten"].pictures), len(cat.pictures), len(words["tiger"].pictures)) == (4, 4, 0)
     assert beer.said == "Its own name shows it in 8 of 8 pictures."
+
+
+def test_the_report_has_what_pictures_proved_and_the_page_what_its_gate_acts_on(
+    page: WordsPage, path: Path, tmp_path: Path, capsys
+) -> None:
+    assert main(["words", str(path), f"output.path={tmp_path}/out", "words.require=true", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["concepts"][0]["proven"] == ["kitten"]
+    for concept, shown in zip(report["concepts"], page.shown, strict=True):
+        rows = {row.word: row for row in (*shown.acted_on, *shown.others)}
+        acts_on = [own for own in concept["gate"] if own["became"] != "leave"]
+        assert acts_on
+        for own in acts_on:
+            gated = f"the gate acts on it ({own['became']}, {round(1000 * own['score']) // 10 / 100:.2f}"
+            assert rows[own["word"]].choice or rows[own["word"]].gated.startswith(gated)
+            if own["word"] in concept["too_near"]:
+                assert rows[own["word"]].gated.endswith(", too near)")
 
 
 def test_only_a_page_that_is_served_lets_words_be_moved(page: WordsPage) -> None:

@@ -114,7 +114,7 @@ class TextGate:
         words = [found.scores for found in self._scored(text)]
         return [max([0.0, *(scores[i] for scores in words)]) for i in range(len(self.concepts))]
 
-    def near(self, concept: int) -> list[str]:
+    def candidates(self, concept: int) -> list[str]:
         """Return the everyday words that come nearest to the concept of this number, the nearest first; none where only
         listed and proved words count."""
         return self._measures[concept].candidates if self._measures else []
