@@ -18,8 +18,8 @@ model: {path: diorama}
 erasure:
   concepts:
     - {name: cat, aliases: [tabby], preserve: [tiger, kitty], ignore: [tomcat]}
-    - {name: gun}
-    - {name: rifle, aliases: [shotgun], preserve: [musket]}
+    - {name: gun, preserve: [pussycat]}
+    - {name: rifle, aliases: [shotgun]}
   recipe: [{method: cease}]
 prompts: {template: "a {thing}", values: {thing: [dog]}}
 output: {path: out}
@@ -78,8 +78,7 @@ def test_what_is_something_else_and_opens_the_gate_is_too_near(report):
     ]
     assert "kitty" in cat.too_near
     assert "tiger" not in cat.too_near
-    gun = report.concepts[1]
-    assert "musket" in gun.too_near, "that another concept preserves it says as much"
+    assert "pussycat" in cat.too_near, "another concept preserves it"
     lines = report.lines()
     assert any(line.startswith("  too near   ") and "kitty" in line for line in lines)
     assert lines[2].startswith("gate       acts on words of a score from 0.50 on, which mean the concept from 0.75 on")

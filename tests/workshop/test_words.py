@@ -79,7 +79,7 @@ def test_a_model_that_is_not_here_is_not_fetched(config, capsys):
 def test_a_model_without_its_tokenizer_is_refused_in_a_line(config, tmp_path, capsys):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/model_index.json").write_text((Path(tiny.path()) / "model_index.json").read_text())
-    assert main(["words", config, f"model.path={tmp_path}/model"]) == 2
+    assert main(["words", config, f"model.path={tmp_path}/model", "generation.size=[32,32]"]) == 2
     error = capsys.readouterr().err
     assert "its tokenizer cannot be read" in error
     assert error.count("\n") == 1
