@@ -14,6 +14,7 @@ from pipeline.concepts.mentions import Naming
 from pipeline.concepts.normal import normal
 from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import ConceptConfig, Config
+from pipeline.errors import ConfigError
 from pipeline.evaluation.words.cache import SweptShard, WordCache
 from pipeline.evaluation.words.candidates import encoded, nearness
 from pipeline.evaluation.words.judge import read_picture
@@ -75,10 +76,12 @@ class ConceptShown:
 class WordsPage:
     """All that the page shows of the list of *config*, which is settled. Nothing is drawn for it.
 
-    Raises ``ConfigError`` as reading the vocabulary and loading the model do.
+    Raises ``ConfigError`` where nothing is listed, and as reading the vocabulary and loading the model do.
     """
 
     def __init__(self, config: Config):
+        if not config.erasure.concepts:
+            raise ConfigError("erasure.concepts: is empty; expected the concepts whose words are to be shown")
         self.config = config
         self.concepts = [_Words(i, concept) for i, concept in enumerate(concepts_of(config.erasure))]
         self._seen = _Seen(config)

@@ -113,6 +113,13 @@ def test_what_is_saved_is_a_list(page: WordsPage, tmp_path: Path) -> None:
     assert "guitar" in (tmp_path / "list.yaml").read_text(), "what was saved stands"
 
 
+def test_a_page_of_no_concepts_is_refused_in_a_line(path: Path, tmp_path: Path, capsys) -> None:
+    empty = ["erasure.concepts=[]", "erasure.recipe=[]"]
+    assert main(["words", str(path), *empty, "--page", str(tmp_path / "page.html")]) == 2
+    expected = "lacuna: erasure.concepts: is empty; expected the concepts whose words are to be shown\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_a_still_page_is_written_also_where_nothing_is_drawn(path: Path, tmp_path: Path, capsys) -> None:
     arguments = ["words", str(path), f"words.cache={tmp_path}/none", "--page", str(tmp_path / "page.html")]
     assert main(arguments) == 0
