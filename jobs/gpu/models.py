@@ -2,8 +2,8 @@
 
 Nothing is downloaded, and that weights are random changes no figure of time: the same layers of the same shapes run.
 FLUX has its own transformer and VAE and reads 512 tokens, but with a tiny T5 and a tiny CLIP, which run once a prompt.
-"tiny" is the same of two blocks of one layer each, for machines without a GPU; so few random layers hardly hear a text,
-so that what hears it is louder.
+"tiny" is the same of two blocks of one layer each, with nothing between them, for machines without a GPU, where each
+layer takes seconds to compile; so few random layers hardly hear a text, so that what hears it is louder.
 """
 
 import string
@@ -162,7 +162,7 @@ def _sdxl(tiny: bool, scheduler: Any) -> Any:
 
 
 def _flux(tiny: bool, scheduler: Any) -> Any:
-    words, pieces = byte_tokenizer(), letter_tokenizer(20 if tiny else 512)
+    words, pieces = byte_tokenizer(), letter_tokenizer(40 if tiny else 512)
     shape: dict[str, Any] = {
         "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128,
         "num_attention_heads": 24,
@@ -189,8 +189,8 @@ def _vae(tiny: bool, channels: int, **config: Any) -> AutoencoderKL:
     blocks = (32, 32) if tiny else (128, 256, 512, 512)
     return AutoencoderKL(
         block_out_channels=blocks, down_block_types=("DownEncoderBlock2D",) * len(blocks),
-        up_block_types=("UpDecoderBlock2D",) * len(blocks), layers_per_block=1 if tiny else 2,
-        latent_channels=channels, **config,
+        up_block_types=("UpDecoderBlock2D",) * len(blocks), layers_per_block=0 if tiny else 2,  # a decoder has one more
+        latent_channels=channels, mid_block_add_attention=not tiny, **config,
     )  # fmt: skip
 
 
