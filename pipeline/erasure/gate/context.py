@@ -10,6 +10,7 @@ things what is asked for scores lower, so each word is asked too (``jobs/ablate_
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from weakref import WeakKeyDictionary, proxy
 
 import torch
@@ -81,7 +82,8 @@ class Context:
 
     def __init__(self, family: Family, concepts: Sequence[Concept], *, false_alarms: float | None = None):
         self.family = family
-        self._naming = Naming(concepts)
+        # What is to be ignored is excepted: of neither is known what it brings.
+        self._naming = Naming([replace(concept, keep=(*concept.keep, *concept.ignore)) for concept in concepts])
         self._everyday = everyday_of(family)
         self._own, self._rivals, self._thresholds = [], [], []
         for concept in concepts:
@@ -100,7 +102,8 @@ class Context:
         """Return, per concept, how near *text* comes as it was encoded, ``embeds (T, D)``: 0..1 as calibrated. *end* is
         the row of its end, where *text* alone does not tell.
 
-        Where *text* has exceptions to a concept, it is that of the text without them, as nothing tells what they bring.
+        Where *text* has exceptions to a concept, or words that it ignores, it is that of the text without them, as
+        nothing tells what they bring.
         """
         scores = self._near(text, embeds, end)
         exceptions = self._naming.exceptions(text)

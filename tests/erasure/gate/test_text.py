@@ -191,6 +191,16 @@ def test_proved_words_are_acted_on_and_ignored_ones_are_not(diorama: Model) -> N
     assert TextGate(family, [Concept(name="gun")]).hits("a war") != [], "which comes near by itself"
 
 
+def test_a_prompt_as_a_whole_is_judged_without_what_is_ignored(diorama: Model) -> None:
+    def score(concept: Concept, text: str) -> float:
+        return Context(diorama.family, [concept]).scores(text, diorama.family.encode([text]).embeds[0])[0]
+
+    asked, ignoring = Concept(name="cat"), Concept(name="cat", ignore=("tomcat",))
+    for text in ("a tomcat", "a photo of two tomcats on the beach"):
+        assert score(asked, text) >= OPENS > score(ignoring, text)
+    assert score(ignoring, "a tomcat and a wildcat") >= OPENS
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
