@@ -43,9 +43,9 @@ class Scored:
     ``score`` is the gate's, 0..1, rounded down, so that none seems to reach a threshold: it acts from ``OPENS`` on, and
     from ``MEANS`` on a word means the concept (see ``gate.calibration``). ``became`` is "means", "implies" or "leave",
     which a word is also where it means another concept, to which it comes nearer: ``instead``, else empty. ``known`` is
-    what the word is to the concept by the dictionary (``Relation``'s values, of its most frequent sense), or
-    "preserved" where the list says so of whichever concept; ``sense`` and ``gloss`` are those of ``sense_beside``, or
-    empty.
+    what the word is to the concept by the dictionary (``Relation``'s values, of its most frequent sense; a kind of an
+    alias is no sibling), or "preserved" where the list says so of whichever concept; ``sense`` and ``gloss`` are those
+    of ``sense_beside``, or empty.
     """
 
     word: str
@@ -144,12 +144,18 @@ class _Beside:
     def __init__(self, concept: Concept, kept: Sequence[str]):
         self.concept = concept
         self._kin = Kin(concept)
+        self._aliases = [Kin(Concept(name=alias)) for alias in concept.aliases]
         self._senses = dictionary().senses(concept.name)
         self._kept = kept
         self._preserved = Naming.of_words(kept)
 
     def relation(self, word: str) -> str:
-        return PRESERVED if self._preserved.is_word(word) else self._kin.relation(normal(word)).value
+        if self._preserved.is_word(word):
+            return PRESERVED
+        found = self._kin.relation(normal(word))
+        if found is Relation.sibling and any(kin.relation(normal(word)) is Relation.kind for kin in self._aliases):
+            found = Relation.kind  # a scattergun, of a rifle that is listed with its shotgun
+        return found.value
 
     def sense(self, word: str) -> Sense | None:
         return sense_beside(word, self._senses)

@@ -67,6 +67,8 @@ def test_a_word_means_the_concept_that_it_comes_nearest_to(report):
     gun, rifle = ({own.word: own for own in concept.gate}["scattergun"] for concept in report.concepts[1:])
     assert (rifle.became, rifle.instead) == ("means", "")
     assert (gun.became, gun.instead) == ("leave", "rifle")
+    assert rifle.known == "kind", "of its alias"
+    assert "scattergun" not in report.concepts[2].too_near
     assert rifle.score > gun.score >= OPENS
     assert f"scattergun {gun.told} (of rifle)" in report.text()
 
