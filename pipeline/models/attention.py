@@ -78,6 +78,7 @@ class AttentionState:
         self.layers: list[Layer] = []
         self.joint_layers: list[JointLayer] = []
         self.mode = Mode.given
+        self.steered = False  # does anyone act in the forward that runs now?
         self.switchings: list[Switching] = []
         self.carryings: list[Carrying] = []
         self.blends: Sequence[AttentionSteering] = ()
@@ -99,11 +100,6 @@ class AttentionState:
     def traceable(self) -> bool:
         """Tell whether forwards are arithmetic alone: one graph a mode."""
         return not (self.blends or self.joints)
-
-    @property
-    def steered(self) -> bool:
-        """Tell whether anyone acts in the forward that runs now."""
-        return self.mode is not Mode.given and bool(self.switchings or self.carryings or self.blends or self.joints)
 
     @contextmanager
     def batch(self, embeds: Tensor, steerings: Sequence[AttentionSteering], masked: bool = False) -> Iterator[None]:
@@ -151,10 +147,11 @@ class AttentionState:
             self.mode = Mode.gathering if gathering else Mode.switching
         elif gathering:
             self.mode = Mode.looking
+        self.steered = bool(acting or self.blends or self.joints)
         try:
             yield
         finally:
-            self.mode = Mode.given
+            self.mode, self.steered = Mode.given, False
         for heard in self._heard:
             for one, maps in zip(gathering, heard.maps, strict=False):  # fine layers have none
                 one.maps.append(maps)
