@@ -226,7 +226,7 @@ class FluxAttention(FluxAttnProcessor):  # type: ignore[misc]
             )
             return plain
         layer, length = heard.layer, heard.state.tokens
-        assert isinstance(layer, DoubleLayer | SingleLayer)
+        assert isinstance(layer, FluxLayer)
         assert image_rotary_emb is not None
         tokens = layer.tokens(hidden_states, encoder_hidden_states, image_rotary_emb)
         text, image = tokens.split(length)
