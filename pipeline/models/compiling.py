@@ -17,6 +17,7 @@ from pipeline.models.dtype import fast_dtype
 from pipeline.models.find import find_model
 
 C_COMPILERS = ("gcc", "clang", "cc")  # with one of them Triton builds what launches its kernels
+LEAST_TORCH = "2.9"  # of older ones 2.8 fails at a decoder, and 2.7 carries no code from worker to worker
 # Variables of torch's, and to what they are set where nothing is compiled, or nothing of it kept.
 OFF = {
     "TORCHDYNAMO_DISABLE": "1", "TORCH_COMPILE_DISABLE": "1", "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
@@ -79,8 +80,10 @@ def obstacle(kind: str) -> str | None:
     """Return, in words, what keeps a device of that *kind* ("cuda" or "cpu") from compiling on this machine."""
     import torch
 
-    if not hasattr(torch.compiler, "save_cache_artifacts"):
-        return f"torch {torch.__version__} cannot carry what it compiles to other workers, as torch 2.7 and later can"
+    if torch.__version__ < LEAST_TORCH:
+        return (
+            f"torch {torch.__version__} makes no whole graphs of these models, as torch {LEAST_TORCH} and later do"
+        )
     if (setting := _turned_off()) is not None:
         return f"{setting} is set in the environment, with which torch compiles nothing or keeps nothing of it"
     if kind == "cpu":

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from pipeline.config.schema import StepConfig
 from pipeline.generation.engine import Engine
+from pipeline.models.compiling import LEAST_TORCH
 from tests.erasure import families, steering
 from tests.erasure.families import draw, step
 
+pytestmark = pytest.mark.skipif(torch.__version__ < LEAST_TORCH, reason="this torch is not compiled with")
 CONCERNED = ["a cat on the beach", "a tree at night", "two cats and a tiger", "a red car"]
 OTHERS = [["a red car", "a kitten", "a tree", "a lion"], ["a tree", "a red car", "a house by a road", "a wolf"]]
 LISTED = {"unlisted": False, "context": False}  # of a random encoder no other word means anything

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+import torch
+from torch.torch_version import TorchVersion
 
 from pipeline.config import identity, identity_difference, is_settled
 from pipeline.config.schema import Config, Device, DType
@@ -47,6 +49,16 @@ def never() -> int:
 def test_where_nothing_compiles_auto_is_none_whatever_there_is_to_draw(device: Hardware, line: str):
     config, said = settle_compile(auto("no/such-model"), device, Work(never))
     assert (config.generation.compile, said) == (Compile.none, line)
+
+
+def test_an_older_torch_compiles_nothing_whatever_the_device(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.0+cu128"))
+    for kind in ("cpu", "cuda"):
+        assert obstacle(kind) == (
+            "torch 2.8.0+cu128 makes no whole graphs of these models, as torch 2.9 and later do"
+        )
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1"))
+    assert "torch 2.9.1" not in (obstacle("cpu") or "")
 
 
 @pytest.mark.parametrize(
