@@ -81,9 +81,7 @@ def obstacle(kind: str) -> str | None:
     import torch
 
     if torch.__version__ < LEAST_TORCH:
-        return (
-            f"torch {torch.__version__} makes no whole graphs of these models, as torch {LEAST_TORCH} and later do"
-        )
+        return f"torch {torch.__version__} makes no whole graphs of these models, as torch {LEAST_TORCH} and later do"
     if (setting := _turned_off()) is not None:
         return f"{setting} is set in the environment, with which torch compiles nothing or keeps nothing of it"
     if kind == "cpu":

@@ -54,9 +54,7 @@ def test_where_nothing_compiles_auto_is_none_whatever_there_is_to_draw(device: H
 def test_an_older_torch_compiles_nothing_whatever_the_device(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.8.0+cu128"))
     for kind in ("cpu", "cuda"):
-        assert obstacle(kind) == (
-            "torch 2.8.0+cu128 makes no whole graphs of these models, as torch 2.9 and later do"
-        )
+        assert obstacle(kind) == ("torch 2.8.0+cu128 makes no whole graphs of these models, as torch 2.9 and later do")
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.9.1"))
     assert "torch 2.9.1" not in (obstacle("cpu") or "")
 
