@@ -16,7 +16,7 @@ from typing import NamedTuple
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.normal import normal
 from pipeline.concepts.trie import Found, Trie
-from pipeline.concepts.words import plurals
+from pipeline.concepts.words import forms
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,17 @@ class Naming:
         self._trie: Trie[_Form] = Trie()
         for i, concept in enumerate(self.concepts):
             own = (*concept.words, *concept.proven) if proven else concept.words
-            named = set()
             for word in own:
-                named |= self._add(i, word, word, kept=False)
+                self._add(_Form(i, word, False, False), word)
+            told = {form for word in (*own, *concept.implied) for form in forms(word)}
             for phrase in concept.keep:
-                self._add(i, phrase, phrase, kept=True)
-                together = normal(phrase).replace(" ", "")
-                if together not in named | {normal(phrase)}:
-                    self._add(i, phrase, together, kept=True)
+                for written in {phrase} | ({normal(phrase).replace(" ", "")} - told):
+                    self._add(_Form(i, phrase, False, True), written)
 
-    def _add(self, owner: int, word: str, written: str, *, kept: bool) -> set[str]:
-        """Have *word* found as it is *written*, and in the plural; return these forms."""
-        singular = normal(written)
-        found = {singular, *map(normal, plurals(written))}
-        for form in found:
-            self._trie.add(form, _Form(owner, word, form != singular, kept))
-        return found
+    def _add(self, singular: _Form, written: str) -> None:
+        """Have a word found as it is *written*, and in the plural."""
+        for form in forms(written):
+            self._trie.add(form, singular._replace(plural=form != normal(written)))
 
     @classmethod
     def of_words(cls, words: Sequence[str]) -> "Naming":

@@ -49,7 +49,7 @@ from pipeline.config.sections.generation import AUTO
 # 8: The gate asks no function words. Captions keep a thing where what weighs 0 is only said of it, or joined to it.
 #    CEASE gathers the place of a concept in the first four tenths of the steps (before: six).
 # 9: In half precision (and compiled) cease_joint leaves samples that no concept concerns as they are without it, to the
-#    bit. Exceptions are found written together, too.
+#    bit. Exceptions are found written together, too; in a prompt as a whole what is ignored is excepted.
 SEMANTICS = 9
 
 

@@ -17,7 +17,7 @@ from pipeline.models.dtype import fast_dtype
 from pipeline.models.find import find_model
 
 C_COMPILERS = ("gcc", "clang", "cc")  # with one of them Triton builds what launches its kernels
-LEAST_TORCH = "2.9"  # of older ones 2.8 fails at a decoder, and 2.7 carries no code from worker to worker
+LEAST_TORCH = "2.9"  # 2.8 makes no one graph of a decoder; 2.7 has no cache that is a kind's own
 # Variables of torch's, and to what they are set where nothing is compiled, or nothing of it kept.
 OFF = {
     "TORCHDYNAMO_DISABLE": "1", "TORCH_COMPILE_DISABLE": "1", "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",

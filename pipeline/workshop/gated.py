@@ -34,6 +34,7 @@ RULE = (
     f"acts on words of a score from {calibration.OPENS:.2f} on, which mean the concept from {calibration.MEANS:.2f} on "
     "and imply it below"
 )
+LISTED = "acts on words that the list has, and that pictures proved (unlisted: false)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,15 +84,20 @@ class Gates:
     @property
     def rule(self) -> str:
         """What the recipe acts on."""
-        if any(getattr(step.options, "always_on", False) for step in self._steps):
+        options = [step.options for step in self._steps]
+        if any(getattr(own, "always_on", False) for own in options):
             return "acts on every prompt (always_on)"
-        if any(getattr(step.options, "context", False) for step in self._steps):
-            return f"{RULE}; and on prompts that come near as a whole (context), of which nothing is told here"
-        return RULE
+        also = []
+        if any(getattr(own, "context", False) for own in options):
+            also.append("prompts that come near as a whole (context)")
+        if any(getattr(own, "attention", 1.0) < 1 for own in options):
+            also.append("pictures that hear of a concept (attention)")
+        words = RULE if any(own.unlisted for own in options) else LISTED
+        return f"{words}; and on {' and '.join(also)}, of which nothing is told here" if also else words
 
     def look(self) -> dict[str, list[Scored]]:
-        """Return, by the name of each concept that a gate has, the words beside it that no concept lists, the highest
-        score first."""
+        """Return, by the name of each concept that a gate has, the words beside it that no concept lists and that are
+        neither proved nor said to imply it, the highest score first."""
         near = {name: list(self._near(own)) for name, own in self._concepts.items() if any(self._of(own.concept))}
         found: dict[str, list[Scored]] = {}
         with tqdm(total=sum(map(len, near.values())), desc="words", disable=not live(), leave=False) as bar:
@@ -133,7 +139,7 @@ class Gates:
         told = {""}
         for word in (*(w for gate, i in self._of(own.concept) for w in gate.candidates(i)), *own.words()):
             key = normal(word)
-            if key not in told and not self._naming.names(word):
+            if key not in told and not self._naming.names(word) and not own.tells(word):
                 told.add(key)
                 yield word
 
@@ -148,6 +154,11 @@ class _Beside:
         self._senses = dictionary().senses(concept.name)
         self._kept = kept
         self._preserved = Naming.of_words(kept)
+        self._told = Naming.of_words((*concept.proven, *concept.implied))
+
+    def tells(self, word: str) -> bool:
+        """Whether it is said of *word* that it means or implies the concept, beside the listed ones."""
+        return self._told.is_word(word)
 
     def relation(self, word: str) -> str:
         if self._preserved.is_word(word):

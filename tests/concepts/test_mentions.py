@@ -152,9 +152,11 @@ def test_an_exception_is_found_written_together_unless_that_is_a_listed_word():
     text = "rootbeer, two RootBeers, beerbatter and a beer"
     assert [text[one.start : one.stop] for one in naming.exceptions(text)] == ["rootbeer", "RootBeers", "beerbatter"]
     assert [one.concept.name for one in naming.mentions(text)] == ["beer"]
-    listed = Naming([Concept(name="beer", aliases=("rootbeer",), keep=("root beer",))])
-    assert [one.word for one in listed.mentions("a rootbeer and a root beer")] == ["rootbeer"]
-    assert [one.word for one in listed.exceptions("a rootbeer and a root beer")] == ["root beer"]
+    beer = Concept(name="beer", aliases=("rootbeer",), keep=("root beer",))
+    assert [one.word for one in Naming([beer]).mentions("a rootbeer and a root beer")] == ["rootbeer"]
+    for listed in (beer, Concept(name="beer", implied=("rootbeer",), keep=("root beer",))):
+        exceptions = Naming([listed]).exceptions("two rootbeers and a root beer")
+        assert [(one.word, one.start) for one in exceptions] == [("root beer", 20)]
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,18 @@ def test_words_that_only_the_list_settles_have_no_score(config):
     for concept in found.concepts:
         assert concept.gate
         assert all(own.became == "leave" and own.score == 0 for own in concept.gate)
-    assert "as a whole" not in found.gate
+    assert found.gate == "acts on words that the list has, and that pictures proved (unlisted: false)"
+    heard = words_report(with_step(config, options={"unlisted": False, "context": False, "attention": 0.5}))
+    assert heard.gate.endswith("; and on pictures that hear of a concept (attention), of which nothing is told here")
+
+
+def test_what_is_said_to_mean_or_to_imply_it_is_not_too_near(config):
+    cat = replace(config.erasure.concepts[0], proven=["kitty"], implied=["tiger"], preserve=[])
+    gun, rifle = config.erasure.concepts[1:]
+    gun = replace(gun, preserve=["kitty", "tiger"])
+    found = words_report(replace(config, erasure=replace(config.erasure, concepts=[cat, gun, rifle]))).concepts[0]
+    assert not {"kitty", "tiger"} & {own.word for own in found.gate or ()}
+    assert (found.proven, found.implied) == (["kitty"], ["tiger"])
 
 
 def test_a_concept_that_no_gate_has_is_told(config):

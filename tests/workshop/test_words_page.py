@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 CONFIG = """
 model: {path: diorama, scheduler: UniPCMultistepScheduler}
 erasure:
-  concepts: [{name: cat, aliases: [tabby], preserve: [tiger], keep: [cat burglar], ignore: [puma]}, {name: beer}]
+  concepts: [{name: cat, aliases: [tabby], preserve: [tiger], keep: [cat burglar], ignore: [puma]}, {name: beer, preserve: [pussycat]}]
   recipe: [{method: cease}]
 words: {vocabulary: words.txt, cache: CACHE, pictures: 8}
 prompts: {template: "a {thing}", values: {thing: [dog]}}
@@ -75,6 +75,7 @@ def test_the_report_has_what_pictures_proved_and_the_page_what_its_gate_acts_on(
     assert main(["words", str(path), f"output.path={tmp_path}/out", "words.require=true", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["concepts"][0]["proven"] == ["kitten"]
+    assert any(concept["too_near"] for concept in report["concepts"])
     for concept, shown in zip(report["concepts"], page.shown, strict=True):
         rows = {row.word: row for row in (*shown.acted_on, *shown.others)}
         acts_on = [own for own in concept["gate"] if own["became"] != "leave"]
@@ -107,7 +108,7 @@ def test_what_is_saved_is_a_list(page: WordsPage, tmp_path: Path) -> None:
     assert said == f"saved to {tmp_path}/list.yaml: 1 words mean a concept, 1 imply one, 0 are left alone"
     cat, beer = yaml.safe_load((tmp_path / "list.yaml").read_text())["concepts"]
     assert (cat["aliases"], cat["implied"], cat["keep"]) == (["kitten"], ["guitar"], ["cat burglar"])
-    assert beer == {"name": "beer"}
+    assert beer == {"name": "beer", "preserve": ["pussycat"]}
     with pytest.raises(ConfigError, match="'tiger' is no word of 'cat' on this page"):
         page.save(tmp_path / "list.yaml", [{"concept": "cat", "word": "tiger", "choice": "leave"}])
     assert "guitar" in (tmp_path / "list.yaml").read_text(), "what was saved stands"
