@@ -20,7 +20,9 @@ pytestmark = pytest.mark.slow
 CONFIG = """
 model: {path: diorama, scheduler: UniPCMultistepScheduler}
 erasure:
-  concepts: [{name: cat, aliases: [tabby], preserve: [tiger], keep: [cat burglar], ignore: [puma]}, {name: beer, preserve: [pussycat]}]
+  concepts:
+    - {name: cat, aliases: [tabby], preserve: [tiger], keep: [cat burglar], ignore: [puma]}
+    - {name: beer, preserve: [pussycat]}
   recipe: [{method: cease}]
 words: {vocabulary: words.txt, cache: CACHE, pictures: 8}
 prompts: {template: "a {thing}", values: {thing: [dog]}}
