@@ -96,6 +96,8 @@ class Steering:
     Rows of attention tensors are the denoiser's: all negatives, then all positives (positives alone without guidance).
     """
 
+    where: str = "erasure.recipe"  # as Method.where; set by whoever asked the method for it
+
     def __init__(self) -> None:
         self.gates: dict[str, Tensor] = {}  # as Prompts.gates; read after the last step
         self.branch: Branch | None = None
@@ -190,6 +192,7 @@ class Method:
     chunks: ClassVar[bool] = False  # conditions and steers prompts in chunks and with weights too (``models/reading``)
     stronger: ClassVar[str] = "raise its strength"  # what to do where an edit moved nothing
     weaker: ClassVar[str] = "lower its strength"  # and where it moved everything
+    where: str = "erasure.recipe"  # set by ``Step.build``: the key that names it, and its class, for what it raises
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: Any, *, label: str):
         self.model = model

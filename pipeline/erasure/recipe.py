@@ -6,7 +6,7 @@ anything, so all have the same weights whatever their libraries.
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -79,7 +79,7 @@ def compile_recipe(
         if step.edits:
             where = f"erasure.recipe[{i}]: {step.label}"
             check = SelfCheck(model, step.concepts)
-            edited = trained(config, model, steps, i) if step.method.has("train") else step.build(model).edit()
+            edited = trained(config, model, steps, i) if step.method.has("train") else step.edit(model)
             if not edited:
                 raise ConfigError(f"{where} edits no weight of this model; leave it out, or name another method")
             # Saved as the model holds them: what is checked here is then, bit for bit, what every worker applies.
@@ -112,7 +112,7 @@ def _to_blame(model: Model, step: Step) -> str:
     refused = []
     for concept in tqdm(tried, desc="which concept?", unit="concept", disable=len(tried) < MANY):
         check = SelfCheck(model, [concept])
-        edited = step.method(model, [concept], step.options, label=step.label).edit()
+        edited = replace(step, concepts=(concept,)).edit(model)
         before = copied(model, edited)
         apply_tensors(model, edited)
         try:
@@ -142,7 +142,7 @@ def recipe_steps(config: Config, family: Family | type[Family]) -> list[Step]:
     steps = [step.with_false_alarms(config.words.false_alarms) for step in steps]
     for i, step in enumerate(steps):
         try:
-            step.method.check_sampling(step.options, config.generation)
+            step.check_sampling(config.generation)
         except ConfigError as error:
             raise ConfigError(f"erasure.recipe[{i}].method: {step.name!r} cannot work here: {error}") from error
     return steps

@@ -5,12 +5,16 @@ Knows no model: what can be told of a step before one is loaded is told here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from pipeline.concepts.concept import Concept
 from pipeline.config.options import read_options
+from pipeline.config.sections.generation import GenerationConfig
 from pipeline.erasure.method import HOOKS, Method
-from pipeline.errors import ConfigError, nearest
+from pipeline.errors import ConfigError, named_in_errors, nearest
 from pipeline.models.family import Family
 from pipeline.models.load import Model
 from pipeline.registry import METHODS, load_class
@@ -18,8 +22,10 @@ from pipeline.registry import METHODS, load_class
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of a recipe, checked: its class, concepts and typed options."""
+    """One entry of a recipe, checked: its class, concepts and typed options. ``where`` is its key in the config and the
+    name of its class: what that code raises is raised within ``named_in_errors`` of it."""
 
+    where: str
     label: str
     name: str
     method: type[Method]
@@ -38,7 +44,27 @@ class Step:
         return replace(self, options=replace(self.options, false_alarms=share))
 
     def build(self, model: Model) -> Method:
-        return self.method(model, self.concepts, self.options, label=self.label)
+        """Construct the method, which may raise whatever its code does, named."""
+        with named_in_errors(self.where):
+            method = self.method(model, self.concepts, self.options, label=self.label)
+        method.where = self.where
+        return method
+
+    def edit(self, model: Model) -> dict[str, Tensor]:
+        """Construct the method and have it edit (``Method.edit``)."""
+        method = self.build(model)
+        with named_in_errors(self.where):
+            return method.edit()
+
+    def files(self) -> list[Path]:
+        """Return the files that it reads (``Method.files``)."""
+        with named_in_errors(self.where):
+            return self.method.files(self.options, self.label)
+
+    def check_sampling(self, generation: GenerationConfig) -> None:
+        """Have it refuse how pictures are to be sampled (``Method.check_sampling``)."""
+        with named_in_errors(self.where):
+            self.method.check_sampling(self.options, generation)
 
 
 def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Family | type[Family]) -> list[Step]:
@@ -73,11 +99,13 @@ def read_steps(recipe: Sequence[Any], concepts: Sequence[Concept], family: Famil
                 raise ConfigError(f"{where}.concepts: {name!r} is not in the erasure list{nearest(name, by_name)}")
         if not names:
             raise ConfigError(f"{where}.concepts: no concept to erase; list one under erasure.concepts")
-        options = read_options(f"{where}.options", config.method, method.Options, config.options)
+        shown = f"{where}.method: {config.method}"
+        with named_in_errors(shown):
+            options = read_options(f"{where}.options", config.method, method.Options, config.options)
         base = config.method.rpartition(":")[2].lower()
         earlier = sum(step.label.split("-")[0] == base for step in steps)
         label = f"{base}-{earlier + 1}" if earlier else base
-        steps.append(Step(label, config.method, method, tuple(by_name[name] for name in names), options))
+        steps.append(Step(shown, label, config.method, method, tuple(by_name[name] for name in names), options))
     return steps
 
 

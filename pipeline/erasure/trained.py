@@ -72,7 +72,7 @@ def _description(config: Config, model: Model, steps: Sequence[Step], i: int) ->
                 "concepts": [asdict(c) for c in s.concepts],
                 "options": asdict(s.options),
                 # Solved weights themselves are not in it: they differ by the device in their last bits.
-                "files": [_sha256(file) for file in s.method.files(s.options, s.label)],
+                "files": [_sha256(file) for file in s.files()],
             }
             for s in steps[: i + 1]
             if s.edits

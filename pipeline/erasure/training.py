@@ -19,7 +19,7 @@ from pipeline.config.schema import Config
 from pipeline.erasure.method import Training
 from pipeline.erasure.steps import Step
 from pipeline.erasure.trained import checkpoint_path, read_trained, result_path
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_in_errors
 from pipeline.files import replace_synced
 from pipeline.models.load import Model
 from pipeline.terminal import printable
@@ -38,33 +38,41 @@ def train_missing(
 
 
 def _train(path: Path, step: Step, model: Model, every: int) -> None:
-    training, checkpoint = step.build(model).train(), checkpoint_path(path)
-    begin = _resume(training, checkpoint, path.name) if checkpoint.exists() else 0
+    method, checkpoint = step.build(model), checkpoint_path(path)
+    with named_in_errors(step.where):
+        training = method.train()
+    begin = _resume(step, training, checkpoint, path.name) if checkpoint.exists() else 0
     _make_folder(path.parent)
     names = ", ".join(concept.name for concept in step.concepts)
     with tqdm(initial=begin, total=training.iterations, desc=printable(f"{step.label}: {names}"), unit="it") as bar:
         for i in range(begin, training.iterations):
-            loss = training.iterate(i)
+            with named_in_errors(step.where):
+                loss = training.iterate(i)
             if not math.isfinite(loss):
                 raise ConfigError(f"{step.label}: the loss is {loss} at iteration {i}; {training.advice}")
             bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             bar.update()
             if (i + 1) % every == 0 and i + 1 < training.iterations:
-                _check_finite(step, training, i)
-                _write(checkpoint, save(_plain(training.state()), {"iterations": str(i + 1), "result": path.name}))
-    _check_finite(step, training, training.iterations - 1)
-    _write(path, save(_plain(training.tensors())))
+                _finite(step, training, i)
+                with named_in_errors(step.where):
+                    state = training.state()
+                _write(checkpoint, save(_plain(state), {"iterations": str(i + 1), "result": path.name}))
+    _write(path, save(_plain(_finite(step, training, training.iterations - 1))))
     checkpoint.unlink(missing_ok=True)
 
 
-def _check_finite(step: Step, training: Training, i: int) -> None:
-    """A step too long shows in the loss only at the next one: what is written must be sound before that."""
-    for name, tensor in training.tensors().items():
+def _finite(step: Step, training: Training, i: int) -> dict[str, Tensor]:
+    """Return the weights after iteration *i*, which are refused where they are not finite: a step too long shows in the
+    loss only at the next one, and what is written must be sound before that."""
+    with named_in_errors(step.where):
+        tensors = training.tensors()
+    for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise ConfigError(f"{step.label}: {name} is not finite after iteration {i}; {training.advice}")
+    return tensors
 
 
-def _resume(training: Training, checkpoint: Path, result: str) -> int:
+def _resume(step: Step, training: Training, checkpoint: Path, result: str) -> int:
     """Take up the state in *checkpoint*, if it is one on the way to the file *result*; return the iterations done."""
     try:
         with safe_open(checkpoint, framework="pt") as file:
@@ -72,7 +80,8 @@ def _resume(training: Training, checkpoint: Path, result: str) -> int:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if told.get("result") != result:
             raise ConfigError(f"it was written for {told.get('result', 'something else')}")
-        training.restore(state)
+        with named_in_errors(step.where):
+            training.restore(state)
         return int(told["iterations"])
     except (OSError, SafetensorError, ConfigError) as error:
         raise ConfigError(f"{checkpoint}: is damaged ({error}); delete it to begin anew") from error

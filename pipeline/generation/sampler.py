@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.config.sections.generation import Attention
 from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_in_errors
 from pipeline.generation.compilation import Compilation, kind_of
 from pipeline.models.attention import AttentionState
 from pipeline.models.family import Conditioning
@@ -130,7 +130,8 @@ class Sampler:
         ):
             for step, (at, timestep) in enumerate(zip(timesteps[:most], times, strict=False)):
                 for steering in steerings:
-                    steering.begin(step, timestep)
+                    with named_in_errors(steering.where):
+                        steering.begin(step, timestep)
                 if step == 0 or any(steering.stale for steering in steerings):
                     self.state.prepare()
                 scaled = scale(latents, at)
@@ -158,8 +159,16 @@ class Sampler:
                     )
 
     def _steerings(self, prompts: Prompts, sampling: Sampling) -> list[Steering]:
-        steerings = (method.steer(prompts, sampling) for method in self.methods)
-        return [steering for steering in steerings if steering is not None]
+        steerings = []
+        for method in self.methods:
+            with named_in_errors(method.where):
+                steering = method.steer(prompts, sampling)
+                if not isinstance(steering, Steering | None):
+                    raise TypeError(f"steer gave a {type(steering).__name__}; expected a Steering, or None")
+            if steering is not None:
+                steering.where = method.where
+                steerings.append(steering)
+        return steerings
 
     def _predict(
         self,
@@ -188,17 +197,17 @@ class Sampler:
             branch = None
             if steering.branch is not None:
                 branch = self._branch(steering.branch, scaled, timestep, guidance)
-            guided = steering.guide(
-                Prediction(
-                    step=step,
-                    timestep=timestep,
-                    latents=latents,
-                    positive=positive,
-                    negative=negative,
-                    guided=guided,
-                    branch=branch,
-                )
+            prediction = Prediction(
+                step=step,
+                timestep=timestep,
+                latents=latents,
+                positive=positive,
+                negative=negative,
+                guided=guided,
+                branch=branch,
             )
+            with named_in_errors(steering.where):
+                guided = steering.guide(prediction)
         return guided
 
     def _forward(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_in_errors
 from pipeline.models.layers import QKV, JointLayer, Layer, split_heads
 from pipeline.models.switching import Carrying, Mode, OtherText, Switching
 
@@ -36,6 +36,7 @@ from pipeline.models.switching import Carrying, Mode, OtherText, Switching
 class AttentionSteering(Protocol):
     """What may act inside attention. Rows are those of the denoiser's batch: all negatives, then all positives."""
 
+    where: str  # what a config names it by: what its code raises names that
     switching: Switching | None
     carrying: Carrying | None
 
@@ -123,8 +124,11 @@ class AttentionState:
     def prepare(self) -> None:
         """Make keys and values of all layers, steered, and those of what is switched to."""
         assert self._embeds is not None
-        switch = [part for steering in self._steerings for part in steering.parts()]
-        self.switchings = [part.switching for part in switch if part.switching is not None]
+        switch: list[tuple[str, AttentionSteering]] = []
+        for steering in self._steerings:
+            with named_in_errors(steering.where):
+                switch += [(steering.where, part) for part in steering.parts()]
+        self.switchings = [part.switching for _, part in switch if part.switching is not None]
         self.carryings = [s.carrying for s in self._steerings if s.carrying is not None]
         for heard in self._heard:
             layer = heard.layer
@@ -133,9 +137,12 @@ class AttentionState:
                 continue
             key, value = projected(layer.module, self._embeds)
             for steering in self._steerings:
-                key, value = steering.text(layer, key, value)
-            heard.key, heard.value = key, value
-            heard.others = [part.switch(layer, key, value) for part in switch]
+                with named_in_errors(steering.where):
+                    key, value = steering.text(layer, key, value)
+            heard.key, heard.value, heard.others = key, value, []
+            for where, part in switch:
+                with named_in_errors(where):
+                    heard.others.append(part.switch(layer, key, value))
 
     @contextmanager
     def forward(self) -> Iterator[None]:

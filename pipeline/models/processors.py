@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn, stack
 from torch.nn.functional import scaled_dot_product_attention
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_in_errors
 from pipeline.models.attention import Heard, projected
 from pipeline.models.layers import QKV, JointLayer, merge_heads, split_heads
 from pipeline.models.switching import Mode, attention_to
@@ -70,7 +70,8 @@ def crossed(heard: Heard, query: Tensor, output: Tensor) -> Tensor:
     it is written over."""
     state, positions, maps = heard.state, query.shape[2], []
     for steering in state.blends:
-        output = steering.blend(heard.layer, query, output)
+        with named_in_errors(steering.where):
+            output = steering.blend(heard.layer, query, output)
     for switching, other in zip(state.switchings, heard.others, strict=True):
         first = query.shape[0] - other.key.shape[0]
         positives = query[first:]
@@ -90,7 +91,8 @@ def joined(heard: Heard, image: QKV, text: QKV, output: Tensor) -> Tensor:
     state, layer, maps = heard.state, heard.layer, []
     assert isinstance(layer, JointLayer)
     for steering in state.joints:
-        output = steering.joint(layer, image, text, output)
+        with named_in_errors(steering.where):
+            output = steering.joint(layer, image, text, output)
     for carrying, watched in zip(state.carryings, heard.watched, strict=True):
         first = output.shape[0] - carrying.own_marks.shape[0]
         own = image.rows(slice(first, None))

@@ -16,7 +16,7 @@ from pipeline.corpus.encode import encode_image
 from pipeline.corpus.evidence import write_page
 from pipeline.erasure.method import Method, Steering
 from pipeline.erasure.recipe import active_methods
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, named_in_errors
 from pipeline.generation.pixels import finish
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts
@@ -53,7 +53,7 @@ def write_explanation(config: Config, prompt: str, output: str | None) -> str:
     after = draw(config, model, methods, prompt)
     scores = [v.scores for v in auditor.judge(np.stack([before.image, after.image]))] if auditor else [{}, {}]
     read = Reader(model.family, Reading.of(config.generation)).extent(prompt)
-    said = [(method.label, method.explain(read.whole)) for method in methods]
+    said = [(method.label, _said(method, read.whole)) for method in methods]
     if read.unread:
         said.insert(0, ("text encoder", [f"reads {read.read} tokens of the prompt, and not the other {read.unread}"]))
     edits = [(str(step["label"]), _checked(step)) for step in recipe.record["steps"] if "file" in step]
@@ -91,13 +91,19 @@ def draw(config: Config, model: Model, methods: Sequence[Method], prompt: str) -
 
     def watch(step: int, steerings: Sequence[Steering]) -> None:
         for steering in steerings:
-            masks.extend((step, name, mask[0].float().cpu().numpy()) for name, mask in steering.masks().items())
+            with named_in_errors(steering.where):
+                masks.extend((step, name, mask[0].float().cpu().numpy()) for name, mask in steering.masks().items())
 
     pixels, gates = Sampler(model, methods).sample(
         prompts, [config.seed], width, height, generation.steps, generation.guidance, watch
     )
     image = finish(pixels)[0][0].cpu().numpy()
     return Trace(image=image, gates={name: float(values[0]) for name, values in gates.items()}, masks=masks)
+
+
+def _said(method: Method, text: str) -> list[str]:
+    with named_in_errors(method.where):
+        return method.explain(text)
 
 
 def _picture(image: np.ndarray, title: str, note: str = "") -> dict[str, Any]:
@@ -140,7 +146,9 @@ def _gates(gates: dict[str, float], methods: Sequence[Method]) -> list[dict[str,
     """Each gate's score, and the score from which it opens."""
     found = []
     for name, score in gates.items():
-        opens = next(method for method in methods if name.startswith(f"{method.label}:")).opens(name)
+        method = next(method for method in methods if name.startswith(f"{method.label}:"))
+        with named_in_errors(method.where):
+            opens = method.opens(name)
         state = "acts by degrees" if opens is None else f"{'open' if score >= opens else 'shut'}: opens at {opens:g}"
         found.append({"name": name, "score": score, "opens": opens, "state": state})
     return found
