@@ -129,6 +129,31 @@ def test_each_kind_of_damage_is_mended(kind, corpus):
     assert repair(config).mended == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [("commits/000001.json", False), ("failures/000001-0000.json", False), ("evidence.json", True),
+     ("pairs/pairs.json", True)],
+)  # fmt: skip
+def test_a_torn_record_is_a_line_that_says_what_mends_it(name, beside, corpus, made, capsys):
+    _, *stores = corpus
+    record_failure(stores[0], FailureRecord(shard=1, kind="error", message="told"))
+    place, before = stores[beside], bytes_of(*stores)
+    place.write(name, place.read(name)[:20])
+    command = ["run", str(made / "c.yaml"), f"output.path={stores[0].url}"]
+    capsys.readouterr()
+    assert main(command) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("lacuna: ")]
+    assert line.startswith(f"lacuna: {place.url}/{name}: ")
+    assert "delete" in line
+    place.delete(name)
+    assert main(command) == 0
+    assert verify(stores[0].url) == []
+    if name.startswith(("failures", "pairs")):  # which nobody writes again
+        del before[f"{beside} {name}"]
+    assert bytes_of(*stores) == before
+
+
 def damage_all(store, evidence) -> None:
     for kind in ("a missing tar", "a short tar", "a changed bit of a manifest", "the report", "evidence"):
         EVERYTHING[kind](store, evidence)

@@ -70,7 +70,10 @@ class CommitRecord:
             files = tuple(File(**file) for file in values.pop("files"))
             return cls(**values, files=files)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise CorpusError(f"{path}: not a commit record ({error})") from error
+            raise CorpusError(
+                f"{path}: not a commit record ({error}); delete it, and the same `lacuna run`, or `lacuna repair`, "
+                "draws its shard again"
+            ) from error
 
     def file(self, name: str) -> File | None:
         return next((file for file in self.files if file.name == name), None)

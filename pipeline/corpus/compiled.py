@@ -20,6 +20,11 @@ from pipeline.corpus import layout
 from pipeline.corpus.stores import Store, create_or_read
 from pipeline.errors import ConfigError, CorpusError
 
+_ANEW = (
+    "where its bytes cannot be had back, delete {}: the code is compiled anew, and pictures may come out otherwise "
+    "than those already committed"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledRecord:
@@ -42,7 +47,7 @@ class CompiledRecord:
         try:
             return cls(**json.loads(data))
         except (ValueError, TypeError) as error:
-            raise CorpusError(f"{path}: not a record of compiled code ({error})") from error
+            raise CorpusError(f"{path}: not a record of compiled code ({error}); {_ANEW.format(path)}") from error
 
 
 class PinnedCode:
@@ -64,10 +69,7 @@ class PinnedCode:
             return None
         data, fault = _read(self._store, record)
         if data is None:
-            raise CorpusError(
-                f"{self._store.url}/{fault}; where its bytes cannot be had back, delete {path}: the code is compiled "
-                "anew, and pictures may come out otherwise than those already committed"
-            )
+            raise CorpusError(f"{self._store.url}/{fault}; {_ANEW.format(path)}")
         return data
 
     def add(self, kind: str, data: bytes) -> bool:

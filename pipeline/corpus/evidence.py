@@ -40,11 +40,16 @@ def write_pairs(evidence: Store, pairs: Sequence[Pair]) -> None:
 
 
 def read_pairs(evidence: Store) -> list[Pair]:
-    """Return the pairs drawn when the run was prepared; none where they were purged or none were drawn."""
+    """Return the pairs drawn when the run was prepared; none where they were purged or none were drawn. Raises
+    ``CorpusError`` where their index is damaged."""
     try:
         facts = json.loads(evidence.read(INDEX))
     except FileNotFoundError:
         return []
+    except ValueError as error:
+        raise CorpusError(
+            f"{evidence.url}/{INDEX}: is damaged ({error}); delete it, and the report does without these pairs"
+        ) from error
     for values in facts:
         values |= {side: evidence.read(values[side]) for side in ("unerased", "erased")}
     return [Pair(**values) for values in facts]

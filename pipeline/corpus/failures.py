@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 
 from pipeline.corpus import layout
 from pipeline.corpus.stores import Store, create_or_read
+from pipeline.errors import CorpusError
 from pipeline.parallel import in_parallel
 
 
@@ -38,7 +39,12 @@ def record_failure(store: Store, failure: FailureRecord) -> None:
 
 
 def failures(store: Store) -> Iterator[FailureRecord]:
-    """Yield every failure, by shard and number."""
+    """Yield every failure, by shard and number. Raises ``CorpusError`` for what is no record of one."""
     paths = [entry.path for entry in store.list(layout.FAILURES)]
-    for data in in_parallel(store.read, paths):
-        yield FailureRecord(**json.loads(data))
+    for path, data in zip(paths, in_parallel(store.read, paths), strict=True):
+        try:
+            yield FailureRecord(**json.loads(data))
+        except (ValueError, TypeError) as error:
+            raise CorpusError(
+                f"{store.url}/{path}: not a record of a failure ({error}); delete it, and this failure is not counted"
+            ) from error

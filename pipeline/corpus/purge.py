@@ -45,7 +45,10 @@ class Note:
         try:
             return cls(**json.loads(data))
         except (ValueError, TypeError) as error:
-            raise CorpusError(f"{path}: does not say whose evidence this is ({error})") from error
+            raise CorpusError(
+                f"{path}: does not say whose evidence this is ({error}); if it is of the corpus beside it, delete the "
+                "file, and the same `lacuna run` writes it again"
+            ) from error
 
 
 def check_evidence(output: Output, identity: str) -> None:

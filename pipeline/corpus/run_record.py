@@ -74,7 +74,7 @@ class RunRecord:
             return cls(**values)
         except (yaml.YAMLError, TypeError, KeyError, AttributeError, ValueError, pa.ArrowInvalid) as error:
             line = str(error).splitlines()[0]
-            raise CorpusError(f"{path}: not a run record ({line})") from error
+            raise CorpusError(f"{path}: not a run record ({line}); put back the file that it was") from error
 
 
 def _one_detector(config: Mapping[str, Any], sha256: str | None) -> list[dict[str, Any]]:

@@ -75,6 +75,7 @@ def test_damaged_code_is_neither_run_nor_passed_over(store):
     store.write(record, b"{}")
     (line,) = faults(store)
     assert line.startswith(f"{record}: not a record of compiled code")
+    assert f"; where its bytes cannot be had back, delete {record}: the code is compiled anew, and pictures" in line
 
 
 DIES = f"""
