@@ -1,10 +1,12 @@
 """A bounded folder of byte ranges on this machine's disk, shared by its processes; it survives their end.
 
 A range is there whole or not at all: it has its name, which says what it is by content, only when it is on the disk.
-One process fetches it, the others wait. A file beside them says how many bytes they are; whoever brings that over the
+One process fetches it, the others wait; one that was cut from outside is fetched again, and takes its place: whoever
+has the other open keeps that. A file beside them says how many bytes they are; whoever brings that over the
 bound removes those that were not used for longest.
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -20,6 +22,8 @@ from pipeline.files import held
 SLACK = 64  # to be rid of one range, and one of so many more, so that the folder is not looked through for each
 DEAD_AFTER = 3600.0  # seconds after which what was being fetched has lost its fetcher
 PART = ".part"  # behind the name of what is being fetched; locked by whoever fetches it
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,28 +46,32 @@ class Cache:
         """Return where the range *name* lies once it was fetched."""
         return self.home / "ranges" / name
 
-    def open(self, name: str, fetch: Callable[[], bytes]) -> FileIO:
-        """Return the range *name* as a file; *fetch* gets it where it is not there.
+    def open(self, name: str, size: int, fetch: Callable[[], bytes]) -> FileIO:
+        """Return the range *name*, of *size* bytes, as a file; *fetch* gets it where it is not there, or not whole.
 
         Raises what *fetch* raises, and ``StoreError`` where the folder cannot be written.
         """
         path = self.path(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            while (found := _opened(path)) is None:
-                found = self._fetched(path, fetch)
+            while (found := _opened(path, size)) is None:
+                found = self._fetched(path, size, fetch)
                 if found is not None:
                     break
         except OSError as error:
             raise StoreError(f"{path.parent}: cannot be used as a cache ({error.strerror})") from error
         return found
 
-    def _fetched(self, path: Path, fetch: Callable[[], bytes]) -> FileIO | None:
+    def _fetched(self, path: Path, size: int, fetch: Callable[[], bytes]) -> FileIO | None:
         """Fetch the range, unless another process is found to have done so meanwhile: then None."""
         part = path.with_name(path.name + PART)
         with open(part, "ab") as file, held(file):
-            if path.exists() or not _is_at(part, file.fileno()):
+            if not _is_at(part, file.fileno()):
                 return None
+            if path.exists():
+                if (cut := path.stat().st_size) == size:
+                    return None
+                log.warning("%s: has %d bytes, where %d were cached; it is fetched again", path, cut, size)
             data = fetch()
             file.truncate(0)  # what one wrote who died
             file.write(data)
@@ -107,10 +115,13 @@ class Cache:
         return total
 
 
-def _opened(path: Path) -> FileIO | None:
+def _opened(path: Path, size: int) -> FileIO | None:
     try:
         file = FileIO(path)
     except FileNotFoundError:
+        return None
+    if os.fstat(file.fileno()).st_size != size:
+        file.close()
         return None
     os.utime(file.fileno())  # used now; the time of access is often not kept
     return file

@@ -4,6 +4,8 @@ They are those that ``finish`` keeps in the corpus, or made of the manifests (se
 corpus and a predicate, and shared by all processes of the machine.
 """
 
+import json
+import logging
 import os
 import shutil
 import time
@@ -35,11 +37,13 @@ from pipeline.corpus.rows import (
 )
 from pipeline.corpus.stores import Store
 from pipeline.errors import ConfigError, CorpusError, StoreError
-from pipeline.files import held
+from pipeline.files import held, replace_synced
 from pipeline.parallel import in_parallel
 
 KEPT = 30 * 86400.0  # seconds after which an index that nobody has opened is removed
-DONE = "done"  # there where the arrays are whole
+DONE = "done"  # holds the sizes of the files that are whole
+
+log = logging.getLogger(__name__)
 
 
 class Index:
@@ -47,8 +51,9 @@ class Index:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self._sizes = _noted(folder)
         self.rows, self.blocks, self.shards = (
-            _mapped(folder / name, dtype) for name, dtype in zip(ARRAYS, (ROW, BLOCK, SHARD), strict=True)
+            _mapped(self._whole(name), dtype) for name, dtype in zip(ARRAYS, (ROW, BLOCK, SHARD), strict=True)
         )
         self._columns: dict[str, _Column] = {}
 
@@ -75,9 +80,16 @@ class Index:
         """Return what the manifests have in *column* for *rows*, as Python objects; lists of fixed size of
         numbers as arrays, unless one in them is null."""
         if column not in self._columns:
-            self._columns[column] = _Column(self.folder / file_of(column))
+            self._columns[column] = _Column(self._whole(file_of(column)))
         shards = self.shard_of(rows)
         return self._columns[column].values(shards, rows - self.shards["row"][shards])
+
+    def _whole(self, name: str) -> Path:
+        """Return the path of a file; ``StoreError`` where it is not whole any more."""
+        path = self.folder / name
+        if _size(path) != self._sizes.get(name):
+            raise StoreError(f"{path}: was cut since it was made; open the corpus again, which makes it anew")
+        return path
 
 
 class _Column:
@@ -129,9 +141,14 @@ def open_index(
     try:
         with locked(folder):
             os.utime(folder)
-            missing = [name for name in columns if not (folder / file_of(name)).exists()]
-            rows = not (folder / DONE).exists()
+            whole = _noted(folder)
+            for name in [name for name, size in whole.items() if _size(folder / name) != size]:
+                log.warning("%s: was cut since it was made; it is made anew", folder / name)
+                del whole[name]
+            missing = [name for name in columns if file_of(name) not in whole]
+            rows = not whole.keys() >= set(ARRAYS)
             if missing or rows:
+                needed = [*ARRAYS, *map(file_of, columns)]
                 _remove_old(folder.parent)
                 if where is None:
                     names = [*(ARRAYS if rows else ()), *map(file_of, missing)]
@@ -140,7 +157,8 @@ def open_index(
                     missing = [name for name in missing if file_of(name) not in taken]
                 if missing or rows:
                     build(folder, _tables(store, records, where, missing), missing, rows)
-                (folder / DONE).touch()
+                whole |= {name: (folder / name).stat().st_size for name in needed}
+                replace_synced(folder / DONE, json.dumps(whole).encode(), folder / f"{DONE}.part")
     except OSError as error:
         raise StoreError(f"{home}: cannot hold the corpus's index ({error.strerror}); give cache=FOLDER") from error
     return Index(folder)
@@ -171,6 +189,18 @@ def _tables(
 
     held = [record for record in records if record.counts.get("ok")]
     yield from zip(held, in_parallel(load, held, title="index"), strict=True)
+
+
+def _noted(folder: Path) -> dict[str, int]:
+    """Return the sizes of the files of an index that were whole when they were made; none where nobody has said so."""
+    try:
+        return dict(json.loads((folder / DONE).read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.exists() else None
 
 
 def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:

@@ -23,7 +23,6 @@ from pipeline.corpus.loader.index import Index
 from pipeline.corpus.loader.open_files import OpenFiles
 from pipeline.corpus.local import LocalStore
 from pipeline.corpus.stores import Store
-from pipeline.errors import StoreError
 
 ANNOUNCED = 1 << 10  # blocks of local tars that are remembered as announced; a later epoch announces them again
 AGAIN = (0.0, 0.5, 2.0)  # seconds before each time that a range is asked for; again where it came short
@@ -95,7 +94,10 @@ class Pictures:
 
     def _of_block(self, block: int, offset: int, length: int) -> bytes | Undecodable:
         try:
-            return os.pread(self._block(block).fileno(), length, offset)
+            data = os.pread(self._block(block).fileno(), length, offset)
+            if len(data) < length:  # it was cut since it was opened
+                data = os.pread(self._files.keep(block, self._fetch(block)).fileno(), length, offset)
+            return data
         except Undecodable as error:
             self._lost[block] = error
             return error
@@ -112,11 +114,8 @@ class Pictures:
         assert self._cache is not None
         _, start, end, shard = self._index.blocks[block].item()
         tar = self._index.shards[shard]["tar"].item().decode()
-        name = f"{tar}-{start}-{end}"
-        file = self._cache.open(name, lambda: self._range(shard, start, end - start))
-        if os.fstat(file.fileno()).st_size != end - start:
-            raise StoreError(f"{self._cache.path(name)}: was cut since it was cached; delete it, it is fetched again")
-        return file
+        size = end - start
+        return self._cache.open(f"{tar}-{start}-{end}", size, lambda: self._range(shard, start, size))
 
     def _range(self, shard: int, start: int, length: int) -> bytes:
         name = layout.tar(self._number(shard))

@@ -6,14 +6,16 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from pipeline.corpus import layout
 from pipeline.corpus.commit import CommitRecord
 from pipeline.corpus.damage import repair_command, standing
 from pipeline.corpus.run_record import RunRecord, require_run_record
-from pipeline.corpus.stores import Refused, Store
+from pipeline.corpus.stores import Refused, Store, hastily
 from pipeline.errors import CorpusError, StoreError
 from pipeline.files import replace_synced
 
@@ -24,25 +26,35 @@ def open_snapshot(store: Store, partial: bool, home: Path | None) -> tuple[RunRe
     """Return the run and the records of its committed shards, in their order.
 
     They are noted in the folder *home*, where one is given, and taken from there while the store cannot be reached.
+    A corpus that was complete has not grown since: then the store is waited for no longer than one that never answered.
     Raises ``CorpusError`` for a corpus that is damaged or, without *partial*, not complete.
     """
     note = home / "known" / f"{hashlib.sha256(store.url.encode()).hexdigest()[:32]}.json" if home else None
+    known = _known(note) if note else None
     try:
-        run = require_run_record(store)
-        records = _records(store, run, partial)
+        with hastily() if known and known.get("complete") else nullcontext():
+            run = require_run_record(store)
+            records = _records(store, run, partial)
     except Refused:
         raise
     except StoreError as error:
-        if note is None or not note.exists():
+        if known is None:
             raise
         log.warning("%s; opened as it was when it was last seen", error)
-        known = json.loads(note.read_bytes())
         path = f"{store.url}/{layout.RUN}"
         run = RunRecord.loads(base64.b64decode(known["run"]), path)
         return run, [CommitRecord.loads(json.dumps(record).encode(), path) for record in known["records"]]
     if note is not None:
         _write(note, store, run, records)
     return run, records
+
+
+def _known(note: Path) -> dict[str, Any] | None:
+    """Return what the file *note* says; None where there is none, or it is damaged."""
+    try:
+        return dict(json.loads(note.read_bytes()))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _records(store: Store, run: RunRecord, partial: bool) -> Sequence[CommitRecord]:
@@ -69,7 +81,13 @@ def _records(store: Store, run: RunRecord, partial: bool) -> Sequence[CommitReco
 def _write(note: Path, store: Store, run: RunRecord, records: Sequence[CommitRecord]) -> None:
     """What the note says of a record is what a reader asks of it."""
     kept = [asdict(record) | {"environment": {}, "timings": {}} for record in records]
-    data = json.dumps({"url": store.url, "run": base64.b64encode(run.dumps()).decode(), "records": kept}).encode()
+    known = {
+        "url": store.url,
+        "complete": len(records) == run.shards,
+        "run": base64.b64encode(run.dumps()).decode(),
+        "records": kept,
+    }
+    data = json.dumps(known).encode()
     try:
         note.parent.mkdir(parents=True, exist_ok=True)
         if not note.exists() or note.read_bytes() != data:

@@ -84,16 +84,17 @@ def test_with_a_cache_what_was_seen_is_read_while_the_server_is_away(s3, tmp_pat
     assert [number_of(again[i]["image"]) for i in range(33)] == list(range(33))
 
 
-def test_a_cached_file_that_was_cut_is_not_taken_for_a_damaged_corpus(corpus, tmp_path):
+@pytest.mark.parametrize("opened", [False, True])
+def test_a_cached_file_that_was_cut_is_fetched_again(corpus, tmp_path, caplog, opened):
     cached = Corpus(corpus, cache=tmp_path / "cache", columns=["image", "number"])
     assert cached[0]["number"] == 0
     (path,) = Path(tmp_path, "cache", "ranges").iterdir()
+    before = path.read_bytes()
     os.truncate(path, 100)
-    again = Corpus(corpus, cache=tmp_path / "cache", columns=["image", "number"])
-    with pytest.raises(StoreError, match=f"^{path}: was cut since it was cached; delete it"):
-        again[0]
-    path.unlink()
-    assert number_of(again[0]["image"]) == 0
+    again = cached if opened else Corpus(corpus, cache=tmp_path / "cache", columns=["image", "number"])
+    assert [number_of(sample["image"]) for sample in again.__getitems__(list(range(100)))] == list(range(100))
+    assert path.read_bytes() == before
+    assert f"{path}: has 100 bytes, where {len(before)} were cached; it is fetched again" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pipeline.corpus.loader import index
 from pipeline.corpus.loader.predicate import predicate_of
 from pipeline.corpus.rows import ROW, SPAN, placed_in_blocks
 from pipeline.errors import ConfigError, CorpusError, StoreError
-from tests.corpora import IDENTITY, make_corpus, picture, run_record
+from tests.corpora import IDENTITY, make_corpus, number_of, picture, run_record
 
 
 def test_blocks_divide_the_rows_of_each_shard_and_hold_their_bytes(corpus, monkeypatch, home):
@@ -109,6 +109,24 @@ def test_one_that_was_not_finished_is_made_again(corpus, home):
     (folder / "rows.bin").write_bytes(b"torn")
     (folder / "column-caption.arrow").rename(folder / "column-caption.arrow.part")
     assert Corpus(corpus)[9]["caption"] == "number 9"
+
+
+@pytest.mark.parametrize("left", [0, 48, 100])  # 48: a whole number of rows
+@pytest.mark.parametrize("name", ["rows.bin", "blocks.bin", "shards.bin", "column-caption.arrow", "done"])
+def test_one_that_was_cut_is_made_again_and_whoever_had_it_is_told(corpus, caplog, name, left):
+    opened = Corpus(corpus)
+    path, pickled = opened.index.folder / name, pickle.dumps(opened)
+    before = path.read_bytes()
+    path.write_bytes(before[: min(left, len(before) - 1)])
+    with pytest.raises(
+        StoreError, match=r"^\S+: was cut since it was made; open the corpus again, which makes it anew$"
+    ):
+        pickle.loads(pickled)[300]
+    again = Corpus(corpus)
+    assert (len(again), number_of(again[300]["image"]), again[300]["caption"]) == (344, 300, "number 300")
+    assert path.read_bytes() == before
+    assert (f"{path}: was cut since it was made; it is made anew" in caplog.text) == (name != "done")
+    assert pickle.loads(pickled)[300]["caption"] == "number 300"
 
 
 def test_another_snapshot_or_predicate_has_another_index(tmp_path):

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline import Corpus, Loader
-from pipeline.corpus import remote
+from pipeline.corpus import open_store, remote
 from pipeline.corpus.loader import pictures
 from pipeline.errors import CorpusError, StoreError
 from tests.corpora import make_corpus, number_of
@@ -51,6 +51,41 @@ def test_what_comes_short_for_ever_is_an_error_in_a_line_or_skipped(path, faulty
     skipping = Corpus(path, columns=["image", "number"], options=faulty.options, on_error="skip")
     faulty.short = {"range": 3}
     assert (skipping[0]["number"] in range(9, 41), skipping.skipped) == (True, 1)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_cached_corpus_waits_for_a_store_that_has_answered_only_where_it_may_have_grown(
+    faulty, tmp_path, monkeypatch, caplog, complete
+):
+    monkeypatch.setattr(remote, "FIRST_RETRIES", 0)
+    monkeypatch.setattr(remote, "RETRY_TIMEOUT", timedelta(seconds=0.2))
+    monkeypatch.setattr(remote, "SAID_AFTER", 0.0)
+    make_corpus(path := f"s3://corpora/{tmp_path.name}", [9, 7], faulty.options)
+    if not complete:
+        open_store(path, faulty.options).delete("commits/000001.json")
+    more = {"cache": tmp_path / "cache", "partial": not complete}
+    first = read(path, faulty, **more)
+    assert sorted(set(first[0])) == list(range(16 if complete else 9))
+    faulty.busy, faulty.asked[:] = {"any": -1}, []
+    assert read(path, faulty, **more) == first
+    assert "opened as it was when it was last seen" in caplog.text
+    assert ("asked again, for 0.2 s in all" in caplog.text) == (not complete)
+    assert set(faulty.asked) == {"read"}  # of run.yaml alone: all pictures are in the cache
+    assert (len(faulty.asked) == 1) == complete
+
+
+def test_a_note_of_a_corpus_that_was_cut_is_none(path, faulty, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "RETRY_TIMEOUT", timedelta(seconds=0.2))
+    first = read(path, faulty, cache=tmp_path / "cache")
+    (note,) = (tmp_path / "cache" / "known").iterdir()
+    whole = note.read_bytes()
+    note.write_bytes(whole[:100])
+    faulty.busy = {"any": -1}
+    with pytest.raises(StoreError, match=r"^s3://[^\n]*SlowDown[^\n]*$"):
+        read(path, faulty, cache=tmp_path / "cache")
+    faulty.busy = {}
+    assert read(path, faulty, cache=tmp_path / "cache") == first
+    assert note.read_bytes() == whole
 
 
 def test_storage_that_gives_all_for_a_range_is_a_line(path, faulty):
