@@ -237,6 +237,18 @@ class Method:
         return []
 
     @classmethod
+    def edits_text(cls, options: Any, label: str) -> bool:
+        """Tell whether its edit may change text encoders, by which later steps and their gates read prompts. Raises
+        ``ConfigError`` as ``files`` does."""
+        return cls.has("edit") or cls.has("train")
+
+    @classmethod
+    def text_gate(cls, family: Family, concepts: Sequence[Concept], options: Any) -> Any:
+        """Return the ``gate.text.TextGate`` that scores the words of prompts, None where the method has none; its
+        options have ``false_alarms``. Of *family* it may ask for summaries of texts and for tokenizers alone."""
+        return None
+
+    @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
         """Raise ``ConfigError`` where the method could do nothing, as pictures are to be sampled, or could not be right
         with prompts that are read so."""

@@ -37,6 +37,11 @@ class Step:
         """Whether the step changes weights, solved or trained."""
         return self.method.has("edit") or self.method.has("train")
 
+    @property
+    def edits_text(self) -> bool:
+        """Whether it may change text encoders; ``ConfigError`` where a file that tells cannot be found."""
+        return self.method.edits_text(self.options, self.label)
+
     def with_false_alarms(self, share: float) -> "Step":
         """Return the step with *share* as its ``false_alarms``, where the method has that option and it is not set."""
         if getattr(self.options, "false_alarms", share) is not None:

@@ -113,6 +113,7 @@ class Family(ABC):
     load_options: ClassVar[dict[str, Any]] = {}  # what from_pretrained is told besides, e.g. to leave a part out
     denoiser_name: ClassVar[str]  # "unet" or "transformer": the pipeline's attribute, and the prefix of names
     repeated: ClassVar[tuple[str, ...]] = ()  # classes of ``blocks``; by default those that diffusers tells
+    summary_networks: ClassVar[tuple[str, ...]] = ()  # those that ``summaries`` runs; none: it may run any
     vae_settings: ClassVar[tuple[str, ...]] = ("scaling_factor",)  # numbers of its VAE by which latents are scaled
     flow: ClassVar[bool] = False  # predicts a flow, which only flow-matching schedulers can integrate
     compiled: ClassVar[Compile] = Compile.full  # what ``generation.compile: auto`` comes to where it pays

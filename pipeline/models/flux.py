@@ -36,6 +36,8 @@ class Flux(JointFamily):
         "guidance": "its guidance is distilled into the weights, so there is no negative branch to steer",
     }
 
+    summary_networks = ("text_encoder",)
+
     def __init__(self, pipe: Any, device: torch.device):
         super().__init__(pipe, device)
         self.processor = FluxAttention()  # of all layers; which backend attends is written on it

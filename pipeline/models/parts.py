@@ -5,7 +5,7 @@ The libraries fill what a file lacks at random, drop what it has too much, and s
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from pipeline.errors import ConfigError
 from pipeline.models.family import Family
 from pipeline.models.files import check_weights, loaded_files, variant_of
+from pipeline.models.find import Found
 
 LIBRARIES = {
     "diffusers": (diffusers, diffusers.ModelMixin),
@@ -35,15 +36,48 @@ def load_networks(
     Parts that are of neither library, or have no folder, are left to diffusers. Raises ``ConfigError`` from *where*
     for a network whose file has other tensors than its config asks for.
     """
+    return {
+        part: load_network(f"{where}: {part}", network_class, folder / part, dtype, variant)
+        for part, network_class in _classes(index, left_out)
+        if (folder / part).is_dir()
+    }
+
+
+def empty_networks(
+    where: str, found: Found, dtype: torch.dtype, left_out: Collection[str]
+) -> dict[str, torch.nn.Module]:
+    """Return the networks of a model but those *left_out*, by name, of the shapes that their configs tell and without
+    values: none of their weights is read or fetched.
+
+    Raises ``ConfigError`` from *where* for a network that has no config.json, or of which none can be made.
+    """
     networks = {}
+    for part, network_class in _classes(found.index, left_out):
+        config = found.part_config(part)
+        if not config:
+            raise ConfigError(f"{where} is not whole: its model_index.json names {part}, which has no config.json")
+        try:
+            with torch.device("meta"):
+                if issubclass(network_class, diffusers.ModelMixin):
+                    network = network_class.from_config(config)
+                else:
+                    network = network_class(network_class.config_class.from_dict(config))
+        except (ValueError, TypeError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{where}: no {part} can be made of its config.json: {reason[:300]}") from error
+        networks[part] = network.to(dtype)
+    return networks
+
+
+def _classes(index: dict[str, Any], left_out: Collection[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the names and classes of the networks of an *index* that are of one of the two libraries."""
     for part, source in index.items():
-        if part in left_out or not (isinstance(source, list) and len(source) == 2) or not (folder / part).is_dir():
+        if part in left_out or not (isinstance(source, list) and len(source) == 2):
             continue
         library, base = LIBRARIES.get(source[0], (None, None))
         network_class = getattr(library, str(source[1]), None)
         if isinstance(network_class, type) and base is not None and issubclass(network_class, base):
-            networks[part] = load_network(f"{where}: {part}", network_class, folder / part, dtype, variant)
-    return networks
+            yield part, network_class
 
 
 def load_network(where: str, network_class: Any, folder: Path, dtype: torch.dtype, variant: str | None) -> Any:

@@ -32,6 +32,7 @@ class StableDiffusion(Family):
         "requires_safety_checker": False,
     }
     denoiser_name = "unet"
+    summary_networks = ("text_encoder",)
     repeated = ("BasicTransformerBlock", "ResnetBlock2D")
     _addition: ClassVar[str | None] = None  # what its UNet adds to the embedding of the time step
 

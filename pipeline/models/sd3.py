@@ -30,6 +30,7 @@ class StableDiffusion3(JointFamily):
     name = "Stable Diffusion 3"
     offers = frozenset({"text_projections", "joint_attention", "guidance"})
     repeated = ("JointTransformerBlock",)
+    summary_networks = ("text_encoder", "text_encoder_2")
 
     @classmethod
     def joints(cls, pipe: Any) -> dict[str, tuple[Any, Any]]:

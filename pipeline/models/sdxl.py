@@ -23,6 +23,7 @@ class StableDiffusionXL(StableDiffusion):
 
     name = "Stable Diffusion XL"
     load_options: ClassVar[dict[str, Any]] = {"add_watermarker": False}
+    summary_networks = ("text_encoder_2",)
     _addition = "text_time"
 
     def __init__(self, pipe: Any, device: torch.device):

@@ -59,6 +59,14 @@ def try_out(where: str, family: Family, scheduler_key: str) -> None:
     _run(where, "vae", lambda: family.decode(latents), family)
 
 
+@torch.no_grad()
+def try_summaries(where: str, family: Family) -> None:
+    """Have a text summed up; ``ConfigError`` from *where* where its encoder fails, or asks for a network that has no
+    values."""
+    with _told(f"{where}: its text encoder cannot be used"):
+        family.summaries(["a"]).cpu()
+
+
 def _run(where: str, part: str, run: Callable[[], Tensor], family: Family) -> None:
     """Run the network *part* twice."""
     what = f"{where}: its {part}, {type(getattr(family.pipe, part)).__name__},"

@@ -6,7 +6,7 @@ siblings, and what the list preserves, for whichever concept; each alone, as a g
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from tqdm import tqdm
@@ -20,11 +20,12 @@ from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config, Device
 from pipeline.erasure.gate import calibration
 from pipeline.erasure.gate.text import TextGate
-from pipeline.erasure.recipe import recipe_steps
+from pipeline.erasure.recipe import compile_recipe, recipe_steps
 from pipeline.erasure.steps import Step
+from pipeline.erasure.tokens import check_concepts
 from pipeline.models.family import Family
 from pipeline.models.find import find_model
-from pipeline.models.load import Model, load_model
+from pipeline.models.load import load_model, load_text
 from pipeline.session import resolve_device
 from pipeline.terminal import live
 from pipeline.workshop.choices import IMPLIES, LEAVE, MEANS
@@ -69,13 +70,16 @@ class Scored:
 
 
 class Gates:
-    """The text gates of the recipe of *config*, on *model*. Raises ``ConfigError`` as building its methods does."""
+    """The text gates of the recipe of *config*, whose model *family* drives, as ``text_of`` loads it. Raises
+    ``ConfigError`` for concepts that no method can work with."""
 
-    def __init__(self, config: Config, model: Model):
-        self._model = model  # a gate's encoder does not hold it
-        self._steps = _gated(config, model.family)
-        gates = (getattr(_of_words(step).build(model), "gate", None) for step in self._steps)
-        self._gates = [gate for gate in gates if isinstance(gate, TextGate)]
+    def __init__(self, config: Config, family: Family):
+        self._family = family  # a gate's encoder does not hold it
+        self._steps = _gated(config, family)
+        for step in self._steps:
+            check_concepts(family.streams, step.concepts, step.label)
+        gates = (step.method.text_gate(family, step.concepts, step.options) for step in self._steps)
+        self._gates: list[TextGate] = [gate for gate in gates if gate is not None]
         concepts = concepts_of(config.erasure)
         kept = tuple(dict.fromkeys(word for c in concepts for word in (*c.preserve, c.anchor) if word))
         self._concepts = {concept.name: _Beside(concept, kept) for concept in concepts}
@@ -187,21 +191,28 @@ def sense_beside(word: str, senses: Sequence[Sense]) -> Sense | None:
 
 
 def gates_of(config: Config) -> Gates | None:
-    """Load the model of *config* for its gates, on a CPU where the GPU that is to draw is not here; None, and nothing
-    is loaded, where no method of its recipe has one."""
+    """Return the gates of the recipe of *config*; None, and nothing is loaded, where no method of it has one."""
     if not _gated(config, find_model(config.model).family()):
         return None
-    device = Device.cpu if config.cluster.device is Device.cpu else Device.auto
-    return Gates(config, load_model(config.model, torch.device(resolve_device(device))))
+    return Gates(config, text_of(config))
+
+
+def text_of(config: Config) -> Family:
+    """Load what of the model of *config* a gate reads words by (``load_text``), on a CPU where the GPU that is to draw
+    is not here.
+
+    Where the recipe may edit a text encoder the whole model is loaded, and its edits are applied as a run does. Raises
+    ``ConfigError`` and ``SelfCheckError`` as that does.
+    """
+    device = torch.device(resolve_device(Device.cpu if config.cluster.device is Device.cpu else Device.auto))
+    steps = recipe_steps(config, find_model(config.model).family())
+    if not any(step.edits_text for step in steps):
+        return load_text(config.model, device)
+    model = load_model(config.model, device)
+    compile_recipe(config, model)
+    return model.family
 
 
 def _gated(config: Config, family: Family | type[Family]) -> list[Step]:
     """Return the steps of the recipe that read the words of a prompt: all these have that option."""
     return [step for step in recipe_steps(config, family) if hasattr(step.options, "false_alarms")]
-
-
-def _of_words(step: Step) -> Step:
-    """Return *step* without what it makes of prompts as a whole, for which a thousand would be encoded."""
-    if not hasattr(step.options, "context"):
-        return step
-    return replace(step, options=replace(step.options, context=False))

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.concepts.concept import Concept
 from pipeline.concepts.dictionary import Sense, dictionary
 from pipeline.concepts.mentions import Naming
@@ -24,11 +22,9 @@ from pipeline.evaluation.words.settle import drawn_words, extended
 from pipeline.evaluation.words.tally import Row
 from pipeline.evaluation.words.verdict import ROUNDS, RULES, Judged
 from pipeline.files import write_whole
-from pipeline.models.load import load_model
 from pipeline.pages.page import render
-from pipeline.session import resolve_device
 from pipeline.workshop.choices import IMPLIES, LEAVE, MEANS, chosen
-from pipeline.workshop.gated import Gates, sense_beside
+from pipeline.workshop.gated import Gates, sense_beside, text_of
 from pipeline.workshop.lists import list_yaml
 
 NEAREST = 60  # words of the vocabulary shown of each concept
@@ -115,9 +111,10 @@ class WordsPage:
     def _score(self, words: Sequence[str]) -> None:
         """Have the model's text encoder say how near words come, add what the gates of the recipe act on and the
         nearest of *words* to each concept, and ask the gates what they make of those that nothing was said of."""
-        model = load_model(self.config.model, torch.device(resolve_device(self.config.cluster.device)))
         erasure = replace(self.config.erasure, concepts=list(self._seen.extended))  # as a run has them
-        family, gates = model.family, Gates(replace(self.config, erasure=erasure), model)
+        config = replace(self.config, erasure=erasure)
+        family = text_of(config)
+        gates = Gates(config, family)
         looked = gates.look()
         basis = encoded(family, words)
         listed = [encoded(family, own.concept.words) for own in self.concepts]

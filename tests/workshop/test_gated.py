@@ -1,14 +1,21 @@
 """What a recipe's gate makes of words beside a concept, as `lacuna words` shows it."""
 
+import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from pipeline.concepts.dictionary import dictionary
 from pipeline.config import load_config
-from pipeline.config.schema import Config, StepConfig
+from pipeline.config.schema import ConceptConfig, Config, Device, DType, StepConfig
 from pipeline.erasure.gate.calibration import MEANS, OPENS
-from pipeline.workshop.gated import Scored, sense_beside
+from pipeline.erasure.recipe import active_methods
+from pipeline.erasure.tensors import apply_tensors
+from pipeline.models.load import load_model
+from pipeline.workshop.gated import Scored, gates_of, sense_beside, text_of
 from pipeline.workshop.words import WordsReport, words_report
 
 pytestmark = pytest.mark.slow
@@ -134,7 +141,56 @@ def test_the_sense_of_a_plural_is_that_of_its_singular():
 
 def test_without_a_gate_nothing_is_scored_and_no_model_loaded(config, monkeypatch):
     monkeypatch.setattr("pipeline.workshop.gated.load_model", None)
+    monkeypatch.setattr("pipeline.workshop.gated.load_text", None)
     found = words_report(replace(config, erasure=replace(config.erasure, recipe=[StepConfig(method="uce")])))
     assert found.gate == "no method of the recipe has one"
     assert all(concept.gate is None for concept in found.concepts)
     assert not any("no gate" in line for line in found.lines())
+
+
+def test_where_the_gpu_that_is_to_draw_is_not_here_a_cpu_reads_the_words(config, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device in Device:
+        family = text_of(replace(config, cluster=replace(config.cluster, device=device)))
+        assert family.device == torch.device("cpu")
+        assert family.pipe.unet.device == torch.device("meta"), "it draws nothing"
+
+
+def taught(folder: Path, config: Config, word: str, like: str) -> Config:
+    """Return *config* with a step before its own which has the text encoder read *word* as it reads *like*."""
+    model = load_model(config.model, torch.device("cpu"))
+    ids = {w: model.pipe.tokenizer(w, add_special_tokens=False).input_ids for w in (word, like)}
+    assert [len(own) for own in ids.values()] == [1, 1]
+    name = next(name for name, _ in model.parameters() if name.endswith("token_embedding.weight"))
+    weight = dict(model.parameters())[name].clone()
+    weight[ids[word]] = weight[ids[like]]
+    save_file({name: weight}, folder / "taught.safetensors")
+    step = StepConfig(method="weights", concepts=[word], options={"path": str(folder / "taught.safetensors")})
+    return replace(config, erasure=replace(config.erasure, recipe=[step, *config.erasure.recipe]))
+
+
+def test_an_edit_of_the_text_encoder_is_applied_as_a_run_does(config, tmp_path):
+    cat = ConceptConfig(name="cat", anchor="dog")
+    erasure = replace(config.erasure, concepts=[cat], recipe=[StepConfig(method="cease", options={"context": False})])
+    config = replace(config, model=replace(config.model, dtype=DType.float32), erasure=erasure)
+    edited = taught(tmp_path, config, "cat", "dog")
+    plain, gates = gates_of(config), gates_of(edited)
+    assert plain is not None
+    assert gates is not None
+    model = load_model(edited.model, torch.device("cpu"))
+    apply_tensors(model, load_file(tmp_path / "taught.safetensors"))  # as workers do
+    (cease,) = active_methods(edited, model)
+    for word in ("dog", "wolf", "wildcat", "tiger"):
+        score, meant = cease.gate.scores(word)[0], any(hit.meant for hit in cease.gate.hits(word))
+        told = gates.scored("cat", word)
+        assert (told.score, told.became == "means") == (math.floor(1000 * score) / 1000, meant)
+    assert gates.scored("cat", "dog").became == "means"
+    assert plain.scored("cat", "dog").became == "leave"
+
+
+def test_an_edit_of_the_denoiser_alone_is_not_solved(config, monkeypatch):
+    monkeypatch.setattr("pipeline.workshop.gated.load_model", None)
+    monkeypatch.setattr("pipeline.workshop.gated.compile_recipe", None)
+    for method in ("uce", "rece", "speed", "esd"):
+        recipe = [StepConfig(method=method), *config.erasure.recipe]
+        assert text_of(replace(config, erasure=replace(config.erasure, recipe=recipe))).pipe.unet.device.type == "meta"

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from pipeline.cli import main
@@ -123,8 +124,12 @@ def test_a_page_of_no_concepts_is_refused_in_a_line(path: Path, tmp_path: Path, 
     assert capsys.readouterr().err == expected
 
 
-def test_a_still_page_is_written_also_where_nothing_is_drawn(path: Path, tmp_path: Path, capsys) -> None:
-    arguments = ["words", str(path), f"words.cache={tmp_path}/none", "--page", str(tmp_path / "page.html")]
+def test_a_still_page_is_written_also_where_nothing_is_drawn_and_the_gpu_is_not_here(
+    path: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    elsewhere = ["cluster.device=cuda", "model.dtype=float32", f"words.cache={tmp_path}/none"]
+    arguments = ["words", str(path), *elsewhere, "--page", str(tmp_path / "page.html")]
     assert main(arguments) == 0
     assert "No words are drawn for this list" in (tmp_path / "page.html").read_text()
     for more, told in (

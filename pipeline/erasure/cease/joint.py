@@ -48,7 +48,7 @@ from pipeline.erasure.gate.calibration import OPENS, check_false_alarms
 from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
-from pipeline.models.family import Conditioning
+from pipeline.models.family import Conditioning, Family
 from pipeline.models.joint import JointFamily
 from pipeline.models.load import Model
 from pipeline.models.reading import Reader
@@ -88,8 +88,12 @@ class CEASEJoint(Method):
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEJointOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        self.gate = TextGate(model.family, concepts, false_alarms=options.false_alarms, unlisted=options.unlisted)
+        self.gate = self.text_gate(model.family, concepts, options)
         self.directions = Directions(model.family, concepts)
+
+    @classmethod
+    def text_gate(cls, family: Family, concepts: Sequence[Concept], options: CEASEJointOptions) -> TextGate:
+        return TextGate(family, concepts, false_alarms=options.false_alarms, unlisted=options.unlisted)
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:

@@ -47,6 +47,7 @@ from pipeline.erasure.gate.context import Context
 from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
+from pipeline.models.family import Family
 from pipeline.models.load import Model
 from pipeline.models.reading import Reader, Reading, RowKind, whole_reader
 
@@ -64,14 +65,19 @@ class CEASE(Method):
 
     def __init__(self, model: Model, concepts: Sequence[Concept], options: CEASEOptions, *, label: str):
         super().__init__(model, concepts, options, label=label)
-        share = options.false_alarms
-        self.gate = TextGate(model.family, concepts, false_alarms=share, unlisted=options.unlisted)
-        self.context = Context(model.family, concepts, false_alarms=share) if options.context else None
+        self.gate = self.text_gate(model.family, concepts, options)
+        self.context = None
+        if options.context:
+            self.context = Context(model.family, concepts, false_alarms=options.false_alarms)
         watches = options.attention < 1 and not options.always_on
         self.listened = ConceptDirections(model.family, concepts) if watches else None
         self.directions = Directions(model.family, concepts)
         # How near prompts as a whole come to each concept, those last that were asked after last.
         self._known: OrderedDict[tuple[str, Reading], list[float]] = OrderedDict()
+
+    @classmethod
+    def text_gate(cls, family: Family, concepts: Sequence[Concept], options: CEASEOptions) -> TextGate:
+        return TextGate(family, concepts, false_alarms=options.false_alarms, unlisted=options.unlisted)
 
     @classmethod
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:

@@ -29,6 +29,7 @@ the diorama ``retain_scale: 0.1, filter: false, augment: 0`` does what the defau
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,6 +76,10 @@ class SPEED(Method):
     separable = True
     stronger, weaker = "lower retain_scale or raise threshold", "raise retain_scale, lower threshold"
     options: SPEEDOptions
+
+    @classmethod
+    def edits_text(cls, options: Any, label: str) -> bool:
+        return False
 
     def edit(self) -> dict[str, Tensor]:
         options = self.options

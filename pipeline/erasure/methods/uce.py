@@ -22,6 +22,7 @@ length of the pairs' tokens, so that it says the same on every model: a directio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,6 +59,10 @@ class UCE(Method):
     separable = True
     stronger, weaker = "lower lamb", "raise lamb"
     options: UCEOptions
+
+    @classmethod
+    def edits_text(cls, options: Any, label: str) -> bool:
+        return False
 
     def edit(self) -> dict[str, Tensor]:
         tokens = self.projections()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -48,13 +48,23 @@ class Weights(Method):
     def files(cls, options: Any, label: str) -> list[Path]:
         return [safetensors_file(f"{label}: {options.path}", options.path, options.revision)]
 
+    @classmethod
+    def edits_text(cls, options: Any, label: str) -> bool:
+        (path,) = cls.files(options, label)
+        try:
+            with safe_open(path, "pt") as file:
+                names = file.keys()  # of a LoRA diffusers', peft's or kohya's
+        except SafetensorError as error:
+            raise _unreadable(f"{label}: {options.path}", error) from error
+        return any("text" in name or name.startswith("lora_te") for name in names)
+
     def edit(self) -> dict[str, Tensor]:
         where = f"{self.label}: {self.options.path}"
         (path,) = self.files(self.options, self.label)
         try:
             state = load_file(path)
         except SafetensorError as error:
-            raise ConfigError(f"{where} is no readable safetensors file ({error})") from error
+            raise _unreadable(where, error) from error
         if is_lora(state):
             return lora_weights(self.model.pipe, path, self.options.scale, where)
         if self.options.scale != 1:
@@ -108,3 +118,7 @@ class Weights(Method):
         if not changed:
             raise ConfigError(f"{where} changes nothing: all its weights are those of the model")
         return changed
+
+
+def _unreadable(where: str, error: SafetensorError) -> ConfigError:
+    return ConfigError(f"{where} is no readable safetensors file ({error})")

@@ -50,6 +50,10 @@ class ESD(Method):
     def check_sampling(cls, options: Any, generation: GenerationConfig) -> None:
         """Asks nothing: its guidance is that of training, and what it leaves is weights."""
 
+    @classmethod
+    def edits_text(cls, options: Any, label: str) -> bool:
+        return False
+
     def train(self) -> Training:
         return ESDTraining(self.model, self._prompts(), self._kept(), self.options)
 
