@@ -15,32 +15,36 @@ and nothing is downloaded (gpu/models.py). Of each family, by default all three:
 - whether samples that name no concept are bit-identical to the same batch without the method, and whether a second
   process draws the same bytes: eager, from what the first has compiled, and compiled anew.
 
-Every figure is written to PATH as it comes, and skipped where PATH has it of this card, torch and commit. No further
-one is begun after the budget, so that a call ends within ten minutes; another call goes on. Exits with 1 where a figure
-is missing, failed, or tells of bytes that differ. `--device cpu --size tiny` runs all of it anywhere, `--eager` what
-needs no compiler.
+Every figure is written to PATH as it comes, and skipped where PATH has it of this card, torch and commit. A call ends
+within the budget, and by default within ten minutes: no figure is begun that would likely not be done by then
+(gpu/expected.py), one that is not done is cut, and another call goes on. Exits with 1 where a figure is missing,
+failed, or tells of bytes that differ. `--device cpu --size tiny` runs all of it anywhere, `--eager` what needs no
+compiler.
 """
 
 import argparse
-import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout works without being installed
 
-from jobs.gpu.figures import DETECTORS, EYES, FIGURE, STAGES, asked
+from jobs.gpu.child import Child, end_with_input
+from jobs.gpu.expected import STARTING, expected
+from jobs.gpu.figures import AHEAD, DETECTORS, EYES, STAGES, asked
 from jobs.gpu.ledger import Ledger
 from jobs.gpu.table import FAMILIES, faults, table
 from pipeline.errors import LacunaError
 from pipeline.evaluation.results import read_result, results_file
 
-BUDGET = {"full": 480.0, "tiny": 540.0}  # by size: the longest figure takes two minutes, one minute on two cores
+BUDGET = 580.0  # seconds: of ten minutes, without importing and the table
+EYES_TAKE = 120.0  # seconds, at most
+Turn = tuple[str, str]  # a family and a stage
 
 
 def main() -> int:
@@ -49,11 +53,10 @@ def main() -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--size", choices=("full", "tiny"), default="full")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write each figure there; what it has is not redone")
-    budgets = ", ".join(f"{size} {seconds:g}" for size, seconds in BUDGET.items())
-    parser.add_argument("--budget", type=float, help=f"begin no figure after so many seconds (default: {budgets})")
+    parser.add_argument("--budget", type=seconds, default=BUDGET, help=f"of the call, in seconds (default {BUDGET:g})")
     parser.add_argument("--eager", action="store_true", help="leave out what is compiled")
     args = parser.parse_args()
-    until = time.time() + (BUDGET[args.size] if args.budget is None else args.budget)
+    end = time.time() + args.budget
     for family in args.families:
         if family not in (*FAMILIES, EYES):
             parser.error(f"{family} is no family; expected {', '.join(FAMILIES)} or {EYES}")
@@ -62,13 +65,12 @@ def main() -> int:
     try:
         ledger = Ledger.open(args.json and results_file(str(args.json)), args.device, args.size)
         families = list(dict.fromkeys(args.families)) or list(FAMILIES)
-        with tempfile.TemporaryDirectory() as scratch:
-            code = (args.json.with_suffix(".compiled") if args.json else Path(scratch)) / ledger.digest
-            for family in families:
-                if family == EYES:
-                    see(ledger, Path(scratch) / "eyes.json", until)
-                else:
-                    measure(family, ledger, code / family, until, args.eager)
+        with ledger.alone(), tempfile.TemporaryDirectory() as scratch:
+            code = ledger.code(Path(scratch))
+            turns = [(family, stage) for family in families if family != EYES for stage in STAGES]
+            measure(turns, ledger, code, Path(scratch), end, args.eager)
+            if EYES in families:
+                see(ledger, Path(scratch), end)
     except LacunaError as error:
         sys.exit(f"gpu-check: {error}")
     print(table(ledger.key, ledger.figures, families))
@@ -78,47 +80,57 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def measure(family: str, ledger: Ledger, code: Path, until: float, eager: bool) -> None:
-    """Take the figures of *family* that *ledger* does not have, as far as they can be begun until then."""
-    for stage, figures in STAGES.items():
-        missing = [figure for figure in asked(figures, eager) if not ledger.has(family, figure)]
-        if not missing or time.time() >= until:
-            continue
-        print(f"{family}: {', '.join(missing)}", file=sys.stderr, flush=True)
-        command = [
-            sys.executable, __file__, "stage", family, stage, "--device", ledger.device, "--size", ledger.size,
-            "--until", str(until), "--code", str(code), *["--eager"] * eager,
-        ]  # fmt: skip
-        known = json.dumps(ledger.figures.get(family, {}))
-        with (
-            tempfile.TemporaryDirectory() as cache,  # what torch has compiled here before is no matter
-            subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": cache},
-            ) as child,
-        ):  # fmt: skip
-            assert child.stdin is not None
-            assert child.stdout is not None
-            child.stdin.write(f"{known}\n")
-            child.stdin.flush()  # and stays open: where this process is gone, the child ends
-            for line in child.stdout:
-                if not line.startswith(FIGURE):  # some library's
-                    print(line, end="", file=sys.stderr)
-                    continue
-                found = json.loads(line)
-                ledger.put(family, found["figure"], found["value"])
-                print(f"{family}: {found['figure']}: {found['value']}", file=sys.stderr, flush=True)
-        if child.returncode:
-            print(f"{family}: the process of {stage} ended with {child.returncode}", file=sys.stderr, flush=True)
+def seconds(text: str) -> float:
+    """Return a number of seconds; of what is none argparse says so."""
+    if not (value := float(text)) >= 0:
+        raise ValueError
+    return value
 
 
-def see(ledger: Ledger, file: Path, until: float) -> None:
-    """Take the figures of the detectors, which are those of one process, by way of *file*."""
-    if ledger.has(EYES, DETECTORS) or time.time() >= until:
+def measure(turns: list[Turn], ledger: Ledger, code: Path, scratch: Path, end: float, eager: bool) -> None:
+    """Take the figures of *turns* that *ledger* does not have, as far as they can be had by the *end*."""
+
+    def missing(family: str, stage: str) -> list[str]:
+        return [figure for figure in asked(STAGES[stage], eager) if not ledger.has(family, figure)]
+
+    def start(family: str, stage: str) -> Child:
+        return Child(
+            [family, stage, "--device", ledger.device, "--size", ledger.size, "--end", str(end),
+             "--code", str(code / family), *["--eager"] * eager],
+            scratch,
+        )  # fmt: skip
+
+    turns = [turn for turn in turns if missing(*turn)]
+    started: dict[Turn, Child] = {}
+    with ExitStack() as children:
+        for turn, following in zip_longest(turns, turns[1:]):
+            family, stage = turn
+            wanted = missing(*turn)
+            if time.time() + STARTING + expected(ledger.figures, family, wanted[0]) > end:
+                continue
+            print(f"{family}: {', '.join(wanted)}", file=sys.stderr, flush=True)
+            child = started.get(turn) or children.enter_context(start(*turn))
+            for found in child.work(ledger.figures, end):
+                if "figure" in found:
+                    ledger.put(family, found["figure"], found["value"])
+                    print(f"{family}: {found['figure']}: {found['value']}", file=sys.stderr, flush=True)
+                elif found["begun"] in AHEAD and following is not None:
+                    started[following] = children.enter_context(start(*following))
+            if child.process.returncode:
+                why = "was cut" if time.time() >= end else f"ended with {child.process.returncode}"
+                print(f"{family}: the process of {stage} {why}", file=sys.stderr, flush=True)
+
+
+def see(ledger: Ledger, scratch: Path, end: float) -> None:
+    """Take the figures of the detectors, which are those of one process, by way of a file in *scratch*."""
+    if ledger.has(EYES, DETECTORS) or time.time() + EYES_TAKE > end:
         return
+    file = scratch / "eyes.json"
     size = ["--size", ledger.size, "--batch", "2", "--steps", "2"] if ledger.size == "tiny" else []
-    command = [sys.executable, __file__, EYES, "--device", ledger.device, *size, "--results", str(file)]
-    if subprocess.run(command, stdout=sys.stderr).returncode == 0:
+    with Child([EYES, "--device", ledger.device, *size, "--results", str(file)], scratch) as child:
+        for _ in child.work({}, end):
+            pass
+    if child.process.returncode == 0:
         ledger.put(EYES, DETECTORS, read_result(file)["figures"])
 
 
@@ -127,6 +139,11 @@ if __name__ == "__main__":
         from jobs.gpu_eyes import main as eyes
 
         eyes(sys.argv[2:])
+    elif sys.argv[1:3] == ["stage", EYES]:
+        from jobs.gpu_eyes import main as eyes
+
+        end_with_input()
+        eyes(sys.argv[3:])
     elif sys.argv[1:2] == ["stage"]:
         from jobs.gpu.stage import main as stage
 

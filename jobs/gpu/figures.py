@@ -12,7 +12,8 @@ AGAIN = ("again, eager", "again, compiled", "again, compiled anew")
 # What costs most and tells least comes last: a call may be cut, and another one go on.
 STAGES: dict[str, tuple[str, ...]] = {"ours": OURS, "diffusers": DIFFUSERS, "again": AGAIN}
 EYES, DETECTORS = "eyes", "detectors"  # in place of a family, its one figure
-FIGURE = '{"figure": '  # what the line of a figure begins with
+# While the last ones of their process that compile do so, for long and most of it on one core, the next one imports.
+AHEAD = ("cease all, compiled", "diffusers, compiled", "again, compiled anew")
 ALL = (*OURS, *DIFFUSERS, *AGAIN)
 
 

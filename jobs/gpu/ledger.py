@@ -4,14 +4,18 @@ The file is one of results (``pipeline/evaluation/results``), written anew with 
 each card, torch and commit (``key``): what another one found is kept beside, and never taken for this one's.
 """
 
+import fcntl
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from pipeline.errors import ConfigError
 from pipeline.evaluation.results import ROOT, machine, read_result, write_result
 from pipeline.version import this_version
 
@@ -31,9 +35,13 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path | None, device: str, size: str) -> "Ledger":
-        """Read what is there. Raises ``ConfigError`` for a file that is no measurement's."""
-        found = dict(read_result(path)["figures"]) if path is not None and path.exists() else {}
-        return cls(path, key_here(device, size), device, size, found)
+        """Read what is there. Raises ``ConfigError`` for a file that is not this measurement's."""
+        found: dict[str, Any] = {"what": WHAT, "figures": {}}
+        if path is not None and path.exists():
+            found = read_result(path)
+        if found["what"] != WHAT:
+            raise ConfigError(f"{path}: holds another measurement ({found['what']}); expected one of gpu_check.py")
+        return cls(path, key_here(device, size), device, size, dict(found["figures"]))
 
     @property
     def figures(self) -> dict[str, dict[str, Any]]:
@@ -44,6 +52,32 @@ class Ledger:
     def digest(self) -> str:
         """The key, as the name of a folder."""
         return hashlib.sha256(self.key.encode()).hexdigest()[:12]
+
+    def code(self, scratch: Path) -> Path:
+        """Return the folder of what is compiled: beside the file, for a later call, or in *scratch*."""
+        return (scratch if self.path is None else self._folder) / self.digest
+
+    @property
+    def _folder(self) -> Path:
+        assert self.path is not None
+        return self.path.with_suffix(".compiled")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While inside, no other process of this machine writes to the file: ``ConfigError`` where one does."""
+        if self.path is None:
+            yield
+            return
+        self._folder.mkdir(exist_ok=True)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"{self.path}: another call writes to it; expected one at a time") from None
+            yield
+        finally:
+            os.close(folder)
 
     def has(self, family: str, figure: str) -> bool:
         return figure in self.figures.get(family, {})

@@ -35,13 +35,12 @@ class Side:
     """Engines of one model. They share it, and each takes its processors from the one before: one works at a time."""
 
     def __init__(self, kind: Kind, tiny: bool, model: Model, known: Mapping[str, Any], code: Path):
-        """*known* are figures that need not be taken again, *code* is the folder of what was compiled."""
+        """*known* are figures of this family, also those taken meanwhile, *code* is the folder of what was compiled."""
         self.kind, self.asked, self.model, self.known = kind, kind.asked(tiny), model, known
         self.code = Pinned(code)
         self.opened: tuple[tuple[str, str], Engine] | None = None
         self.compiled: Compilation | None = None  # the last one
         self.plain: dict[str, np.ndarray] = {}  # by mode: the mixed batch without erasure
-        self.found: dict[str, Any] = {}  # figures that others are reckoned with
 
     def engine(self, recipe: str, mode: str) -> Engine:
         """Return the engine of a *recipe* ("none" or "erasing")."""
@@ -113,9 +112,7 @@ class Ours(Side):
         reach = matrix_product(PRODUCTS[device.type], device, self.model.dtype)
         engine = self.engine("none", "eager")
         counted = operations(lambda: self.draw(engine, OTHER))
-        found = {"product_tflops": reach / 1e12, "tflop_per_image": counted / self.asked.batch / 1e12}
-        self.found["reach"] = found
-        return found
+        return {"product_tflops": reach / 1e12, "tflop_per_image": counted / self.asked.batch / 1e12}
 
     def ours(self, mode: str) -> Mapping[str, Any]:
         engine, compiling = self.opening("none", mode, OTHER)
@@ -124,7 +121,7 @@ class Ours(Side):
         (self.plain[mode],) = self.draw(engine, MIXED)
         return {
             "images_per_second": rate,
-            **share_of_roofline(rate, {**self.known, **self.found}),
+            **share_of_roofline(rate, self.known),
             "busy": busy * rate / self.asked.batch,
             **compiling,
             "repeats": digest(drawn[0]) == digest(drawn[1]),

@@ -1,6 +1,7 @@
 """`make gpu-check`, and what eyes cost: without a GPU a line says so; at a tiny size they run on a CPU."""
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -13,7 +14,9 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from jobs.gpu.figures import ALL, STAGES, asked
+from jobs.gpu.child import Child
+from jobs.gpu.expected import LIKE, expected
+from jobs.gpu.figures import AHEAD, ALL, STAGES, asked
 from jobs.gpu.ledger import Ledger, key_here
 from jobs.gpu.measure import share_of_roofline
 from jobs.gpu.models import KINDS, random_model
@@ -23,6 +26,7 @@ from jobs.gpu.sides import Again, Ours
 from jobs.gpu.stage import tried
 from jobs.gpu.table import CHECKS, FAMILIES, ROWS, faults, markdown, table
 from pipeline.errors import ConfigError
+from pipeline.evaluation.results import write_result
 
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs" / "gpu_check.py"
 SUFFICE = ("torch", "diffusers", "transformers", "omegaconf", "pyarrow", "tqdm")
@@ -111,6 +115,9 @@ def test_with_few_packages_it_measures_writes_down_and_goes_on(tmp_path: Path):
     wrong = run("sdx")
     assert wrong.returncode == 2
     assert "sdx is no family; expected sd21, sdxl, flux or eyes" in wrong.stderr.splitlines()[-1]
+    never = run("sd21", "--budget", "nan")
+    assert never.returncode == 2
+    assert "argument --budget: invalid seconds value: 'nan'" in never.stderr.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -158,23 +165,67 @@ def test_figures_are_kept_by_card_torch_and_code(tmp_path: Path):
     file.write_text("{}")
     with pytest.raises(ConfigError, match="no measurement wrote it"):
         Ledger.open(file, "cpu", "tiny")
+    write_result(file, what="Something else", config={}, figures={}, environment={})
+    with pytest.raises(ConfigError, match=r"found\.json: holds another measurement \(Something else\)"):
+        Ledger.open(file, "cpu", "tiny")
+
+
+def test_one_call_at_a_time_writes_to_a_file(tmp_path: Path):
+    first, second = (Ledger.open(tmp_path / "found.json", "cpu", "tiny") for _ in range(2))
+    with first.alone(), pytest.raises(ConfigError, match=r"found\.json: another call writes to it"), second.alone():
+        pass
+    with second.alone(), Ledger.open(None, "cpu", "tiny").alone(), Ledger.open(tmp_path / "b", "cpu", "tiny").alone():
+        second.put("sdxl", "reach", {"product_tflops": 1.0})
 
 
 @pytest.mark.slow
 def test_a_process_of_a_family_ends_with_the_one_that_asked_for_it(tmp_path: Path):
     """Else it would hold the GPU, and disturb what the next call measures."""
-    stage = [sys.executable, str(SCRIPT), "stage", "sd21", "ours", "--device", "cpu", "--size", "tiny"]
-    asked_for = [*stage, "--until", "inf", "--code", str(tmp_path)]
-    with subprocess.Popen(asked_for, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        child.stdin.write("{}\n")
-        child.stdin.flush()
-        assert json.loads(child.stdout.readline())["figure"] == "reach"
-        child.stdin.close()
-        told = child.stdout.read()
-    assert child.returncode == 1
-    assert "unconcerned, compiled" not in told, "it was not at its end"
+    arguments = [
+        "sd21",
+        "ours",
+        "--device",
+        "cpu",
+        "--size",
+        "tiny",
+        "--end",
+        "inf",
+        "--code",
+        str(tmp_path),
+        "--eager",
+    ]
+    with Child(arguments, tmp_path) as child, Child(arguments, tmp_path) as ahead, Child(arguments, tmp_path) as late:
+        assert child.process.stdin is not None
+        found = child.work({}, math.inf)
+        assert next(found) == {"begun": "reach"}
+        child.process.stdin.close()
+        told = list(found)
+        assert list(late.work({}, 0.0)) == [], "where the call is at its end, so is what it began"
+    assert child.process.returncode == late.process.returncode == 1
+    assert {"begun": "unconcerned, eager"} not in told, "it was not at its end"
+    assert ahead.process.returncode == 0, "it was not its turn yet"
+
+
+@pytest.mark.slow
+def test_so_does_that_of_the_eyes(tmp_path: Path):
+    with Child(["eyes", "--device", "cpu", "--size", "tiny"], tmp_path) as eyes:
+        pass
+    assert eyes.process.returncode == 1
+
+
+def test_what_a_figure_will_take_is_told_by_those_that_were_taken():
+    assert expected({}, "sd21", "reach") < expected({}, "sd21", "ours, compiled")
+    taken = {"sd21": {"ours, compiled": {"took": 40.0}, "reach": {"took": 3.0}, "diffusers, eager": {"failed": "no"}}}
+    assert expected(taken, "sd21", "cease all, compiled") == 60.0, "two graphs are compiled, after two"
+    assert expected(taken, "sd21", "again, compiled anew") == 50.0
+    assert expected(taken, "sdxl", "ours, compiled") == 40.0, "as of another family"
+    assert expected(taken, "sdxl", "reach") == 3.0
+    taken["flux"] = {"ours, compiled": {"took": 90.0}}
+    assert expected(taken, "sdxl", "ours, compiled") == 90.0
+    assert expected(taken, "flux", "diffusers, compiled") == 112.5, "of its own family, where that is known"
+    for other in ("sdxl", "sd21"):  # what failed says nothing
+        assert expected(taken, other, "diffusers, eager") == expected({}, other, "diffusers, eager")
+    assert {*LIKE, *(like for like, _ in LIKE.values())} <= set(ALL)
 
 
 def test_what_a_call_that_was_cut_has_compiled_is_told_and_that_of_other_code_left_alone(tmp_path: Path):
@@ -199,6 +250,7 @@ def everything(**changed: dict) -> dict:
 
 
 def test_what_is_missing_failed_or_differs_is_told():
+    assert set(AHEAD) < set(ALL)
     assert set(everything()) == set(ALL) == {name for names in STAGES.values() for name in names}
     assert not list(faults("sdxl", everything()))
     bad = everything(
