@@ -55,6 +55,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             config.generation.size = AUTO
         if "compile" not in data.get("generation", {}):
             config.generation.compile = Compile.auto
+        if not config.generation.vae_tiling:
+            config.generation.vae_tiling = None  # false is what is done where a file says nothing: the same corpus
         if "policy" not in data.get("audit", {}) and not config.audit.detectors:
             config.audit.policy = Policy.keep  # the default needs a detector; without one, nothing is judged
         if "captions" not in data.get("audit", {}) and not config.audit.detectors:

@@ -37,6 +37,9 @@ def as_begun(config: Config, identity: Mapping[str, Any], words: Mapping[str, An
     if config.generation.compile is Compile.auto:
         config = with_compile(config, Compile(identity.get("generation.compile", Compile.none)))
     config = settle_attention(config, Attention(identity.get("generation.attention", Attention.native)))
+    if not config.generation.vae_tiling:  # older corpora whose files said false have that in their identity
+        said = False if identity.get("generation.vae_tiling") is False else None
+        config = replace(config, generation=replace(config.generation, vae_tiling=said))
     return _with_size(config, identity["generation.size"]) if config.generation.size == AUTO else config
 
 

@@ -47,6 +47,23 @@ def test_where_a_file_says_nothing_both_are_auto(tmp_path: Path):
         config(tmp_path, "diorama", "generation.size=big")
 
 
+def test_a_decoder_without_tiles_is_the_same_corpus_said_or_not_and_one_that_was_begun_with_it_said_goes_on(
+    tmp_path: Path,
+):
+    plain, said, tiled = (
+        settle(config(tmp_path, "diorama", *more))
+        for more in ([], ["generation.vae_tiling=false"], ["generation.vae_tiling=true"])
+    )
+    assert identity(said, "s") == identity(plain, "s") != identity(tiled, "s")
+    older = identity(replace(plain, generation=replace(plain.generation, vae_tiling=False)), "s")
+    assert older.fields == {**identity(plain, "s").fields, "generation.vae_tiling": False}
+    for begun in (older, identity(plain, "s")):
+        for given in (plain, said):
+            assert identity(as_begun(given, begun.fields), "s") == begun
+        assert identity(as_begun(tiled, begun.fields), "s") == identity(tiled, "s")
+    assert identity(as_begun(plain, identity(tiled, "s").fields), "s") == identity(plain, "s")  # another corpus
+
+
 @pytest.mark.parametrize("family", [None, *tiny_families.FAMILIES])
 def test_the_size_is_what_the_pipeline_itself_would_draw(family: str | None, tmp_path: Path):
     import diffusers
