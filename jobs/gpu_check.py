@@ -23,6 +23,7 @@ compiler.
 """
 
 import argparse
+import gc
 import sys
 import tempfile
 import time
@@ -148,5 +149,6 @@ if __name__ == "__main__":
         from jobs.gpu.stage import main as stage
 
         stage(sys.argv[2:])
+        gc.freeze()  # else it looks through all objects of torch once more before it ends, for seconds
     else:
         sys.exit(main())

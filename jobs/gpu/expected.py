@@ -7,7 +7,7 @@ from typing import Any
 # compiled for the others they compile again in a later call, whose time is not short then.
 LIKE = {
     "cease none, compiled": ("cease none, eager", 2.0),
-    "cease all, compiled": ("ours, compiled", 1.5),  # two kinds of the denoiser, and no decoder
+    "cease all, compiled": ("ours, compiled", 2.0),  # two or three kinds of the denoiser, and no decoder
     "unconcerned, compiled": ("unconcerned, eager", 2.0),
     "diffusers, compiled": ("ours, compiled", 1.25),
     "again, compiled": ("ours, compiled", 1.0),
