@@ -66,7 +66,7 @@ def main() -> int:
     try:
         ledger = Ledger.open(args.json and results_file(str(args.json)), args.device, args.size)
         families = list(dict.fromkeys(args.families)) or list(FAMILIES)
-        with ledger.alone(), tempfile.TemporaryDirectory() as scratch:
+        with ledger.alone(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             code = ledger.code(Path(scratch))
             turns = [(family, stage) for family in families if family != EYES for stage in STAGES]
             measure(turns, ledger, code, Path(scratch), end, args.eager)
@@ -141,9 +141,9 @@ if __name__ == "__main__":
 
         eyes(sys.argv[2:])
     elif sys.argv[1:3] == ["stage", EYES]:
+        end_with_input()
         from jobs.gpu_eyes import main as eyes
 
-        end_with_input()
         eyes(sys.argv[3:])
     elif sys.argv[1:2] == ["stage"]:
         from jobs.gpu.stage import main as stage

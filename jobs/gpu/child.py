@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ class Child:
     def __init__(self, arguments: Sequence[str], scratch: Path):
         """*scratch* is where torch keeps what it compiles, of this call alone: what was compiled before is no
         matter."""
+        self.told = False
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT), "stage", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -33,12 +35,15 @@ class Child:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if not self.told:  # nobody waits until it has imported
+            self.process.kill()
         self.process.__exit__(kind, error, at)
 
     def work(self, known: Mapping[str, Any], end: float) -> Iterator[dict[str, Any]]:
         """Tell it what is *known*, and yield what it finds until it ends, which it does by *end* (Unix time)."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.told = True
         with suppress(BrokenPipeError):  # it is gone, and has said why
             os.write(self.process.stdin.fileno(), f"{json.dumps(known)}\n".encode())
         left = min(max(0.0, end - time.time()), threading.TIMEOUT_MAX)
@@ -57,11 +62,14 @@ class Child:
 
 
 def end_with_input() -> None:
-    """Have this process end where its input does: nothing holds a GPU for a call that was cut."""
+    """Have this process end where its input does, with all that it started: nothing holds a GPU for a call that was
+    cut, or the call's pipes."""
+    if os.getpgrp() != os.getpid():
+        os.setpgrp()
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1):  # not sys.stdin, which a process that ends may want to close meanwhile
             pass
-        os._exit(1)  # the thread that measures waits for nobody
+        os.killpg(0, signal.SIGKILL)  # the thread that measures waits for nobody
 
     threading.Thread(target=watch, daemon=True).start()

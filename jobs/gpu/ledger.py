@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,16 +68,18 @@ class Ledger:
         if self.path is None:
             yield
             return
-        self._folder.mkdir(exist_ok=True)
-        folder = os.open(self._folder, os.O_RDONLY)
         try:
+            self._folder.mkdir(exist_ok=True)
+            folder = os.open(self._folder, os.O_RDONLY)
+        except OSError as error:
+            raise ConfigError(f"{self._folder}: is no folder for compiled code ({error.strerror})") from error
+        with ExitStack() as stack:
+            stack.callback(os.close, folder)
             try:
                 fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise ConfigError(f"{self.path}: another call writes to it; expected one at a time") from None
             yield
-        finally:
-            os.close(folder)
 
     def has(self, family: str, figure: str) -> bool:
         return figure in self.figures.get(family, {})

@@ -4,9 +4,11 @@ import json
 import math
 import os
 import re
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
@@ -174,6 +176,10 @@ def test_one_call_at_a_time_writes_to_a_file(tmp_path: Path):
     first, second = (Ledger.open(tmp_path / "found.json", "cpu", "tiny") for _ in range(2))
     with first.alone(), pytest.raises(ConfigError, match=r"found\.json: another call writes to it"), second.alone():
         pass
+    blocked = Ledger.open(tmp_path / "c", "cpu", "tiny")
+    (tmp_path / "c.compiled").write_text("")
+    with pytest.raises(ConfigError, match=r"c\.compiled: is no folder for compiled code"), blocked.alone():
+        pass
     with second.alone(), Ledger.open(None, "cpu", "tiny").alone(), Ledger.open(tmp_path / "b", "cpu", "tiny").alone():
         second.put("sdxl", "reach", {"product_tflops": 1.0})
 
@@ -181,36 +187,27 @@ def test_one_call_at_a_time_writes_to_a_file(tmp_path: Path):
 @pytest.mark.slow
 def test_a_process_of_a_family_ends_with_the_one_that_asked_for_it(tmp_path: Path):
     """Else it would hold the GPU, and disturb what the next call measures."""
-    arguments = [
-        "sd21",
-        "ours",
-        "--device",
-        "cpu",
-        "--size",
-        "tiny",
-        "--end",
-        "inf",
-        "--code",
-        str(tmp_path),
-        "--eager",
-    ]
+    tiny = ("--device", "cpu", "--size", "tiny", "--eager")
+    arguments = ["sd21", "ours", *tiny, "--end", "inf", "--code", str(tmp_path)]
     with Child(arguments, tmp_path) as child, Child(arguments, tmp_path) as ahead, Child(arguments, tmp_path) as late:
         assert child.process.stdin is not None
+        assert ahead.process.stdin is not None
         found = child.work({}, math.inf)
         assert next(found) == {"begun": "reach"}
         child.process.stdin.close()
         told = list(found)
         assert list(late.work({}, 0.0)) == [], "where the call is at its end, so is what it began"
-    assert child.process.returncode == late.process.returncode == 1
+        ahead.process.stdin.close()
+        assert ahead.process.wait() == 0, "quietly, as it was not its turn yet"
+    assert child.process.returncode == late.process.returncode == -signal.SIGKILL
     assert {"begun": "unconcerned, eager"} not in told, "it was not at its end"
-    assert ahead.process.returncode == 0, "it was not its turn yet"
 
 
 @pytest.mark.slow
 def test_so_does_that_of_the_eyes(tmp_path: Path):
-    with Child(["eyes", "--device", "cpu", "--size", "tiny"], tmp_path) as eyes:
-        pass
-    assert eyes.process.returncode == 1
+    with Child(["eyes", "--device", "cpu", "--size", "tiny", "--rounds", "100000"], tmp_path) as eyes:
+        assert list(eyes.work({}, time.time() + 1.0)) == []
+    assert eyes.process.returncode == -signal.SIGKILL
 
 
 def test_what_a_figure_will_take_is_told_by_those_that_were_taken():
