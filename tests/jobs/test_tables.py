@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.pages.table import measured
 from pipeline.errors import ConfigError
 from pipeline.evaluation.results import machine, read_result, write_result
 from pipeline.statistics import ratio
@@ -41,7 +42,7 @@ def test_every_table_stands_on_a_page_and_every_page_has_one(tables):
 
 def test_every_result_stands_in_a_table(tables, monkeypatch):
     read = []
-    monkeypatch.setattr(tables, "read_result", lambda path: read.append(path) or read_result(path))
+    monkeypatch.setattr("jobs.pages.table.read_result", lambda path: read.append(path) or read_result(path))
     for render in tables.TABLES.values():
         render(ROOT / "README.md")
     assert set(RESULTS) <= set(read)
@@ -66,14 +67,14 @@ def test_the_first_page_has_at_most_eight_figures_each_with_its_command_and_day(
         assert re.match(r"\d{4}-\d\d-\d\d, [0-9a-f]{7}", when), row
 
 
-def test_what_was_transcribed_is_said_so(tables):
+def test_what_was_transcribed_is_said_so():
     for path in RESULTS:
         found = read_result(path)
-        assert ("transcribed" in tables.measured(found)) == bool(found.get("transcribed")), path
+        assert ("transcribed" in measured(found)) == bool(found.get("transcribed")), path
 
 
 def test_what_cease_costs_is_told_with_the_interval_that_its_job_writes(tables, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr("jobs.pages.table.ROOT", tmp_path)
     figures = {"identical": True, "CPU shut": ratio([1.0] * 5, [1.0, 1.1, 1.2, 1.1, 1.0])}
     (tmp_path / tables.SPEED).mkdir(parents=True)
     path = tmp_path / tables.SPEED / "bench_cease.json"
@@ -84,7 +85,7 @@ def test_what_cease_costs_is_told_with_the_interval_that_its_job_writes(tables, 
 
 
 def test_figures_without_a_table_of_their_own_are_all_told_and_missing_ones_too(tables, tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "ROOT", tmp_path)
+    monkeypatch.setattr("jobs.pages.table.ROOT", tmp_path)
     render = tables.every_figure("one.json", "make one")
     assert render(tmp_path / "README.md") == "Not measured yet; `make one` measures it."
     figures = {"speed": {"ours": 1234.56, "theirs": {"with jpeg": 0.012345}}, "rows": 1000, "seconds": [1.0, 2.0]}
