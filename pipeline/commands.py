@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.arguments import completion, storage_options
 from pipeline.errors import LacunaError
 from pipeline.settled import as_a_run_begins, read_checked, read_settled, read_settled_as_listed
-from pipeline.terminal import ReaderGone, printable, tell
+from pipeline.terminal import ReaderGone, columns, printable, tell
 
 LATER = "settled when the run begins"  # in place of an identity
 
@@ -105,7 +105,7 @@ def _words(args: argparse.Namespace) -> int:
     config = load_config(args.config, args.overrides)
     config = replace(config, words=replace(config.words, require=False))  # what is not proved yet can be looked at
     report = words_report(as_a_run_begins(config, here=True)[0])
-    tell(json.dumps(report.json(), ensure_ascii=False, indent=2) if args.json else report.text())
+    tell(json.dumps(report.json(), ensure_ascii=False, indent=2) if args.json else report.text(columns()))
     return 0
 
 
@@ -153,7 +153,7 @@ def _prove(args: argparse.Namespace) -> int:
     proof = prove(config, everything=args.prove == "all", budget=args.budget, price=args.price, say=_say)
     if args.write and not proof.exit_code:
         write_whole(Path(args.write), as_list(config, proof).encode())
-    tell(json.dumps(proof.record(), ensure_ascii=False, indent=2) if args.json else proof.text())
+    tell(json.dumps(proof.record(), ensure_ascii=False, indent=2) if args.json else proof.text(columns()))
     return proof.exit_code
 
 

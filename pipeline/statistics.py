@@ -1,16 +1,23 @@
-"""Intervals for shares, and for ratios of times. Arithmetic only."""
+"""Intervals for shares, and for ratios of times; scores beside thresholds. Arithmetic only."""
 
 import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
 
 Z95 = 1.959964  # of a 95 % interval
 Z95_OF_THREE = 2.393980  # of three intervals that hold together with 95 % (Bonferroni)
 
 # Student's t, two-sided 95 %, by degrees of freedom.
 T95 = {4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 14: 2.145, 19: 2.093, 29: 2.045, 49: 2.010}
+
+
+def rounded_down(score: float, digits: int = 2) -> str:
+    """Return *score* to so many digits behind the point, rounded down: none seems to reach a threshold of no more
+    digits that it does not reach."""
+    return str(Decimal(str(score)).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:

@@ -8,7 +8,9 @@ import contextlib
 import io
 import itertools
 import os
+import shutil
 import sys
+import textwrap
 import threading
 import unicodedata
 from collections.abc import Iterator
@@ -20,12 +22,15 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 SECONDS_BETWEEN_FRAMES = 0.3
+COLUMNS = 120  # where neither a terminal nor the environment tells
 READER_GONE = 141  # what a shell reports of a tool that wrote to a closed pipe
 # Control characters colour, erase and move; the others break lines or reorder what stands beside them.
 _MISLEADING = [chr(i) for i in range(256) if unicodedata.category(chr(i)) == "Cc"]
 _MISLEADING += [chr(i) for i in (*range(0x2028, 0x202F), *range(0x2066, 0x206A))]
 _ESCAPES = {ord(character): character.encode("unicode_escape").decode() for character in _MISLEADING}
 _ESCAPES_BUT_BREAKS = {code: escape for code, escape in _ESCAPES.items() if chr(code) not in "\n\t"}
+
+_FILL = "\0"  # is in no text that is printed
 
 
 class ReaderGone(Exception):
@@ -48,6 +53,20 @@ def duration(seconds: float) -> str:
     if minutes < 120:
         return f"{minutes} min"
     return f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def columns() -> int:
+    """Return how wide standard output is, in characters."""
+    return shutil.get_terminal_size((COLUMNS, 24)).columns
+
+
+def wrapped(line: str, width: int, indent: int) -> str:
+    """Return *line* broken at blanks to lines of *width* columns, of which all but the first are indented by *indent*.
+    A word that is longer stands alone."""
+    # What takes two columns, such as letters of Chinese, is counted as two characters.
+    wide = "".join(letter + _FILL * (unicodedata.east_asian_width(letter) in "WF") for letter in line)
+    broken = textwrap.fill(wide, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return broken.replace(_FILL, "")
 
 
 def tell(text: str) -> None:

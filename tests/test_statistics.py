@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.statistics import binomial_tail, clopper_pearson, missed, prevalence, ratio, wilson
+from pipeline.statistics import binomial_tail, clopper_pearson, missed, prevalence, ratio, rounded_down, wilson
 
 
 @pytest.mark.parametrize(
@@ -100,3 +100,12 @@ def test_the_interval_of_a_ratio_holds_it_and_is_as_wide_as_student_has_it() -> 
     half = 2.776 * statistics.stdev(logs) / math.sqrt(5)  # t of 4 degrees of freedom
     assert found["low"] == pytest.approx(found["ratio"] * math.exp(-half))
     assert found["high"] == pytest.approx(found["ratio"] * math.exp(half))
+
+
+def test_no_score_is_rounded_up_to_a_threshold_that_it_does_not_reach():
+    told = {0.499: "0.49", 0.4999999999: "0.49", 0.5: "0.50", 0.58: "0.58", 0.29: "0.29", 1.0: "1.00", 1e-7: "0.00"}
+    assert {score: rounded_down(score) for score in told} == told
+    assert (rounded_down(0.9849, 3), rounded_down(-0.001), rounded_down(0.999, 0)) == ("0.984", "-0.01", "0")
+    for hundredth in range(101):
+        assert rounded_down(hundredth / 100) == f"{hundredth / 100:.2f}", "what has no more digits stays"
+        assert rounded_down(math.nextafter(hundredth / 100, -1)) < f"{hundredth / 100:.2f}" or not hundredth

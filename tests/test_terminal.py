@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
-from pipeline.terminal import READER_GONE, printable
+from pipeline.terminal import READER_GONE, printable, wrapped
 
 ROOT = Path(__file__).resolve().parents[1]
 # Tells a picture's path and warns of it, as commands do.
@@ -106,3 +107,14 @@ def test_a_terminal_shows_that_something_is_under_way_until_there_is_more_to_sho
     environment["TERM"] = "dumb"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("done\n", "a warning\n")
+
+
+def test_a_long_line_is_broken_at_blanks_and_goes_on_beside_its_label() -> None:
+    line = "  means      wildcat 0.81, AK-47 0.80, tabby 0.79"
+    assert wrapped(line, 30, 13) == "  means      wildcat 0.81,\n             AK-47 0.80, tabby\n             0.79"
+    assert wrapped(line, len(line), 13) == line
+    assert wrapped(line, 3, 2).split() == line.split(), "a word is not broken"
+    assert wrapped("", 30, 2) == ""
+    wide = wrapped("  words      " + ", ".join(["猫科动物"] * 9), 60, 13)
+    assert [cell_len(own) for own in wide.splitlines()] == [52, 52, 21], "four words and three blanks take 39 columns"
+    assert [own.strip() for own in wide.splitlines()][2] == "猫科动物"

@@ -26,6 +26,7 @@ from pipeline.corpus.stores import Store
 from pipeline.corpus.summary import BINS, Summary
 from pipeline.corpus.words import WordTable
 from pipeline.pages.page import Bars, render
+from pipeline.statistics import rounded_down
 
 SHOWN = 64  # pictures on a contact sheet
 
@@ -160,7 +161,8 @@ def _lines(pair: Pair) -> list[str]:
     if pair.unerased_scores:
         lines.append(f"{_scores(pair.unerased_scores)} → {_scores(pair.erased_scores)}")
     if pair.gates:
-        lines.append(f"gate {_scores(pair.gates)}")
+        gates = (f"{name} {rounded_down(score)}" for name, score in sorted(pair.gates.items()))
+        lines.append(f"gate {', '.join(gates)}")
     return lines
 
 

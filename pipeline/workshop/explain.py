@@ -24,6 +24,7 @@ from pipeline.models.load import Model
 from pipeline.models.reading import Reader, Reading, check_reading
 from pipeline.pages.page import render
 from pipeline.session import Session
+from pipeline.statistics import rounded_down
 
 SHOWN = 12  # steps on the page at most
 EDGE = 128  # pixels of the maps
@@ -150,8 +151,14 @@ def _gates(gates: dict[str, float], methods: Sequence[Method]) -> list[dict[str,
         with named_in_errors(method.where):
             opens = method.opens(name)
         state = "acts by degrees" if opens is None else f"{'open' if score >= opens else 'shut'}: opens at {opens:g}"
-        found.append({"name": name, "score": score, "opens": opens, "state": state})
+        found.append({"name": name, "score": score, "told": _told(score, opens), "opens": opens, "state": state})
     return found
+
+
+def _told(score: float, opens: float | None) -> str:
+    """Return *score*, rounded down, in as many digits as *opens* has."""
+    fine = 0 if opens is None else len(f"{opens:g}".partition(".")[2])
+    return rounded_down(score, max(2, fine))
 
 
 def _checked(step: dict[str, Any]) -> list[str]:

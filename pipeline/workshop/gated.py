@@ -4,7 +4,6 @@
 siblings, and what the list preserves, for whichever concept; each alone, as a gate asks the words of a prompt.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +26,7 @@ from pipeline.models.family import Family
 from pipeline.models.find import find_model
 from pipeline.models.load import load_model, load_text
 from pipeline.session import resolve_device
+from pipeline.statistics import rounded_down
 from pipeline.terminal import live
 from pipeline.workshop.choices import IMPLIES, LEAVE, MEANS
 
@@ -61,7 +61,7 @@ class Scored:
     @property
     def told(self) -> str:
         """The score in two digits, rounded down likewise."""
-        return f"{round(1000 * self.score) // 10 / 100:.2f}"
+        return rounded_down(self.score)
 
     @property
     def too_near(self) -> bool:
@@ -125,7 +125,7 @@ class Gates:
         sense = own.sense(word)
         return Scored(
             word=word,
-            score=math.floor(1000 * score) / 1000,
+            score=float(rounded_down(score, 3)),
             became=became,
             instead=instead,
             known=own.relation(word),

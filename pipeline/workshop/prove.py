@@ -16,10 +16,12 @@ from pipeline.evaluation.words.settle import extended
 from pipeline.evaluation.words.verdict import RULES, Judged, Table, Verdict
 from pipeline.models.load import load_model
 from pipeline.session import resolve_device
+from pipeline.terminal import wrapped
 from pipeline.workshop.drawing import Drawing
 from pipeline.workshop.lists import list_yaml
 
 SHOWN = 40  # words a line
+WITHIN = 10  # columns of the labels of a concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +41,11 @@ class Proof:
     exit_code: int
     unjudged: tuple[str, ...] = ()
 
-    def text(self) -> str:
-        """Return what is found, a paragraph a concept."""
+    def text(self, width: int) -> str:
+        """Return what is found, a paragraph a concept, no line of it longer than *width* columns, but for one word."""
+        return "\n".join(wrapped(line, width, WITHIN if line.startswith(" ") else 2) for line in self._lines())
+
+    def _lines(self) -> list[str]:
         verdicts = self.table.judge()
         lines = []
         for c, concept in enumerate(self.concepts):
@@ -69,7 +74,7 @@ class Proof:
             lines.append(f"beyond the budget: {len(self.unreached):,} words, {_some(self.unreached)}")
         if self.undecided:
             lines.append(f"undecided within the budget: {len(self.undecided):,} words, {_some(self.undecided)}")
-        return "\n".join(lines)
+        return lines
 
     def record(self) -> dict[str, Any]:
         """Return what is found as plain containers: for each concept and word its counts, bounds and verdict."""

@@ -19,10 +19,12 @@ from pipeline.config.concepts import concepts_of
 from pipeline.config.schema import Config
 from pipeline.errors import ConfigError
 from pipeline.models.find import find_model, is_here
+from pipeline.terminal import wrapped
 from pipeline.workshop.choices import IMPLIES, LEAVE, MEANS
 from pipeline.workshop.gated import Scored, gates_of
 
 SHOWN = 12  # words of a kind on a line
+ABOUT, WITHIN = 11, 13  # columns of labels, of the report and of a concept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +106,9 @@ class WordsReport:
                         lines += [f"    {what:<9}{_some(words)}"]
         return lines
 
-    def text(self) -> str:
-        """Return ``lines`` joined."""
-        return "\n".join(self.lines())
+    def text(self, width: int) -> str:
+        """Return ``lines``, none of them longer than *width* columns, but for one word."""
+        return "\n".join(wrapped(line, width, WITHIN if line.startswith(" ") else ABOUT) for line in self.lines())
 
 
 def words_report(config: Config) -> WordsReport:

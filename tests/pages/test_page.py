@@ -77,7 +77,7 @@ def explanation() -> str:
     return render(
         "explain.html", title=HOSTILE, prompt=HOSTILE, treatment=HOSTILE, model=HOSTILE, seed=0, sampling_steps=1,
         pictures=[shown], steps=[(HOSTILE, [HOSTILE])], masks=[shown],
-        gates=[{"name": HOSTILE, "score": 1.5, "opens": 0.5, "state": HOSTILE}],
+        gates=[{"name": HOSTILE, "score": 1.5, "told": HOSTILE, "opens": 0.5, "state": HOSTILE}],
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from pipeline.erasure.recipe import active_methods
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.models.load import load_model
+from pipeline.statistics import rounded_down
 from pipeline.workshop.explain import draw, write_explanation
 from tests import tiny
 from tests.erasure import families
@@ -53,6 +54,20 @@ def test_a_gate_is_shown_with_what_it_opens_at(tmp_path):
     text = explained("a cat by a road", tmp_path / "page.html", step)
     assert "open: opens at 0.5" in text
     assert "left:50.0%" in text
+
+
+def test_a_score_is_not_told_as_a_threshold_that_it_does_not_reach(tmp_path):
+    settings = config(StepConfig(method="semantic_surgery"))
+    model = load_model(settings.model, torch.device("cpu"))
+    (score,) = draw(settings, model, active_methods(settings, model), "a bowl of fruit").gates.values()
+    digits = next(n for n in range(2, 9) if round(score, n) > score)
+    beyond = round(score, digits)
+    text = explained(
+        "a bowl of fruit", tmp_path / "page.html", StepConfig(method="semantic_surgery", options={"threshold": beyond})
+    )
+    assert f"shut: opens at {beyond:g}" in text
+    assert f"<td>{rounded_down(score, digits)}</td>" in text
+    assert float(rounded_down(score, digits)) < beyond
 
 
 def test_a_recipe_without_steps_has_a_page_too(tmp_path):

@@ -1,6 +1,5 @@
 """What a recipe's gate makes of words beside a concept, as `lacuna words` shows it."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from pipeline.erasure.gate.calibration import MEANS, OPENS
 from pipeline.erasure.recipe import active_methods
 from pipeline.erasure.tensors import apply_tensors
 from pipeline.models.load import load_model
+from pipeline.statistics import rounded_down
 from pipeline.workshop.gated import Scored, gates_of, sense_beside, text_of
 from pipeline.workshop.words import WordsReport, words_report
 
@@ -77,7 +77,7 @@ def test_a_word_means_the_concept_that_it_comes_nearest_to(report):
     assert rifle.known == "kind", "of its alias"
     assert "scattergun" not in report.concepts[2].too_near
     assert rifle.score > gun.score >= OPENS
-    assert f"scattergun {gun.told} (of rifle)" in report.text()
+    assert f"scattergun {gun.told} (of rifle)" in report.text(10_000)
 
 
 def test_what_is_something_else_and_opens_the_gate_is_too_near(report):
@@ -183,7 +183,11 @@ def test_an_edit_of_the_text_encoder_is_applied_as_a_run_does(config, tmp_path):
     for word in ("dog", "wolf", "wildcat", "tiger"):
         score, meant = cease.gate.scores(word)[0], any(hit.meant for hit in cease.gate.hits(word))
         told = gates.scored("cat", word)
-        assert (told.score, told.became == "means") == (math.floor(1000 * score) / 1000, meant)
+        assert all(
+            f"({rounded_down(hit.score)})" in line
+            for hit, line in zip(cease.gate.hits(word), cease.explain(word), strict=False)
+        )
+        assert (told.score, told.became == "means") == (float(rounded_down(score, 3)), meant)
     assert gates.scored("cat", "dog").became == "means"
     assert plain.scored("cat", "dog").became == "leave"
 

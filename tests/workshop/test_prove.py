@@ -72,7 +72,7 @@ def test_synonyms_and_scenes_are_found_and_neighbours_are_not(proof: Proof) -> N
     assert not {"tiger", "wine", "guitar", "house", "bus", "apple", "rose", "moon"} & (meant["cat"] | meant["beer"])
     assert found["beer"]["words"]["a party"]["verdict"] in ("means", "implies")
     assert json.loads(json.dumps(proof.record())) == proof.record()
-    assert "kitten 8/8" in proof.text()
+    assert "kitten 8/8" in proof.text(120)
 
 
 def test_nothing_is_drawn_twice_and_other_lists_share_what_was_drawn(
@@ -323,7 +323,7 @@ def test_of_what_no_detector_looks_for_nothing_is_drawn(
     assert "cat" in asked
     assert not asked & {"unicorn", "monoceros", "rhino", "beer", "stout"}
     for name in ("unicorn", "beer"):
-        assert f"{name}: no detector looks for it, so it is not drawn" in found.text()
+        assert f"{name}: no detector looks for it, so it is not drawn" in found.text(1000)
     none = replace(config.erasure, concepts=[free])
     witness = replace(config.audit, detectors=[replace(config.audit.detectors[0], role=Role.witness)])
     with pytest.raises(ConfigError, match=r"^audit\.detectors"):
@@ -375,7 +375,7 @@ def test_of_what_no_detector_looks_for_nothing_is_said_to_be_seen(config: Config
     steps = [StepConfig(method="cease", concepts=["cat"])]
     free = replace(config, erasure=replace(config.erasure, concepts=concepts, recipe=steps))
     found = draw(WordCache(free), ["cat", "beer"], None, None, quiet)
-    assert "beer: no detector looks for it, so it is not drawn" in found.text()
+    assert "beer: no detector looks for it, so it is not drawn" in found.text(1000)
     assert list(found.record()["concepts"]) == ["cat"]
     begun, line = with_proved_words(free, open_store(str(tmp_path / "corpus")))
     assert line.endswith("; no detector looks for beer")

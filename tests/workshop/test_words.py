@@ -58,7 +58,8 @@ def test_it_shows_what_a_tokenizer_reads_in_pieces(config, capsys):
     assert "".join(pieces) == "qwertz_"
 
 
-def test_the_text_has_a_line_for_each_thing(config, capsys):
+def test_the_text_has_a_line_for_each_thing(config, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "10000")
     assert main(["words", config]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["concepts   3", "tokenizers tokenizer"]
@@ -69,6 +70,17 @@ def test_the_text_has_a_line_for_each_thing(config, capsys):
     assert "  dictionary has no such word" in lines
     assert any(line.startswith("  n03467984  a weapon that discharges") for line in lines)
     assert any(line.endswith("more (--json has all)") for line in lines)
+
+
+def test_lines_are_no_longer_than_the_terminal_and_go_on_beside_their_labels(config, capsys, monkeypatch):
+    said = {}
+    for width in (60, 90, 10_000):
+        monkeypatch.setenv("COLUMNS", str(width))
+        assert main(["words", config]) == 0
+        said[width] = capsys.readouterr().out
+    assert all(len(line) <= width for width in said for line in said[width].splitlines())
+    assert said[60].split() == said[90].split() == said[10_000].split()
+    assert "\n             " in said[90]
 
 
 def test_a_model_that_is_not_here_is_not_fetched(config, capsys):

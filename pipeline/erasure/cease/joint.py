@@ -54,6 +54,7 @@ from pipeline.models.load import Model
 from pipeline.models.reading import Reader
 from pipeline.models.switching import MARKS, Carrying
 from pipeline.models.transfer import to_device
+from pipeline.statistics import rounded_down
 
 HEADS = 4  # of a layer's heads so many are looked at for the mask: all 24 of FLUX would take 200 MB a picture
 
@@ -128,7 +129,8 @@ class CEASEJoint(Method):
         if not hits:
             return [f"no word comes near enough to a concept (gate {OPENS}): left alone, bit for bit"]
         lines = [
-            f"“{text[hit.start : hit.stop]}” {'means' if hit.meant else 'implies'} {hit.concept.name} ({hit.score:.2f})"
+            f"“{text[hit.start : hit.stop]}” {'means' if hit.meant else 'implies'} {hit.concept.name} "
+            f"({rounded_down(hit.score)})"
             for hit in hits
         ]
         where = "all over the picture" if any(hit.concept.everywhere for hit in hits) else "inside its place"

@@ -50,6 +50,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.family import Family
 from pipeline.models.load import Model
 from pipeline.models.reading import Reader, Reading, RowKind, whole_reader
+from pipeline.statistics import rounded_down
 
 KNOWN = 1 << 17  # prompts whose scores are remembered: more than a shard may have
 
@@ -182,10 +183,10 @@ class CEASE(Method):
         for hit in hits:
             if hit.start < hit.stop:
                 verb = "means" if hit in meant else "implies"
-                lines.append(f"“{text[hit.start : hit.stop]}” {verb} {hit.concept.name} ({hit.score:.2f})")
+                lines.append(f"“{text[hit.start : hit.stop]}” {verb} {hit.concept.name} ({rounded_down(hit.score)})")
             else:
                 score = whole[self.concepts.index(hit.concept)]
-                lines.append(f"the prompt as a whole comes near {hit.concept.name} ({score:.2f})")
+                lines.append(f"the prompt as a whole comes near {hit.concept.name} ({rounded_down(score)})")
         everywhere = any(hit.concept.everywhere for hit in hits)
         where = "all over the picture" if everywhere else "inside its place"
         if meant:

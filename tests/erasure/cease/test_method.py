@@ -23,6 +23,7 @@ from pipeline.generation.pixels import finish
 from pipeline.generation.sampler import Sampler
 from pipeline.generation.text import encode_texts
 from pipeline.models.load import Model, load_model
+from pipeline.statistics import rounded_down
 from tests import masked, tiny
 from tests.erasure.conftest import config, uce_step
 
@@ -283,7 +284,8 @@ def test_the_context_of_a_prompt_opens_the_gate_whatever_its_words(model):
     embeds = model.family.encode(UNNAMED).embeds
     scores = np.array([method.context.scores(text, own)[0] for text, own in zip(UNNAMED, embeds, strict=True)])
     assert 0 < (scores >= OPENS).sum() < len(UNNAMED)
-    near = [method.explain(prompt)[0].startswith("the prompt as a whole comes near cat") for prompt in UNNAMED]
+    told = [f"the prompt as a whole comes near cat ({rounded_down(score)})" for score in scores.tolist()]
+    near = [method.explain(prompt)[0] == line for prompt, line in zip(UNNAMED, told, strict=True)]
     assert near == (scores >= OPENS).tolist()
     changed = (draw(model, [], UNNAMED) != draw(model, [method], UNNAMED)).any((1, 2, 3))
     assert changed.tolist() == near
