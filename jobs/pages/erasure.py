@@ -10,7 +10,7 @@ _CELLS = {
     "named": "named", "synonym": "unlisted synonym", "implied": "implied", "scene": "in a scene",
     "neighbour": "neighbour kept", "unrelated": "unrelated kept", "beside": "other of the scene kept",
     "embeddings": "attack by embeddings", "attack": "attack by search",
-}  # fmt: skip  # fmt: skip
+}  # fmt: skip
 
 
 def erasure_table(name: str) -> Callable[[Path], str]:
