@@ -40,7 +40,13 @@ class Step:
     @property
     def edits_text(self) -> bool:
         """Whether it may change text encoders; ``ConfigError`` where a file that tells cannot be found."""
-        return self.method.edits_text(self.options, self.label)
+        with named_in_errors(self.where):
+            return self.method.edits_text(self.options, self.label)
+
+    def text_gate(self, family: Family) -> Any:
+        """Return what scores the words of prompts (``Method.text_gate``)."""
+        with named_in_errors(self.where):
+            return self.method.text_gate(family, self.concepts, self.options)
 
     def with_false_alarms(self, share: float) -> "Step":
         """Return the step with *share* as its ``false_alarms``, where the method has that option and it is not set."""

@@ -78,7 +78,7 @@ class Gates:
         self._steps = _gated(config, family)
         for step in self._steps:
             check_concepts(family.streams, step.concepts, step.label)
-        gates = (step.method.text_gate(family, step.concepts, step.options) for step in self._steps)
+        gates = (step.text_gate(family) for step in self._steps)
         self._gates: list[TextGate] = [gate for gate in gates if gate is not None]
         concepts = concepts_of(config.erasure)
         kept = tuple(dict.fromkeys(word for c in concepts for word in (*c.preserve, c.anchor) if word))

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from pipeline.cluster.triage import last_line
+from pipeline.concepts.concept import Concept
 from pipeline.config.schema import ConceptConfig, Config, ErasureConfig, StepConfig
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.erasure.recipe import compile_recipe
+from pipeline.erasure.steps import read_steps
 from pipeline.models.load import load_model
 from pipeline.workshop.explain import write_explanation
 from pipeline.workshop.finetune import finetune
@@ -137,6 +139,19 @@ class Trained(Method):
         return {"at": torch.zeros(1)}
 
 
+class Telling(Solving):
+    Options = At
+
+    @classmethod
+    def edits_text(cls, options: Any, label: str) -> bool:
+        reach(options.at, "edits_text")
+        return True
+
+    @classmethod
+    def text_gate(cls, family: Any, concepts: Any, options: Any) -> Any:
+        reach(options.at, "text_gate")
+
+
 class Forgetful(Method):
     """Its author has forgotten a ``return``."""
 
@@ -194,6 +209,15 @@ def test_what_edits_is_named(tmp_path: Path):
     with pytest.raises(KeyError) as caught:
         compile_recipe(settings, load_model(settings.model, torch.device("cpu")))
     assert told(caught) == f"erasure.recipe[0].method: {__name__}:Solving: KeyError: 'broken'"
+
+
+@pytest.mark.parametrize("at", ["edits_text", "text_gate"])
+def test_what_tells_of_a_text_encoder_is_named(at: str):
+    family = load_model(tiny.config(tiny.path()).model, torch.device("cpu")).family
+    (read,) = read_steps([step(Telling, at=at)], [Concept(name="cat")], family)
+    with pytest.raises(KeyError) as caught:
+        _ = read.edits_text, read.text_gate(family)
+    assert told(caught) == f"erasure.recipe[0].method: {__name__}:Telling: KeyError: 'broken'"
 
 
 @pytest.mark.parametrize("at", ["files", "train", "iterate", "state", "tensors", "restore"])
