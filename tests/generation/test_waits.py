@@ -1,11 +1,15 @@
-"""Nothing in the loop of a batch waits for the device, or carries anything to it.
+"""Nothing in the loop of a batch waits for the device, or carries anything to it, and with CEASE nothing before it does.
 
 The loop runs on the meta device, whose tensors have no values: whatever would have the host look at one raises, as an
-``.item()``, an ``if`` on a tensor or an index by a mask would stop it for a GPU. Copies from host memory are counted.
+``.item()``, an ``if`` on a tensor or an index by a mask would stop it for a GPU. Copies from host memory are counted,
+and indices by a list, which torch makes a tensor of and carries there. Before the loop what goes by ``to_device`` may:
+a GPU has it from pinned memory.
 What this cannot see: waits inside of kernels and libraries, and copies that a GPU's allocator makes.
 """
 
 import copy
+import traceback
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -13,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -33,12 +38,17 @@ PROMPTS = ("a cat on the beach", "a tree at night", "two kittens and a tiger", "
 
 
 class Watch(TorchDispatchMode):
-    """Notes what is carried from host memory to the device while ``looping``."""
+    """Notes what is carried from host memory to the device while ``preparing`` or ``looping``; what ``to_device``
+    carries in the latter alone."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.looping = False
+        self.preparing = self.looping = False
         self.carried: list[str] = []
+
+    def note(self, what: str) -> None:
+        if self.looping or (self.preparing and all(call.name != "to_device" for call in traceback.extract_stack())):
+            self.carried.append(what)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         made = func(*args, **(kwargs or {}))
@@ -46,9 +56,24 @@ class Watch(TorchDispatchMode):
         host = [x for x in given if x.device.type == "cpu"]
         # A number in host memory, beside tensors on the device, goes along with the kernel.
         beside = len(host) < len(given) and "copy_" not in str(func) and all(x.dim() == 0 for x in host)
-        if self.looping and host and any(x.device == META for x in new) and not beside:
-            self.carried.append(str(func))
+        if host and any(x.device == META for x in new) and not beside:
+            self.note(str(func))
         return made
+
+
+class Lists(TorchFunctionMode):
+    """Notes lists that index what is on the device, in *watch*."""
+
+    def __init__(self, watch: Watch):
+        super().__init__()
+        self.watch = watch
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and args[0].device == META:
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            if any(isinstance(part, list) for part in index):
+                self.watch.note(f"{func.__name__} of a list")
+        return func(*args, **(kwargs or {}))
 
 
 class Marker(Steering):
@@ -63,12 +88,14 @@ class Marker(Steering):
 
 
 class Made(Method):
-    """Gives a steering that was made before."""
+    """Gives a steering that was made before; *watch* sees what others make after it."""
 
-    def __init__(self, made: Steering):
-        self.made = made
+    def __init__(self, made: Steering, watch: Watch | None = None):
+        self.made, self.watch = made, watch
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Steering:
+        if self.watch is not None:
+            self.watch.preparing = True
         return self.made
 
 
@@ -79,12 +106,15 @@ def moved(value: Any, family: Family) -> Any:
     if isinstance(value, Family):
         return family
     if isinstance(value, Mapping):
-        return {key: moved(x, family) for key, x in value.items()}
+        return OrderedDict((key, moved(x, family)) for key, x in value.items())
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(moved(x, family) for x in value))
     if isinstance(value, list | tuple):
         return type(value)(moved(x, family) for x in value)
-    if isinstance(value, Model) or not type(value).__module__.startswith("pipeline."):
+    if isinstance(value, Model):
+        return replace(value, family=family, device=META)
+    module = type(value).__module__
+    if not module.startswith("pipeline.") or module.startswith("pipeline.concepts."):  # told apart by identity
         return value
     other = copy.copy(value)
     for name, x in vars(value).items():
@@ -92,8 +122,8 @@ def moved(value: Any, family: Family) -> Any:
     return other
 
 
-def loop(engine: Engine, methods: tuple[Method, ...], guided: bool) -> Watch:
-    """Run the loop of a batch on the meta device."""
+def loop(engine: Engine, methods: tuple[Method, ...], guided: bool, prepares: bool = False) -> Watch:
+    """Run the loop of a batch on the meta device, and, where it *prepares*, before it what the methods make for it."""
     model, pairs = engine.model, [(prompt, "") for prompt in PROMPTS]
     prompts = encode_texts(model.family, pairs, methods, guided).batch(pairs, model.device)
     shape, steps, watch = model.family.latent_shape(32, 32), engine.config.generation.steps, Watch()
@@ -105,14 +135,17 @@ def loop(engine: Engine, methods: tuple[Method, ...], guided: bool) -> Watch:
             part.to(META)
     family = type(model.family)(model.pipe, META)
     marker = Marker(watch)
-    acting = [Made(marker), *(Made(moved(part, family)) for part in made if part is not None)]
+    if prepares:
+        acting = [Made(marker, watch), *(moved(method, family) for method in methods)]
+    else:
+        acting = [Made(marker), *(Made(moved(part, family)) for part in made if part is not None)]
     away = replace(
         prompts,
         positive=prompts.positive.to(META),
         negative=None if prompts.negative is None else prompts.negative.to(META),
     )
     sampler = Sampler(replace(model, family=family, device=META), acting)
-    with watch:
+    with watch, Lists(watch):
         pixels, _ = sampler.sample(away, range(4), 32, 32, steps, 3.5)
     assert pixels.device == META
     assert pixels.shape == (4, 3, 32, 32)
@@ -139,7 +172,8 @@ RECIPES: dict[str, tuple[str, tuple[StepConfig, ...]]] = {
 def test_no_step_waits_for_the_device_or_carries_anything_to_it(name: str) -> None:
     family, steps = RECIPES[name]
     engine = steering.engine(*steps) if family == "sd" else families.engine(family, *steps)[0]
-    assert loop(engine, engine.methods, guided="guidance" in engine.model.family.offers).carried == []
+    prepares = any(step.method.startswith("cease") for step in steps)  # baselines ask what their texts are like
+    assert loop(engine, engine.methods, "guidance" in engine.model.family.offers, prepares).carried == []
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ from pipeline.erasure.gate.calibration import OPENS, check_false_alarms
 from pipeline.erasure.gate.text import Hit, TextGate
 from pipeline.erasure.method import Method, Prompts, Sampling, Steering
 from pipeline.errors import ConfigError
-from pipeline.models.family import Conditioning, Family
+from pipeline.models.family import Family
 from pipeline.models.joint import JointFamily
 from pipeline.models.load import Model
 from pipeline.models.reading import Reader
@@ -144,17 +144,18 @@ class CEASEJoint(Method):
     def _hits(self, prompts: Prompts) -> list[list[Hit]]:
         return [self.gate.hits(text) for text in prompts.texts]
 
-    def _alternatives(self, prompts: Prompts, rows: Sequence[int], hits: Sequence[Sequence[Hit]]) -> Conditioning:
-        """Return what each of the prompts *rows*, with its *hits*, is to listen to in its concepts' place."""
+    def _alternatives(self, prompts: Prompts, rows: Sequence[int], hits: Sequence[Sequence[Hit]]) -> list[Tensor]:
+        """Return what each of the prompts *rows*, with its *hits*, is to listen to in its concepts' place, ``(T, D)``."""
         reader = prompts.reader(self.model.family)
         meant = [[hit for hit in found if hit.meant] for found in hits]
         others = [replaced(reader, prompts.texts[i], found)[0] for i, found in zip(rows, meant, strict=True)]
-        encoded, own = encode_together(reader, others), prompts.positive.rows(list(rows))
+        encoded, own = encode_together(reader, others).embeds, prompts.positive.embeds
         # Where no word means a concept, the prompt's own embeddings (as other methods left them) are the start.
-        embeds = [encoded.embeds[k] if found else own.embeds[k] for k, found in enumerate(meant)]
-        for k, (other, found) in enumerate(zip(others, hits, strict=True)):
-            embeds[k] = self.directions.less(embeds[k], implied_by(found), reader, other)
-        return replace(own, embeds=torch.stack(embeds))  # its pooled vectors are swapped already
+        embeds = [encoded[k] if found else own[row] for k, (row, found) in enumerate(zip(rows, meant, strict=True))]
+        return [
+            self.directions.less(start, implied_by(found), reader, other)
+            for start, found, other in zip(embeds, hits, others, strict=True)
+        ]
 
 
 class CEASEJointSteering(Steering):
@@ -167,7 +168,7 @@ class CEASEJointSteering(Steering):
         method: CEASEJoint,
         rows: Sequence[int],
         hits: Sequence[Sequence[Hit]],
-        alternatives: Conditioning,
+        alternatives: Sequence[Tensor],
         tokens: Tensor,
         prompts: Prompts,
         sampling: Sampling,
@@ -180,7 +181,7 @@ class CEASEJointSteering(Steering):
         own, dtype = prompts.positive, prompts.positive.embeds.dtype
         place = {row: k for k, row in enumerate(rows)}
         # All samples go through the switch; those that are not concerned carry their own text, with the weight 0.
-        embeds = [alternatives.embeds[place[i]] if i in place else own.embeds[i] for i in range(len(prompts))]
+        embeds = [alternatives[place[i]] if i in place else own.embeds[i] for i in range(len(prompts))]
         self.alternatives = replace(own, embeds=torch.stack(embeds))  # the pooled vectors are swapped already
         marks = torch.zeros(len(prompts), own.embeds.shape[1])  # zeros also where no stream is (SD3 without T5)
         strength, thresholds, everywhere = torch.zeros(len(prompts), 1, 1, 1), [1.0] * len(prompts), []

@@ -245,8 +245,8 @@ class CEASE(Method):
         for i, (text, found, named) in enumerate(zip(texts, hits, meant, strict=True)):
             other, marks = others[i]
             # Where no word means a concept, the prompt's own embeddings (as other methods left them) are the start.
-            start = encoded.rows([i]) if named else prompts.positive.rows([rows[i]])
-            embeds, mask = start.embeds[0], None if start.mask is None else start.mask[0]
+            start, row = (encoded, i) if named else (prompts.positive, rows[i])
+            embeds, mask = start.embeds[row], None if start.mask is None else start.mask[row]
             implied = set(implied_by(found))
             if self.options.always_on:
                 implied |= {concept.name for concept in self.concepts} - {hit.concept.name for hit in named}
