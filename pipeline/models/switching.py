@@ -89,6 +89,8 @@ def attention_to(query: Tensor, key: Tensor, marks: Tensor, mask: Tensor | None 
     It is attention with the marks for values, so that no ``(N, T)`` is written out.
     """
     if query.device.type == "cpu":  # whose kernel wants values as wide as keys
-        marks = marks[..., :1].expand(-1, -1, -1, query.shape[3]).contiguous()
-    seen = scaled_dot_product_attention(query, key, marks.expand(-1, query.shape[1], -1, -1), attn_mask=mask)
+        marks = marks[..., :1].expand(-1, -1, -1, query.shape[3]).contiguous().expand(-1, query.shape[1], -1, -1)
+    else:  # whose kernels are not to be trusted with values that all heads share: some fail, some are wrong
+        marks = marks.expand(-1, query.shape[1], -1, -1).contiguous()
+    seen = scaled_dot_product_attention(query, key, marks, attn_mask=mask)
     return seen[..., 0].float().mean(1)

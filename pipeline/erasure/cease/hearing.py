@@ -79,8 +79,8 @@ class Listener:
         mask = self.concepts.empty.mask  # (1, T)
         silence = scaled_dot_product_attention(
             query,
-            key.expand(rows, -1, -1, -1),
-            value.expand(rows, -1, -1, -1),
+            key.expand(rows, -1, -1, -1).contiguous(),  # as in ``attention_to``
+            value.expand(rows, -1, -1, -1).contiguous(),
             attn_mask=None if mask is None else mask[:, None, None],
         )
         got = normalize(merge_heads(output - silence).float(), dim=-1)  # (R, N, heads * d)

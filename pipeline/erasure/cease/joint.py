@@ -145,7 +145,7 @@ class CEASEJoint(Method):
         return [self.gate.hits(text) for text in prompts.texts]
 
     def _alternatives(self, prompts: Prompts, rows: Sequence[int], hits: Sequence[Sequence[Hit]]) -> list[Tensor]:
-        """Return what each of the prompts *rows*, with its *hits*, is to listen to in its concepts' place, ``(T, D)``."""
+        """Return what each of the prompts *rows*, with its *hits*, is to hear in its concepts' place, ``(T, D)``."""
         reader = prompts.reader(self.model.family)
         meant = [[hit for hit in found if hit.meant] for found in hits]
         others = [replaced(reader, prompts.texts[i], found)[0] for i, found in zip(rows, meant, strict=True)]
