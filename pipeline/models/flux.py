@@ -232,11 +232,11 @@ class FluxAttention(FluxAttnProcessor):  # type: ignore[misc]
         assert image_rotary_emb is not None
         tokens = layer.tokens(hidden_states, encoder_hidden_states, image_rotary_emb)
         text, image = tokens.split(length)
-        told, seen = layer.attend(tokens).tensor_split([length], dim=2)
-        seen = joined(heard, image, text, seen)
-        told, seen = merge_heads(told), merge_heads(seen)
+        both = merge_heads(layer.attend(tokens))
+        told, seen = both.tensor_split([length], dim=1)
+        joined(heard, image, text, seen)
         if encoder_hidden_states is None:
-            return torch.cat([told, seen], dim=1)
+            return both
         # As diffusers has them: of parts of a row torch adds the bias in a step of its own, and rounds twice.
         return attn.to_out[1](attn.to_out[0](seen.contiguous())), attn.to_add_out(told.contiguous())
 

@@ -42,14 +42,13 @@ class TextAttention:
         else:
             key, value = heard.key, heard.value
         output = scaled_dot_product_attention(query, key, value, attn_mask=attention_mask)
-        if state.steered:
-            if attention_mask is not None and not state.masked:
-                raise ConfigError(
-                    f"{heard.layer.name} masks tokens of the text, and its family does not say which "
-                    "(Conditioning.mask): what acts on its output would act on others too"
-                )
-            output = crossed(heard, query, output)
-        projection: Tensor = attn.to_out[1](attn.to_out[0](merge_heads(output)))
+        if state.steered and attention_mask is not None and not state.masked:
+            raise ConfigError(
+                f"{heard.layer.name} masks tokens of the text, and its family does not say which "
+                "(Conditioning.mask): what acts on its output would act on others too"
+            )
+        merged = crossed(heard, query, output) if state.steered else merge_heads(output)
+        projection: Tensor = attn.to_out[1](attn.to_out[0](merged))
         return projection
 
 
@@ -66,12 +65,13 @@ def share_self_attention(denoiser: nn.Module) -> None:
 
 
 def crossed(heard: Heard, query: Tensor, output: Tensor) -> Tensor:
-    """Return the output of one layer of cross-attention, ``(R, heads, N, d)`` as the query is, with what is made of it;
-    it is written over."""
+    """Return, ``(R, N, heads * d)``, what is made of the output of one layer of cross-attention, ``(R, heads, N, d)``
+    as the query is; it is written over."""
     state, positions, maps = heard.state, query.shape[2], []
     for steering in state.blends:
         with named_in_errors(steering.where):
             output = steering.blend(heard.layer, query, output)
+    merged = merge_heads(output)  # as it lies in memory, and is read next: compiled code would turn it about twice
     for switching, other in zip(state.switchings, heard.others, strict=True):
         first = query.shape[0] - other.key.shape[0]
         positives = query[first:]
@@ -79,30 +79,29 @@ def crossed(heard: Heard, query: Tensor, output: Tensor) -> Tensor:
             own = attention_to(positives, other.own, switching.own_marks, switching.own_mask)
             maps.append(stack([own, attention_to(positives, other.key, switching.marks, switching.mask)]))
         switched = scaled_dot_product_attention(positives, other.key, other.value, attn_mask=switching.mask)
-        output[first:].lerp_(switched, switching.weights[positions])
+        merged[first:].lerp_(merge_heads(switched), switching.weights[positions])
     if maps:
         heard.maps = maps
-    return output
+    return merged
 
 
-def joined(heard: Heard, image: QKV, text: QKV, output: Tensor) -> Tensor:
-    """Return what the image tokens of one layer of joint attention get, ``(R, heads, N, d)``, with what is made of it;
-    it is written over."""
+def joined(heard: Heard, image: QKV, text: QKV, seen: Tensor) -> None:
+    """Make of what the image tokens of one layer of joint attention get, ``(R, N, heads * d)``, what is to be made of
+    it; it is written over."""
     state, layer, maps = heard.state, heard.layer, []
     assert isinstance(layer, JointLayer)
     for steering in state.joints:
         with named_in_errors(steering.where):
-            output = steering.joint(layer, image, text, output)
+            seen.copy_(merge_heads(steering.joint(layer, image, text, split_heads(seen, layer.heads))))
     for carrying, watched in zip(state.carryings, heard.watched, strict=True):
-        first = output.shape[0] - carrying.own_marks.shape[0]
+        first = seen.shape[0] - carrying.own_marks.shape[0]
         own = image.rows(slice(first, None))
         if carrying.gathers and watched:
-            few = slice(None, None, max(1, output.shape[1] // carrying.heads))
+            few = slice(None, None, max(1, layer.heads // carrying.heads))
             maps.append(attention_to(own.query[:, few], text.key[first:, few], carrying.own_marks)[None])
         if carrying.switches:
             assert carrying.entered is not None
             switched, carrying.entered = layer.follow(carrying.entered, own)
-            output[first:].lerp_(switched, carrying.weights[output.shape[2]])
+            seen[first:].lerp_(merge_heads(switched), carrying.weights[seen.shape[1]])
     if maps:
         heard.maps = maps
-    return output

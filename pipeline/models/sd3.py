@@ -178,11 +178,9 @@ class SD3Attention(JointAttnProcessor2_0):  # type: ignore[misc]
         layer = heard.layer
         assert isinstance(layer, SD3Layer)
         image, text = layer.image(hidden_states), layer.text(encoder_hidden_states)
-        seen, told = layer.attend(image.before(text)).tensor_split([hidden_states.shape[1]], dim=2)
-        seen = joined(heard, image, text, seen)
-        # As one, as diffusers has it: of parts of a row torch adds the bias in a step of its own, and rounds twice.
-        both = torch.cat([merge_heads(seen), merge_heads(told)], dim=1)
-        seen, told = both[:, : hidden_states.shape[1]], both[:, hidden_states.shape[1] :]
+        # Both as one, as diffusers has it: torch rounds once or twice according to how the rows of a product lie.
+        seen, told = merge_heads(layer.attend(image.before(text))).tensor_split([hidden_states.shape[1]], dim=1)
+        joined(heard, image, text, seen)
         if not attn.context_pre_only:
             told = attn.to_add_out(told)
         return attn.to_out[1](attn.to_out[0](seen)), told

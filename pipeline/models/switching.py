@@ -41,7 +41,7 @@ class OtherText:
 class Switching:
     """How the positives of a batch are switched in cross-attention: ``lerp(prompt's, other's, weight)``.
 
-    ``weights`` are, by a layer's number of positions N, ``(B, 1, N, 1)`` in the denoiser's dtype. ``own_mask`` and
+    ``weights`` are, by a layer's number of positions N, ``(B, N, 1)`` in the denoiser's dtype. ``own_mask`` and
     ``mask``, bool ``(B, 1, 1, T)``, tell which tokens of the prompts and of the other text may be seen, where not all
     may. Where it ``gathers``, layers of at most ``most`` positions note how much each position attends to ``own_marks``
     and ``marks``, 1 or 0 ``(B, 1, T, MARKS)``, of the two texts: the maps of the last forward, float32 ``(2, B, N)``.

@@ -85,13 +85,13 @@ def test_steerings_act_once_per_batch_on_text_and_at_every_step_on_output():
 
 
 class Switch(Steering):
-    """Switches the positives to texts *embeds* as far as ``weight (B, 1, 1, 1)`` says, and gathers all attention."""
+    """Switches the positives to texts *embeds* as far as ``weight (B, 1, 1)`` says, and gathers all attention."""
 
     def __init__(self, embeds, weight, sizes=(64, 16, 4)):
         super().__init__()
         self.embeds = embeds
         marks = torch.ones(len(embeds), 1, tiny.LENGTH, MARKS)
-        weights = {n: weight.expand(-1, 1, n, 1) for n in sizes}
+        weights = {n: weight.expand(-1, n, 1) for n in sizes}
         self.switching = Switching(own_marks=marks, marks=marks, most=16, weights=weights)
 
     def switch(self, layer, key, value):
@@ -107,7 +107,7 @@ def test_what_is_switched_hears_the_other_text_and_weight_0_leaves_every_bit():
     state = AttentionState()
     family.attach(state)
     plain, wanted = (family.predict(noise, torch.tensor(500), c, 1.0) for c in (both, switched))
-    steering = Switch(other.embeds, torch.tensor([0.0, 1.0]).view(2, 1, 1, 1))
+    steering = Switch(other.embeds, torch.tensor([0.0, 1.0]).view(2, 1, 1))
     with state.batch(both.embeds, [steering]):
         state.prepare()
         modes = []

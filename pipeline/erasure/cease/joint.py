@@ -184,7 +184,7 @@ class CEASEJointSteering(Steering):
         embeds = [alternatives[place[i]] if i in place else own.embeds[i] for i in range(len(prompts))]
         self.alternatives = replace(own, embeds=torch.stack(embeds))  # the pooled vectors are swapped already
         marks = torch.zeros(len(prompts), own.embeds.shape[1])  # zeros also where no stream is (SD3 without T5)
-        strength, thresholds, everywhere = torch.zeros(len(prompts), 1, 1, 1), [1.0] * len(prompts), []
+        strength, thresholds, everywhere = torch.zeros(len(prompts), 1, 1), [1.0] * len(prompts), []
         for row, k in place.items():
             marks[row, : tokens.shape[1]], strength[row] = tokens[k], 1.0
             thresholds[row] = method.options.implied_threshold if implied_by(hits[k]) else method.options.threshold

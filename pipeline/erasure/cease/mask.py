@@ -138,13 +138,13 @@ class PlaceMask:
         self.mask, self._at = torch.where(self.placeless, 1.0, mask), {}
 
     def at(self, positions: int, dtype: torch.dtype) -> Tensor:
-        """Return the mask ``(rows, 1, N, 1)`` for a layer of N *positions*."""
+        """Return the mask ``(rows, N, 1)`` for a layer of N *positions*."""
         if positions not in self._at:
             size = grid(positions, self.latent_shape)
             mask = interpolate(self.mask, size, mode="bilinear", align_corners=False)
-            self._at[positions] = mask.reshape(mask.shape[0], 1, positions, 1).to(dtype)
+            self._at[positions] = mask.reshape(mask.shape[0], positions, 1).to(dtype)
         return self._at[positions]
 
     def weights(self, strength: Tensor) -> dict[int, Tensor]:
-        """Return the mask times *strength* ``(rows, 1, 1, 1)``, in its dtype, as ``Switching.weights``."""
+        """Return the mask times *strength* ``(rows, 1, 1)``, in its dtype, as ``Switching.weights``."""
         return {h * w: strength * self.at(h * w, strength.dtype) for h, w in grids(self.latent_shape)}

@@ -64,7 +64,7 @@ class CEASESteering(Steering):
         unmarked = torch.zeros(self.embeds.shape[1])
         thresholds = [1.0 if a is None else a.threshold for a in by_row]
         everywhere = [i for i, a in enumerate(by_row) if a is None or a.everywhere]
-        strength = torch.tensor([0.0 if a is None else a.strength for a in by_row]).view(-1, 1, 1, 1)
+        strength = torch.tensor([0.0 if a is None else a.strength for a in by_row]).view(-1, 1, 1)
         self.strength = to_device(strength.to(self.embeds.dtype), device)
         self.place = PlaceMask(len(prompts), sampling.latent_shape, thresholds, device, everywhere)
         self.switching = Switching(

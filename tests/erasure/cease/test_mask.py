@@ -20,10 +20,10 @@ def test_the_grid_of_every_level_is_found_from_its_positions(shape):
 def test_weights_are_there_for_every_level_in_the_dtype_of_the_strength():
     place = PlaceMask(2, (4, 7, 9), [0.5, 0.5], CPU, everywhere=[0, 1])
     place.nowhere()
-    weights = place.weights(torch.tensor([2.0, 0.0], dtype=torch.bfloat16).view(2, 1, 1, 1))
+    weights = place.weights(torch.tensor([2.0, 0.0], dtype=torch.bfloat16).view(2, 1, 1))
     assert list(weights) == [h * w for h, w in grids((4, 7, 9))] == [63, 20, 6, 2, 1]
     for positions, weight in weights.items():
-        assert weight.shape == (2, 1, positions, 1)
+        assert weight.shape == (2, positions, 1)
         assert weight.dtype == torch.bfloat16
         assert weight[0].eq(2).all()
         assert weight[1].eq(0).all()
