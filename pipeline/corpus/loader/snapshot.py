@@ -40,9 +40,12 @@ def open_snapshot(store: Store, partial: bool, home: Path | None) -> tuple[RunRe
     except StoreError as error:
         if known is None:
             raise
-        log.warning("%s; opened as it was when it was last seen", error)
         path = f"{store.url}/{layout.RUN}"
         run = RunRecord.loads(base64.b64decode(known["run"]), path)
+        if len(known["records"]) < run.shards and not partial:
+            seen = f"{len(known['records'])} of {run.shards} shards were committed"
+            raise StoreError(f"{error}; when it was last seen {seen}: partial=True reads these") from error
+        log.warning("%s; opened as it was when it was last seen", error)
         return run, [CommitRecord.loads(json.dumps(record).encode(), path) for record in known["records"]]
     if note is not None:
         _write(note, store, run, records)
