@@ -18,6 +18,7 @@ from pipeline.erasure.recipe import CompiledRecipe, compile_recipe
 from pipeline.errors import ConfigError
 from pipeline.generation.engine import Engine
 from pipeline.models import processors
+from pipeline.models.layers import merge_heads
 from tests.erasure.families import PAIRS, apart, config, draw, engine, load, step
 
 FAMILIES = ("sdxl", "sd3", "flux")
@@ -146,12 +147,12 @@ def test_cease_on_sdxl_switches_attention_in_its_place_alone(monkeypatch):
     shares, crossed = [], processors.crossed
 
     def watched(heard, query, output):
-        before, positions = output.clone(), query.shape[2]
+        before, positions = merge_heads(output.clone()), query.shape[2]
         after = crossed(heard, query, output)
         (switching,), (other,) = heard.state.switchings, heard.others
         place = torch.zeros(before.shape[0], positions, dtype=torch.bool)
-        place[-other.key.shape[0] :] = switching.weights[positions][:, 0, :, 0] > 0
-        assert torch.equal((after != before).any(3).any(1), place)
+        place[-other.key.shape[0] :] = switching.weights[positions][:, :, 0] > 0
+        assert torch.equal((after != before).any(2), place)
         shares.extend(place[-other.key.shape[0] :].float().mean(1).tolist())
         return after
 
