@@ -99,8 +99,9 @@ class PinnedCode:
         if not self._accept:
             raise ConfigError(
                 f"{self._store.url}/{self._record(kind)}: this code was compiled in an environment of the same "
-                "versions, and torch compiles it anew here, perhaps because its settings (TORCHINDUCTOR_*) or Lacuna are "
-                "others, and bytes may differ; run there, or go on here with --accept-environment, which is recorded"
+                "versions, and torch compiles it anew here, perhaps because its settings (TORCHINDUCTOR_*) or the code "
+                "of Lacuna are others, and bytes may differ; run there, or go on here with --accept-environment, which "
+                "is recorded"
             )
         self._number[kind] += 1
 
