@@ -6,6 +6,7 @@ Anything else that is raised is a fault of ours (or of the machine) and is shown
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class LacunaError(Exception):
@@ -48,6 +49,13 @@ def named_in_errors(what: str) -> Iterator[None]:
         said = " ".join(str(error).split())
         error.add_note(f"{what}: {type(error).__name__}{f': {said}' if said else ''}")
         raise
+
+
+def check_given(hook: str, value: object, kind: Any, expected: str) -> None:
+    """Raise ``TypeError`` where *value*, which a *hook* of code that a user brings has given, is no *kind* (a class or
+    a union); the error tells what was *expected*."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{hook} gave a {type(value).__name__}; expected {expected}")
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

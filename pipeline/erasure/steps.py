@@ -3,7 +3,7 @@
 Knows no model: what can be told of a step before one is loaded is told here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from pipeline.concepts.concept import Concept
 from pipeline.config.options import read_options
 from pipeline.config.sections.generation import GenerationConfig
 from pipeline.erasure.method import HOOKS, Method
-from pipeline.errors import ConfigError, named_in_errors, nearest
+from pipeline.errors import ConfigError, check_given, named_in_errors, nearest
 from pipeline.models.family import Family
 from pipeline.models.load import Model
 from pipeline.registry import METHODS, load_class
@@ -65,7 +65,9 @@ class Step:
         """Construct the method and have it edit (``Method.edit``)."""
         method = self.build(model)
         with named_in_errors(self.where):
-            return method.edit()
+            edited = method.edit()
+            check_given("edit", edited, Mapping, "tensors by name")
+        return edited
 
     def files(self) -> list[Path]:
         """Return the files that it reads (``Method.files``)."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.config.sections.generation import Attention
 from pipeline.erasure.method import Branch, Method, Prediction, Prompts, Sampling, Steering
-from pipeline.errors import ConfigError, named_in_errors
+from pipeline.errors import ConfigError, check_given, named_in_errors
 from pipeline.generation.compilation import Compilation, kind_of
 from pipeline.models.attention import AttentionState
 from pipeline.models.family import Conditioning
@@ -163,8 +163,7 @@ class Sampler:
         for method in self.methods:
             with named_in_errors(method.where):
                 steering = method.steer(prompts, sampling)
-                if not isinstance(steering, Steering | None):
-                    raise TypeError(f"steer gave a {type(steering).__name__}; expected a Steering, or None")
+                check_given("steer", steering, Steering | None, "a Steering, or None")
             if steering is not None:
                 steering.where = method.where
                 steerings.append(steering)
@@ -208,6 +207,7 @@ class Sampler:
             )
             with named_in_errors(steering.where):
                 guided = steering.guide(prediction)
+                check_given("guide", guided, Tensor, "a tensor")
         return guided
 
     def _forward(self, latents: Tensor, timestep: Tensor, conditioning: Conditioning, guidance: float) -> Tensor:

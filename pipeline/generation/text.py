@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.erasure.method import Method, Prompts
-from pipeline.errors import named_in_errors
+from pipeline.errors import check_given, named_in_errors
 from pipeline.models.family import Conditioning, Family
 from pipeline.models.reading import PLAIN, Reader, Reading
 from pipeline.models.transfer import to_device
@@ -72,8 +72,7 @@ def encode_texts(
             if method.has("condition"):
                 with named_in_errors(method.where):
                     prompts = method.condition(prompts)
-                    if not isinstance(prompts, Prompts):
-                        raise TypeError(f"condition gave a {type(prompts).__name__}; expected Prompts")
+                    check_given("condition", prompts, Prompts, "Prompts")
         host = prompts.changed(
             positive=prompts.positive.to("cpu"),
             negative=None if prompts.negative is None else prompts.negative.to("cpu"),

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from pipeline.errors import ConfigError, named_in_errors
+from pipeline.errors import ConfigError, check_given, named_in_errors
 from pipeline.models.layers import QKV, JointLayer, Layer, split_heads
 from pipeline.models.switching import Carrying, Mode, OtherText, Switching
 
@@ -142,7 +142,9 @@ class AttentionState:
             heard.key, heard.value, heard.others = key, value, []
             for where, part in switch:
                 with named_in_errors(where):
-                    heard.others.append(part.switch(layer, key, value))
+                    other = part.switch(layer, key, value)
+                    check_given("switch", other, OtherText, "an OtherText")
+                    heard.others.append(other)
 
     @contextmanager
     def forward(self) -> Iterator[None]:

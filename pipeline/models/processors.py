@@ -9,7 +9,7 @@ from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 from torch import Tensor, nn, stack
 from torch.nn.functional import scaled_dot_product_attention
 
-from pipeline.errors import ConfigError, named_in_errors
+from pipeline.errors import ConfigError, check_given, named_in_errors
 from pipeline.models.attention import Heard, projected
 from pipeline.models.layers import QKV, JointLayer, merge_heads, split_heads
 from pipeline.models.switching import Mode, attention_to
@@ -71,6 +71,7 @@ def crossed(heard: Heard, query: Tensor, output: Tensor) -> Tensor:
     for steering in state.blends:
         with named_in_errors(steering.where):
             output = steering.blend(heard.layer, query, output)
+            check_given("blend", output, Tensor, "a tensor")
     merged = merge_heads(output)  # as it lies in memory, and is read next: compiled code would turn it about twice
     for switching, other in zip(state.switchings, heard.others, strict=True):
         first = query.shape[0] - other.key.shape[0]
@@ -92,7 +93,9 @@ def joined(heard: Heard, image: QKV, text: QKV, seen: Tensor) -> None:
     assert isinstance(layer, JointLayer)
     for steering in state.joints:
         with named_in_errors(steering.where):
-            seen.copy_(merge_heads(steering.joint(layer, image, text, split_heads(seen, layer.heads))))
+            given = steering.joint(layer, image, text, split_heads(seen, layer.heads))
+            check_given("joint", given, Tensor, "a tensor")
+            seen.copy_(merge_heads(given))
     for carrying, watched in zip(state.carryings, heard.watched, strict=True):
         first = seen.shape[0] - carrying.own_marks.shape[0]
         own = image.rows(slice(first, None))

@@ -22,6 +22,7 @@ from pipeline.erasure.gate.text import TextGate
 from pipeline.erasure.recipe import compile_recipe, recipe_steps
 from pipeline.erasure.steps import Step
 from pipeline.erasure.tokens import check_concepts
+from pipeline.errors import check_given, named_in_errors
 from pipeline.models.family import Family
 from pipeline.models.find import find_model
 from pipeline.models.load import load_model, load_text
@@ -78,8 +79,12 @@ class Gates:
         self._steps = _gated(config, family)
         for step in self._steps:
             check_concepts(family.streams, step.concepts, step.label)
-        gates = (step.text_gate(family) for step in self._steps)
-        self._gates: list[TextGate] = [gate for gate in gates if gate is not None]
+        self._gates: list[TextGate] = []
+        for step in self._steps:
+            gate = step.text_gate(family)
+            with named_in_errors(step.where):
+                check_given("text_gate", gate, TextGate | None, "a TextGate, or None")
+            self._gates += [] if gate is None else [gate]
         concepts = concepts_of(config.erasure)
         kept = tuple(dict.fromkeys(word for c in concepts for word in (*c.preserve, c.anchor) if word))
         self._concepts = {concept.name: _Beside(concept, kept) for concept in concepts}

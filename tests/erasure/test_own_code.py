@@ -17,6 +17,7 @@ from pipeline.erasure.steps import read_steps
 from pipeline.models.load import load_model
 from pipeline.workshop.explain import write_explanation
 from pipeline.workshop.finetune import finetune
+from pipeline.workshop.gated import Gates
 from tests import tiny
 from tests.erasure import families, steering
 
@@ -152,16 +153,35 @@ class Telling(Solving):
         reach(options.at, "text_gate")
 
 
+@dataclass(kw_only=True)
+class Gated(At):
+    false_alarms: float | None = None
+
+
 class Forgetful(Method):
     """Its author has forgotten a ``return``."""
 
-    Options = At
+    Options = Gated
 
     def condition(self, prompts: Prompts) -> Prompts:
         return None if self.options.at == "condition" else prompts  # type: ignore[return-value]
 
     def steer(self, prompts: Prompts, sampling: Sampling) -> Any:
+        return mute(self.options.at)
+
+    @classmethod
+    def text_gate(cls, family: Any, concepts: Any, options: Any) -> Any:
         return {}
+
+
+def mute(hook: str) -> Any:
+    """Return a steering whose only hook gives nothing; for other hooks no steering."""
+    return type("Mute", (Steering,), {hook: lambda self, *args: None})() if hasattr(Steering, hook) else {}
+
+
+class Unedited(Method):
+    def edit(self) -> Any:
+        return [torch.zeros(1)]
 
 
 def step(method: type[Method], **options: Any) -> StepConfig:
@@ -234,10 +254,33 @@ def test_what_trains_is_named(at: str, tmp_path: Path):
 @pytest.mark.parametrize(
     ("at", "wrong"),
     [("condition", "condition gave a NoneType; expected Prompts"),
-     ("steer", "steer gave a dict; expected a Steering, or None")],
+     ("steer", "steer gave a dict; expected a Steering, or None"),
+     ("blend", "blend gave a NoneType; expected a tensor"), ("guide", "guide gave a NoneType; expected a tensor")],
 )  # fmt: skip
 def test_a_hook_that_returns_something_else_is_named(at: str, wrong: str):
     with pytest.raises(TypeError) as caught:
         steering.draw(steering.engine(step(Forgetful, at=at)))
     line = last_line("".join(traceback.format_exception(caught.value)))
     assert line == f"erasure.recipe[0].method: {__name__}:Forgetful: TypeError: {wrong}"
+
+
+def test_a_hook_of_joint_attention_that_returns_something_else_is_named():
+    with pytest.raises(TypeError) as caught:
+        steering.draw(families.engine("sd3", step(Forgetful, at="joint"))[0])
+    line = last_line("".join(traceback.format_exception(caught.value)))
+    assert line.endswith("Forgetful: TypeError: joint gave a NoneType; expected a tensor")
+
+
+def test_an_edit_or_a_gate_that_is_something_else_is_named(tmp_path: Path):
+    settings = config(tmp_path, step(Unedited), step(Forgetful, at="none"))
+    model = load_model(settings.model, torch.device("cpu"))
+    for call, wrong in (
+        (lambda: compile_recipe(settings, model), "Unedited: TypeError: edit gave a list; expected tensors by name"),
+        (
+            lambda: Gates(settings, model.family),
+            "Forgetful: TypeError: text_gate gave a dict; expected a TextGate, or None",
+        ),
+    ):
+        with pytest.raises(TypeError) as caught:
+            call()
+        assert last_line("".join(traceback.format_exception(caught.value))).endswith(f":{wrong}")
